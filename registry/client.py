@@ -1,0 +1,60 @@
+"""How a boto3 client is made: path-style, signed, with our time-outs."""
+
+import configparser
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import boto3
+from botocore.config import Config
+
+from registry.settings import StorageSettings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+MAX_CONNECTIONS = 64
+PLAIN_ATTEMPTS = 3
+
+
+class ClientFactory(Protocol):
+    """`max_attempts` is 1 where a repetition must be decided by the caller."""
+
+    def __call__(self, settings: StorageSettings, *, max_attempts: int) -> "S3Client": ...
+
+
+def build_client(
+    settings: StorageSettings, credentials_path: Path | None = None, *, max_attempts: int = PLAIN_ATTEMPTS
+) -> "S3Client":
+    """A client with the usual AWS credentials, or with those of one credentials file and no others."""
+    keys: dict[str, str] = {}
+    if credentials_path is not None:
+        parser = configparser.ConfigParser(interpolation=None)
+        parser.read_string(credentials_path.read_text())
+        keys = dict(parser["default"])
+    config = Config(
+        signature_version="s3v4",
+        s3={"addressing_style": "path"},
+        connect_timeout=settings.connect_timeout_s,
+        read_timeout=settings.read_timeout_s,
+        retries={"mode": "standard", "total_max_attempts": max_attempts},
+        max_pool_connections=MAX_CONNECTIONS,
+        # The newer default checksums travel in a trailer that not every endpoint understands.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    session = boto3.session.Session()
+    return session.client(
+        "s3",
+        endpoint_url=settings.endpoint_url,
+        region_name=settings.region,
+        aws_access_key_id=keys.get("aws_access_key_id"),
+        aws_secret_access_key=keys.get("aws_secret_access_key"),
+        config=config,
+    )
+
+
+def create_bucket_arguments(settings: StorageSettings) -> dict[str, Any]:
+    """AWS wants the region spelled out everywhere but in its first one."""
+    if settings.endpoint_url is not None or settings.region == "us-east-1":
+        return {}
+    return {"CreateBucketConfiguration": {"LocationConstraint": settings.region}}

@@ -1,0 +1,103 @@
+"""Everything that can go wrong for a caller, as one tree.
+
+    TigerError
+      InvalidApiKey            no such key, revoked, malformed
+      ModelReadOnly            a base model cannot be changed or trained
+      NotFound
+        ModelNotFound          unknown, or another user's: the same answer
+        RevisionNotFound
+        JobNotFound
+      Conflict
+        NameTaken
+        ModelInUse             delete while a job of the model runs
+      InvalidRequest
+        ContextLengthExceeded
+        NoLearningSignal       every group has equal rewards
+      RequestTooLarge
+      QuotaExceeded
+      Unavailable              storage or the model's replicas cannot be reached
+
+Classes carry data and no logic. `args` holds all of it, so that instances survive pickling
+between Ray processes. `serve_app.errors` is the one place that turns them into HTTP.
+Messages are read by clients: no paths, bucket names, keys or prompts in them.
+"""
+
+
+class TigerError(Exception):
+    """`message` is for the client; `param` is the path of the offending field, or None."""
+
+    code = "internal_error"
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message, param)
+
+    @property
+    def message(self) -> str:
+        return self.args[0]
+
+    @property
+    def param(self) -> str | None:
+        return self.args[1]
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class InvalidApiKey(TigerError):
+    code = "invalid_api_key"
+
+
+class ModelReadOnly(TigerError):
+    code = "model_read_only"
+
+
+class NotFound(TigerError):
+    pass
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+
+
+class RevisionNotFound(NotFound):
+    code = "revision_not_found"
+
+
+class JobNotFound(NotFound):
+    code = "job_not_found"
+
+
+class Conflict(TigerError):
+    pass
+
+
+class NameTaken(Conflict):
+    code = "name_taken"
+
+
+class ModelInUse(Conflict):
+    code = "model_in_use"
+
+
+class InvalidRequest(TigerError):
+    code = "invalid_request"
+
+
+class ContextLengthExceeded(InvalidRequest):
+    code = "context_length_exceeded"
+
+
+class NoLearningSignal(InvalidRequest):
+    code = "no_learning_signal"
+
+
+class RequestTooLarge(TigerError):
+    code = "request_too_large"
+
+
+class QuotaExceeded(TigerError):
+    code = "quota_exceeded"
+
+
+class Unavailable(TigerError):
+    code = "unavailable"

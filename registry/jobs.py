@@ -1,0 +1,169 @@
+"""Training jobs, so that accepted means durable.
+
+    jobs/<user>/<job id>/request.json     what to train on; never changed
+    jobs/<user>/<job id>/job.json         the state; its only writer is who works on the job
+    jobs/<user>/<job id>/events.ndjson    what a follower reads; rewritten whole at each flush
+    jobs-active/<user>/<job id>           exists from acceptance to the end: recovery is one LIST
+
+The marker is written last and deleted last. So a job that is not finished and has no marker was
+never accepted: its writer died before it could answer, and nobody sees it.
+"""
+
+import re
+import secrets
+import threading
+import time
+from collections.abc import Sequence
+
+from registry.errors import JobNotFound
+from registry.records import JobRecord, JobRequest
+from registry.store import ObjectMissing, ObjectStore
+
+ACTIVE_PREFIX = "jobs-active/"
+ID_PATTERN = re.compile(r"job-[0-9a-f]{24}")
+LAST_MILLISECOND = 2**48 - 1
+OBJECTS_PER_JOB = 3
+
+
+class JobIds:
+    """Ids of jobs: unique, and the newest comes first in a LIST. Strictly so within a process."""
+
+    def __init__(self) -> None:
+        self._previous_ms = 0
+        self._lock = threading.Lock()
+
+    def generate(self) -> str:
+        with self._lock:
+            self._previous_ms = max(time.time_ns() // 1_000_000, self._previous_ms + 1)
+            return f"job-{LAST_MILLISECOND - self._previous_ms:012x}{secrets.token_hex(6)}"
+
+
+class Jobs:
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    def accept(self, record: JobRecord, request: JobRequest) -> None:
+        """When this returns, the job survives whatever dies."""
+        self._store.put(
+            _object_key(record.user, record.id, "request.json"), request.model_dump_json().encode()
+        )
+        self.save(record)
+        self._store.put(_marker(record.user, record.id), b"")
+
+    def save(self, record: JobRecord) -> None:
+        self._store.put(_object_key(record.user, record.id, "job.json"), record.model_dump_json().encode())
+
+    def finish(self, record: JobRecord) -> None:
+        """Save a terminal state and end the job's being active.
+
+        Raises:
+            ValueError: the status is not terminal.
+        """
+        if not record.status.is_terminal:
+            raise ValueError(f"finish: status {record.status} is not terminal")
+        self.save(record)
+        self._store.delete(_marker(record.user, record.id))
+
+    def load(self, user: str, job_id: str) -> JobRecord:
+        """Raises: JobNotFound: malformed, unknown, another user's, or never accepted."""
+        found = self._accepted(self._read_many([_object_key(user, job_id, "job.json")]))
+        if not found:
+            raise JobNotFound("no such job")
+        return found[0]
+
+    def load_request(self, user: str, job_id: str) -> JobRequest:
+        """Raises: JobNotFound."""
+        try:
+            stored = self._store.get(_object_key(user, job_id, "request.json"))
+        except ObjectMissing as error:
+            raise JobNotFound("no such job") from error
+        return JobRequest.model_validate_json(stored.body)
+
+    def active(self) -> list[JobRecord]:
+        """Accepted and unfinished jobs of all users, oldest first.
+
+        A marker that outlived its job (a crash inside `finish`) is removed.
+        """
+        markers = self._store.list(ACTIVE_PREFIX)
+        names = [tuple(marker.removeprefix(ACTIVE_PREFIX).split("/")) for marker in markers]
+        records = self._read_many([_object_key(user, job_id, "job.json") for user, job_id in names])
+        stale = [
+            marker
+            for marker, record in zip(markers, records, strict=True)
+            if record is None or record.status.is_terminal
+        ]
+        if stale:
+            self._store.delete_many(stale)
+        unfinished = [record for record in records if record is not None and not record.status.is_terminal]
+        return sorted(unfinished, key=lambda record: record.id, reverse=True)
+
+    def page(self, user: str, after: str | None, limit: int) -> list[JobRecord]:
+        """Up to `limit` jobs of one user, newest first, from the one after `after` on.
+
+        Raises:
+            JobNotFound: `after` is malformed.
+        """
+        prefix = f"jobs/{user}/"
+        start_after = _end_of(user, after) if after is not None else ""
+        page: list[JobRecord] = []
+        while len(page) < limit:
+            asked = (limit - len(page)) * OBJECTS_PER_JOB
+            keys = self._store.list(prefix, start_after, asked)
+            page += self._accepted(self._read_many([key for key in keys if key.endswith("/job.json")]))
+            if len(keys) < asked:
+                break
+            start_after = keys[-1]
+        return page[:limit]
+
+    def save_events(self, user: str, job_id: str, lines: Sequence[str]) -> None:
+        body = "".join(f"{line}\n" for line in lines)
+        self._store.put(_object_key(user, job_id, "events.ndjson"), body.encode())
+
+    def load_events(self, user: str, job_id: str) -> list[str]:
+        """Empty before the first flush. Raises: JobNotFound: a malformed id."""
+        try:
+            stored = self._store.get(_object_key(user, job_id, "events.ndjson"))
+        except ObjectMissing:
+            return []
+        return stored.body.decode().split("\n")[:-1]
+
+    def _read_many(self, keys: Sequence[str]) -> list[JobRecord | None]:
+        return [
+            JobRecord.model_validate_json(stored.body) if stored is not None else None
+            for stored in self._store.get_many(keys)
+        ]
+
+    def _accepted(self, records: Sequence[JobRecord | None]) -> list[JobRecord]:
+        """Without those that do not exist or were never accepted."""
+        found = [record for record in records if record is not None]
+        unfinished = [record for record in found if not record.status.is_terminal]
+        markers = self._store.get_many([_marker(record.user, record.id) for record in unfinished])
+        unmarked = [r for r, marker in zip(unfinished, markers, strict=True) if marker is None]
+        # One that finished between the two reads has no marker either, and is terminal by now.
+        read_again = self._read_many([_object_key(r.user, r.id, "job.json") for r in unmarked])
+        newer = {old.id: new for old, new in zip(unmarked, read_again, strict=True)}
+        current = [newer.get(record.id, record) for record in found]
+        return [
+            record
+            for record in current
+            if record is not None and (record.status.is_terminal or record.id not in newer)
+        ]
+
+
+def _job_prefix(user: str, job_id: str) -> str:
+    if not ID_PATTERN.fullmatch(job_id):
+        raise JobNotFound("no such job")
+    return f"jobs/{user}/{job_id}/"
+
+
+def _object_key(user: str, job_id: str, name: str) -> str:
+    return _job_prefix(user, job_id) + name
+
+
+def _end_of(user: str, job_id: str) -> str:
+    """After every object of this job and before those of the next."""
+    return _job_prefix(user, job_id) + "~"
+
+
+def _marker(user: str, job_id: str) -> str:
+    return f"{ACTIVE_PREFIX}{user}/{job_id}"

@@ -1,0 +1,192 @@
+"""What is stored in the bucket, as frozen pydantic records. Wire schemas are in `serve_app.schemas`."""
+
+import re
+import secrets
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints
+
+USER_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
+
+User = Annotated[str, StringConstraints(pattern=USER_PATTERN)]
+Timestamp = Annotated[
+    datetime,
+    PlainSerializer(
+        lambda t: t.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        when_used="json",
+    ),
+]
+
+
+def utc_now() -> datetime:
+    """The current time, cut to the milliseconds that are stored and shown."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+def generate_uid() -> str:
+    """A model's storage identity: 128 random bits, never reused, safe in a key."""
+    return secrets.token_hex(16)
+
+
+def model_id_from_name(name: str) -> str:
+    """`MyCustomModel` -> `mycustommodel`: lower-cased and made URL-safe."""
+    return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-.") or "model"
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Defaults(Record):
+    """The six values that generate_response and train use when a request gives none."""
+
+    temperature: float = Field(0.7, ge=0, le=2, allow_inf_nan=False)
+    top_p: float = Field(0.95, gt=0, le=1)
+    learning_rate: float = Field(1e-5, gt=0, allow_inf_nan=False)
+    learning_steps: int = Field(5, ge=1, le=1000)
+    beta: float = Field(0.04, ge=0, allow_inf_nan=False)
+    epsilon: float = Field(0.2, gt=0, lt=1)
+
+
+class ModelRecord(Record):
+    """A private model. `revision` is the current one; `latest_revision` only grows."""
+
+    uid: str
+    id: str
+    name: str
+    description: str
+    base_model: str = Field(description="id of the base model")
+    parent_model: str = Field(description="name of the parent when this model was created")
+    rank: int = Field(ge=1)
+    alpha: float = Field(gt=0)
+    dropout: float = Field(ge=0, lt=1)
+    defaults: Defaults
+    created: Timestamp
+    last_modified: Timestamp
+    revision: int = 0
+    latest_revision: int = 0
+    has_initial_adapter: bool = Field(
+        False, description="revision 0 carries weights: a copy of a trained parent"
+    )
+
+    def adapter_id(self, revision: int) -> str | None:
+        """The multiplexed model id of a revision; None where the base model answers unchanged."""
+        if revision == 0 and not self.has_initial_adapter:
+            return None
+        return f"{self.uid}@{revision}"
+
+
+class UserModels(Record):
+    """`users/<user>/models.json`: the private models of one user, oldest first."""
+
+    models: tuple[ModelRecord, ...] = ()
+
+
+class KeyRecord(Record):
+    """`keys/<sha256 of key>.json`. The key itself is stored nowhere."""
+
+    user: User
+    name: str
+    created: Timestamp
+
+
+class AdapterFile(Record):
+    name: str
+    key: str = Field(description="where the bytes are, below the store's prefix")
+    size_bytes: int
+    sha256: str
+
+
+class Manifest(Record):
+    """The last object of a revision to be written: without it the revision does not exist."""
+
+    revision: int
+    parent_revision: int | None = Field(description="the revision it was trained from; None for a copy")
+    job: str | None = Field(description="the job that made it; None for a copy")
+    base_model: str
+    created: Timestamp
+    metrics: dict[str, float] = {}
+    files: tuple[AdapterFile, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(file.size_bytes for file in self.files)
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the weights file, the one that identifies the revision."""
+        return next(file.sha256 for file in self.files if file.name.endswith(".safetensors"))
+
+
+class JobStatus(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self in (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED)
+
+
+class Message(Record):
+    role: str
+    content: str
+
+
+class RewardedResponse(Record):
+    content: str
+    reward: float = Field(allow_inf_nan=False)
+
+
+class Group(Record):
+    """One prompt and its rewarded responses; advantages are normalised inside it."""
+
+    messages: tuple[Message, ...]
+    responses: tuple[RewardedResponse, ...]
+
+
+class Hyperparameters(Record):
+    learning_rate: float
+    learning_steps: int
+    beta: float
+    epsilon: float
+
+
+class JobRequest(Record):
+    """`jobs/<user>/<id>/request.json`: written once, before the job is accepted."""
+
+    groups: tuple[Group, ...]
+    hyperparameters: Hyperparameters
+
+
+class JobError(Record):
+    code: str
+    message: str
+
+
+class JobRecord(Record):
+    """`jobs/<user>/<id>/job.json`: the state of one training."""
+
+    id: str
+    user: User
+    uid: str
+    model: str = Field(description="id of the private model")
+    base_model: str
+    status: JobStatus = JobStatus.QUEUED
+    created: Timestamp
+    started: Timestamp | None = None
+    finished: Timestamp | None = None
+    parent_revision: int | None = Field(None, description="fixed when the job starts")
+    revision: int | None = Field(None, description="the revision it makes; fixed when the job starts")
+    attempt: int = 0
+    step: int = 0
+    steps: int
+    metrics: dict[str, float] = {}
+    trained_tokens: int = 0
+    duration_s: float = 0.0
+    error: JobError | None = None

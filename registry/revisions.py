@@ -1,0 +1,234 @@
+"""Revisions: immutable adapters, published with their manifest last.
+
+    models/<uid>/revisions/<000007>/<attempt>/adapter_config.json
+    models/<uid>/revisions/<000007>/<attempt>/adapter_model.safetensors
+    models/<uid>/revisions/<000007>/manifest.json      names the files, their sizes and digests
+
+Every call of publish writes below an attempt of its own, so a writer that was thought dead can
+never overwrite bytes that a manifest names. A revision without a manifest does not exist.
+"""
+
+import builtins
+import hashlib
+import re
+import secrets
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from registry.errors import RevisionNotFound, Unavailable
+from registry.records import AdapterFile, Manifest, utc_now
+from registry.store import ObjectMissing, ObjectStore, WriteConflict
+
+CONFIG_FILE = "adapter_config.json"
+WEIGHTS_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.safetensors")
+UID_PATTERN = re.compile(r"[A-Za-z0-9_-]+")
+
+
+class DigestMismatch(Exception):
+    """A fetched file is not the one that was published, or the manifest names a file it may not."""
+
+
+class Revisions:
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    def publish(
+        self,
+        uid: str,
+        directory: Path,
+        *,
+        revision: int,
+        parent_revision: int | None,
+        job: str | None,
+        base_model: str,
+        metrics: Mapping[str, float],
+    ) -> Manifest:
+        """Make the adapter in `directory` a revision. Repeating it for the same job is harmless.
+
+        Raises:
+            WriteConflict: the revision exists and another job made it.
+            ValueError: `directory` holds no adapter.
+        """
+        paths = sorted(path for path in directory.iterdir() if _is_adapter_file(path.name))
+        names = [path.name for path in paths]
+        if CONFIG_FILE not in names or len(names) < 2:
+            raise ValueError(f"publish: {CONFIG_FILE} and a safetensors file are needed, found {names}")
+        existing = self.manifest(uid, revision)
+        if existing is not None:
+            return _same_job(existing, job, uid, revision)
+        attempt = _attempt_prefix(uid, revision)
+        for path in paths:
+            self._store.upload_file(path, attempt + path.name)
+        manifest = Manifest(
+            revision=revision,
+            parent_revision=parent_revision,
+            job=job,
+            base_model=base_model,
+            created=utc_now(),
+            metrics=dict(metrics),
+            files=tuple(_adapter_file(path, attempt + path.name) for path in paths),
+        )
+        return self._seal(uid, manifest)
+
+    def manifest(self, uid: str, revision: int) -> Manifest | None:
+        try:
+            stored = self._store.get(_manifest_key(uid, revision))
+        except ObjectMissing:
+            return None
+        return Manifest.model_validate_json(stored.body)
+
+    def list(self, uid: str) -> builtins.list[Manifest]:
+        """Published revisions, newest first."""
+        keys = [key for key in self._store.list(_model_prefix(uid)) if _is_manifest(key)]
+        return [
+            Manifest.model_validate_json(stored.body)
+            for stored in self._store.get_many(reversed(keys))
+            if stored is not None
+        ]
+
+    def fetch(self, uid: str, revision: int, directory: Path) -> Manifest:
+        """Bring a revision to `directory`, which appears whole and checked or not at all.
+
+        Raises:
+            RevisionNotFound: it was never published, or the model was deleted.
+            DigestMismatch: the bytes are not those that were published.
+        """
+        manifest = self.manifest(uid, revision)
+        if manifest is None:
+            raise RevisionNotFound("no such revision")
+        for file in manifest.files:
+            if not _is_adapter_file(file.name):
+                raise DigestMismatch(uid, revision, file.name)
+        partial = directory.with_name(f".{directory.name}.{secrets.token_hex(8)}")
+        partial.mkdir(mode=0o700)
+        try:
+            for file in manifest.files:
+                self._download(file, partial / file.name)
+            _check_files(uid, manifest, partial)
+            _move_into_place(uid, manifest, partial, directory)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        return manifest
+
+    def copy(self, uid: str, revision: int, new_uid: str) -> Manifest:
+        """Make a revision the revision 0 of another model, without moving bytes through here.
+
+        Raises:
+            RevisionNotFound: it was never published, or its model was deleted meanwhile.
+            WriteConflict: the other model has a revision 0 that a job made.
+        """
+        source = self.manifest(uid, revision)
+        if source is None:
+            raise RevisionNotFound("no such revision")
+        existing = self.manifest(new_uid, 0)
+        if existing is not None:
+            return _same_job(existing, None, new_uid, 0)
+        attempt = _attempt_prefix(new_uid, 0)
+        files = tuple(file.model_copy(update={"key": attempt + file.name}) for file in source.files)
+        try:
+            for old, new in zip(source.files, files, strict=True):
+                self._store.copy(old.key, new.key)
+        except ObjectMissing as error:
+            raise RevisionNotFound("no such revision") from error
+        copied = Manifest(
+            revision=0,
+            parent_revision=None,
+            job=None,
+            base_model=source.base_model,
+            created=utc_now(),
+            files=files,
+        )
+        return self._seal(new_uid, copied)
+
+    def delete_model(self, uid: str) -> None:
+        """Manifests go first: what is left if this dies half-way is not a revision."""
+        keys = self._store.list(_model_prefix(uid))
+        self._store.delete_many(key for key in keys if _is_manifest(key))
+        self._store.delete_many(key for key in keys if not _is_manifest(key))
+
+    def _seal(self, uid: str, manifest: Manifest) -> Manifest:
+        """Write the manifest, or find the one that was first; the files of every other attempt go."""
+        key = _manifest_key(uid, manifest.revision)
+        try:
+            self._store.create(key, manifest.model_dump_json().encode())
+            published = manifest
+        except WriteConflict:
+            first = self.manifest(uid, manifest.revision)
+            if first is None:
+                raise
+            published = first
+        # Safe with the manifest written: an attempt that is not named in it can only lose. It may
+        # have died before, leaving files; what this leaves when storage fails goes with the model.
+        named = {file.key for file in published.files} | {key}
+        with suppress(Unavailable):
+            found = self._store.list(_revision_prefix(uid, manifest.revision))
+            self._store.delete_many(other for other in found if other not in named)
+        return _same_job(published, manifest.job, uid, manifest.revision)
+
+    def _download(self, file: AdapterFile, path: Path) -> None:
+        try:
+            self._store.download_file(file.key, path)
+        except ObjectMissing as error:
+            raise RevisionNotFound("no such revision") from error
+        path.chmod(0o600)
+
+
+def _same_job(published: Manifest, job: str | None, uid: str, revision: int) -> Manifest:
+    if published.job != job:
+        raise WriteConflict(_manifest_key(uid, revision))
+    return published
+
+
+def _is_adapter_file(name: str) -> bool:
+    """The only names that are published, and the only ones that fetch writes to a disk."""
+    return name == CONFIG_FILE or WEIGHTS_PATTERN.fullmatch(name) is not None
+
+
+def _adapter_file(path: Path, key: str) -> AdapterFile:
+    return AdapterFile(name=path.name, key=key, size_bytes=path.stat().st_size, sha256=_sha256(path))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_files(uid: str, manifest: Manifest, directory: Path) -> None:
+    for file in manifest.files:
+        path = directory / file.name
+        if not path.is_file() or path.stat().st_size != file.size_bytes or _sha256(path) != file.sha256:
+            raise DigestMismatch(uid, manifest.revision, file.name)
+
+
+def _move_into_place(uid: str, manifest: Manifest, partial: Path, directory: Path) -> None:
+    try:
+        partial.rename(directory)
+    except OSError:
+        # Someone else fetched it at the same time. Readers may hold it open, so it stays, checked.
+        if not directory.is_dir():
+            raise
+        _check_files(uid, manifest, directory)
+
+
+def _model_prefix(uid: str) -> str:
+    if not UID_PATTERN.fullmatch(uid):
+        raise ValueError("a uid is letters, digits, _ and -")
+    return f"models/{uid}/revisions/"
+
+
+def _revision_prefix(uid: str, revision: int) -> str:
+    return f"{_model_prefix(uid)}{revision:06d}/"
+
+
+def _attempt_prefix(uid: str, revision: int) -> str:
+    return f"{_revision_prefix(uid, revision)}{secrets.token_hex(8)}/"
+
+
+def _manifest_key(uid: str, revision: int) -> str:
+    return f"{_revision_prefix(uid, revision)}manifest.json"
+
+
+def _is_manifest(key: str) -> bool:
+    return key.endswith("/manifest.json")

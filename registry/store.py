@@ -1,0 +1,286 @@
+"""The object store: bytes under keys in one S3 bucket, with conditional writes.
+
+    ApiKeys, Catalogues, Revisions, Jobs  ->  ObjectStore  ->  boto3  ->  any S3-compatible endpoint
+
+No JSON and no layout here. What leaves this file as an exception:
+
+    ObjectMissing    there is no such key
+    WriteConflict    the condition of a create or replace did not hold: nothing was written
+    Unavailable      unreachable, refused, or the outcome of a write is unknown
+    StorageUnfit     the endpoint cannot be used at all (for the operator, from `probe`)
+"""
+
+import builtins
+import secrets
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from boto3.exceptions import Boto3Error
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+from registry.client import PLAIN_ATTEMPTS, ClientFactory, build_client, create_bucket_arguments
+from registry.errors import Unavailable
+from registry.settings import StorageSettings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+READ_THREADS = 8
+DELETE_BATCH = 1000
+CONDITIONAL_ATTEMPTS = 2
+UNREACHABLE = "storage cannot be reached"
+
+
+class ObjectMissing(Exception):
+    """No object has this key; `args[0]` is the key. For our own code, never for a client."""
+
+
+class WriteConflict(Exception):
+    """Another writer was first; `args[0]` is the key. Nothing was written."""
+
+
+class StorageUnfit(Exception):
+    """The endpoint cannot hold our data; the message tells the operator why."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    body: bytes
+    etag: str
+
+
+def _status(error: ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _succeeds(write: Callable[..., str], *arguments: object) -> bool:
+    try:
+        write(*arguments)
+    except WriteConflict:
+        return False
+    return True
+
+
+@contextmanager
+def _translated(key: str = "") -> Iterator[None]:
+    """Turn every boto3 error of the block into one of ours; the cause stays for the log."""
+    try:
+        yield
+    except ClientError as error:
+        if _status(error) == 404 and _code(error) != "NoSuchBucket":
+            raise ObjectMissing(key) from error
+        if _status(error) == 501:
+            raise StorageUnfit(
+                f"the endpoint does not implement {error.operation_name} as we use it"
+            ) from error
+        raise Unavailable(UNREACHABLE) from error
+    except (BotoCoreError, Boto3Error) as error:
+        raise Unavailable(UNREACHABLE) from error
+
+
+class ObjectStore:
+    """Thread-safe. Pickles as its settings; every process makes its own client on first use.
+
+    `make_client` is the seam for tests and for credentials that are not in the usual places.
+    """
+
+    def __init__(
+        self,
+        settings: StorageSettings,
+        make_client: ClientFactory = build_client,
+    ) -> None:
+        self.settings = settings
+        self._make_client = make_client
+        self._clients: dict[int, S3Client] = {}
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[type["ObjectStore"], tuple[StorageSettings, ClientFactory]]:
+        return ObjectStore, (self.settings, self._make_client)
+
+    def get(self, key: str) -> StoredObject:
+        """Raises: ObjectMissing."""
+        with _translated(key):
+            response = self._s3().get_object(Bucket=self.settings.bucket, Key=self._full(key))
+            return StoredObject(response["Body"].read(), response["ETag"])
+
+    def get_many(self, keys: Iterable[str]) -> builtins.list[StoredObject | None]:
+        """Several objects at once, in the order of `keys`; None where there is none."""
+        with ThreadPoolExecutor(READ_THREADS) as pool:
+            return list(pool.map(self._get_or_none, keys))
+
+    def put(self, key: str, body: bytes) -> None:
+        with _translated(key):
+            self._s3().put_object(Bucket=self.settings.bucket, Key=self._full(key), Body=body)
+
+    def create(self, key: str, body: bytes) -> str:
+        """Write a key that does not exist yet; returns its etag. Raises: WriteConflict."""
+        return self._put_if(key, body, None)
+
+    def replace(self, key: str, body: bytes, etag: str) -> str:
+        """Write over the version with this etag; returns the new one. Raises: WriteConflict."""
+        return self._put_if(key, body, etag)
+
+    def delete(self, key: str) -> None:
+        """A key that does not exist is fine."""
+        with _translated(key):
+            self._s3().delete_object(Bucket=self.settings.bucket, Key=self._full(key))
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        remaining = iter(keys)
+        while batch := list(islice(remaining, DELETE_BATCH)):
+            with _translated():
+                answer = self._s3().delete_objects(
+                    Bucket=self.settings.bucket,
+                    Delete={"Objects": [{"Key": self._full(key)} for key in batch], "Quiet": True},
+                )
+            if answer.get("Errors"):
+                raise Unavailable(UNREACHABLE)
+
+    def delete_prefix(self, prefix: str) -> None:
+        """Raises: ValueError: an empty prefix, which would empty the store."""
+        if not prefix:
+            raise ValueError("delete_prefix: the prefix is empty")
+        self.delete_many(self.list(prefix))
+
+    def list(self, prefix: str, start_after: str = "", limit: int | None = None) -> builtins.list[str]:
+        """Keys that begin with `prefix` and come after `start_after`, in order."""
+        with _translated():
+            pages = (
+                self._s3()
+                .get_paginator("list_objects_v2")
+                .paginate(
+                    Bucket=self.settings.bucket,
+                    Prefix=self._full(prefix),
+                    StartAfter=self._full(start_after) if start_after else "",
+                    PaginationConfig={"PageSize": min(limit or 1000, 1000)},
+                )
+            )
+            keys = (entry["Key"] for page in pages for entry in page.get("Contents", ()))
+            return [key[len(self.settings.prefix) :] for key in islice(keys, limit)]
+
+    def upload_file(self, path: Path, key: str) -> None:
+        with _translated(key):
+            self._s3().upload_file(str(path), self.settings.bucket, self._full(key))
+
+    def download_file(self, key: str, path: Path) -> None:
+        """Raises: ObjectMissing."""
+        with _translated(key):
+            self._s3().download_file(self.settings.bucket, self._full(key), str(path))
+
+    def copy(self, source_key: str, destination_key: str) -> None:
+        """Inside the store; the bytes do not come here. Raises: ObjectMissing."""
+        with _translated(source_key):
+            self._s3().copy_object(
+                Bucket=self.settings.bucket,
+                Key=self._full(destination_key),
+                CopySource={"Bucket": self.settings.bucket, "Key": self._full(source_key)},
+            )
+
+    def probe(self) -> None:
+        """Make the bucket if there is none, and prove that the endpoint honours conditional writes.
+
+        Raises:
+            StorageUnfit: it does not, or it refuses the bucket or the credentials.
+            Unavailable: it cannot be reached.
+        """
+        self._ensure_bucket()
+        key = f"probe/{secrets.token_hex(16)}"
+        try:
+            first = self.create(key, b"first")
+            if _succeeds(self.create, key, b"other"):
+                raise StorageUnfit("the endpoint does not honour If-None-Match: a key was created twice")
+            try:
+                second = self.replace(key, b"second", first)
+            except WriteConflict as error:
+                raise StorageUnfit("the endpoint refuses If-Match with the current etag") from error
+            if _succeeds(self.replace, key, b"third", first):
+                raise StorageUnfit("the endpoint does not honour If-Match: a stale etag was accepted")
+            if self.get(key) != StoredObject(b"second", second):
+                raise StorageUnfit("the endpoint does not read back what was written last")
+        finally:
+            self.delete(key)
+
+    def _s3(self, *, retries: bool = True) -> "S3Client":
+        max_attempts = PLAIN_ATTEMPTS if retries else 1
+        with self._lock:
+            if max_attempts not in self._clients:
+                self._clients[max_attempts] = self._make_client(self.settings, max_attempts=max_attempts)
+            return self._clients[max_attempts]
+
+    def _full(self, key: str) -> str:
+        return self.settings.prefix + key
+
+    def _get_or_none(self, key: str) -> StoredObject | None:
+        try:
+            return self.get(key)
+        except ObjectMissing:
+            return None
+
+    def _ensure_bucket(self) -> None:
+        client = self._s3()
+        try:
+            try:
+                client.head_bucket(Bucket=self.settings.bucket)
+            except ClientError as error:
+                if _status(error) != 404:
+                    raise
+                client.create_bucket(Bucket=self.settings.bucket, **create_bucket_arguments(self.settings))
+        except NoCredentialsError as error:
+            raise StorageUnfit("no S3 credentials were found in the usual AWS places") from error
+        except ClientError as error:
+            if _code(error) in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
+                return
+            if _status(error) < 500:
+                raise StorageUnfit(
+                    f"{error.operation_name} of bucket {self.settings.bucket!r} is refused: {_status(error)} "
+                    f"{_code(error)}; check the credentials and the bucket"
+                ) from error
+            raise Unavailable(UNREACHABLE) from error
+        except BotoCoreError as error:
+            raise Unavailable(UNREACHABLE) from error
+
+    def _put_if(self, key: str, body: bytes, etag: str | None) -> str:
+        """A conditional write that is never blindly repeated; `etag` None: the key must not exist.
+
+        After a time-out or a 5xx the write may have happened, so the key is read: our own bytes mean
+        that it did. If they are not there, the same condition makes one repetition safe. A condition
+        that fails then tells nothing about the first attempt, and WriteConflict would promise too much.
+        """
+        failure: Exception | None = None
+        for _ in range(CONDITIONAL_ATTEMPTS):
+            try:
+                return self._put_once(key, body, etag)
+            except WriteConflict as conflict:
+                if failure is None:
+                    raise
+                failure = conflict
+            except Unavailable as error:
+                failure = error
+            found = self._get_or_none(key)
+            if found is not None and found.body == body:
+                return found.etag
+        raise Unavailable(UNREACHABLE) from failure
+
+    def _put_once(self, key: str, body: bytes, etag: str | None) -> str:
+        put = partial(
+            self._s3(retries=False).put_object, Bucket=self.settings.bucket, Key=self._full(key), Body=body
+        )
+        with _translated(key):
+            try:
+                response = put(IfNoneMatch="*") if etag is None else put(IfMatch=etag)
+            except ClientError as error:
+                if _status(error) in (404, 409, 412) and _code(error) != "NoSuchBucket":
+                    raise WriteConflict(key) from error
+                raise
+        return response["ETag"]

@@ -1,0 +1,179 @@
+"""The adapters of one replica: fetched once, digest checked, freed when evicted and no longer in use.
+
+    bucket --fetch--> disk --add_lora--> vLLM       Serve's multiplexing decides which to keep (LRU)
+    lease counts > 0: running requests keep an evicted adapter alive until the last one has finished
+
+Every load has a directory and a vLLM integer id of its own, never used again, so a reload of an adapter
+cannot meet what an earlier load left behind.
+"""
+
+import asyncio
+import itertools
+import logging
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from registry.errors import RevisionNotFound, Unavailable
+from registry.revisions import DigestMismatch, Revisions
+from registry.store import ObjectMissing
+
+logger = logging.getLogger("ray.serve")
+
+
+class LoraEngine(Protocol):
+    """The two calls of vLLM's AsyncLLM that concern adapters."""
+
+    async def add_lora(self, lora_request: Any) -> bool: ...
+
+    async def remove_lora(self, lora_id: int) -> bool: ...
+
+
+class Adapter:
+    """One load of one revision's adapter into the engine."""
+
+    def __init__(self, adapter_id: str, directory: Path, request: Any, owner: "Adapters") -> None:
+        self.adapter_id = adapter_id
+        self.directory = directory
+        self.request = request
+        self.is_freed = False
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self._num_leases = 0
+        self._is_evicted = False
+
+    def __del__(self) -> None:
+        """Serve calls this, from another thread, when its LRU evicts the adapter."""
+        if not self.is_freed and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self.evict)
+
+    def evict(self) -> None:
+        """Take no new requests; free the adapter once the last running one has finished."""
+        self._is_evicted = True
+        self._owner.forget(self)
+        self._free_when_unused()
+
+    def lease(self) -> None:
+        self._num_leases += 1
+
+    def release(self) -> None:
+        self._num_leases -= 1
+        self._free_when_unused()
+
+    def _free_when_unused(self) -> None:
+        if self._is_evicted and self._num_leases == 0 and not self.is_freed:
+            self.is_freed = True
+            self._owner.free(self)
+
+
+class Adapters:
+    """Loads adapters named `<uid>@<revision>` and frees them.
+
+    `build_request(name, lora_id, path)` makes vLLM's LoRARequest; it enters here so that this module
+    needs no vLLM.
+    """
+
+    def __init__(
+        self,
+        revisions: Revisions,
+        engine: Callable[[], LoraEngine],
+        build_request: Callable[[str, int, str], Any],
+        directory: Path | None = None,
+    ) -> None:
+        self._revisions = revisions
+        self._engine = engine
+        self._build_request = build_request
+        self._directory = directory or Path(tempfile.mkdtemp(prefix="tiger-adapters-"))
+        self._lora_ids = itertools.count(1)
+        self._fetches: dict[str, asyncio.Task[Path]] = {}
+        self._loaded: dict[str, Adapter] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def is_loaded(self, adapter_id: str) -> bool:
+        return adapter_id in self._loaded
+
+    def evict_model(self, uid: str) -> None:
+        for adapter in list(self._loaded.values()):
+            if adapter.adapter_id.startswith(f"{uid}@"):
+                adapter.evict()
+
+    def forget(self, adapter: Adapter) -> None:
+        if self._loaded.get(adapter.adapter_id) is adapter:
+            del self._loaded[adapter.adapter_id]
+
+    async def fetch(self, adapter_id: str) -> Path:
+        """Bring an adapter to disk; callers of one adapter share one download.
+
+        A caller that goes away does not stop the download for the others.
+
+        Raises: RevisionNotFound, Unavailable.
+        """
+        task = self._fetches.get(adapter_id)
+        if task is None:
+            task = asyncio.ensure_future(self._fetch(adapter_id))
+            self._fetches[adapter_id] = task
+            task.add_done_callback(lambda done: self._forget_failure(adapter_id, done))
+        return await asyncio.shield(task)
+
+    async def load(self, adapter_id: str) -> Adapter:
+        """Load a fetched adapter into the engine. Raises: RevisionNotFound, Unavailable."""
+        directory = await self.fetch(adapter_id)
+        self._fetches.pop(adapter_id, None)
+        lora_id = next(self._lora_ids)
+        request = self._build_request(adapter_id, lora_id, str(directory))
+        try:
+            await self._engine().add_lora(request)
+        except BaseException:
+            await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+            raise
+        adapter = Adapter(adapter_id, directory, request, self)
+        self._loaded[adapter_id] = adapter
+        return adapter
+
+    async def _fetch(self, adapter_id: str) -> Path:
+        uid, _, revision = adapter_id.partition("@")
+        parent = Path(tempfile.mkdtemp(prefix=f"{uid}-{revision}-", dir=self._directory))
+        directory = parent / "adapter"
+        try:
+            await asyncio.to_thread(self._revisions.fetch, uid, int(revision), directory)
+        except BaseException as error:
+            await asyncio.to_thread(shutil.rmtree, parent, ignore_errors=True)
+            if isinstance(error, ObjectMissing):
+                raise RevisionNotFound("the model has no such revision", "model") from None
+            if isinstance(error, DigestMismatch):
+                logger.error("adapter %s: %s", adapter_id, error)
+                raise Unavailable("the weights of this revision cannot be read") from None
+            raise
+        return directory
+
+    def _forget_failure(self, adapter_id: str, task: "asyncio.Task[Path]") -> None:
+        if task.cancelled() or task.exception() is not None:
+            self._fetches.pop(adapter_id, None)
+
+    def free(self, adapter: Adapter) -> None:
+        task = asyncio.ensure_future(self._remove(adapter))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _remove(self, adapter: Adapter) -> None:
+        try:
+            await self._engine().remove_lora(adapter.request.lora_int_id)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, adapter.directory.parent, ignore_errors=True)
+        logger.info("freed adapter %s", adapter.adapter_id)
+
+
+@asynccontextmanager
+async def leased(adapter: Adapter | None) -> AsyncIterator[Any | None]:
+    """The engine's request for `adapter`, kept alive inside the block; None for the base model."""
+    if adapter is None:
+        yield None
+        return
+    adapter.lease()
+    try:
+        yield adapter.request
+    finally:
+        adapter.release()

@@ -1,0 +1,287 @@
+"""Which models a user has, and what each reference means. One deployment, catalogues in memory.
+
+    Ingress, TrainingController  --calls-->  Catalog  --compare-and-swap-->  users/<user>/models.json
+
+Reads are answered from memory. Every change is written to the bucket first and only then seen, so the
+process may die at any moment: the next one reads what was written. A read that needs a catalogue never
+loaded while storage is away raises `Unavailable`; catalogues already in memory go on being served.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from registry.catalogue import Catalogues
+from registry.errors import (
+    InvalidApiKey,
+    InvalidRequest,
+    ModelNotFound,
+    ModelReadOnly,
+    NameTaken,
+    QuotaExceeded,
+    RevisionNotFound,
+)
+from registry.keys import ApiKeys
+from registry.records import Manifest, ModelRecord, UserModels, generate_uid, model_id_from_name, utc_now
+from registry.revisions import Revisions
+from registry.store import ObjectStore
+from serve_app.schemas import ChangeModel, CreateModel
+from serve_app.settings import BaseModelSettings, Settings
+
+REVISION_REFERENCE = re.compile(r"^(?P<ref>.+)@(?P<revision>\d{1,9})$", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What a reference means for one user: weights to answer with, and the values to use."""
+
+    base: BaseModelSettings
+    private: ModelRecord | None
+    revision: int
+
+    @property
+    def id(self) -> str:
+        return self.private.id if self.private else self.base.id
+
+    @property
+    def name(self) -> str:
+        return self.private.name if self.private else self.base.name
+
+    @property
+    def adapter_id(self) -> str | None:
+        return self.private.adapter_id(self.revision) if self.private else None
+
+
+class Catalog:
+    """The methods are called through Ray handles; every one is for one user.
+
+    Raises (all): `Unavailable` when storage cannot be reached and is needed.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises: `StorageUnfit` when the endpoint does not honour conditional writes."""
+        store = ObjectStore(settings.storage)
+        store.probe()
+        self._settings = settings
+        self._keys = ApiKeys(store)
+        self._catalogues = Catalogues(store)
+        self._revisions = Revisions(store)
+        self._models: dict[str, UserModels] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    async def check_storage(self) -> None:
+        """One small read that does not come from memory."""
+        await asyncio.to_thread(self._keys.lookup, "0" * 64)
+
+    async def user_of(self, key_hash: str) -> str:
+        """The user of an API key, read from the bucket. Raises `InvalidApiKey`."""
+        record = await asyncio.to_thread(self._keys.lookup, key_hash)
+        if record is None:
+            raise InvalidApiKey("the API key is not valid")
+        return record.user
+
+    async def private_models(self, user: str) -> tuple[ModelRecord, ...]:
+        return (await self._load(user)).models
+
+    async def resolve(self, user: str, ref: str | None) -> Resolved:
+        """The model that `ref` (id or name, `@N`; None: the default) is for this user.
+
+        Raises:
+            ModelNotFound: unknown, or another user's.
+            RevisionNotFound: the model has no such revision.
+        """
+        if ref is None:
+            return Resolved(self._settings.base_model(self._settings.default_model), None, 0)
+        pinned = REVISION_REFERENCE.match(ref)
+        name = pinned["ref"] if pinned else ref
+        private = _find((await self._load(user)).models, name)
+        base = self._find_base(private.base_model if private else name)
+        if base is None:
+            raise ModelNotFound("there is no such model", "model")
+        revision = int(pinned["revision"]) if pinned else private.revision if private else 0
+        if pinned and (private is None or revision > private.latest_revision):
+            raise RevisionNotFound("the model has no such revision", "model")
+        return Resolved(base, private, revision)
+
+    async def create(self, user: str, request: CreateModel) -> ModelRecord:
+        """Make a private model; a trained parent's weights are copied in the bucket.
+
+        Raises: ModelNotFound, RevisionNotFound, NameTaken, InvalidRequest, QuotaExceeded.
+        """
+        try:
+            parent = await self.resolve(user, request.parent_model)
+        except (ModelNotFound, RevisionNotFound) as error:
+            raise type(error)(error.message, "parent_model") from None
+        model = self._describe(request, parent)
+        self._check_new_name((await self._load(user)).models, model.name)
+        if parent.adapter_id is not None:
+            assert parent.private is not None
+            await asyncio.to_thread(self._revisions.copy, parent.private.uid, parent.revision, model.uid)
+
+        def add(current: UserModels) -> UserModels:
+            if len(current.models) >= self._settings.limits.max_models_per_user:
+                raise QuotaExceeded("you have as many models as you may have; delete one first")
+            self._check_new_name(current.models, model.name)
+            created = model.model_copy(update={"id": self._free_id(current.models, model.name)})
+            return UserModels(models=(*current.models, created))
+
+        try:
+            return _by_uid(await self._change(user, add), model.uid)
+        except (NameTaken, QuotaExceeded):
+            await asyncio.to_thread(self._revisions.delete_model, model.uid)
+            raise
+
+    async def change(self, user: str, ref: str, request: ChangeModel) -> ModelRecord:
+        """Raises: ModelNotFound, ModelReadOnly, NameTaken."""
+        target = await self.private_model(user, ref)
+
+        def edit(model: ModelRecord, others: tuple[ModelRecord, ...]) -> ModelRecord:
+            if request.name is not None and request.name != model.name:
+                self._check_new_name(others, request.name)
+            given = request.model_dump(include={"name", "description"}, exclude_none=True)
+            return model.model_copy(update={**given, "defaults": request.over(model.defaults)})
+
+        return await self._edit(user, target.uid, edit)
+
+    async def activate(self, user: str, ref: str, revision: int) -> ModelRecord:
+        """Make a revision the current one. Raises: ModelNotFound, ModelReadOnly, RevisionNotFound."""
+        target = await self.private_model(user, ref)
+
+        def edit(model: ModelRecord, others: tuple[ModelRecord, ...]) -> ModelRecord:
+            if not 0 <= revision <= model.latest_revision:
+                raise RevisionNotFound("the model has no such revision", "n")
+            return model.model_copy(update={"revision": revision})
+
+        return await self._edit(user, target.uid, edit)
+
+    async def publish(self, user: str, uid: str, revision: int) -> ModelRecord:
+        """Make a revision whose manifest is written the current one; repeating it changes nothing.
+
+        Raises: ModelNotFound when the model was deleted.
+        """
+
+        def edit(model: ModelRecord, others: tuple[ModelRecord, ...]) -> ModelRecord:
+            if model.latest_revision >= revision:
+                return model
+            update = {"revision": revision, "latest_revision": revision, "last_modified": utc_now()}
+            return model.model_copy(update=update)
+
+        return await self._edit(user, uid, edit)
+
+    async def delete(self, user: str, uid: str) -> None:
+        """Remove a model and its revisions from storage. Raises: ModelNotFound."""
+
+        def remove(current: UserModels) -> UserModels:
+            _by_uid(current, uid)
+            return UserModels(models=tuple(model for model in current.models if model.uid != uid))
+
+        await self._change(user, remove)
+        await asyncio.to_thread(self._revisions.delete_model, uid)
+
+    async def private_model(self, user: str, ref: str) -> ModelRecord:
+        """Raises: ModelNotFound; ModelReadOnly for a base model; InvalidRequest for `ref@N`."""
+        resolved = await self.resolve(user, ref)
+        if resolved.private is None:
+            raise ModelReadOnly(
+                "a base model cannot be changed, trained or deleted; make a copy first", "model"
+            )
+        if _find((resolved.private,), ref) is None:
+            raise InvalidRequest("name the model without a revision here", "model")
+        return resolved.private
+
+    async def model_by_uid(self, user: str, uid: str) -> ModelRecord:
+        """Raises: ModelNotFound."""
+        return _by_uid(await self._load(user), uid)
+
+    async def revisions(self, user: str, ref: str) -> list[Manifest]:
+        """Published revisions, newest first. Raises: ModelNotFound, ModelReadOnly."""
+        model = await self.private_model(user, ref)
+        manifests = await asyncio.to_thread(self._revisions.list, model.uid)
+        return [manifest for manifest in manifests if manifest.revision <= model.latest_revision]
+
+    async def _load(self, user: str) -> UserModels:
+        if user not in self._models:
+            async with self._lock(user):
+                if user not in self._models:
+                    loaded = await asyncio.to_thread(self._catalogues.load, user)
+                    self._models[user] = loaded.models
+        return self._models[user]
+
+    async def _change(self, user: str, change: Callable[[UserModels], UserModels]) -> UserModels:
+        """Write `change` by compare-and-swap. A write of unknown outcome is read again next time."""
+        async with self._lock(user):
+            try:
+                saved = await asyncio.to_thread(self._catalogues.update, user, change)
+            except BaseException:
+                self._models.pop(user, None)
+                raise
+            self._models[user] = saved.models
+            return saved.models
+
+    async def _edit(
+        self, user: str, uid: str, edit: Callable[[ModelRecord, tuple[ModelRecord, ...]], ModelRecord]
+    ) -> ModelRecord:
+        def change(current: UserModels) -> UserModels:
+            model = _by_uid(current, uid)
+            others = tuple(other for other in current.models if other.uid != uid)
+            edited = edit(model, others)
+            return UserModels(models=tuple(edited if m.uid == uid else m for m in current.models))
+
+        return _by_uid(await self._change(user, change), uid)
+
+    def _lock(self, user: str) -> asyncio.Lock:
+        return self._locks.setdefault(user, asyncio.Lock())
+
+    def _find_base(self, name: str) -> BaseModelSettings | None:
+        return next((base for base in self._settings.models if name in (base.id, base.name)), None)
+
+    def _check_new_name(self, models: tuple[ModelRecord, ...], name: str) -> None:
+        """A name may be neither a name nor an id in the account, or a reference would mean two models."""
+        if self._find_base(name) or _find(models, name):
+            raise NameTaken("there is a model of that name already", "name")
+
+    def _free_id(self, models: tuple[ModelRecord, ...], name: str) -> str:
+        wanted = model_id_from_name(name)
+        candidate, number = wanted, 2
+        while candidate != name and (self._find_base(candidate) or _find(models, candidate)):
+            candidate, number = f"{wanted}-{number}", number + 1
+        return candidate
+
+    def _describe(self, request: CreateModel, parent: Resolved) -> ModelRecord:
+        base, private = parent.base, parent.private
+        if private is not None:
+            if request.rank not in (None, private.rank):
+                raise InvalidRequest(f"a copy has the rank of its parent, {private.rank}", "rank")
+            if request.alpha not in (None, private.alpha):
+                raise InvalidRequest(f"a copy has the alpha of its parent, {private.alpha:g}", "alpha")
+        rank = private.rank if private else request.rank or base.rank
+        if private is None and rank > base.max_rank:
+            raise InvalidRequest(f"the rank is at most {base.max_rank} for this base model", "rank")
+        now = utc_now()
+        return ModelRecord(
+            uid=generate_uid(),
+            id="",
+            name=request.name,
+            description=request.description,
+            base_model=base.id,
+            parent_model=parent.name,
+            rank=rank,
+            alpha=private.alpha if private else request.alpha or 2.0 * rank,
+            dropout=request.dropout or 0.0,
+            defaults=request.over(private.defaults if private else base.defaults),
+            created=now,
+            last_modified=now,
+            has_initial_adapter=parent.adapter_id is not None,
+        )
+
+
+def _find(models: tuple[ModelRecord, ...], ref: str) -> ModelRecord | None:
+    return next((model for model in models if ref in (model.id, model.name)), None)
+
+
+def _by_uid(models: UserModels, uid: str) -> ModelRecord:
+    found = next((model for model in models.models if model.uid == uid), None)
+    if found is None:
+        raise ModelNotFound("there is no such model", "model")
+    return found

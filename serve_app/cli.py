@@ -1,0 +1,256 @@
+"""The `tiger` command: brings an installation up on one machine, looks at it, and hands out API keys."""
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from registry.errors import TigerError
+from registry.keys import SHOWN_HASH_CHARACTERS, ApiKeys, KeyNotIdentified
+from registry.records import USER_PATTERN
+from registry.store import StorageUnfit
+from serve_app import log_files
+from serve_app.instance import FIRST_USER, Instance
+from serve_app.instance_environment import loopback_without_proxy
+from serve_app.processes import InstanceError
+
+app = typer.Typer(
+    help="A self-hosted service for private language models: start it, look at it, hand out keys.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+keys_app = typer.Typer(
+    help="API keys: whose requests are whose. Storage keeps only a hash of a key.", no_args_is_help=True
+)
+app.add_typer(keys_app, name="keys")
+
+Home = Annotated[
+    Path, typer.Option(envvar="TIGER_HOME", help="Directory of the instance: its data, keys, state and logs.")
+]
+Config = Annotated[
+    str | None,
+    typer.Option(
+        envvar="TIGER_CONFIG",
+        help="Name of a file in configs/, or path of one. [default: as last time, else local]",
+        show_default=False,
+    ),
+]
+DEFAULT_HOME = Path("~/.tiger")
+
+
+@app.callback()
+def prepare() -> None:
+    # boto3 too must reach loopback directly, whatever proxy there is for the rest.
+    os.environ.update(loopback_without_proxy())
+
+
+@app.command()
+def up(
+    home: Home = DEFAULT_HOME,
+    config: Config = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            help="HTTP port, also TIGER_HTTP__PORT. [default: as last time, else 45678]", show_default=False
+        ),
+    ] = None,
+    dashboard_port: Annotated[
+        int | None,
+        typer.Option(
+            help="Port of the Ray dashboard. [default: as last time, else 8265]", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Start everything that is not running, and wait until it is ready.
+
+    Safe to repeat: what runs is left alone, what crashed is started again, and nothing stored is lost.
+    Prints a first API key when there is none yet.
+    """
+    instance = open_instance(home, config, port, dashboard_port)
+    start = time.monotonic()
+    try:
+        key = instance.up(lambda line: typer.echo(f"[{time.monotonic() - start:6.1f} s] {line}"))
+    except KeyboardInterrupt:
+        typer.echo("\ninterrupted: what this command started was stopped", err=True)
+        raise typer.Exit(130) from None
+    except (InstanceError, TigerError) as error:
+        raise _failed(error) from error
+    _show_urls(instance)
+    if key is not None:
+        typer.echo(f"\nAPI key of user {FIRST_USER}, shown only now:\n\n  export TIGER_API_KEY={key}\n")
+
+
+@app.command()
+def down(home: Home = DEFAULT_HOME) -> None:
+    """Stop what `tiger up` started for this home, and nothing else. Data and keys stay."""
+    try:
+        open_instance(home).down(typer.echo)
+    except InstanceError as error:
+        raise _failed(error) from error
+
+
+@app.command()
+def status(home: Home = DEFAULT_HOME) -> None:
+    """Show what runs. Exits with 0 when requests are answered, with 1 otherwise."""
+    instance = open_instance(home)
+    try:
+        found = instance.status()
+    except InstanceError as error:
+        raise _failed(error) from error
+    table = Table("", "status", "replicas", "", box=None)
+    table.add_row("storage", found.storage)
+    table.add_row("Ray", found.ray)
+    table.add_row("application", found.application.status, "", found.application.message)
+    for each in found.application.deployments:
+        table.add_row(f"  {each.name}", each.status, f"{each.replicas}/{each.target_replicas}", each.message)
+    table.add_row(
+        "readyz", "ready" if found.is_ready else "not ready", "", "" if found.is_ready else found.detail
+    )
+    Console().print(table)
+    if found.is_ready:
+        _show_urls(instance)
+    raise typer.Exit(0 if found.is_ready else 1)
+
+
+@app.command()
+def models(
+    home: Home = DEFAULT_HOME,
+    key: Annotated[
+        str, typer.Option(envvar="TIGER_API_KEY", help="Whose models; made by `tiger keys create`.")
+    ] = "",
+) -> None:
+    """List the base models and the private models of the key's user."""
+    url = f"{open_instance(home).url}/v1/models"
+    try:
+        answer = httpx.get(url, headers={"Authorization": f"Bearer {key}"}, timeout=30, trust_env=False)
+    except httpx.HTTPError as error:
+        raise _failed(
+            f"{url} does not answer ({type(error).__name__}): is it up? See `tiger status`."
+        ) from error
+    if answer.is_error:
+        raise _failed(answer.json()["error"]["message"])
+    table = Table("id", "name", "parent", "revision", "last modified", "description", box=None)
+    for model in answer.json():
+        name = model["name"] + (" (default)" if model["default_model"] else "")
+        revision, modified = str(model["revision"]), model["last_modified"]
+        table.add_row(
+            model["id"], name, model.get("parent_model", "-"), revision, modified, model["description"]
+        )
+    Console().print(table)
+
+
+@app.command()
+def logs(
+    name: Annotated[str | None, typer.Argument(help=f"{log_files.GROUPS}. Without: all of them.")] = None,
+    home: Home = DEFAULT_HOME,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with what is written from now on.")
+    ] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", help="Lines of each file.")] = log_files.TAIL_LINES,
+) -> None:
+    """Show the ends of this instance's log files."""
+    paths = log_files.log_files(open_instance(home).home, name)
+    if not paths:
+        raise _failed(f"no logs of {name or 'this instance'} (there are: {log_files.GROUPS})")
+    for path in paths:
+        typer.secho(f"==> {path}", bold=True)
+        typer.echo("\n".join(log_files.tail(path, lines)))
+    if follow:
+        try:
+            for path, line in log_files.follow(paths):
+                typer.echo(f"{path.stem}: {line}")
+        except KeyboardInterrupt:
+            raise typer.Exit(0) from None
+
+
+@keys_app.command("create")
+def create_key(
+    user: Annotated[str, typer.Argument(help="Whose key it is; a new name makes a new user.")],
+    name: Annotated[str, typer.Option(help="What the key is for, shown by `tiger keys list`.")] = "default",
+    home: Home = DEFAULT_HOME,
+    config: Config = None,
+) -> None:
+    """Make an API key and print it, and nothing else, on standard output. It cannot be shown again."""
+    try:
+        typer.echo(_open_keys(home, config).create(user, name))
+    except ValidationError:
+        raise _failed(f"{user!r} is not a user name: it must match {USER_PATTERN}") from None
+    except TigerError as error:
+        raise _failed(error) from error
+
+
+@keys_app.command("list")
+def list_keys(home: Home = DEFAULT_HOME, config: Config = None) -> None:
+    """List the keys: id, user, name, and when it was made."""
+    try:
+        found = _open_keys(home, config).list()
+    except TigerError as error:
+        raise _failed(error) from error
+    table = Table("id", "user", "name", "created", box=None)
+    for key_hash, record in found:
+        created = record.created.isoformat(timespec="seconds")
+        table.add_row(key_hash[:SHOWN_HASH_CHARACTERS], record.user, record.name, created)
+    Console().print(table)
+
+
+@keys_app.command("revoke")
+def revoke_key(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="As `tiger keys list` shows it.")],
+    home: Home = DEFAULT_HOME,
+    config: Config = None,
+) -> None:
+    """Make a key worthless, within seconds. What its user stored stays."""
+    try:
+        revoked = _open_keys(home, config).revoke(key_id)
+    except (KeyNotIdentified, TigerError) as error:
+        raise _failed(error) from error
+    typer.echo(f"revoked {revoked[:SHOWN_HASH_CHARACTERS]}")
+
+
+def open_instance(
+    home: Path, config: str | None = None, port: int | None = None, dashboard_port: int | None = None
+) -> Instance:
+    """The instance of a home; exits with a message when its settings cannot be read."""
+    try:
+        return Instance(home, config, port, dashboard_port)
+    except FileNotFoundError as error:
+        raise _failed(f"no such config: {error.filename}") from error
+    except ValidationError as error:
+        raise _failed(f"the settings are wrong: {error}") from error
+
+
+def _open_keys(home: Path, config: str | None) -> ApiKeys:
+    """Of the instance; where there never was one (on a cluster), of the storage that the settings name."""
+    instance = open_instance(home, config)
+    try:
+        store = instance.store()
+        if not instance.exists:
+            # Keys may be made before the application runs for the first time and makes the bucket.
+            store.probe()
+    except (InstanceError, TigerError, StorageUnfit) as error:
+        raise _failed(error) from error
+    return ApiKeys(store)
+
+
+def _show_urls(instance: Instance) -> None:
+    typer.echo(f"\n  API            {instance.url}")
+    typer.echo(f"  interactive    {instance.url}/docs")
+    typer.echo(f"  Ray dashboard  {instance.dashboard_url}  (token: {instance.token_path})")
+
+
+def _failed(reason: object) -> typer.Exit:
+    """Prints the reason; the caller raises what this returns."""
+    typer.secho(f"tiger: {reason}", fg=typer.colors.RED if sys.stderr.isatty() else None, err=True)
+    return typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,136 @@
+"""The one place where errors become HTTP.
+
+TigerError, or a Ray error that carries one  ->  status, code, message, param
+FastAPI's validation and routing errors      ->  422 invalid_request, 404, 405
+a replica that cannot be reached             ->  503 unavailable
+anything else                                ->  500 internal_error, details in the log only
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from ray.exceptions import RayActorError, RayTaskError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
+from starlette.exceptions import HTTPException
+
+from registry import errors
+
+logger = logging.getLogger("ray.serve")
+
+STATUS: dict[type[errors.TigerError], int] = {
+    errors.InvalidApiKey: 401,
+    errors.ModelReadOnly: 403,
+    errors.NotFound: 404,
+    errors.Conflict: 409,
+    errors.RequestTooLarge: 413,
+    errors.InvalidRequest: 422,
+    errors.QuotaExceeded: 429,
+    errors.Unavailable: 503,
+}
+RETRY_AFTER_S = 2
+ERROR_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    405: "invalid_request_error",
+    409: "conflict_error",
+    413: "invalid_request_error",
+    422: "invalid_request_error",
+    429: "rate_limit_error",
+    503: "unavailable_error",
+}
+
+
+class TrainingFailed(errors.TigerError):
+    """The training of a request that waits for its result ended without a revision."""
+
+    code = "training_failed"
+
+
+def as_tiger_error(error: BaseException) -> errors.TigerError:
+    """What a client may know of `error`; unknown errors are logged and become `internal_error`."""
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    if isinstance(cause, errors.TigerError):
+        return cause
+    if isinstance(cause, RayActorError | BackPressureError | DeploymentUnavailableError):
+        logger.warning("a replica could not be reached: %s", type(cause).__name__)
+        return errors.Unavailable("the service cannot be reached at the moment; try again")
+    if isinstance(cause, RayServeException):
+        logger.warning("Serve refused a call: %r", cause)
+        return errors.Unavailable("the service cannot be reached at the moment; try again")
+    logger.error("unexpected error", exc_info=error)
+    return errors.TigerError("internal error")
+
+
+def status_of(error: errors.TigerError) -> int:
+    return next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
+
+
+def error_body(status: int, code: str, message: str, param: str | None) -> dict[str, Any]:
+    kind = ERROR_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    return {"error": {"type": kind, "code": code, "message": message, "param": param}}
+
+
+def body_of(error: errors.TigerError) -> dict[str, Any]:
+    return error_body(status_of(error), error.code, error.message, error.param)
+
+
+def _response(error: errors.TigerError) -> JSONResponse:
+    status = status_of(error)
+    headers = {}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if status in (429, 503):
+        headers["Retry-After"] = str(RETRY_AFTER_S)
+    return JSONResponse(body_of(error), status, headers)
+
+
+def _param(location: Sequence[str | int]) -> str | None:
+    """`("body", "groups", 0, "responses")` -> `groups.0.responses`."""
+    return ".".join(str(part) for part in location[1:]) or None
+
+
+async def _on_error(request: Request, error: Exception) -> JSONResponse:
+    return _response(as_tiger_error(error))
+
+
+async def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    location = first["loc"]
+    param = None if first["type"] == "json_invalid" else _param(location)
+    message = str(first["msg"]).removeprefix("Value error, ")
+    if first["type"] == "json_invalid":
+        message = "the body is not valid JSON"
+    elif first["type"] in ("model_attributes_type", "dict_type", "model_type") and not param:
+        message = "the body must be a JSON object, sent with Content-Type: application/json"
+    elif param:
+        message = f"{param}: {message}"
+    return JSONResponse(error_body(422, "invalid_request", message, param), 422)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 400:  # FastAPI could not parse the body at all
+        return JSONResponse(error_body(422, "invalid_request", "the body cannot be read as JSON", None), 422)
+    code = {404: "route_not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
+    message = {404: "there is no such route", 405: "this route does not take that method"}
+    return JSONResponse(
+        error_body(error.status_code, code, message.get(error.status_code, str(error.detail)), None),
+        error.status_code,
+        error.headers,
+    )
+
+
+def install_error_handlers(api: FastAPI) -> None:
+    api.add_exception_handler(RequestValidationError, _on_validation_error)
+    api.add_exception_handler(HTTPException, _on_http_exception)
+    api.add_exception_handler(errors.TigerError, _on_error)
+    api.add_exception_handler(RayTaskError, _on_error)
+    api.add_exception_handler(RayActorError, _on_error)
+    api.add_exception_handler(RayServeException, _on_error)
+    api.add_exception_handler(Exception, _on_error)

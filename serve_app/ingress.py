@@ -1,0 +1,53 @@
+"""The HTTP API: a deployment whose replicas turn requests into calls of the other deployments."""
+
+from typing import Any
+
+from fastapi import Depends, FastAPI
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from serve_app.errors import install_error_handlers
+from serve_app.middleware import BodyLimit
+from serve_app.routes import generate, jobs, models, operations, train
+from serve_app.schemas import ErrorAnswer
+from serve_app.services import Services, bearer
+from serve_app.settings import Settings
+
+ROUTERS = (models.router, generate.router, train.router, jobs.router)
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorAnswer} for status in (401, 403, 404, 409, 413, 422, 429, 500, 503)
+}
+
+
+def build_api(services: Services) -> FastAPI:
+    """The FastAPI application over `services`."""
+    api = FastAPI(
+        title="tiger",
+        version="0.1.0",
+        description="Private language models: list, copy, teach with rewards, talk to them.",
+        openapi_url="/openapi.json",
+    )
+    api.state.services = services
+    api.add_middleware(BodyLimit, max_bytes=services.settings.ingress.max_request_bytes)
+    install_error_handlers(api)
+    for router in ROUTERS:
+        api.include_router(router, dependencies=[Depends(bearer)], responses=ERRORS)
+    api.include_router(operations.router, responses={503: ERRORS[503]})
+    return api
+
+
+@serve.ingress()
+class Ingress:
+    """One replica. The application is built here, so that nothing but settings and handles is shipped."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        catalog: DeploymentHandle[Any],
+        trainer: DeploymentHandle[Any],
+        servers: dict[str, DeploymentHandle[Any]],
+    ) -> None:
+        self._services = Services(settings, catalog, trainer, servers)
+
+    async def __serve_build_asgi_app__(self) -> FastAPI:
+        return build_api(self._services)

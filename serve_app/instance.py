@@ -1,0 +1,299 @@
+"""One installation on one machine: a home directory, its ports, and the processes started for it.
+
+    up:    weights -> storage (SeaweedFS) -> Ray head -> Serve application -> /readyz
+    down:  Serve application -> Ray head and whatever it left behind -> storage
+
+What was started is written to `<home>/instance.json` at once, so that the next command, after any crash,
+knows what is ours. Two homes share nothing but the converted weights.
+"""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from registry.keys import ApiKeys
+from registry.records import Record
+from registry.store import ObjectStore
+from serve_app import ray_head
+from serve_app.instance_environment import inherited_environment
+from serve_app.instance_state import InstanceState, Remembered
+from serve_app.instance_storage import InstanceStorage
+from serve_app.ports import PortTaken, is_free
+from serve_app.processes import MARKER, InstanceError, Report, marked_processes, stop_processes
+from serve_app.serve_client import ApplicationState, ServeClient, read_serve_config
+from serve_app.settings import Settings, load_settings
+from serve_app.weights import prepare_weights
+
+APPLICATION = "tiger"
+READY_TIMEOUT_S = 300
+SWEEP_GRACE_S = 5
+DEFAULT_DASHBOARD_PORT = 8265
+FIRST_USER = "demo"
+
+
+class InstanceStatus(Record):
+    storage: str
+    ray: str
+    application: ApplicationState
+    is_ready: bool
+    detail: str
+
+
+class Instance:
+    """`config`, `http_port` and `dashboard_port` are remembered; None: as before, or the default."""
+
+    def __init__(
+        self,
+        home: Path,
+        config: str | None = None,
+        http_port: int | None = None,
+        dashboard_port: int | None = None,
+        serve_config: Path | None = None,
+    ) -> None:
+        self.home = home.expanduser().resolve()
+        self._remembered = Remembered(self.home / "instance.json")
+        before = self.state
+        self.config = _absolute(config) or before.config or "local"
+        self.settings: Settings = load_settings(self.config)
+        chosen = self.settings.http.port if "TIGER_HTTP__PORT" in os.environ else before.http_port
+        self.http_port = http_port or chosen or self.settings.http.port
+        self.dashboard_port = dashboard_port or before.dashboard_port or DEFAULT_DASHBOARD_PORT
+        self.storage = InstanceStorage(self.home, self.settings.storage, self._remembered)
+        self._serve_config = serve_config
+
+    @property
+    def state(self) -> InstanceState:
+        return self._remembered.read()
+
+    @property
+    def exists(self) -> bool:
+        """Whether `up` was ever called for this home."""
+        return self._remembered.path.exists()
+
+    @property
+    def url(self) -> str:
+        host = self.settings.http.host
+        return f"http://{'localhost' if host in ('0.0.0.0', '127.0.0.1', '::') else host}:{self.http_port}"
+
+    @property
+    def dashboard_url(self) -> str:
+        return f"http://localhost:{self.dashboard_port}"
+
+    @property
+    def token_path(self) -> Path:
+        return ray_head.ensure_token(self.home)
+
+    @property
+    def ray_log(self) -> Path:
+        return self.home / "ray.log"
+
+    def store(self) -> ObjectStore:
+        """The bucket. A home that was never up is that of a cluster's operator: the settings say where."""
+        return self.storage.store() if self.exists else ObjectStore(self.settings.storage)
+
+    # Ray and Serve
+
+    def environment(self) -> dict[str, str]:
+        """Of the Ray processes, and of anything else that is to join them (`ray status`, a test)."""
+        own = {
+            MARKER: str(self.home),
+            "TIGER_HTTP__PORT": str(self.http_port),
+            "TIGER_WEIGHTS_DIRECTORY": str(self._weights_directory),
+        }
+        if self.storage.is_own:
+            own["TIGER_STORAGE__ENDPOINT_URL"] = str(self.storage.settings.endpoint_url)
+            own["AWS_SHARED_CREDENTIALS_FILE"] = str(self.storage.credentials_path)
+        if not any(_is_repository(model.source) for model in self.settings.models):
+            own["HF_HUB_OFFLINE"] = "1"
+        if (head := self.state.ray) is not None:
+            own |= ray_head.ray_environment(self.home, head.gcs_port)
+        return inherited_environment(with_aws_identity=not self.storage.is_own) | own
+
+    @property
+    def _weights_directory(self) -> Path:
+        return self.settings.weights_directory.expanduser()
+
+    def _serve_client(self) -> ServeClient:
+        return ServeClient(self.dashboard_port, self.token_path)
+
+    def _is_ray_alive(self) -> bool:
+        head = self.state.ray
+        return head is not None and head.process.is_alive
+
+    def _ensure_ray(self, report: Report) -> None:
+        head = self.state.ray
+        # Alive but silent is most likely just busy: do not take it down in haste.
+        if head is not None and ray_head.wait_until_ready(head, self.home):
+            return report(f"Ray: running, dashboard {self.dashboard_url}")
+        self._stop_ray()
+        self._require_free_ports()
+        head = ray_head.start(self.home, self.environment(), self.dashboard_port, self.ray_log)
+        self._remembered.update(ray=head)
+        if not ray_head.wait_until_ready(head, self.home):
+            tail = "\n".join(self.ray_log.read_text(errors="replace").splitlines()[-15:])
+            raise InstanceError(f"Ray did not start (log: {self.ray_log}):\n{tail}")
+        report(f"Ray: started, dashboard {self.dashboard_url}")
+
+    def _stop_ray(self) -> None:
+        """The head, then all that carries our marker: what the head could not end because it was killed."""
+        if (head := self.state.ray) is not None:
+            ray_head.stop(head)
+        stop_processes(marked_processes(self.home), SWEEP_GRACE_S)
+        self._remembered.update(ray=None)
+
+    def _require_free_ports(self) -> None:
+        self._require_free_http_port()
+        if not is_free(self.dashboard_port):
+            raise PortTaken(self.dashboard_port, "Ray dashboard", "choose another with --dashboard-port")
+
+    def _require_free_http_port(self) -> None:
+        if not is_free(self.http_port, self.settings.http.host):
+            raise PortTaken(self.http_port, "HTTP", "choose another with --port or TIGER_HTTP__PORT")
+
+    def _deploy(self, report: Report) -> None:
+        client = self._serve_client()
+        config = read_serve_config(self.config, self.settings.http.host, self.http_port, self._serve_config)
+        before = client.state(APPLICATION)
+        if before.status in ("RUNNING", "DEPLOYING") and before.config == config["applications"][0]:
+            return report("deployment: submitted before")
+        if not before.deployments:
+            self._require_free_http_port()
+        client.deploy(config)
+        report("deployment: submitted")
+
+    def _wait_until_ready(self, report: Report) -> None:
+        client = self._serve_client()
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        shown = ""
+        while not (answer := self._readiness())[0]:
+            if not self._is_ray_alive():
+                raise InstanceError(f"Ray ended while the application was starting (log: {self.ray_log})")
+            application = client.state(APPLICATION)
+            if application.status == "DEPLOY_FAILED":
+                raise InstanceError(
+                    f"the application cannot be deployed (`tiger logs`):\n{application.reason()}"
+                )
+            if time.monotonic() > deadline:
+                reason = f"{application.reason()}\n/readyz: {answer[1]}"
+                raise InstanceError(f"not ready after {READY_TIMEOUT_S} s (`tiger logs`):\n{reason}")
+            if (line := application.as_line()) != shown:
+                report(f"deployment: {line}")
+                shown = line
+            time.sleep(0.25)
+
+    def _readiness(self) -> tuple[bool, str]:
+        try:
+            answer = httpx.get(f"{self.url}/readyz", timeout=5, trust_env=False)
+        except httpx.HTTPError as error:
+            return False, f"no answer ({type(error).__name__})"
+        return answer.is_success, answer.text.strip()
+
+    # Commands
+
+    def up(self, report: Report = print) -> str | None:
+        """Bring everything up that is not; returns a key for the first user if there is no key at all yet.
+
+        Raises:
+            InstanceError: something cannot be started; what was started stays, for a look and the next `up`.
+        """
+        with self._locked():
+            self._require_same_choices()
+            was_running = self._is_ray_alive()
+            if not was_running:
+                self._stop_ray()
+                self._require_free_ports()
+            self._remember_choices()
+            try:
+                self._bring_up(report)
+            except KeyboardInterrupt:
+                if not was_running:
+                    self._stop()
+                raise
+            keys = ApiKeys(self.store())
+            return None if keys.list() else keys.create(FIRST_USER, "first")
+
+    def _bring_up(self, report: Report) -> None:
+        for model in self.settings.models:
+            if model.source.startswith("package:"):
+                report(f"weights: {model.id} from {model.source}")
+                prepare_weights(model, self._weights_directory)
+        self.storage.ensure(report, may_move=not self._is_ray_alive())
+        self._ensure_ray(report)
+        self._deploy(report)
+        self._wait_until_ready(report)
+        report(f"ready: {self.url}")
+
+    def down(self, report: Report = print) -> None:
+        """Stop what was started for this home; data, keys and logs stay."""
+        if not self.exists:
+            return report(f"nothing was ever started for {self.home}")
+        with self._locked():
+            self._stop(report)
+
+    def _stop(self, report: Report = print) -> None:
+        if self._is_ray_alive():
+            try:
+                self._serve_client().delete_all()
+                report("deployment: stopped")
+            except InstanceError as error:
+                report(f"deployment: could not be drained, stopping Ray under it ({error})")
+        self._stop_ray()
+        report("Ray: stopped")
+        self.storage.stop()
+        report("storage: stopped" if self.storage.is_own else "storage: left alone, it is not ours")
+
+    def status(self) -> InstanceStatus:
+        head = self.state.ray
+        application = ApplicationState()
+        if has_ray := head is not None and ray_head.is_ready(head, self.home):
+            application = self._serve_client().state(APPLICATION)
+        is_ready, detail = self._readiness() if has_ray else (False, "Ray is not running")
+        return InstanceStatus(
+            storage=f"running at {self.storage.settings.endpoint_url}"
+            if self.storage.is_running
+            else "stopped",
+            ray=f"running, pid {head.process.pid}" if head is not None and has_ray else "stopped",
+            application=application,
+            is_ready=is_ready,
+            detail=detail,
+        )
+
+    def _require_same_choices(self) -> None:
+        """The processes that run were started with other ports or another config: these cannot change."""
+        before = self.state
+        chosen: tuple[Any, ...] = (self.config, self.http_port, self.dashboard_port)
+        if self._is_ray_alive() and chosen != (before.config, before.http_port, before.dashboard_port):
+            running = (
+                f"config {before.config}, port {before.http_port}, dashboard port {before.dashboard_port}"
+            )
+            raise InstanceError(f"this instance is up with {running}: `tiger down` first to change that")
+
+    def _remember_choices(self) -> None:
+        self._remembered.update(
+            config=self.config, http_port=self.http_port, dashboard_port=self.dashboard_port
+        )
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with (self.home / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InstanceError(f"another `tiger up` or `tiger down` of {self.home} is at work") from None
+            yield
+
+
+def _absolute(config: str | None) -> str | None:
+    """A path must mean the same file to processes with another working directory; a name is kept."""
+    return str(Path(config).resolve()) if config and config.endswith((".yaml", ".yml")) else config
+
+
+def _is_repository(source: str) -> bool:
+    return not source.startswith(("package:", "/"))

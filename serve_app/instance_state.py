@@ -1,0 +1,42 @@
+"""What a home remembers between commands: the operator's choices, and the processes started for it."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from registry.records import Record
+from serve_app.processes import ProcessIdentity
+from serve_app.ray_head import RayHead
+
+
+class InstanceState(Record):
+    """`instance.json`. None: not chosen or not started yet."""
+
+    config: str | None = None
+    http_port: int | None = None
+    dashboard_port: int | None = None
+    storage_port: int | None = None
+    storage: ProcessIdentity | None = None
+    ray: RayHead | None = None
+
+
+class Remembered:
+    """The file of an `InstanceState`; every change is on disk, whole, before anything else happens."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> InstanceState:
+        """A file that cannot be read counts as none: what it named is found again by its marker."""
+        try:
+            return InstanceState.model_validate_json(self.path.read_text())
+        except (FileNotFoundError, ValidationError):
+            return InstanceState()
+
+    def update(self, **changes: Any) -> InstanceState:
+        state = self.read().model_copy(update=changes)
+        partial_path = self.path.with_suffix(".partial")
+        partial_path.write_text(state.model_dump_json(indent=2))
+        partial_path.rename(self.path)
+        return state

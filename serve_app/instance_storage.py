@@ -1,0 +1,97 @@
+"""The storage of an instance: SeaweedFS under its home, or the endpoint that the settings name."""
+
+from functools import partial
+from pathlib import Path
+
+from registry.client import build_client
+from registry.errors import Unavailable
+from registry.settings import StorageSettings
+from registry.store import ObjectStore, StorageUnfit
+from serve_app import object_server
+from serve_app.instance_state import Remembered
+from serve_app.object_server import ObjectServer, ObjectServerFailed
+from serve_app.ports import free_ports, is_free
+from serve_app.processes import InstanceError, Report, identify, processes_with, stop_processes
+
+STOP_GRACE_S = 5
+
+
+class InstanceStorage:
+    def __init__(self, home: Path, settings: StorageSettings, remembered: Remembered) -> None:
+        self._directory = home / "storage"
+        self._settings = settings
+        self._remembered = remembered
+
+    @property
+    def is_own(self) -> bool:
+        """Started and stopped by the instance; otherwise somebody else runs what the settings name."""
+        return self._settings.endpoint_url is None
+
+    @property
+    def settings(self) -> StorageSettings:
+        """With the endpoint that clients are to use."""
+        if not self.is_own:
+            return self._settings
+        return self._settings.model_copy(update={"endpoint_url": self._server().endpoint_url})
+
+    @property
+    def credentials_path(self) -> Path:
+        return self._server().credentials_path
+
+    @property
+    def log(self) -> Path:
+        return self._directory / "weed.log"
+
+    @property
+    def is_running(self) -> bool:
+        process = self._remembered.read().storage
+        return not self.is_own or (process is not None and process.is_alive)
+
+    def store(self) -> ObjectStore:
+        """The bucket, with the generated credentials where the storage is our own."""
+        if not self.is_own:
+            return ObjectStore(self._settings)
+        if not self.is_running:
+            raise InstanceError("storage is not running: `tiger up` starts it")
+        return ObjectStore(self.settings, partial(build_client, credentials_path=self.credentials_path))
+
+    def ensure(self, report: Report, may_move: bool) -> None:
+        """Start it unless it works. `may_move`: nobody knows its port yet, so another one will do."""
+        if not self.is_own:
+            if problem := self._problem():
+                raise InstanceError(f"storage at {self._settings.endpoint_url}: {problem}")
+            return report(f"storage: {self._settings.endpoint_url}, as the settings say")
+        if self.is_running and self._problem() is None:
+            return report(f"storage: running at {self.settings.endpoint_url}")
+        self.stop()
+        port = self._remembered.read().storage_port
+        if port is None or (may_move and not is_free(port)):
+            self._remembered.update(storage_port=free_ports(1)[0])
+        try:
+            process = self._server().start()
+        except ObjectServerFailed as error:
+            raise InstanceError(f"storage: {error}") from error
+        self._remembered.update(storage=identify(process))
+        if problem := self._problem():
+            raise InstanceError(f"storage: {problem} (log: {self.log})")
+        report(f"storage: started at {self.settings.endpoint_url}")
+
+    def stop(self) -> None:
+        if not self.is_own:
+            return
+        process = self._remembered.read().storage
+        if process is not None and process.is_alive:
+            object_server.stop(process.pid)
+        # One that was started by an `up` which died before it could write that down.
+        stop_processes(processes_with("HOME", str(self._directory)), STOP_GRACE_S)
+        self._remembered.update(storage=None)
+
+    def _server(self) -> ObjectServer:
+        return ObjectServer(self._directory, self._remembered.read().storage_port or 0)
+
+    def _problem(self) -> str | None:
+        try:
+            self.store().probe()
+        except (Unavailable, StorageUnfit) as error:
+            return str(error)
+        return None

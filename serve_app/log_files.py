@@ -1,0 +1,55 @@
+"""The log files of an instance, by what they are about, and reading them as they grow."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from serve_app import ray_head
+from serve_app.processes import POLL_INTERVAL_S
+
+TAIL_LINES = 40
+GROUPS = "storage, ray, serve, or part of a deployment's name"
+
+
+def log_files(home: Path, name: str | None) -> list[Path]:
+    """`storage`, `ray`, `serve` (controller, proxy), part of a deployment's name; None: what matters most.
+
+    Ray's own files are those of its latest session.
+    """
+    session = ray_head.ray_directory(home) / "session_latest" / "logs"
+    storage = [home / "storage" / "weed.log"]
+    head = [home / "ray.log", *(session / file for file in ("gcs_server.out", "raylet.out", "dashboard.log"))]
+    control = sorted((session / "serve").glob("controller_*.log")) + sorted(
+        (session / "serve").glob("proxy_*.log")
+    )
+    replicas = sorted((session / "serve").glob("replica_*.log"))
+    if name is None:
+        found = [*storage, head[0], *control, *replicas]
+    elif name in (groups := {"storage": storage, "ray": head, "serve": control}):
+        found = groups[name]
+    else:
+        # What an engine prints, vLLM's own log among it, is in its worker's output and not in Serve's files.
+        workers = sorted(session.glob("worker-*.out")) + sorted(session.glob("worker-*.err"))
+        wanted = [path for path in replicas if name.lower() in path.name.lower()]
+        found = wanted + ([path for path in workers if _mentions(path, name)] if wanted else [])
+    return [path for path in found if path.is_file()]
+
+
+def tail(path: Path, lines: int = TAIL_LINES) -> list[str]:
+    return path.read_text(errors="replace").splitlines()[-lines:]
+
+
+def follow(paths: list[Path]) -> Iterator[tuple[Path, str]]:
+    """Lines written from now on, for ever."""
+    files = {path: path.open(errors="replace") for path in paths}
+    for file in files.values():
+        file.seek(0, 2)
+    while True:
+        lines = [(path, line) for path, file in files.items() for line in file]
+        yield from ((path, line.rstrip("\n")) for path, line in lines)
+        if not lines:
+            time.sleep(POLL_INTERVAL_S)
+
+
+def _mentions(path: Path, name: str) -> bool:
+    return any(name.lower() in line.lower() for line in tail(path, 200))

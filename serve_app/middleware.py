@@ -1,0 +1,42 @@
+"""Plain ASGI around the routes: a limit on the size of a body."""
+
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from registry.errors import RequestTooLarge
+from serve_app.errors import body_of, status_of
+
+
+class BodyLimit:
+    """Refuses a body over `max_bytes`: by its announced length before a byte is read, else while it arrives."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        announced = dict(scope["headers"]).get(b"content-length", b"")
+        if announced.isdigit() and int(announced) > self._max_bytes:
+            await self._refusal()(scope, receive, send)
+            return
+        num_bytes = 0
+
+        async def counted() -> Message:
+            nonlocal num_bytes
+            message = await receive()
+            num_bytes += len(message.get("body", b""))
+            if num_bytes > self._max_bytes:
+                raise self._error()
+            return message
+
+        await self._app(scope, counted, send)
+
+    def _error(self) -> RequestTooLarge:
+        return RequestTooLarge(f"the body is over {self._max_bytes} bytes")
+
+    def _refusal(self) -> JSONResponse:
+        error = self._error()
+        return JSONResponse(body_of(error), status_of(error))

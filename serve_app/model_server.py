@@ -1,0 +1,195 @@
+"""One base model behind vLLM, with the adapters of its private models: Ray Serve LLM's server, specialised.
+
+    generate, generate_stream  ->  adapter lease  ->  AsyncLLM.generate  ->  completions or NDJSON lines
+
+The prompt is rendered here with the tokenizer's own chat template, as the trainer does, so that training
+and generation see the same tokens. NDJSON lines are made here, beside the tokens: the ingress passes them on.
+"""
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from ray import serve
+from ray.serve.llm import LLMConfig, LLMServer
+
+from registry.errors import ContextLengthExceeded, InvalidRequest, ModelNotFound
+from registry.records import Group
+from registry.revisions import Revisions
+from registry.settings import StorageSettings
+from registry.store import ObjectStore
+from serve_app.adapters import Adapter, Adapters, leased
+from serve_app.generation import Completion, Generation, GenerationCall
+from serve_app.schemas import StopReason
+from serve_app.settings import BaseModelSettings
+from training.conversation import tokenise, tokenise_prompt
+
+
+class ModelServer(LLMServer):  # type: ignore[misc]
+    """A replica. The public methods below are called through Ray handles.
+
+    Raises (all that generate): ContextLengthExceeded, RevisionNotFound, Unavailable.
+    """
+
+    async def __init__(  # type: ignore[misc]
+        self, llm_config: LLMConfig, base: BaseModelSettings, storage: StorageSettings
+    ) -> None:
+        from vllm.lora.request import LoRARequest
+
+        self._base = base
+        self._adapters = Adapters(
+            Revisions(ObjectStore(storage)),
+            engine=lambda: self._llm,
+            build_request=lambda name, lora_id, path: LoRARequest(name, lora_id, path),
+        )
+        await super().__init__(llm_config)
+        self._tokenizer = self._llm.get_tokenizer()
+
+    @property
+    def _llm(self) -> Any:
+        """vLLM's AsyncLLM."""
+        return self.engine._engine_client
+
+    def _init_multiplex_loader(self, model_downloader_cls: Any = None) -> None:
+        """Replace Ray's loader, which trusts what it downloads and never frees it."""
+
+        async def load(adapter_id: str) -> Adapter:
+            return await self._adapters.load(adapter_id)
+
+        self._load_model = serve.multiplexed(max_num_models_per_replica=self._base.serving.max_adapters)(load)
+
+    async def _adapter(self, adapter_id: str | None) -> Adapter | None:
+        if adapter_id is None:
+            return None
+        if not self._adapters.is_loaded(adapter_id):
+            # Serve loads one adapter at a time: bring the bytes here first, beside other downloads.
+            await self._adapters.fetch(adapter_id)
+        adapter: Adapter = await self._load_model(adapter_id)
+        if adapter.is_freed:  # its model was deleted between the ingress and here
+            raise ModelNotFound("there is no such model", "model")
+        return adapter
+
+    async def preload(self, adapter_id: str) -> None:
+        """Make an adapter ready before its first request."""
+        await self._adapter(adapter_id)
+
+    async def unload(self, uid: str) -> None:
+        """Free every adapter of a deleted model; running requests finish first."""
+        self._adapters.evict_model(uid)
+
+    async def generate(self, call: GenerationCall) -> Generation:
+        """All completions at once."""
+        from vllm.sampling_params import RequestOutputKind
+
+        start = time.monotonic()
+        prompt = await self._prompt(call)
+        # Greedy samples are all the same; vLLM refuses to make more than one.
+        samples = 1 if call.temperature == 0 else call.n
+        async with leased(await self._adapter(call.adapter_id)) as lora_request:
+            outputs = self._run(call, prompt, samples, RequestOutputKind.FINAL_ONLY, lora_request)
+            final = [output async for output in outputs][-1]
+        completions = tuple(
+            Completion(content=c.text, stop_reason=_stop_reason(c.finish_reason, c.stop_reason))
+            for c in final.outputs
+        )
+        num_tokens = sum(len(c.token_ids) for c in final.outputs)
+        if samples != call.n:
+            completions, num_tokens = completions * call.n, num_tokens * call.n
+        return Generation(
+            completions=completions,
+            input_tokens=len(prompt),
+            output_tokens=num_tokens,
+            duration_s=time.monotonic() - start,
+        )
+
+    async def generate_stream(self, call: GenerationCall) -> AsyncIterator[str]:
+        """NDJSON lines: `info` while the adapter loads, a `delta` per token, then `stop`."""
+        from vllm.sampling_params import RequestOutputKind
+
+        start = time.monotonic()
+        prompt = await self._prompt(call)
+        if call.adapter_id is not None and not self._adapters.is_loaded(call.adapter_id):
+            yield _line(type="info", message=f"Loading model {call.model}")
+        num_tokens = 0
+        async with leased(await self._adapter(call.adapter_id)) as lora_request:
+            async for output in self._run(call, prompt, 1, RequestOutputKind.DELTA, lora_request):
+                completion = output.outputs[0]
+                num_tokens += len(completion.token_ids)
+                if completion.text:
+                    yield _line(type="delta", delta=completion.text)
+        yield _line(
+            type="stop",
+            stop_reason=_stop_reason(completion.finish_reason, completion.stop_reason),
+            model=call.model,
+            revision=call.revision,
+            usage={
+                "input_tokens": len(prompt),
+                "output_tokens": num_tokens,
+                "duration": round(time.monotonic() - start, 6),
+            },
+        )
+
+    async def check_lengths(self, groups: Sequence[Group], is_single: bool) -> None:
+        """See that every response with its prompt fits the model's context, tokenised as the trainer will.
+
+        Raises:
+            ContextLengthExceeded: one does not; `param` names it.
+            InvalidRequest: the chat template cannot render the conversation.
+        """
+        await asyncio.to_thread(self._check_lengths, groups, is_single)
+
+    def _check_lengths(self, groups: Sequence[Group], is_single: bool) -> None:
+        for g, group in enumerate(groups):
+            prefix = "" if is_single else f"groups.{g}."
+            for r, response in enumerate(group.responses):
+                try:
+                    tokenise(self._tokenizer, group.messages, response.content, self._base.max_context_tokens)
+                except ContextLengthExceeded as error:
+                    param = f"{prefix}responses.{r}.content"
+                    raise ContextLengthExceeded(error.message, param) from None
+                except InvalidRequest as error:
+                    raise InvalidRequest(error.message, f"{prefix}messages") from None
+
+    async def _prompt(self, call: GenerationCall) -> list[int]:
+        try:
+            prompt = await asyncio.to_thread(tokenise_prompt, self._tokenizer, call.messages)
+        except InvalidRequest as error:
+            raise InvalidRequest(error.message, "messages") from None
+        limit = self._base.max_context_tokens
+        if len(prompt) + (call.max_tokens or 1) > limit:
+            asked = f" and max_tokens is {call.max_tokens}" if call.max_tokens else ""
+            message = f"the messages have {len(prompt)} tokens{asked}; the model takes {limit} in all"
+            raise ContextLengthExceeded(message, "messages")
+        return prompt
+
+    def _run(
+        self, call: GenerationCall, prompt: list[int], n: int, output_kind: Any, lora_request: Any
+    ) -> AsyncIterator[Any]:
+        from vllm import SamplingParams
+        from vllm.inputs import TokensPrompt
+
+        room = self._base.max_context_tokens - len(prompt)
+        params = SamplingParams(
+            n=n,
+            temperature=call.temperature,
+            top_p=call.top_p,
+            max_tokens=call.max_tokens or min(room, self._base.default_max_tokens),
+            stop=list(call.stop),
+            seed=call.seed,
+            output_kind=output_kind,
+        )
+        tokens = TokensPrompt(prompt_token_ids=prompt, cache_salt=call.cache_salt)
+        return self._llm.generate(tokens, params, uuid.uuid4().hex, lora_request=lora_request)
+
+
+def _line(**chunk: Any) -> str:
+    return json.dumps(chunk, ensure_ascii=False) + "\n"
+
+
+def _stop_reason(finish_reason: str | None, matched: str | int | None) -> StopReason:
+    if finish_reason == "length":
+        return "max_tokens"
+    return "stop_sequence" if isinstance(matched, str) else "end_turn"

@@ -1,0 +1,146 @@
+"""One Ray head of one instance: started in its own session, on loopback, with its own ports, files and token.
+
+`ray stop` would stop every Ray on the machine and `~/.ray` is shared, so neither is used: `ray start --block`
+watches the Ray processes it started, and ends them when it is told to end or one of them dies.
+"""
+
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+
+import httpx
+
+from registry.records import Record
+from serve_app.ports import free_ports
+from serve_app.processes import InstanceError, ProcessIdentity, start_process, stop_process, wait_until
+
+OBJECT_STORE_BYTES = 256 * 2**20
+START_TIMEOUT_S = 120
+STOP_GRACE_S = 20
+# Logical CPUs: what deployments and trainers ask for must not wait for cores that a small machine lacks.
+MIN_LOGICAL_CPUS = 16
+# Unix sockets below the directory have names of up to 107 characters; Ray adds about 75 of them.
+MAX_TEMP_DIRECTORY_CHARS = 16
+PORT_OPTIONS = (
+    "--port",
+    "--node-manager-port",
+    "--object-manager-port",
+    "--dashboard-agent-listen-port",
+    "--dashboard-agent-grpc-port",
+    "--runtime-env-agent-port",
+    "--metrics-export-port",
+    "--ray-client-server-port",
+)
+# Ports that Ray takes from the environment.
+PORT_VARIABLES = ("AUTOSCALER_METRIC_PORT", "DASHBOARD_METRIC_PORT")
+
+
+class RayHead(Record):
+    """A head that was started: enough to find it again from another process."""
+
+    process: ProcessIdentity
+    gcs_port: int
+    dashboard_port: int
+
+
+def private_directory(home: Path) -> Path:
+    """Where Ray of this home keeps sockets and logs: short, and only ours although its parent is shared.
+
+    Ray makes its own directory writable to everybody, so it gets one inside.
+    """
+    root = tempfile.gettempdir()
+    root = root if len(root) <= MAX_TEMP_DIRECTORY_CHARS else "/tmp"
+    directory = Path(root) / f"tiger-{sha256(str(home).encode()).hexdigest()[:8]}"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    status = directory.lstat()
+    if directory.is_symlink() or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise InstanceError(f"{directory} is not a private directory of this user: remove it")
+    return directory
+
+
+def ray_directory(home: Path) -> Path:
+    return private_directory(home) / "r"
+
+
+def ensure_token(home: Path) -> Path:
+    """The file with the token that this instance's Ray asks of every connection, made once."""
+    path = home / "ray-token"
+    if not path.exists():
+        descriptor = os.open(path.with_suffix(".new"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(32))
+        path.with_suffix(".new").rename(path)
+    return path
+
+
+def ray_environment(home: Path, gcs_port: int) -> dict[str, str]:
+    """What makes a process belong to this Ray and to no other."""
+    return {
+        "RAY_ADDRESS": f"127.0.0.1:{gcs_port}",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(ensure_token(home)),
+        # Despite its name: with 0, Ray listens on loopback only.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "5",
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+        # Process titles of Ray and vLLM would overwrite the environment that /proc shows, our marker with it.
+        "SPT_NOENV": "1",
+    }
+
+
+def start(home: Path, environment: Mapping[str, str], dashboard_port: int, log: Path) -> RayHead:
+    """Start a head. It is not yet ready: see `wait_until_ready`."""
+    directory = ray_directory(home)
+    _remove_old_sessions(directory)
+    directory.mkdir(exist_ok=True)
+    ports = free_ports(len(PORT_OPTIONS) + len(PORT_VARIABLES))
+    gcs_port, variable_ports = ports[0], ports[len(PORT_OPTIONS) :]
+    command = [
+        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
+        *("--node-ip-address", "127.0.0.1", "--dashboard-host", "127.0.0.1"),
+        *("--dashboard-port", str(dashboard_port), "--include-dashboard", "true"),
+        *("--num-cpus", str(max(os.cpu_count() or 1, MIN_LOGICAL_CPUS))),
+        *("--object-store-memory", str(OBJECT_STORE_BYTES)),
+        *("--temp-dir", str(directory), "--disable-usage-stats", "--log-color", "false"),
+    ]
+    for option, port in zip(PORT_OPTIONS, ports, strict=False):
+        command += [option, str(port)]
+    own = dict(zip(PORT_VARIABLES, map(str, variable_ports), strict=True))
+    process = start_process(command, {**environment, **ray_environment(home, gcs_port), **own}, log)
+    return RayHead(process=process, gcs_port=gcs_port, dashboard_port=dashboard_port)
+
+
+def wait_until_ready(head: RayHead, home: Path) -> bool:
+    """Wait for the dashboard, the last to come up, to answer; False when the head ended or time is up."""
+    wait_until(lambda: not head.process.is_alive or is_ready(head, home), START_TIMEOUT_S)
+    return is_ready(head, home)
+
+
+def is_ready(head: RayHead, home: Path) -> bool:
+    """Whether this head, not another one that has its port now, answers."""
+    if not head.process.is_alive:
+        return False
+    url = f"http://127.0.0.1:{head.dashboard_port}/api/version"
+    headers = {"Authorization": f"Bearer {ensure_token(home).read_text()}"}
+    try:
+        answer = httpx.get(url, headers=headers, timeout=5, trust_env=False)
+    except httpx.HTTPError:
+        return False
+    return answer.status_code == httpx.codes.OK
+
+
+def stop(head: RayHead) -> None:
+    stop_process(head.process, STOP_GRACE_S)
+
+
+def _remove_old_sessions(directory: Path) -> None:
+    """Keep the logs of the last session only: a session's logs are needed after it, not for ever."""
+    latest = directory / "session_latest"
+    for session in directory.glob("session_2*"):
+        if not latest.exists() or session.resolve() != latest.resolve():
+            shutil.rmtree(session, ignore_errors=True)

@@ -1,0 +1,70 @@
+"""`POST /v1/generate_response`: talk to a model."""
+
+import hashlib
+from typing import Any
+
+from fastapi import APIRouter
+
+from serve_app.catalog import Resolved
+from serve_app.generation import Generation, GenerationCall
+from serve_app.schemas import (
+    AssistantMessage,
+    Generated,
+    GeneratedResponse,
+    GenerateResponse,
+    GenerationUsage,
+)
+from serve_app.services import ServicesDependency, UserDependency
+from serve_app.streams import cancelled_at_end, stream_ndjson
+
+router = APIRouter(prefix="/v1", tags=["generate"])
+
+
+@router.post("/generate_response", response_model=Generated)
+async def generate_response(
+    request: GenerateResponse, user: UserDependency, services: ServicesDependency
+) -> Any:
+    """Answer a conversation. With `stream`, NDJSON chunks: `info`, `delta`..., `stop`."""
+    resolved = await services.resolve(user, request.model)
+    call = build_call(request, resolved, user)
+    server = services.server(resolved)
+    if request.stream:
+        lines = server.options(stream=True).generate_stream.remote(call)
+        return await stream_ndjson(cancelled_at_end(lines))
+    return _answer(call, await server.generate.remote(call))
+
+
+def build_call(request: GenerateResponse, resolved: Resolved, user: str) -> GenerationCall:
+    """The request with the model's defaults where it gives none."""
+    defaults = resolved.private.defaults if resolved.private else resolved.base.defaults
+    return GenerationCall(
+        model=resolved.id,
+        revision=resolved.revision,
+        adapter_id=resolved.adapter_id,
+        messages=tuple(message.record() for message in request.messages),
+        n=request.n,
+        temperature=defaults.temperature if request.temperature is None else request.temperature,
+        top_p=defaults.top_p if request.top_p is None else request.top_p,
+        max_tokens=request.max_tokens,
+        stop=tuple(request.stop or ()),
+        seed=request.seed,
+        cache_salt=hashlib.sha256(user.encode()).hexdigest(),
+    )
+
+
+def _answer(call: GenerationCall, generation: Generation) -> Generated:
+    responses = [
+        GeneratedResponse(content=c.content, stop_reason=c.stop_reason) for c in generation.completions
+    ]
+    return Generated(
+        model=call.model,
+        revision=call.revision,
+        message=AssistantMessage(content=responses[0].content),
+        responses=responses,
+        stop_reason=responses[0].stop_reason,
+        usage=GenerationUsage(
+            input_tokens=generation.input_tokens,
+            output_tokens=generation.output_tokens,
+            duration=round(generation.duration_s, 6),
+        ),
+    )

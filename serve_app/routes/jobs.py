@@ -1,0 +1,52 @@
+"""`/v1/jobs`: what became of trainings."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+
+from registry.errors import ModelNotFound
+from registry.records import JobRecord, JobStatus
+from serve_app.schemas import Job
+from serve_app.services import Services, ServicesDependency, UserDependency
+from serve_app.streams import stream_ndjson
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+
+@router.get("", response_model=list[Job])
+async def list_jobs(
+    user: UserDependency,
+    services: ServicesDependency,
+    model: Annotated[str | None, Query(description="id or name of a model")] = None,
+    status: JobStatus | None = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    after: Annotated[str | None, Query(description="the id of the last job of the page before")] = None,
+) -> Any:
+    """Your trainings, newest first."""
+    model_id = await _model_id(services, user, model)
+    records: list[JobRecord] = await services.trainer.list_jobs.remote(user, model_id, status, after, limit)
+    return [Job.of(record) for record in records]
+
+
+@router.get("/{job_id}", response_model=Job)
+async def get_job(job_id: str, user: UserDependency, services: ServicesDependency) -> Any:
+    """One training."""
+    return Job.of(await services.job(user, job_id))
+
+
+@router.get("/{job_id}/events")
+async def job_events(
+    job_id: str, user: UserDependency, services: ServicesDependency, follow: bool = False
+) -> Any:
+    """What happened in a training so far, as NDJSON; with `follow`, also what happens until it ends."""
+    return await stream_ndjson(services.job_events(user, job_id, follow))
+
+
+async def _model_id(services: Services, user: str, ref: str | None) -> str | None:
+    """A deleted model's jobs stay: its id is taken as it is given."""
+    if ref is None:
+        return None
+    try:
+        return (await services.resolve(user, ref)).id
+    except ModelNotFound:
+        return ref

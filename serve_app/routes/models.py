@@ -1,0 +1,93 @@
+"""`/v1/models`: list, create, read, change, delete, revisions."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Path
+from fastapi.responses import Response
+from pydantic import TypeAdapter
+
+from registry.records import Manifest, ModelRecord
+from serve_app.schemas import ChangeModel, CreateModel, DeletedModel, ModelDetail, ModelInfo, RevisionInfo
+from serve_app.services import Services, ServicesDependency, UserDependency
+from serve_app.settings import Settings
+from serve_app.streams import MEDIA_TYPE
+
+router = APIRouter(prefix="/v1/models", tags=["models"])
+
+MODEL_INFOS = TypeAdapter(list[ModelInfo])
+Ref = Annotated[str, Path(description="id or name of a model")]
+
+
+def base_infos(settings: Settings) -> list[ModelInfo]:
+    """Base models in configured order, the default first."""
+    infos = [ModelInfo.of_base(model, model.id == settings.default_model) for model in settings.models]
+    return sorted(infos, key=lambda info: not info.default_model)
+
+
+@router.get("", response_model=list[ModelInfo], response_model_exclude_none=True)
+async def list_models(
+    user: UserDependency, services: ServicesDependency, accept: Annotated[str, Header()] = ""
+) -> Response:
+    """All models you may use: base models, the default first, then your own, oldest first.
+
+    With `Accept: application/x-ndjson` the objects come one per line.
+    """
+    private: tuple[ModelRecord, ...] = await services.catalog.private_models.remote(user)
+    infos = base_infos(services.settings) + [ModelInfo.of_private(model) for model in private]
+    if MEDIA_TYPE in accept:
+        lines = "".join(info.model_dump_json(exclude_none=True) + "\n" for info in infos)
+        return Response(lines, media_type=MEDIA_TYPE)
+    return Response(MODEL_INFOS.dump_json(infos, exclude_none=True), media_type="application/json")
+
+
+@router.post("", status_code=201, response_model=ModelDetail, response_model_exclude_none=True)
+async def create_model(request: CreateModel, user: UserDependency, services: ServicesDependency) -> Any:
+    """Make a private copy of a base model or of one of your own models."""
+    model: ModelRecord = await services.catalog.create.remote(user, request)
+    return ModelDetail.describe_private(model, is_training=False)
+
+
+@router.get("/{ref}", response_model=ModelDetail, response_model_exclude_none=True)
+async def get_model(ref: Ref, user: UserDependency, services: ServicesDependency) -> Any:
+    """One model with how it was made and whether it is in training."""
+    resolved = await services.resolve(user, ref)
+    if resolved.private is None:
+        is_default = resolved.base.id == services.settings.default_model
+        return ModelDetail.describe_base(resolved.base, is_default)
+    model = resolved.private.model_copy(update={"revision": resolved.revision})
+    return await _detail(services, model)
+
+
+@router.patch("/{ref}", response_model=ModelDetail, response_model_exclude_none=True)
+async def change_model(
+    ref: Ref, request: ChangeModel, user: UserDependency, services: ServicesDependency
+) -> Any:
+    """Change name, description or defaults of one of your models. The id stays."""
+    return await _detail(services, await services.catalog.change.remote(user, ref, request))
+
+
+@router.delete("/{ref}", response_model=DeletedModel)
+async def delete_model(ref: Ref, user: UserDependency, services: ServicesDependency) -> Any:
+    """Delete one of your models with all its revisions."""
+    model = await services.private_model(user, ref)
+    await services.trainer.delete_model.remote(user, model)
+    return DeletedModel(id=model.id)
+
+
+@router.get("/{ref}/revisions", response_model=list[RevisionInfo])
+async def list_revisions(ref: Ref, user: UserDependency, services: ServicesDependency) -> Any:
+    """The revisions of one of your models that carry weights, newest first."""
+    manifests: list[Manifest] = await services.catalog.revisions.remote(user, ref)
+    return [RevisionInfo.of(manifest) for manifest in manifests]
+
+
+@router.post("/{ref}/revisions/{n}/activate", response_model=ModelDetail, response_model_exclude_none=True)
+async def activate_revision(
+    ref: Ref, n: Annotated[int, Path(ge=0)], user: UserDependency, services: ServicesDependency
+) -> Any:
+    """Make revision `n` the current one: roll back, or forward again."""
+    return await _detail(services, await services.catalog.activate.remote(user, ref, n))
+
+
+async def _detail(services: Services, model: ModelRecord) -> ModelDetail:
+    return ModelDetail.describe_private(model, await services.is_training(model))

@@ -1,0 +1,79 @@
+"""`POST /v1/train`: teach a private model with rewards."""
+
+import json
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+
+from registry.errors import InvalidRequest, NoLearningSignal
+from registry.records import Group, Hyperparameters, JobRecord, JobRequest, ModelRecord, RewardedResponse
+from serve_app.errors import TrainingFailed
+from serve_app.schemas import Job, Train, Trained
+from serve_app.services import Services, ServicesDependency, UserDependency
+from serve_app.streams import stream_ndjson
+
+router = APIRouter(prefix="/v1", tags=["train"])
+
+
+@router.post("/train", response_model=Trained, responses={202: {"model": Job}})
+async def train(request: Train, user: UserDependency, services: ServicesDependency) -> Any:
+    """Make the next revision of a private model from rewarded responses.
+
+    Answers when the new revision serves; with `background`, at once with the job; with `stream`, NDJSON
+    chunks: `info` and `progress`, then `stop`. A client that goes away does not stop the training.
+    """
+    model = await services.private_model(user, request.model)
+    job_request = build_job(request, model)
+    await _check(services, model, request, job_request)
+    record: JobRecord = await services.trainer.submit.remote(user, model, job_request)
+    if request.background:
+        return JSONResponse(Job.of(record).model_dump(mode="json"), 202)
+    events = services.job_events(user, record.id, follow=True)
+    if request.stream:
+        return await stream_ndjson(events)
+    last = ""
+    async for line in events:
+        last = line
+    return _result(json.loads(last))
+
+
+def build_job(request: Train, model: ModelRecord) -> JobRequest:
+    """The request with the model's defaults where it gives none."""
+
+    def value(name: str) -> Any:
+        given = getattr(request, name)
+        return getattr(model.defaults, name) if given is None else given
+
+    return JobRequest(
+        groups=tuple(
+            Group(
+                messages=tuple(message.record() for message in group.messages),
+                responses=tuple(
+                    RewardedResponse(content=r.content, reward=r.reward) for r in group.responses
+                ),
+            )
+            for group in request.all_groups()
+        ),
+        hyperparameters=Hyperparameters(**{name: value(name) for name in Hyperparameters.model_fields}),
+    )
+
+
+async def _check(services: Services, model: ModelRecord, request: Train, job: JobRequest) -> None:
+    """Raises: InvalidRequest, NoLearningSignal, ContextLengthExceeded."""
+    limit = services.settings.limits.max_responses_per_job
+    if sum(len(group.responses) for group in job.groups) > limit:
+        raise InvalidRequest(f"one training takes at most {limit} responses", "groups")
+    if all(len({response.reward for response in group.responses}) == 1 for group in job.groups):
+        raise NoLearningSignal(
+            "in every group all rewards are equal, so there is nothing to learn", "responses"
+        )
+    is_single = request.groups is None
+    await services.servers[model.base_model].check_lengths.remote(job.groups, is_single)
+
+
+def _result(last: dict[str, Any]) -> Trained:
+    if last.get("type") == "stop":
+        return Trained.model_validate(last)
+    error = last.get("error", {})
+    raise TrainingFailed(error.get("message", "the training ended without a revision"))

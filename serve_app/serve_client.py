@@ -1,0 +1,110 @@
+"""Talks to Ray Serve as `serve deploy` does: the documented REST API of the Ray dashboard.
+
+Ray's own client for it reads one token per process and honours proxy variables; this one serves several
+instances from one process and goes straight to loopback.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+from pydantic import Field
+
+from registry.records import Record
+from serve_app.processes import InstanceError
+
+PATH = "/api/serve/applications/"
+CLUSTER_DIRECTORY = Path(__file__).resolve().parent.parent / "cluster"
+
+
+class DeploymentState(Record):
+    name: str
+    status: str
+    message: str
+    replicas: int
+    target_replicas: int
+
+
+class ApplicationState(Record):
+    """What Serve says of the application; `status` is Serve's own word, or NOT_STARTED."""
+
+    status: str = "NOT_STARTED"
+    message: str = ""
+    deployments: tuple[DeploymentState, ...] = ()
+    config: dict[str, Any] = Field({}, description="as it was submitted")
+
+    def as_line(self) -> str:
+        """`ingress 1/1, catalog 0/1`, or the application's status before there are deployments."""
+        parts = (f"{each.name} {each.replicas}/{each.target_replicas}" for each in self.deployments)
+        return ", ".join(parts) or self.status.lower()
+
+    def reason(self) -> str:
+        """Why it is not running, in Serve's words."""
+        messages = [
+            self.message,
+            *(f"{each.name}: {each.message}" for each in self.deployments if each.message),
+        ]
+        return "\n".join(filter(None, messages)) or f"status {self.status}"
+
+
+def read_serve_config(config: str, host: str, port: int, path: Path | None = None) -> dict[str, Any]:
+    """The Serve config of a configuration, with the address at which this instance is to listen.
+
+    `config` names `cluster/serve.<config>.yaml`; the path of a settings file goes with the local one.
+    """
+    is_name = not config.endswith((".yaml", ".yml"))
+    path = path or CLUSTER_DIRECTORY / f"serve.{config if is_name else 'local'}.yaml"
+    serve_config: dict[str, Any] = yaml.safe_load(path.read_text())
+    serve_config.setdefault("http_options", {}).update(host=host, port=port)
+    serve_config["applications"][0].setdefault("args", {})["config"] = config
+    return serve_config
+
+
+class ServeClient:
+    def __init__(self, dashboard_port: int, token_path: Path) -> None:
+        self._client = httpx.Client(
+            base_url=f"http://127.0.0.1:{dashboard_port}",
+            headers={"Authorization": f"Bearer {token_path.read_text()}"},
+            timeout=60,
+            trust_env=False,
+        )
+
+    def deploy(self, config: dict[str, Any]) -> None:
+        self._send("PUT", config)
+
+    def delete_all(self) -> None:
+        """Returns when the replicas have finished what they were doing, or their grace time is over."""
+        self._send("DELETE", None)
+
+    def state(self, name: str) -> ApplicationState:
+        details = self._send("GET", None).json().get("applications", {}).get(name)
+        if details is None:
+            return ApplicationState()
+        return ApplicationState(
+            status=details["status"],
+            message=details["message"],
+            deployments=tuple(_deployment(each) for each in details["deployments"].values()),
+            config=details.get("deployed_app_config") or {},
+        )
+
+    def _send(self, method: str, body: dict[str, Any] | None) -> httpx.Response:
+        try:
+            response = self._client.request(method, PATH, json=body)
+        except httpx.HTTPError as error:
+            raise InstanceError(f"the Ray dashboard does not answer: {error!r}") from error
+        if response.is_error:
+            raise InstanceError(
+                f"Ray Serve refused the request ({response.status_code}): {response.text.strip()}"
+            )
+        return response
+
+
+def _deployment(details: dict[str, Any]) -> DeploymentState:
+    return DeploymentState(
+        name=details["name"],
+        status=details["status"],
+        message=details["message"],
+        replicas=sum(replica["state"] == "RUNNING" for replica in details["replicas"]),
+        target_replicas=details.get("target_num_replicas") or details["deployment_config"]["num_replicas"],
+    )

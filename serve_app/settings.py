@@ -1,0 +1,136 @@
+"""All settings of an installation: environment over file over default, frozen, no unknown keys.
+
+    configs/local.yaml  ->  Settings  <-  TIGER_HTTP__PORT=8000
+
+A section lives beside its owner (`registry.settings`, `training.settings`); this file composes them.
+"""
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from registry.records import Defaults, Record, Timestamp
+from registry.settings import StorageSettings
+from training.settings import TrainingSettings
+
+CONFIG_DIRECTORY = Path(__file__).resolve().parent.parent / "configs"
+
+
+class HttpSettings(Record):
+    host: str = "127.0.0.1"
+    port: int = Field(45678, ge=1, le=65535)
+
+
+class IngressSettings(Record):
+    num_replicas: int = Field(1, ge=1)
+    num_cpus: float = Field(1, ge=0)
+    max_ongoing_requests: int = Field(512, ge=1)
+    max_request_bytes: int = Field(8 * 2**20, ge=1024)
+
+
+class LimitSettings(Record):
+    max_models_per_user: int = Field(1000, ge=1)
+    max_queued_jobs_per_user: int = Field(100, ge=1)
+    max_responses_per_job: int = Field(4096, ge=2)
+
+
+class AcceleratorSettings(Record):
+    kind: Literal["cpu", "gpu"] = "gpu"
+    type: str | None = Field(None, description="Ray accelerator type, for example H100; None: any")
+
+
+class ReplicaSettings(Record):
+    """The vLLM replicas of one base model."""
+
+    num_replicas: int = Field(1, ge=1)
+    num_cpus: float = Field(1, ge=0)
+    accelerator: AcceleratorSettings = AcceleratorSettings()
+    max_ongoing_requests: int = Field(256, ge=1)
+    max_adapters: int = Field(64, ge=1, description="adapters kept ready on one replica")
+    engine: dict[str, Any] = Field({}, description="vLLM engine arguments")
+    environment: dict[str, str] = Field({}, description="environment of the engine's processes")
+
+
+class BaseModelSettings(Record):
+    """A base model: what the listing says of it, where its weights are, how it is served."""
+
+    id: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    name: str = Field(min_length=1, max_length=64, pattern=r"^[^/@]+$")
+    description: str
+    last_modified: Timestamp
+    source: str = Field(
+        description="a Hugging Face repository, an absolute path, or "
+        "`package:<import name>/<file.gguf>` for weights shipped in a Python package"
+    )
+    defaults: Defaults = Defaults()
+    max_context_tokens: int = Field(ge=16, description="prompt and completion together")
+    default_max_tokens: int = Field(512, ge=1, description="when a request gives no max_tokens")
+    rank: int = Field(16, ge=1, description="of an adapter when a request gives none")
+    max_rank: int = Field(32, ge=1)
+    serving: ReplicaSettings = ReplicaSettings()
+    training: TrainingSettings = TrainingSettings()
+
+    @model_validator(mode="after")
+    def _rank_fits(self) -> Self:
+        if self.rank > self.max_rank:
+            raise ValueError(f"rank {self.rank} is above max_rank {self.max_rank}")
+        return self
+
+    def weights_path(self, weights_directory: Path) -> str:
+        """What vLLM and transformers load: a repository id, or a directory."""
+        if self.source.startswith("package:"):
+            return str(weights_directory / self.id)
+        return self.source
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix="TIGER_", env_nested_delimiter="__", nested_model_default_partial_update=True
+    )
+
+    http: HttpSettings = HttpSettings()
+    storage: StorageSettings = StorageSettings()
+    ingress: IngressSettings = IngressSettings()
+    limits: LimitSettings = LimitSettings()
+    weights_directory: Path = Field(
+        Path("~/.cache/tiger/weights"), description="where weights shipped in packages are converted to"
+    )
+    default_model: str = Field(description="id of the base model that answers when none is named")
+    models: tuple[BaseModelSettings, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _references_hold(self) -> Self:
+        names = [name for model in self.models for name in {model.id, model.name}]
+        if len(set(names)) != len(names):
+            raise ValueError("models: every id and name must be unique")
+        if self.default_model not in {model.id for model in self.models}:
+            raise ValueError(f"default_model: no model has the id {self.default_model!r}")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, init_settings
+
+    def base_model(self, base_model_id: str) -> BaseModelSettings:
+        return next(model for model in self.models if model.id == base_model_id)
+
+
+def load_settings(config: str) -> Settings:
+    """Read `config`: the name of a file in `configs/` without its ending, or a path to one.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        pydantic.ValidationError: the file or the environment holds a wrong or unknown key.
+    """
+    path = Path(config) if config.endswith((".yaml", ".yml")) else CONFIG_DIRECTORY / f"{config}.yaml"
+    return Settings(**yaml.safe_load(path.read_text()))

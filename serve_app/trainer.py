@@ -1,0 +1,71 @@
+"""The training controller as a deployment, joined to the serving side through handles."""
+
+from collections.abc import Callable
+from typing import Any
+
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from registry.records import ModelRecord
+from registry.store import ObjectStore
+from serve_app.settings import Settings
+from training.controller import TrainingController
+from training.run import RunConfiguration, start_run
+
+
+class ServingSide:
+    """A `training.controller.Publisher` over the Catalog and the model replicas."""
+
+    def __init__(self, catalog: DeploymentHandle[Any], servers: dict[str, DeploymentHandle[Any]]) -> None:
+        self._catalog = catalog
+        self._servers = servers
+
+    async def model(self, user: str, uid: str) -> ModelRecord:
+        model: ModelRecord = await self._catalog.model_by_uid.remote(user, uid)
+        return model
+
+    async def publish(self, user: str, uid: str, revision: int) -> ModelRecord:
+        model: ModelRecord = await self._catalog.publish.remote(user, uid, revision)
+        return model
+
+    async def preload(self, base_model: str, adapter_id: str) -> None:
+        await self._servers[base_model].broadcast("preload", adapter_id).results_async()
+
+    async def delete(self, user: str, uid: str, base_model: str) -> None:
+        await self._catalog.delete.remote(user, uid)
+        await self._servers[base_model].broadcast("unload", uid).results_async(return_exceptions=True)
+
+
+class Trainer(TrainingController):
+    """The one replica of the training deployment."""
+
+    async def __init__(  # type: ignore[misc]
+        self,
+        settings: Settings,
+        catalog: DeploymentHandle[Any],
+        servers: dict[str, DeploymentHandle[Any]],
+    ) -> None:
+        self._configured = settings
+        super().__init__(
+            ObjectStore(settings.storage),
+            ServingSide(catalog, servers),
+            {model.id: model.training for model in settings.models},
+            self._run,
+            settings.limits.max_queued_jobs_per_user,
+        )
+        await catalog.check_storage.remote()  # the catalog makes the bucket
+        await self.recover()
+
+    def _run(self, base_model: str, on_end: Callable[[], None]) -> None:
+        model = self._configured.base_model(base_model)
+        here = serve.get_replica_context()
+        configuration = RunConfiguration(
+            base_model=model.id,
+            weights=model.weights_path(self._configured.weights_directory.expanduser()),
+            max_context_tokens=model.max_context_tokens,
+            settings=model.training,
+            storage=self._configured.storage,
+            application=here.app_name,
+            controller=here.deployment,
+        )
+        start_run(configuration, on_end)

@@ -1,0 +1,14 @@
+"""The real SmolLM2, converted once per machine: the conversion takes half a minute."""
+
+from pathlib import Path
+
+import pytest
+
+from serve_app.settings import load_settings
+from serve_app.weights import prepare_weights
+
+
+@pytest.fixture(scope="session")
+def smollm2_weights(request: pytest.FixtureRequest) -> Path:
+    """The directory that transformers and vLLM load; kept under pytest's cache between runs."""
+    return prepare_weights(load_settings("local").models[0], request.config.cache.mkdir("weights"))

@@ -1,0 +1,295 @@
+"""Training of the real SmolLM2, against the formulas (tests/support/reference_grpo.py) and the contract."""
+
+import gc
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from registry.records import Group, Hyperparameters, JobRequest, Message, RewardedResponse
+from tests.support import reference_grpo as reference
+from training import grpo
+from training.advantages import advantages
+from training.conversation import tokenise
+from training.policy import Policy
+from training.settings import TrainingSettings
+from training.types import Assignment, StepProgress, TrainingOutcome
+
+RANK, ALPHA = 8, 16
+STEPS, LEARNING_RATE, BETA, EPSILON = 4, 2e-4, 0.04, 0.2
+
+
+def _group(question: str, answers: dict[str, float]) -> Group:
+    return Group(
+        messages=(Message(role="system", content="Be brief."), Message(role="user", content=question)),
+        responses=tuple(RewardedResponse(content=text, reward=reward) for text, reward in answers.items()),
+    )
+
+
+GROUPS = (
+    _group("Name a colour.", {"Blue, like the sea.": 1.0, "No.": -1.0, "It is hard to say which.": 0.0}),
+    _group("2 + 2?", {"4": 1.0, "It makes 5, I am sure.": 0.0}),
+)
+
+
+def _assignment(job_id: str = "job", steps: int = STEPS, groups: tuple[Group, ...] = GROUPS) -> Assignment:
+    return Assignment(
+        job_id=job_id,
+        attempt=1,
+        user="alice",
+        uid="0" * 32,
+        base_model="smollm2-135m",
+        parent_revision=0,
+        has_parent_adapter=False,
+        revision=1,
+        rank=RANK,
+        alpha=float(ALPHA),
+        dropout=0.0,
+        request=JobRequest(
+            groups=groups,
+            hyperparameters=Hyperparameters(
+                learning_rate=LEARNING_RATE, learning_steps=steps, beta=BETA, epsilon=EPSILON
+            ),
+        ),
+    )
+
+
+class Job:
+    """One call of `train`, with what it told."""
+
+    def __init__(
+        self, policy: Policy, output: Path, assignment: Assignment | None = None, parent: Path | None = None
+    ) -> None:
+        self.steps: list[StepProgress] = []
+        self.output = output
+        self.outcome: TrainingOutcome = grpo.train(
+            policy, assignment or _assignment(), parent, output, self.steps.append, lambda: False
+        )
+
+    def column(self, name: str) -> list[float]:
+        return [getattr(step, name) for step in self.steps]
+
+
+@pytest.fixture(scope="module")
+def policy(smollm2_weights: Path) -> Policy:
+    # Two rows at a time: five responses make three micro-batches, the last one smaller.
+    return Policy(str(smollm2_weights), TrainingSettings(micro_batch_size=2), max_context_tokens=2048)
+
+
+@pytest.fixture(scope="module")
+def pairs(policy: Policy) -> list[reference.Pair]:
+    exchanges = [
+        tokenise(policy.tokenizer, group.messages, response.content, 2048)
+        for group in GROUPS
+        for response in group.responses
+    ]
+    return [(exchange.prompt_ids, exchange.completion_ids) for exchange in exchanges]
+
+
+@pytest.fixture(scope="module")
+def job(policy: Policy, tmp_path_factory: pytest.TempPathFactory) -> Job:
+    return Job(policy, tmp_path_factory.mktemp("job") / "adapter")
+
+
+@pytest.fixture(scope="module")
+def continued(policy: Policy, job: Job, tmp_path_factory: pytest.TempPathFactory) -> Job:
+    output = tmp_path_factory.mktemp("continued") / "adapter"
+    return Job(policy, output, _assignment("next", steps=2), parent=job.output)
+
+
+@pytest.fixture(scope="module")
+def expected(smollm2_weights: Path, pairs: list[reference.Pair]) -> tuple[Any, reference.Trace]:
+    model = reference.fresh_adapter(smollm2_weights, RANK, ALPHA, grpo._seed("job"))
+    return model, _reference_run(model, pairs, STEPS)
+
+
+def _reference_run(model: Any, pairs: list[reference.Pair], steps: int) -> reference.Trace:
+    scores = [score for group in GROUPS for score in advantages([r.reward for r in group.responses])]
+    return reference.train(model, pairs, scores, steps, LEARNING_RATE, BETA, EPSILON)
+
+
+def _assert_agrees(job: Job, trace: reference.Trace) -> None:
+    assert job.column("loss") == pytest.approx(trace.losses, rel=1e-4, abs=1e-6)
+    assert job.column("kl") == pytest.approx(trace.kls, rel=1e-3, abs=1e-6)
+    assert job.column("clip_ratio") == pytest.approx(trace.clip_ratios)
+    assert job.column("grad_norm") == pytest.approx(trace.grad_norms, rel=1e-3)
+
+
+def _update(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> torch.Tensor:
+    return torch.cat([(after[name] - before[name]).flatten() for name in sorted(before)])
+
+
+def test_every_step_is_that_of_the_formulas(job: Job, expected: tuple[Any, reference.Trace]) -> None:
+    _assert_agrees(job, expected[1])
+
+
+def test_the_first_update_goes_where_the_formulas_say(
+    policy: Policy, smollm2_weights: Path, pairs: list[reference.Pair], tmp_path: Path
+) -> None:
+    one_step = Job(policy, tmp_path / "adapter", _assignment(steps=1))
+    model = reference.fresh_adapter(smollm2_weights, RANK, ALPHA, grpo._seed("job"))
+    name_of = {name: name.replace(".default", "") for name, p in model.named_parameters() if p.requires_grad}
+    before = {name_of[n]: p.detach().clone() for n, p in model.named_parameters() if n in name_of}
+    _reference_run(model, pairs, steps=1)
+    after = {name_of[n]: p.detach() for n, p in model.named_parameters() if n in name_of}
+    ours, theirs = _update(before, load_file(one_step.output / grpo.WEIGHTS_FILE)), _update(before, after)
+    assert torch.cosine_similarity(ours, theirs, dim=0) > 0.999
+    assert ours.norm().item() == pytest.approx(theirs.norm().item(), rel=1e-3)
+
+
+def test_a_continued_adapter_is_held_to_the_base_model(
+    continued: Job, job: Job, smollm2_weights: Path, pairs: list[reference.Pair]
+) -> None:
+    model = reference.loaded_adapter(smollm2_weights, job.output)
+    _assert_agrees(continued, _reference_run(model, pairs, steps=2))
+    assert continued.steps[0].kl > 0.01
+    assert continued.steps[0].clip_ratio == 0
+
+
+def test_the_clip_is_active_from_the_second_step(job: Job) -> None:
+    assert job.steps[0].clip_ratio == 0
+    assert job.steps[0].kl == 0
+    assert job.steps[1].clip_ratio > 0
+
+
+def test_the_result_says_what_was_done(job: Job, pairs: list[reference.Pair]) -> None:
+    assert [step.step for step in job.steps] == [1, 2, 3, 4]
+    assert set(job.column("steps")) == {STEPS}
+    assert set(job.column("learning_rate")) == {LEARNING_RATE}
+    assert job.steps[0].reward_mean == pytest.approx(0.2)
+    assert job.steps[0].reward_std == pytest.approx(0.83666, rel=1e-4)
+    assert job.outcome.trained_tokens == STEPS * sum(len(completion) for _, completion in pairs)
+    assert job.outcome.metrics["loss"] == job.steps[-1].loss
+    assert 0 < sum(job.column("seconds")) < job.outcome.duration_s
+
+
+def test_the_adapter_is_two_files_that_say_nothing_of_this_machine(job: Job) -> None:
+    assert sorted(os.listdir(job.output)) == ["adapter_config.json", "adapter_model.safetensors"]
+    config = json.loads((job.output / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "smollm2-135m"
+    assert (config["r"], config["lora_alpha"], config["inference_mode"]) == (RANK, ALPHA, True)
+    weights = load_file(job.output / grpo.WEIGHTS_FILE)
+    assert len(weights) == 420
+    assert {weight.dtype for weight in weights.values()} == {torch.float32}
+
+
+def test_a_saved_adapter_is_the_trained_policy_and_prefers_what_was_rewarded(
+    job: Job, expected: tuple[Any, reference.Trace], smollm2_weights: Path, pairs: list[reference.Pair]
+) -> None:
+    model = reference.loaded_adapter(smollm2_weights, job.output)
+    with torch.no_grad():
+        for pair in pairs:
+            saved, trained = (reference.log_probs(m, pair) for m in (model, expected[0]))
+            assert torch.allclose(saved, trained, atol=5e-3)
+        rewarded, punished = pairs[0], pairs[1]
+        gains = []
+        for pair in (rewarded, punished):
+            after = reference.log_probs(model, pair).sum()
+            with model.disable_adapter():
+                gains.append(after - reference.log_probs(model, pair).sum())
+    assert gains[0] > 0.5
+    assert gains[1] < -0.5
+
+
+@pytest.mark.parametrize("micro_batch_size", [1, 8])
+def test_the_size_of_micro_batches_changes_nothing(
+    policy: Policy, job: Job, micro_batch_size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = policy.settings.model_copy(update={"micro_batch_size": micro_batch_size})
+    monkeypatch.setattr(policy, "settings", settings)
+    other = Job(policy, tmp_path / "adapter", _assignment(steps=2))
+    for name in ("loss", "kl", "clip_ratio", "grad_norm"):
+        assert other.column(name) == pytest.approx(job.column(name)[:2], rel=1e-4, abs=1e-6)
+
+
+def test_checkpointing_changes_nothing(
+    policy: Policy, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = policy.settings.model_copy(update={"gradient_checkpointing": True})
+    monkeypatch.setattr(policy, "settings", settings)
+    other = Job(policy, tmp_path / "adapter", _assignment(steps=2))
+    assert other.column("loss") == pytest.approx(job.column("loss")[:2], rel=1e-4, abs=1e-6)
+
+
+def test_a_second_attempt_makes_the_same_adapter(policy: Policy, job: Job, tmp_path: Path) -> None:
+    again = Job(policy, tmp_path / "adapter")
+    assert (again.output / grpo.WEIGHTS_FILE).read_bytes() == (job.output / grpo.WEIGHTS_FILE).read_bytes()
+
+
+@pytest.fixture
+def untouched(policy: Policy, pairs: list[reference.Pair]) -> Iterator[None]:
+    """The base model after the test is, to the bit and to the name, what it was before."""
+
+    def look() -> tuple[list[torch.Tensor], list[str], list[str]]:
+        with torch.no_grad():
+            scores = [reference.log_probs(policy.model, pair) for pair in pairs[:2]]
+        parameters = [name for name, p in policy.model.named_parameters() if not p.requires_grad]
+        attributes = [f"{n}.{key}" for n, module in policy.model.named_modules() for key in vars(module)]
+        return scores, parameters, attributes
+
+    scores, parameters, attributes = look()
+    yield
+    scores_after, parameters_after, attributes_after = look()
+    assert all(torch.equal(a, b) for a, b in zip(scores, scores_after, strict=True))
+    assert parameters == parameters_after
+    assert attributes == attributes_after
+    assert not policy.model.training
+
+
+@pytest.mark.usefixtures("untouched")
+def test_a_job_leaves_nothing_behind(
+    policy: Policy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    monkeypatch.chdir(tmp_path / "cwd")
+
+    def count_tensors() -> int:
+        gc.collect()
+        return sum(type(thing) in (torch.Tensor, torch.nn.Parameter) for thing in gc.get_objects())
+
+    counts = []
+    for number in range(3):
+        Job(policy, tmp_path / str(number), _assignment(f"job-{number}", steps=1))
+        counts.append(count_tensors())
+    assert counts[1] == counts[2]
+    assert os.listdir(tmp_path / "tmp") == os.listdir(tmp_path / "cwd") == []
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.usefixtures("untouched")
+def test_a_cancelled_job_stops_before_its_next_step(policy: Policy, tmp_path: Path) -> None:
+    steps: list[StepProgress] = []
+    with pytest.raises(grpo.Cancelled):
+        grpo.train(policy, _assignment(), None, tmp_path / "out", steps.append, lambda: len(steps) == 2)
+    assert len(steps) == 2
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize("parent", [True, False], ids=["parent does not fit", "progress fails"])
+def test_a_failed_job_does_not_harm_the_next(policy: Policy, job: Job, tmp_path: Path, parent: bool) -> None:
+    def fail(step: StepProgress) -> None:
+        raise RuntimeError("size mismatch")
+
+    assignment = _assignment().model_copy(update={"rank": 4} if parent else {})
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        directory = job.output if parent else None
+        grpo.train(policy, assignment, directory, tmp_path / "out", fail, lambda: False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_bfloat16_starts_exactly_at_the_base_model(smollm2_weights: Path, tmp_path: Path) -> None:
+    half = Policy(str(smollm2_weights), TrainingSettings(dtype="bfloat16", micro_batch_size=4), 2048)
+    job = Job(half, tmp_path / "adapter", _assignment(steps=2))
+    assert (job.steps[0].kl, job.steps[0].clip_ratio) == (0, 0)
+    assert job.steps[1].kl > 0
+    weights = load_file(job.output / grpo.WEIGHTS_FILE)
+    assert {weight.dtype for weight in weights.values()} == {torch.float32}

@@ -1,0 +1,255 @@
+"""Objects and conditional writes against a real server; faults come from a client of our own."""
+
+import io
+import pickle
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError, ReadTimeoutError
+
+from registry.client import build_client
+from registry.errors import Unavailable
+from registry.settings import StorageSettings
+from registry.store import ObjectMissing, ObjectStore, StorageUnfit, WriteConflict
+from tests.support.storage import free_port
+
+WRITERS = 16
+
+
+def race(work: Callable[[int], Any]) -> list[Any]:
+    """Run `work` in 16 threads at the same moment; returns results and WriteConflicts."""
+    barrier = threading.Barrier(WRITERS)
+
+    def run(number: int) -> Any:
+        barrier.wait()
+        try:
+            return work(number)
+        except WriteConflict as conflict:
+            return conflict
+
+    with ThreadPoolExecutor(WRITERS) as pool:
+        return list(pool.map(run, range(WRITERS)))
+
+
+def test_object_round_trip(store: ObjectStore) -> None:
+    store.put("a/b", b"body")
+    assert store.get("a/b").body == b"body"
+    store.delete("a/b")
+    store.delete("a/b")
+    with pytest.raises(ObjectMissing):
+        store.get("a/b")
+
+
+def test_get_many_keeps_order_and_says_what_is_missing(store: ObjectStore) -> None:
+    store.put("one", b"1")
+    store.put("two", b"2")
+    found = store.get_many(["two", "none", "one"])
+    assert [stored.body if stored else None for stored in found] == [b"2", None, b"1"]
+
+
+def test_list_is_ordered_and_pages(store: ObjectStore) -> None:
+    keys = [f"list/{number:03}/x" for number in range(25)]
+    for key in reversed(keys):
+        store.put(key, b"")
+    store.put("lisp", b"")
+    assert store.list("list/") == keys
+    assert store.list("list/", limit=4) == keys[:4]
+    assert store.list("list/", start_after=keys[9]) == keys[10:]
+    assert store.list("list/", start_after="list/009/~", limit=2) == keys[10:12]
+    assert store.list("list/00") == keys[:10]
+    assert store.list("nothing/") == []
+
+
+def test_list_goes_past_one_page_of_the_server(store: ObjectStore) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda number: store.put(f"many/{number:04}", b""), range(1010)))
+    assert len(store.list("many/")) == 1010
+    store.delete_prefix("many/")
+    assert store.list("many/") == []
+
+
+def test_delete_prefix_refuses_everything(store: ObjectStore) -> None:
+    with pytest.raises(ValueError):
+        store.delete_prefix("")
+
+
+def test_prefix_keeps_stores_apart(store: ObjectStore) -> None:
+    other = ObjectStore(store.settings.model_copy(update={"prefix": f"{store.settings.prefix}other/"}))
+    other.put("key", b"other")
+    assert other.list("") == ["key"]
+    assert store.list("") == ["other/key"]
+    with pytest.raises(ObjectMissing):
+        store.get("key")
+
+
+def test_files_and_server_side_copy(store: ObjectStore, tmp_path: Path) -> None:
+    original = tmp_path / "original"
+    original.write_bytes(bytes(range(256)) * 2**16)
+    store.upload_file(original, "file")
+    store.copy("file", "copied")
+    store.delete("file")
+    store.download_file("copied", tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == original.read_bytes()
+    with pytest.raises(ObjectMissing):
+        store.download_file("file", tmp_path / "gone")
+    with pytest.raises(ObjectMissing):
+        store.copy("file", "copied again")
+
+
+def test_create_has_one_winner(store: ObjectStore) -> None:
+    results = race(lambda number: store.create("key", f"writer {number}".encode()))
+    winners = [number for number, result in enumerate(results) if isinstance(result, str)]
+    assert len(winners) == 1
+    assert store.get("key").body == f"writer {winners[0]}".encode()
+
+
+def test_replace_wants_the_current_etag(store: ObjectStore) -> None:
+    first = store.create("key", b"1")
+    second = store.replace("key", b"2", first)
+    with pytest.raises(WriteConflict):
+        store.replace("key", b"3", first)
+    assert store.get("key").etag == second
+    with pytest.raises(WriteConflict):
+        store.replace("missing", b"1", first)
+
+
+def test_compare_and_swap_counts_exactly(store: ObjectStore) -> None:
+    store.create("counter", b"0")
+
+    def add_one(number: int) -> None:
+        while True:
+            current = store.get("counter")
+            # The writer's number makes the body its own, as re-reading after a fault needs.
+            count = int(current.body.split()[0]) + 1
+            try:
+                store.replace("counter", f"{count} {number}".encode(), current.etag)
+                return
+            except WriteConflict:
+                continue
+
+    assert race(add_one) == [None] * WRITERS
+    assert int(store.get("counter").body.split()[0]) == WRITERS
+
+
+def test_store_pickles_without_its_client(store: ObjectStore) -> None:
+    store.put("key", b"body")
+    copy = pickle.loads(pickle.dumps(store))
+    assert copy.settings == store.settings
+    assert copy.get("key").body == b"body"
+
+
+def test_unreachable_storage_names_no_host(storage_credentials: Path) -> None:
+    settings = StorageSettings(endpoint_url=f"http://127.0.0.1:{free_port()}", bucket="secret-bucket")
+    store = ObjectStore(settings)
+    for call in (lambda: store.get("k"), lambda: store.create("k", b""), lambda: store.list("k")):
+        with pytest.raises(Unavailable) as caught:
+            call()
+        assert str(caught.value) == "storage cannot be reached"
+
+
+def test_probe_names_refused_credentials(object_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "wrong")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    settings = StorageSettings(endpoint_url=object_server.endpoint_url)
+    with pytest.raises(StorageUnfit, match="check the credentials"):
+        ObjectStore(settings).probe()
+
+
+class Faults:
+    """A real client whose next conditional writes go wrong after, or before, they are done."""
+
+    def __init__(self, settings: StorageSettings, *, before: bool) -> None:
+        self._client = build_client(settings, max_attempts=1)
+        self._before = before
+        self.left = 1
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def put_object(self, **arguments: Any) -> Any:
+        if self.left == 0:
+            return self._client.put_object(**arguments)
+        self.left -= 1
+        if not self._before:
+            self._client.put_object(**arguments)
+        raise ReadTimeoutError(endpoint_url="http://storage")
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_conditional_write_survives_a_time_out(store: ObjectStore, before: bool) -> None:
+    faults = Faults(store.settings, before=before)
+    faulty = ObjectStore(store.settings, lambda settings, *, max_attempts: faults)
+    etag = faulty.create("key", b"mine")
+    assert (store.get("key").body, store.get("key").etag) == (b"mine", etag)
+    faults.left = 1
+    faulty.replace("key", b"mine too", etag)
+    assert store.get("key").body == b"mine too"
+
+
+def test_conditional_write_of_unknown_outcome_is_no_conflict(store: ObjectStore) -> None:
+    store.create("key", b"of another writer")
+    faulty = ObjectStore(store.settings, lambda settings, *, max_attempts: Faults(settings, before=True))
+    with pytest.raises(Unavailable):
+        faulty.create("key", b"mine")
+
+
+class LaxClient:
+    """The few calls of a probe, on a dict; ignores the conditions that it is told to ignore."""
+
+    def __init__(self, *ignored: str) -> None:
+        self._ignored = ignored
+        self._objects: dict[str, bytes] = {}
+
+    def head_bucket(self, **_: Any) -> None:
+        pass
+
+    def put_object(self, *, Key: str, Body: bytes, IfNoneMatch: str = "", IfMatch: str = "", **_: Any) -> Any:
+        exists = Key in self._objects
+        if IfNoneMatch and exists and "IfNoneMatch" not in self._ignored:
+            raise self._error(412)
+        if IfMatch and "IfMatch" not in self._ignored and self._etag(Key) != IfMatch:
+            raise self._error(412)
+        if IfMatch and "implemented" in self._ignored:
+            raise self._error(501)
+        self._objects[Key] = Body
+        return {"ETag": self._etag(Key)}
+
+    def get_object(self, *, Key: str, **_: Any) -> Any:
+        return {"Body": io.BytesIO(self._objects[Key]), "ETag": self._etag(Key)}
+
+    def delete_object(self, *, Key: str, **_: Any) -> None:
+        self._objects.pop(Key, None)
+
+    def _etag(self, key: str) -> str:
+        return repr(self._objects.get(key))
+
+    @staticmethod
+    def _error(status: int) -> ClientError:
+        return ClientError({"ResponseMetadata": {"HTTPStatusCode": status}}, "PutObject")  # type: ignore
+
+
+@pytest.mark.parametrize(
+    ("ignored", "complaint"),
+    [
+        ("IfNoneMatch", "If-None-Match"),
+        ("IfMatch", "stale etag"),
+        ("implemented", "does not implement PutObject"),
+    ],
+)
+def test_probe_refuses_an_endpoint_without_conditions(ignored: str, complaint: str) -> None:
+    client = LaxClient(ignored)
+    with pytest.raises(StorageUnfit, match=complaint):
+        ObjectStore(StorageSettings(), lambda settings, *, max_attempts: client).probe()
+    assert client._objects == {}
+
+
+def test_probe_leaves_nothing_behind(store: ObjectStore) -> None:
+    client = LaxClient()
+    ObjectStore(StorageSettings(), lambda settings, *, max_attempts: client).probe()
+    assert client._objects == {}
+    store.probe()
+    assert store.list("") == []

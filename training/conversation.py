@@ -1,0 +1,91 @@
+"""One exchange as token ids: what the model was given, and what it answered.
+
+    messages --chat template, generation prompt--> prompt_ids       exactly what generation starts from
+    response --plain tokens--> ids + [end of turn] completion_ids   exactly what generation would sample
+
+The response is not sent through the template: templates change it (DeepSeek-R1's drops the reasoning
+and the `<think>` that its generation prompt opens, Llama's trims it), and tokens could merge across the
+border. The policy acts after the generation prompt, token by token, until the end of its turn; those
+tokens are the ones whose probabilities are trained.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from jinja2 import TemplateError
+
+from registry.errors import ContextLengthExceeded, InvalidRequest
+from registry.records import Message
+
+_PROBE_ANSWER = "4815162342"
+
+
+class ChatTokenizer(Protocol):
+    """The part of a transformers tokenizer that is used here; a Protocol, so that no torch is imported."""
+
+    all_special_ids: list[int]
+
+    def apply_chat_template(self, conversation: list[dict[str, str]], **options: Any) -> Any: ...
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]: ...
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """Token ids of one prompt and one completion; the completion ends with the end-of-turn token."""
+
+    prompt_ids: list[int]
+    completion_ids: list[int]
+
+
+def tokenise(
+    tokenizer: ChatTokenizer, messages: Sequence[Message], response: str, max_context_tokens: int
+) -> Exchange:
+    """The token ids of `response` as the answer to `messages`.
+
+    Raises:
+        InvalidRequest: the model's chat template refuses the messages, or ends no turn.
+        ContextLengthExceeded: prompt and completion together are longer than `max_context_tokens`.
+    """
+    completion_ids = tokenizer.encode(response, add_special_tokens=False)
+    exchange = Exchange(tokenise_prompt(tokenizer, messages), [*completion_ids, end_of_turn(tokenizer)])
+    num_tokens = len(exchange.prompt_ids) + len(exchange.completion_ids)
+    if num_tokens > max_context_tokens:
+        raise ContextLengthExceeded(
+            f"the messages and a response have {num_tokens} tokens; the model takes {max_context_tokens}"
+        )
+    return exchange
+
+
+def tokenise_prompt(tokenizer: ChatTokenizer, messages: Sequence[Message]) -> list[int]:
+    """What generation starts from.
+
+    Raises:
+        InvalidRequest: the model's chat template refuses the messages.
+    """
+    conversation = [{"role": message.role, "content": message.content} for message in messages]
+    try:
+        prompt_ids = tokenizer.apply_chat_template(
+            conversation, add_generation_prompt=True, tokenize=True, return_dict=False
+        )
+    except TemplateError as error:
+        raise InvalidRequest(f"the model's chat template refuses these messages: {error}") from error
+    return list(prompt_ids)
+
+
+def end_of_turn(tokenizer: ChatTokenizer) -> int:
+    """The token id that closes an assistant's turn: the first special token the template puts after it.
+
+    Asked of the template and not of `eos_token`, which in some models ends documents and not turns.
+
+    Raises:
+        InvalidRequest: the template puts none, so that a completion has no end to learn.
+    """
+    probe = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _PROBE_ANSWER}]
+    text: str = tokenizer.apply_chat_template(probe, tokenize=False)
+    special = set(tokenizer.all_special_ids)
+    for token in tokenizer.encode(text.rpartition(_PROBE_ANSWER)[2], add_special_tokens=False):
+        if token in special:
+            return token
+    raise InvalidRequest("the model's chat template does not end the assistant's turn with a special token")

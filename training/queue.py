@@ -1,0 +1,33 @@
+"""Which job of a base model is next: users in turn, and each user's jobs in the order accepted."""
+
+from collections import OrderedDict, deque
+
+
+class JobQueue:
+    """Job ids waiting for one base model. A user's jobs keep their order, so those of one model do too."""
+
+    def __init__(self) -> None:
+        self._waiting: OrderedDict[str, deque[str]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return sum(len(jobs) for jobs in self._waiting.values())
+
+    def put(self, user: str, job_id: str) -> None:
+        self._waiting.setdefault(user, deque()).append(job_id)
+
+    def put_first(self, user: str, job_id: str) -> None:
+        """Give back a job that was taken: it is the next of all."""
+        self._waiting.setdefault(user, deque()).appendleft(job_id)
+        self._waiting.move_to_end(user, last=False)
+
+    def take(self) -> str | None:
+        """The next job; its user then waits behind the others."""
+        if not self._waiting:
+            return None
+        user, jobs = next(iter(self._waiting.items()))
+        job_id = jobs.popleft()
+        if jobs:
+            self._waiting.move_to_end(user)
+        else:
+            del self._waiting[user]
+        return job_id

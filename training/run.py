@@ -1,0 +1,224 @@
+"""The resident Ray Train run of one base model: base weights stay, jobs come and go.
+
+    TrainingController --start--> TorchTrainer.fit() in a thread --> worker: Policy once, then
+        next_assignment -> train -> publish (files, manifest) -> complete -> next_assignment -> ...
+
+The worker asks the controller for work through its Serve handle. A worker that dies is started again by
+Ray Train and asks again; the controller then gives it the same job as a new attempt.
+"""
+
+import asyncio
+import logging
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ray import serve
+from ray.exceptions import RayActorError, RayTaskError
+from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle, DeploymentResponse
+
+from registry.errors import JobNotFound, TigerError, Unavailable
+from registry.records import Record
+from registry.revisions import Revisions
+from registry.settings import StorageSettings
+from registry.store import ObjectStore
+from training.settings import TrainingSettings
+from training.types import Assignment, StepProgress, TrainingOutcome
+
+logger = logging.getLogger(__name__)
+
+RETRY_S = 1.0
+CALL_TIMEOUT_S = 60.0
+
+
+class RunConfiguration(Record):
+    """Everything a worker needs, as plain data."""
+
+    base_model: str
+    weights: str
+    max_context_tokens: int
+    settings: TrainingSettings
+    storage: StorageSettings
+    application: str
+    controller: str
+
+
+def start_run(configuration: RunConfiguration, on_end: Callable[[], None]) -> None:
+    """Start the run in a thread; `on_end` is called on this event loop when it has ended, however."""
+    loop = asyncio.get_running_loop()
+
+    def run() -> None:
+        try:
+            _fit(configuration)
+        except Exception:
+            logger.exception("the training run of %s ended with an error", configuration.base_model)
+        finally:
+            loop.call_soon_threadsafe(on_end)
+
+    threading.Thread(target=run, name=f"train-{configuration.base_model}", daemon=True).start()
+
+
+def _fit(configuration: RunConfiguration) -> None:
+    # The default of 2 s is what a job would wait for at the start and the end of a run.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    settings = configuration.settings
+    with tempfile.TemporaryDirectory(prefix="tiger-run-", ignore_cleanup_errors=True) as directory:
+        TorchTrainer(
+            work,
+            train_loop_config=configuration.model_dump(),
+            scaling_config=ScalingConfig(
+                num_workers=settings.num_workers,
+                use_gpu=settings.use_gpu,
+                resources_per_worker={"CPU": settings.cpus_per_worker}
+                | ({"GPU": 1} if settings.use_gpu else {}),
+            ),
+            torch_config=TorchConfig(backend="nccl" if settings.use_gpu else "gloo"),
+            run_config=RunConfig(
+                name=f"tiger-{configuration.base_model}",
+                storage_path=directory,
+                failure_config=FailureConfig(max_failures=-1),
+            ),
+        ).fit()
+
+
+class ControllerLink:
+    """The controller as a worker sees it: synchronous, and patient while it is being replaced."""
+
+    def __init__(self, base_model: str, handle: DeploymentHandle) -> None:
+        self._base_model = base_model
+        self._handle = handle
+        self._sent: DeploymentResponse | None = None
+
+    def next_assignment(self) -> Assignment | str:
+        answer: Assignment | str = self._call("next_assignment", self._base_model)
+        return answer
+
+    def inform(self, assignment: Assignment, message: str) -> None:
+        self._call("inform", assignment.job_id, assignment.attempt, message)
+
+    def progress(self, assignment: Assignment, step: StepProgress) -> None:
+        """Send without waiting for the answer; the next call, whichever it is, sees what came of it."""
+        self._settle()
+        self._sent = self._handle.progress.remote(assignment.job_id, assignment.attempt, step)
+
+    def complete(self, assignment: Assignment) -> None:
+        self._call("complete", assignment.job_id, assignment.attempt)
+
+    def fail(self, assignment: Assignment, code: str, message: str) -> None:
+        self._call("fail", assignment.job_id, assignment.attempt, code, message)
+
+    def _settle(self) -> None:
+        sent, self._sent = self._sent, None
+        if sent is not None:
+            self._result(sent)
+
+    def _call(self, method: str, *arguments: Any) -> Any:
+        while True:
+            try:
+                self._settle()
+                return self._result(getattr(self._handle, method).remote(*arguments))
+            except (Unavailable, RayActorError, RayServeException, TimeoutError) as error:
+                logger.warning("%s: the controller does not answer (%s)", method, type(error).__name__)
+                time.sleep(RETRY_S)
+
+    def _result(self, response: DeploymentResponse) -> Any:
+        try:
+            return response.result(timeout_s=CALL_TIMEOUT_S)
+        except RayTaskError as error:
+            if isinstance(error.cause, TigerError):
+                raise error.cause from None
+            raise
+
+
+def work(config: dict[str, Any]) -> None:
+    """What a worker runs until the controller tells it to leave."""
+    import torch
+
+    from training.policy import Policy
+
+    configuration = RunConfiguration.model_validate(config)
+    torch.set_num_threads(configuration.settings.threads_per_worker or os.cpu_count() or 1)
+    link = ControllerLink(
+        configuration.base_model,
+        serve.get_deployment_handle(configuration.controller, configuration.application),
+    )
+    policy = Policy(configuration.weights, configuration.settings, configuration.max_context_tokens)
+    revisions = Revisions(ObjectStore(configuration.storage))
+    while (assignment := link.next_assignment()) != "leave":
+        if isinstance(assignment, Assignment):
+            attempt(policy, revisions, link, assignment)
+
+
+def attempt(policy: Any, revisions: Revisions, link: ControllerLink, assignment: Assignment) -> None:
+    """One attempt at one job; its errors end the job, not the run."""
+    logger.info("job %s, attempt %d", assignment.job_id, assignment.attempt)
+    try:
+        with tempfile.TemporaryDirectory(prefix="tiger-job-") as directory:
+            _train_and_publish(policy, revisions, link, assignment, Path(directory))
+        link.complete(assignment)
+    except JobNotFound:
+        logger.warning("attempt %d at job %s was given up", assignment.attempt, assignment.job_id)
+    except TigerError as error:
+        link.fail(assignment, error.code, error.message)
+    except Exception:
+        logger.exception("job %s failed", assignment.job_id)
+        link.fail(assignment, "training_failed", "the training failed; the operator's log says why")
+
+
+def _train_and_publish(
+    policy: Any, revisions: Revisions, link: ControllerLink, assignment: Assignment, directory: Path
+) -> None:
+    from training.grpo import train
+
+    parent = None
+    link.inform(assignment, f"Loading revision {assignment.parent_revision}")
+    if assignment.has_parent_adapter:
+        parent = directory / "parent"
+        until_storage(
+            lambda: revisions.fetch(assignment.uid, assignment.parent_revision, directory / "parent")
+        )
+    outcome = train(
+        policy,
+        assignment,
+        parent,
+        directory / "adapter",
+        on_step=lambda step: link.progress(assignment, step),
+        is_cancelled=lambda: False,
+    )
+    link.inform(assignment, f"Saving revision {assignment.revision}")
+    until_storage(lambda: _publish(revisions, assignment, outcome, directory / "adapter"))
+
+
+def _publish(revisions: Revisions, assignment: Assignment, outcome: TrainingOutcome, directory: Path) -> None:
+    revisions.publish(
+        assignment.uid,
+        directory,
+        revision=assignment.revision,
+        parent_revision=assignment.parent_revision,
+        job=assignment.job_id,
+        base_model=assignment.base_model,
+        metrics={
+            **outcome.metrics,
+            "trained_tokens": outcome.trained_tokens,
+            "duration_s": outcome.duration_s,
+        },
+    )
+
+
+def until_storage(step: Callable[[], Any]) -> None:
+    """Do `step`, again and again while storage is away: an hour of training is not thrown away for that."""
+    while True:
+        try:
+            step()
+            return
+        except Unavailable:
+            logger.warning("storage is away; trying again")
+            time.sleep(RETRY_S)

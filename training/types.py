@@ -1,0 +1,45 @@
+"""What passes between the controller and the workers of a resident run."""
+
+from pydantic import Field
+
+from registry.records import JobRequest, Record
+
+
+class Assignment(Record):
+    """One attempt at one job, as a worker receives it."""
+
+    job_id: str
+    attempt: int
+    user: str
+    uid: str
+    base_model: str
+    parent_revision: int
+    has_parent_adapter: bool = Field(description="False: training starts from a fresh adapter")
+    revision: int = Field(description="the revision to make")
+    rank: int
+    alpha: float
+    dropout: float
+    request: JobRequest
+
+
+class StepProgress(Record):
+    """One optimizer step. Rewards are over all responses; `seconds` is the step alone."""
+
+    step: int
+    steps: int
+    loss: float
+    kl: float = Field(description="mean per-token KL estimate against the base model")
+    clip_ratio: float = Field(description="fraction of completion tokens whose ratio was clipped")
+    grad_norm: float
+    reward_mean: float
+    reward_std: float
+    learning_rate: float
+    seconds: float
+
+
+class TrainingOutcome(Record):
+    """What a finished training measured: the metrics of its last step, and its cost."""
+
+    metrics: dict[str, float]
+    trained_tokens: int = Field(description="completion tokens times optimizer steps")
+    duration_s: float

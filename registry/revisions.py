@@ -144,7 +144,14 @@ class Revisions:
 
     def delete_model(self, uid: str) -> None:
         """Manifests go first: what is left if this dies half-way is not a revision."""
-        keys = self._store.list(_model_prefix(uid))
+        self._delete(_model_prefix(uid))
+
+    def discard(self, uid: str, revision: int) -> None:
+        """Remove a revision that no catalogue names: the late work of a job that was given up."""
+        self._delete(_revision_prefix(uid, revision))
+
+    def _delete(self, prefix: str) -> None:
+        keys = self._store.list(prefix)
         self._store.delete_many(key for key in keys if _is_manifest(key))
         self._store.delete_many(key for key in keys if not _is_manifest(key))
 

@@ -17,9 +17,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from registry.errors import RevisionNotFound, Unavailable
+from registry.errors import Unavailable
 from registry.revisions import DigestMismatch, Revisions
-from registry.store import ObjectMissing
 
 logger = logging.getLogger("ray.serve")
 
@@ -141,8 +140,6 @@ class Adapters:
             await asyncio.to_thread(self._revisions.fetch, uid, int(revision), directory)
         except BaseException as error:
             await asyncio.to_thread(shutil.rmtree, parent, ignore_errors=True)
-            if isinstance(error, ObjectMissing):
-                raise RevisionNotFound("the model has no such revision", "model") from None
             if isinstance(error, DigestMismatch):
                 logger.error("adapter %s: %s", adapter_id, error)
                 raise Unavailable("the weights of this revision cannot be read") from None

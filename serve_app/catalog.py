@@ -23,6 +23,7 @@ from registry.errors import (
     RevisionNotFound,
 )
 from registry.keys import ApiKeys
+from registry.leftovers import Leftovers
 from registry.records import Manifest, ModelRecord, UserModels, generate_uid, model_id_from_name, utc_now
 from registry.revisions import Revisions
 from registry.store import ObjectStore
@@ -67,6 +68,8 @@ class Catalog:
         self._keys = ApiKeys(store)
         self._catalogues = Catalogues(store)
         self._revisions = Revisions(store)
+        self._leftovers = Leftovers(store)
+        self._leftovers.sweep()
         self._models: dict[str, UserModels] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
@@ -115,9 +118,8 @@ class Catalog:
             raise type(error)(error.message, "parent_model") from None
         model = self._describe(request, parent)
         self._check_new_name((await self._load(user)).models, model.name)
-        if parent.adapter_id is not None:
-            assert parent.private is not None
-            await asyncio.to_thread(self._revisions.copy, parent.private.uid, parent.revision, model.uid)
+        if parent.private is not None and parent.adapter_id is not None:
+            await asyncio.to_thread(self._copy, user, parent.private.uid, parent.revision, model.uid)
 
         def add(current: UserModels) -> UserModels:
             if len(current.models) >= self._settings.limits.max_models_per_user:
@@ -127,10 +129,13 @@ class Catalog:
             return UserModels(models=(*current.models, created))
 
         try:
-            return _by_uid(await self._change(user, add), model.uid)
+            created = _by_uid(await self._change(user, add), model.uid)
         except (NameTaken, QuotaExceeded):
-            await asyncio.to_thread(self._revisions.delete_model, model.uid)
+            await asyncio.to_thread(self._remove, model.uid)
             raise
+        if parent.adapter_id is not None:
+            await asyncio.to_thread(self._leftovers.clear, model.uid)
+        return created
 
     async def change(self, user: str, ref: str, request: ChangeModel) -> ModelRecord:
         """Raises: ModelNotFound, ModelReadOnly, NameTaken."""
@@ -176,8 +181,9 @@ class Catalog:
             _by_uid(current, uid)
             return UserModels(models=tuple(model for model in current.models if model.uid != uid))
 
+        await asyncio.to_thread(self._leftovers.mark, user, uid)
         await self._change(user, remove)
-        await asyncio.to_thread(self._revisions.delete_model, uid)
+        await asyncio.to_thread(self._remove, uid)
 
     async def private_model(self, user: str, ref: str) -> ModelRecord:
         """Raises: ModelNotFound; ModelReadOnly for a base model; InvalidRequest for `ref@N`."""
@@ -199,6 +205,18 @@ class Catalog:
         model = await self.private_model(user, ref)
         manifests = await asyncio.to_thread(self._revisions.list, model.uid)
         return [manifest for manifest in manifests if manifest.revision <= model.latest_revision]
+
+    def _copy(self, user: str, parent_uid: str, revision: int, uid: str) -> None:
+        """The parent's adapter as revision 0 of a model that is not yet in the catalogue."""
+        self._leftovers.mark(user, uid)
+        try:
+            self._revisions.copy(parent_uid, revision, uid)
+        except RevisionNotFound:  # the parent was deleted a moment ago
+            raise ModelNotFound("there is no such model", "parent_model") from None
+
+    def _remove(self, uid: str) -> None:
+        self._revisions.delete_model(uid)
+        self._leftovers.clear(uid)
 
     async def _load(self, user: str) -> UserModels:
         if user not in self._models:

@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from registry.errors import TigerError
-from registry.keys import SHOWN_HASH_CHARACTERS, ApiKeys, KeyNotIdentified
+from registry.keys import SHOWN_HASH_CHARACTERS, ApiKeys, KeyNotIdentified, hash_key
 from registry.records import USER_PATTERN
 from registry.store import StorageUnfit
 from serve_app import log_files
+from serve_app.demo import Demo
 from serve_app.instance import FIRST_USER, Instance
 from serve_app.instance_environment import loopback_without_proxy
 from serve_app.processes import InstanceError
@@ -145,6 +146,25 @@ def models(
             model["id"], name, model.get("parent_model", "-"), revision, modified, model["description"]
         )
     Console().print(table)
+
+
+@app.command()
+def demo(
+    home: Home = DEFAULT_HOME,
+    key: Annotated[
+        str, typer.Option(envvar="TIGER_API_KEY", help="Whose model it will be. [default: a key made for it]")
+    ] = "",
+) -> None:
+    """Create a model, teach it with rewards until it answers differently, and show the difference."""
+    instance = open_instance(home)
+    own = "" if key else ApiKeys(instance.store()).create(FIRST_USER, "tiger demo")
+    try:
+        Demo(instance.url, key or own, typer.echo).run()
+    except httpx.HTTPError as error:
+        raise _failed(error) from error
+    finally:
+        if own:
+            ApiKeys(instance.store()).revoke(hash_key(own))
 
 
 @app.command()

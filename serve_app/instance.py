@@ -31,7 +31,7 @@ from serve_app.settings import Settings, load_settings
 from serve_app.weights import prepare_weights
 
 APPLICATION = "tiger"
-READY_TIMEOUT_S = 300
+READY_TIMEOUT_S = 600
 SWEEP_GRACE_S = 5
 DEFAULT_DASHBOARD_PORT = 8265
 FIRST_USER = "demo"

@@ -8,7 +8,7 @@ from serve_app.errors import body_of, status_of
 
 
 class BodyLimit:
-    """Refuses a body over `max_bytes`: by its announced length before a byte is read, else while it arrives."""
+    """Refuses a body over `max_bytes`: by its announced length unread, else while it arrives."""
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._app = app

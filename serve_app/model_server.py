@@ -80,6 +80,11 @@ class ModelServer(LLMServer):  # type: ignore[misc]
         """Free every adapter of a deleted model; running requests finish first."""
         self._adapters.evict_model(uid)
 
+    async def num_unfinished(self) -> int:
+        """Requests that the engine is working on or has waiting."""
+        num: int = self._llm.output_processor.get_num_unfinished_requests()
+        return num
+
     async def generate(self, call: GenerationCall) -> Generation:
         """All completions at once."""
         from vllm.sampling_params import RequestOutputKind

@@ -49,22 +49,23 @@ class RayHead(Record):
 
 
 def private_directory(home: Path) -> Path:
-    """Where Ray of this home keeps sockets and logs: short, and only ours although its parent is shared.
-
-    Ray makes its own directory writable to everybody, so it gets one inside.
-    """
+    """Where Ray of this home keeps sockets and logs: a short path, in a directory that others use too."""
     root = tempfile.gettempdir()
     root = root if len(root) <= MAX_TEMP_DIRECTORY_CHARS else "/tmp"
-    directory = Path(root) / f"tiger-{sha256(str(home).encode()).hexdigest()[:8]}"
+    return Path(root) / f"tiger-{sha256(str(home).encode()).hexdigest()[:8]}"
+
+
+def ray_directory(home: Path) -> Path:
+    """Ray makes its own directory writable to everybody, so it gets one inside the private one."""
+    return private_directory(home) / "r"
+
+
+def ensure_private(directory: Path) -> None:
+    """Make `directory`, or see that it is ours alone: anybody could have made it before us."""
     directory.mkdir(mode=0o700, exist_ok=True)
     status = directory.lstat()
     if directory.is_symlink() or status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise InstanceError(f"{directory} is not a private directory of this user: remove it")
-    return directory
-
-
-def ray_directory(home: Path) -> Path:
-    return private_directory(home) / "r"
 
 
 def ensure_token(home: Path) -> Path:
@@ -95,6 +96,7 @@ def ray_environment(home: Path, gcs_port: int) -> dict[str, str]:
 
 def start(home: Path, environment: Mapping[str, str], dashboard_port: int, log: Path) -> RayHead:
     """Start a head. It is not yet ready: see `wait_until_ready`."""
+    ensure_private(private_directory(home))
     directory = ray_directory(home)
     _remove_old_sessions(directory)
     directory.mkdir(exist_ok=True)

@@ -13,6 +13,7 @@ from registry.records import JobRecord, ModelRecord
 from serve_app.auth import Authenticator
 from serve_app.catalog import Resolved
 from serve_app.settings import Settings
+from training.active import is_last
 
 
 @dataclass
@@ -60,9 +61,12 @@ class Services:
                 position = 0
                 async for line in lines:
                     position += 1
-                    if position > num_seen:
-                        num_seen = position
+                    # The events that a trainer takes up again may be fewer than those already passed on.
+                    if position > num_seen or is_last(line):
+                        num_seen = max(num_seen, position)
                         yield line
+                    if is_last(line):
+                        return
                 return
             except RayActorError:
                 continue

@@ -88,7 +88,11 @@ class BaseModelSettings(Record):
 
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", env_prefix="TIGER_", env_nested_delimiter="__", nested_model_default_partial_update=True
+        frozen=True,
+        extra="forbid",
+        env_prefix="TIGER_",
+        env_nested_delimiter="__",
+        nested_model_default_partial_update=True,
     )
 
     http: HttpSettings = HttpSettings()

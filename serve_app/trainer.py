@@ -1,6 +1,6 @@
 """The training controller as a deployment, joined to the serving side through handles."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ray import serve
@@ -8,6 +8,7 @@ from ray.serve.handle import DeploymentHandle
 
 from registry.records import ModelRecord
 from registry.store import ObjectStore
+from serve_app.errors import as_tiger_error
 from serve_app.settings import Settings
 from training.controller import TrainingController
 from training.run import RunConfiguration, start_run
@@ -21,19 +22,27 @@ class ServingSide:
         self._servers = servers
 
     async def model(self, user: str, uid: str) -> ModelRecord:
-        model: ModelRecord = await self._catalog.model_by_uid.remote(user, uid)
+        model: ModelRecord = await _reached(self._catalog.model_by_uid.remote(user, uid))
         return model
 
     async def publish(self, user: str, uid: str, revision: int) -> ModelRecord:
-        model: ModelRecord = await self._catalog.publish.remote(user, uid, revision)
+        model: ModelRecord = await _reached(self._catalog.publish.remote(user, uid, revision))
         return model
 
     async def preload(self, base_model: str, adapter_id: str) -> None:
         await self._servers[base_model].broadcast("preload", adapter_id).results_async()
 
     async def delete(self, user: str, uid: str, base_model: str) -> None:
-        await self._catalog.delete.remote(user, uid)
+        await _reached(self._catalog.delete.remote(user, uid))
         await self._servers[base_model].broadcast("unload", uid).results_async(return_exceptions=True)
+
+
+async def _reached(response: Awaitable[Any]) -> Any:
+    """A replica that died under a call is `Unavailable`, like storage: the controller asks again."""
+    try:
+        return await response
+    except Exception as error:
+        raise as_tiger_error(error) from error
 
 
 class Trainer(TrainingController):

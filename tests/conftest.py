@@ -1,1 +1,1 @@
-pytest_plugins = ["tests.support.storage", "tests.support.weights"]
+pytest_plugins = ["tests.support.storage", "tests.support.weights", "tests.support.system"]

@@ -12,21 +12,28 @@ from registry.records import JobRecord
 SAVE_INTERVAL_S = 1.0
 
 
+def is_last(event: str) -> bool:
+    """Nothing follows a `stop` or an `error`."""
+    return json.loads(event)["type"] in ("stop", "error")
+
+
 class ActiveJob:
-    """Events are NDJSON lines; the last one of a finished job is a `stop` or an `error`."""
+    """Events are JSON objects as text; the last one of a finished job is a `stop` or an `error`."""
 
     def __init__(self, jobs: Jobs, record: JobRecord, events: list[str] | None = None) -> None:
         self.record = record
-        self.is_published = False
+        self.publishing: asyncio.Task[None] | None = None
+        self.finishing: asyncio.Task[None] | None = None
         self._jobs = jobs
-        self._events = events or []
+        # A crash between the last event and the end of the job: it will be told again.
+        self._events = [event for event in events or [] if not is_last(event)]
         self._changed = asyncio.Condition()
         self._saved_at = 0.0
         self._save_lock = asyncio.Lock()
 
     async def emit(self, **event: Any) -> None:
         async with self._changed:
-            self._events.append(json.dumps(event, ensure_ascii=False) + "\n")
+            self._events.append(json.dumps(event, ensure_ascii=False))
             self._changed.notify_all()
 
     async def update(self, **changes: Any) -> None:
@@ -49,12 +56,12 @@ class ActiveJob:
             await self.save()
 
     async def follow(self, until_end: bool) -> AsyncIterator[str]:
-        """Every event from the first on; with `until_end`, also those to come."""
+        """Every event from the first on, as a line; with `until_end`, also those to come."""
         sent = 0
         while True:
             while sent < len(self._events):
                 sent += 1
-                yield self._events[sent - 1]
+                yield f"{self._events[sent - 1]}\n"
             if not until_end or self.record.status.is_terminal:
                 return
             async with self._changed:

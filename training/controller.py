@@ -12,9 +12,8 @@ whose revision has its manifest only has its bookkeeping finished.
 
 import asyncio
 import logging
-import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any, Literal, Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any, Literal, Protocol, TypeVar
 
 from registry.errors import JobNotFound, ModelInUse, ModelNotFound, QuotaExceeded, Unavailable
 from registry.jobs import JobIds, Jobs
@@ -22,14 +21,15 @@ from registry.records import JobError, JobRecord, JobRequest, JobStatus, Manifes
 from registry.revisions import Revisions
 from registry.store import ObjectStore
 from training.active import ActiveJob
-from training.queue import JobQueue
+from training.dispatcher import Dispatcher, StartRun
 from training.settings import TrainingSettings
 from training.types import Assignment, StepProgress
 
 logger = logging.getLogger("ray.serve")
 
-POLL_S = 20.0
 RETRY_S = 1.0
+
+T = TypeVar("T")
 
 
 class Publisher(Protocol):
@@ -47,9 +47,6 @@ class Publisher(Protocol):
 class TrainingController:
     """One per installation. Its public coroutines are called through Ray handles.
 
-    `start_run(base_model, on_end)` starts the resident run of a base model; the run ends by itself, when
-    told to leave or when it breaks, and then `on_end` is called on this event loop.
-
     Raises (everything that touches the bucket): Unavailable.
     """
 
@@ -58,36 +55,31 @@ class TrainingController:
         store: ObjectStore,
         publisher: Publisher,
         settings: dict[str, TrainingSettings],
-        start_run: Callable[[str, Callable[[], None]], None],
+        start_run: StartRun,
         max_queued_jobs_per_user: int,
     ) -> None:
         self._jobs = Jobs(store)
         self._revisions = Revisions(store)
         self._publisher = publisher
         self._settings = settings
-        self._start_run = start_run
+        self._dispatcher = Dispatcher(settings, start_run)
         self._max_queued = max_queued_jobs_per_user
         self._ids = JobIds()
         self._active: dict[str, ActiveJob] = {}
-        self._queues = {base_model: JobQueue() for base_model in settings}
-        self._assigned: dict[str, str] = {}
-        self._runs: set[str] = set()
-        self._idle_since: dict[str, float] = {}
         self._deleting: set[str] = set()
-        self._work = asyncio.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def recover(self) -> None:
         """Take up what the bucket says is unfinished, oldest first. Called once, before anything else."""
         for record in await asyncio.to_thread(self._jobs.active):
-            if record.base_model not in self._queues:
+            if not self._dispatcher.serves(record.base_model):
                 logger.error("job %s waits for base model %s, not configured", record.id, record.base_model)
                 continue
             events = await asyncio.to_thread(self._jobs.load_events, record.user, record.id)
             job = ActiveJob(self._jobs, record, events)
             self._active[record.id] = job
             await job.emit(type="info", message="Taken up again after a restart")
-            await self._enqueue(job)
+            await self._dispatcher.put(record)
 
     async def submit(self, user: str, model: ModelRecord, request: JobRequest) -> JobRecord:
         """Accept a training; once this returns it is durable.
@@ -114,7 +106,7 @@ class TrainingController:
             del self._active[record.id]
             raise
         await job.emit(type="info", message="Queued")
-        await self._enqueue(job)
+        await self._dispatcher.put(record)
         return record
 
     async def is_training(self, uid: str) -> bool:
@@ -161,31 +153,24 @@ class TrainingController:
                 yield line
             return
         await asyncio.to_thread(self._jobs.load, user, job_id)
-        for line in await asyncio.to_thread(self._jobs.load_events, user, job_id):
-            yield line
+        for event in await asyncio.to_thread(self._jobs.load_events, user, job_id):
+            yield f"{event}\n"
 
     async def next_assignment(self, base_model: str) -> Assignment | Literal["wait", "leave"]:
         """The next job for the run of `base_model`; `wait`: ask again; `leave`: end the run.
 
         A run that asks before it has reported has lost its worker: it gets the same job as a new attempt.
         """
-        self._give_back(base_model)
-        poll_deadline = time.monotonic() + POLL_S
-        while True:
-            job_id = self._queues[base_model].take()
-            if job_id is not None:
+        while (job_id := await self._dispatcher.take(base_model)) in self._active:
+            try:
                 assignment = await self._assign(self._active[job_id])
-                if assignment is not None:
-                    return assignment
-                continue
-            now = time.monotonic()
-            idle_since = self._idle_since.setdefault(base_model, now)
-            leave_at = idle_since + self._settings[base_model].idle_timeout_s
-            if now >= leave_at:
-                return "leave"
-            if now >= poll_deadline:
-                return "wait"
-            await self._wait_for_work(base_model, min(leave_at, poll_deadline) - now)
+            except BaseException:
+                self._dispatcher.give_back(base_model)
+                raise
+            if assignment is not None:
+                return assignment
+        assert job_id in ("wait", "leave")
+        return job_id
 
     async def progress(self, job_id: str, attempt: int, step: StepProgress) -> None:
         """Raises: JobNotFound when the attempt was given up."""
@@ -228,6 +213,8 @@ class TrainingController:
             model = await self._publisher.model(record.user, record.uid)
             request = await asyncio.to_thread(self._jobs.load_request, record.user, record.id)
             is_first = record.revision is None
+            if is_first:
+                await self._discard_late_work(record, model.latest_revision + 1)
             await job.update(
                 status=JobStatus.RUNNING,
                 attempt=record.attempt + 1,
@@ -240,27 +227,24 @@ class TrainingController:
         except ModelNotFound as error:
             await self._end_failed(job, error.code, error.message)
             return None
-        except BaseException:
-            self._queues[record.base_model].put_first(record.user, record.id)
-            raise
-        self._assigned[record.base_model] = record.id
-        self._idle_since.pop(record.base_model, None)
         return _assignment(job.record, model, request)
 
     async def _publish(self, job: ActiveJob, manifest: Manifest) -> None:
-        """Catalogue swap, then the rest beside the next job. Storage that is away is waited for."""
+        """Swap the catalogue, once at a time; the rest goes on beside the next job."""
+        if job.publishing is None or job.publishing.done():
+            job.publishing = asyncio.ensure_future(self._swap(job, manifest))
+        await asyncio.shield(job.publishing)
+
+    async def _swap(self, job: ActiveJob, manifest: Manifest) -> None:
         record = job.record
-        job.is_published = True
-        if self._assigned.get(record.base_model) == record.id:
-            del self._assigned[record.base_model]
+        if record.id not in self._active or record.status.is_terminal:
+            return
         await job.emit(type="info", message=f"Publishing revision {manifest.revision}")
-        while True:
-            try:
-                model = await self._publisher.publish(record.user, record.uid, manifest.revision)
-                break
-            except Unavailable:
-                await asyncio.sleep(RETRY_S)
-        self._spawn(self._finish(job, manifest, model))
+        publish = self._publisher.publish
+        model = await _until_storage(lambda: publish(record.user, record.uid, manifest.revision))
+        self._dispatcher.release(record)
+        if job.finishing is None:
+            job.finishing = asyncio.ensure_future(self._finish(job, manifest, model))
 
     async def _finish(self, job: ActiveJob, manifest: Manifest, model: ModelRecord) -> None:
         record = job.record
@@ -293,21 +277,21 @@ class TrainingController:
 
     async def _end_failed(self, job: ActiveJob, code: str, message: str) -> None:
         error = JobError(code=code, message=message)
-        self._assigned.pop(job.record.base_model, None)
+        self._dispatcher.release(job.record)
         detail = {"type": "server_error", "code": code, "message": message, "param": None}
         await job.emit(type="error", error=detail)
-        self._spawn(self._end(job, status=JobStatus.FAILED, error=error))
+        self._spawn(self._end(job, status=JobStatus.FAILED, revision=None, error=error))
 
     async def _end(self, job: ActiveJob, **changes: Any) -> None:
         """Answer those who wait, and write the end until storage has it."""
         await job.update(finished=utc_now(), **changes)
-        while True:
-            try:
-                await job.save()
-                break
-            except Unavailable:
-                await asyncio.sleep(RETRY_S)
+        await _until_storage(job.save)
         del self._active[job.record.id]
+
+    async def _discard_late_work(self, record: JobRecord, revision: int) -> None:
+        """A worker of a job that was given up may have written this revision after all."""
+        if await asyncio.to_thread(self._revisions.manifest, record.uid, revision) is not None:
+            await asyncio.to_thread(self._revisions.discard, record.uid, revision)
 
     async def _manifest(self, record: JobRecord) -> Manifest | None:
         """The manifest that an attempt at this job wrote, if one did."""
@@ -318,46 +302,9 @@ class TrainingController:
 
     def _attempt(self, job_id: str, attempt: int) -> ActiveJob:
         job = self._active.get(job_id)
-        if (
-            job is None
-            or job.record.attempt != attempt
-            or self._assigned.get(job.record.base_model) != job_id
-        ):
+        if job is None or job.record.attempt != attempt or not self._dispatcher.has_taken(job.record):
             raise JobNotFound("this attempt was given up")
         return job
-
-    def _give_back(self, base_model: str) -> None:
-        lost = self._active.get(self._assigned.pop(base_model, ""))
-        if lost is not None:
-            self._queues[base_model].put_first(lost.record.user, lost.record.id)
-
-    async def _enqueue(self, job: ActiveJob) -> None:
-        base_model = job.record.base_model
-        self._queues[base_model].put(job.record.user, job.record.id)
-        self._ensure_run(base_model)
-        async with self._work:
-            self._work.notify_all()
-
-    def _ensure_run(self, base_model: str) -> None:
-        if base_model not in self._runs:
-            self._runs.add(base_model)
-            self._idle_since.pop(base_model, None)
-            self._start_run(base_model, lambda: self._on_run_end(base_model))
-
-    def _on_run_end(self, base_model: str) -> None:
-        self._runs.discard(base_model)
-        self._give_back(base_model)
-        if len(self._queues[base_model]):
-            # Not at once: a run that cannot start must not take the machine with it.
-            asyncio.get_running_loop().call_later(RETRY_S, self._ensure_run, base_model)
-
-    async def _wait_for_work(self, base_model: str, timeout_s: float) -> None:
-        queue = self._queues[base_model]
-        async with self._work:
-            try:
-                await asyncio.wait_for(self._work.wait_for(lambda: len(queue) > 0), timeout_s)
-            except TimeoutError:
-                return
 
     async def _save_quietly(self, job: ActiveJob) -> None:
         try:
@@ -369,6 +316,15 @@ class TrainingController:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+async def _until_storage(call: Callable[[], Awaitable[T]]) -> T:
+    """What is trained is not thrown away because storage is away for a while."""
+    while True:
+        try:
+            return await call()
+        except Unavailable:
+            await asyncio.sleep(RETRY_S)
 
 
 def _assignment(record: JobRecord, model: ModelRecord, request: JobRequest) -> Assignment:

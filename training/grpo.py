@@ -110,7 +110,7 @@ def _fit(
     lora = LoraConfig(
         r=assignment.rank,
         # Whole numbers are written as such: vLLM declares lora_alpha an integer.
-        lora_alpha=int(assignment.alpha) if assignment.alpha.is_integer() else assignment.alpha,  # type: ignore[arg-type]
+        lora_alpha=int(assignment.alpha) if assignment.alpha.is_integer() else assignment.alpha,
         lora_dropout=assignment.dropout,
         target_modules="all-linear",
         task_type="CAUSAL_LM",

@@ -28,7 +28,7 @@ class Policy:
     def __init__(self, weights: str, settings: TrainingSettings, max_context_tokens: int) -> None:
         # Ray gives a worker of one CPU one OpenMP thread, whatever the machine has.
         torch.set_num_threads(settings.threads_per_worker or len(os.sched_getaffinity(0)))
-        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        transformers_logging.disable_progress_bar()
         self.settings = settings
         self.max_context_tokens = max_context_tokens
         self.device = torch.device("cuda" if settings.use_gpu else "cpu")

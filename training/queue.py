@@ -20,6 +20,14 @@ class JobQueue:
         self._waiting.setdefault(user, deque()).appendleft(job_id)
         self._waiting.move_to_end(user, last=False)
 
+    def discard(self, user: str, job_id: str) -> None:
+        """Take a job out of its place, if it is waiting."""
+        jobs = self._waiting.get(user)
+        if jobs is not None and job_id in jobs:
+            jobs.remove(job_id)
+            if not jobs:
+                del self._waiting[user]
+
     def take(self) -> str | None:
         """The next job; its user then waits behind the others."""
         if not self._waiting:

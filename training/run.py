@@ -158,19 +158,35 @@ def work(config: dict[str, Any]) -> None:
 
 
 def attempt(policy: Any, revisions: Revisions, link: ControllerLink, assignment: Assignment) -> None:
-    """One attempt at one job; its errors end the job, not the run."""
+    """One attempt at one job; its errors end the job, not the run.
+
+    Once the manifest is written the job has happened: if `complete` does not get through, the controller
+    finds the manifest when it hands the job out again.
+    """
     logger.info("job %s, attempt %d", assignment.job_id, assignment.attempt)
+    try:
+        if _made_revision(policy, revisions, link, assignment):
+            link.complete(assignment)
+    except JobNotFound:
+        logger.warning("attempt %d at job %s was given up", assignment.attempt, assignment.job_id)
+    except TigerError:
+        logger.exception("job %s could not be reported", assignment.job_id)
+
+
+def _made_revision(policy: Any, revisions: Revisions, link: ControllerLink, assignment: Assignment) -> bool:
+    """Raises: JobNotFound when the attempt was given up."""
     try:
         with tempfile.TemporaryDirectory(prefix="tiger-job-") as directory:
             _train_and_publish(policy, revisions, link, assignment, Path(directory))
-        link.complete(assignment)
+        return True
     except JobNotFound:
-        logger.warning("attempt %d at job %s was given up", assignment.attempt, assignment.job_id)
+        raise
     except TigerError as error:
         link.fail(assignment, error.code, error.message)
     except Exception:
         logger.exception("job %s failed", assignment.job_id)
         link.fail(assignment, "training_failed", "the training failed; the operator's log says why")
+    return False
 
 
 def _train_and_publish(

@@ -144,7 +144,7 @@ class SuppliedResponsesTrainer(GRPOTrainer):
 
     def _compute_loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
         """TRL's loss of one micro-batch, a scalar; adds what it measures to the sums of the step."""
-        loss: Tensor = super()._compute_loss(model, inputs)  # type: ignore[no-untyped-call]
+        loss: Tensor = super()._compute_loss(model, inputs)
         mask = inputs["completion_mask"]
         # Schulman's k3 estimator of KL(policy || base), as in DeepSeekMath arXiv:2402.03300, equation 4.
         log_ratio_to_base = inputs["ref_per_token_logps"] - self._log_probs

@@ -18,13 +18,13 @@ Pair = tuple[list[int], list[int]]
 
 @dataclass
 class Trace:
-    """Per optimizer step; `first_gradient` is that of all adapter weights at the first, as one vector."""
+    """Per optimizer step; `first_gradient` is by the name of the weight in an adapter file."""
 
     losses: list[float] = field(default_factory=list)
     kls: list[float] = field(default_factory=list)
     clip_ratios: list[float] = field(default_factory=list)
     grad_norms: list[float] = field(default_factory=list)
-    first_gradient: Tensor = field(default_factory=lambda: torch.zeros(0))
+    first_gradient: dict[str, Tensor] = field(default_factory=dict)
 
 
 def base_model(weights: Path) -> Any:
@@ -48,12 +48,18 @@ def log_probs(model: Any, pair: Pair) -> Tensor:
     return logits.float().log_softmax(-1).gather(1, torch.tensor(completion).unsqueeze(1)).squeeze(1)
 
 
+def adapter_weights(model: Any) -> dict[str, Any]:
+    """The trainable parameters, by the names they have in an adapter file."""
+    named = model.named_parameters()
+    return {name.replace(".default", ""): weight for name, weight in named if weight.requires_grad}
+
+
 def train(
     model: Any, pairs: list[Pair], advantages: list[float], steps: int, lr: float, beta: float, epsilon: float
 ) -> Trace:
     """Train the adapter of `model` in place."""
-    weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=lr, weight_decay=0.0)
+    weights = adapter_weights(model)
+    optimizer = torch.optim.AdamW(weights.values(), lr=lr, weight_decay=0.0)
     num_tokens = sum(len(completion) for _, completion in pairs)
     with torch.no_grad():
         old = [log_probs(model, pair) for pair in pairs]
@@ -72,13 +78,12 @@ def train(
             loss += part.item()
             kl_sum += kl.sum().item()
             num_clipped += int((clipped < unclipped).sum())
-        gradient = torch.cat([weight.grad.flatten() for weight in weights])
-        if not trace.losses:
-            trace.first_gradient = gradient.clone()
+        gradients = {name: weight.grad.clone() for name, weight in weights.items()}
+        trace.first_gradient = trace.first_gradient or gradients
         trace.losses.append(loss)
         trace.kls.append(kl_sum / num_tokens)
         trace.clip_ratios.append(num_clipped / num_tokens)
-        trace.grad_norms.append(gradient.norm().item())
+        trace.grad_norms.append(sum(g.square().sum().item() for g in gradients.values()) ** 0.5)
         optimizer.step()
         optimizer.zero_grad()
     return trace

@@ -1,0 +1,169 @@
+"""What the whole path costs on this machine, with its own instance, in one run.
+
+python -m bench.path        (make bench-path)
+
+up           `tiger up` from nothing running, everything installed; against `up` when all runs
+listing      GET /v1/models with ten private models; against GET /healthz of the same ingress
+train        a 5-step request outside its optimizer steps, warm; against the first one, which starts Ray Train
+publish      last optimizer step to the first token of the new revision; against a warm first token
+memory       PSS of every process of the instance, at rest: without and with the trainer resident
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from bench.machine import describe
+from registry.keys import ApiKeys
+from serve_app.instance import Instance
+from serve_app.ports import free_ports
+from serve_app.processes import marked_processes
+
+NUM_LISTINGS = 300
+NUM_TRAININGS = 5
+PROMPT = [{"role": "user", "content": "Say a colour."}]
+RESPONSES = [
+    {"content": "Blue.", "reward": 1.0},
+    {"content": "Red!", "reward": 0.5},
+    {"content": "I cannot.", "reward": 0.0},
+    {"content": "What?", "reward": 0.0},
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--output", type=Path, default=Path("bench/results/path.json"))
+    options = parser.parse_args()
+    report: dict[str, Any] = {"machine": describe()}
+    with tempfile.TemporaryDirectory(prefix="tiger-bench-", ignore_cleanup_errors=True) as home:
+        http_port, dashboard_port = free_ports(2)
+        instance = Instance(Path(home), "local", http_port, dashboard_port)
+        try:
+            measure(instance, report)
+        finally:
+            instance.down(lambda line: None)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(report, indent=2) + "\n")
+    print(f"written to {options.output}")
+
+
+def measure(instance: Instance, report: dict[str, Any]) -> None:
+    def show(name: str, values: dict[str, Any]) -> None:
+        report[name] = values
+        print(name, json.dumps(values), flush=True)
+
+    show("up", up(instance))
+    key = ApiKeys(instance.store()).create("bench", "bench")
+    headers = {"Authorization": f"Bearer {key}"}
+    with httpx.Client(base_url=instance.url, headers=headers, timeout=600, trust_env=False) as http:
+        for number in range(10):
+            body = {"name": f"Model {number}", "description": "", "parent_model": "smollm2-135m"}
+            http.post("/v1/models", json=body).raise_for_status()
+        show("listing", listing(http))
+        at_rest = memory_gib(instance)
+        show("train", train(http))
+        show("publish", publish(http))
+        show("memory", {"at_rest_gib": at_rest, "with_trainer_gib": memory_gib(instance)})
+
+
+def up(instance: Instance) -> dict[str, Any]:
+    first_s, again_s = (timed(lambda: instance.up(lambda line: None)) for _ in range(2))
+    return {
+        "from_nothing_s": round(first_s, 1),
+        "again_s": round(again_s, 2),
+        "ratio": round(first_s / again_s),
+    }
+
+
+def listing(http: httpx.Client) -> dict[str, Any]:
+    """Alternating, so that both see the same machine."""
+    times: dict[str, list[float]] = {"/v1/models": [], "/healthz": []}
+    for _ in range(NUM_LISTINGS):
+        for path, found in times.items():
+            found.append(timed(lambda path=path: http.get(path).raise_for_status()))  # type: ignore[misc]
+    models, bare = (sorted(found[10:]) for found in times.values())
+    return {
+        "p50_ms": round(1000 * statistics.median(models), 2),
+        "p99_ms": round(1000 * models[int(0.99 * len(models))], 2),
+        "healthz_p50_ms": round(1000 * statistics.median(bare), 2),
+        "ratio_p50": round(statistics.median(models) / statistics.median(bare), 2),
+    }
+
+
+def train(http: httpx.Client) -> dict[str, Any]:
+    runs = [training(http, "model-0") for _ in range(1 + NUM_TRAININGS)]
+    outside = [run["total_s"] - run["steps_s"] for run in runs]
+    warm_s = statistics.median(outside[1:])
+    return {
+        "outside_steps_cold_s": round(outside[0], 2),
+        "outside_steps_warm_s": round(warm_s, 2),
+        "step_s": round(statistics.median(run["steps_s"] / 5 for run in runs[1:]), 2),
+        "ratio_cold_to_warm": round(outside[0] / warm_s, 1),
+    }
+
+
+def publish(http: httpx.Client) -> dict[str, Any]:
+    gaps, warm = [], []
+    for _ in range(NUM_TRAININGS):
+        run = training(http, "model-1")
+        first_token(http, "model-1")
+        gaps.append(time.perf_counter() - run["last_step_at"])
+        warm += [timed(lambda: first_token(http, "model-1")) for _ in range(5)]
+    gap_s, warm_s = statistics.median(gaps), statistics.median(warm)
+    return {
+        "last_step_to_first_token_s": round(gap_s, 2),
+        "warm_first_token_s": round(warm_s, 3),
+        "ratio": round(gap_s / warm_s, 1),
+    }
+
+
+def training(http: httpx.Client, model: str) -> dict[str, float]:
+    body = {"model": model, "messages": PROMPT, "responses": RESPONSES, "learning_steps": 5, "stream": True}
+    start, steps_s, last_step_at = time.perf_counter(), 0.0, 0.0
+    with http.stream("POST", "/v1/train", json=body) as answer:
+        for line in answer.iter_lines():
+            chunk = json.loads(line)
+            if chunk["type"] == "progress":
+                steps_s += chunk["seconds"]
+                last_step_at = time.perf_counter()
+    if chunk["type"] != "stop":
+        raise RuntimeError(f"the training failed: {chunk}")
+    return {"total_s": time.perf_counter() - start, "steps_s": steps_s, "last_step_at": last_step_at}
+
+
+def first_token(http: httpx.Client, model: str) -> None:
+    body = {"model": model, "messages": PROMPT, "max_tokens": 1, "stream": True}
+    with http.stream("POST", "/v1/generate_response", json=body) as answer:
+        next(line for line in answer.iter_lines() if json.loads(line)["type"] in ("delta", "stop"))
+
+
+def memory_gib(instance: Instance) -> float:
+    """Proportional set size: shared pages are counted once."""
+    processes = list(marked_processes(instance.home))
+    if (storage := instance.state.storage) is not None:
+        processes.append(psutil.Process(storage.pid))
+    total = 0
+    for process in processes:
+        try:
+            total += process.memory_full_info().pss
+        except psutil.NoSuchProcess:
+            continue
+    return round(total / 2**30, 2)
+
+
+def timed(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()

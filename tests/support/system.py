@@ -1,0 +1,148 @@
+"""The real system, started once for all end-to-end tests: SeaweedFS, Ray, Serve, vLLM, Ray Train."""
+
+import itertools
+import json
+import secrets
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from registry.catalogue import Catalogues
+from registry.keys import ApiKeys
+from serve_app.instance import Instance
+from tests.support.storage import free_port
+
+# A machine shared with others can be ten times slower than it is alone.
+CALL_TIMEOUT_S = 300.0
+
+
+class Client:
+    """One user of the API, over real HTTP. `call` gives the answer's JSON and checks its status."""
+
+    def __init__(self, url: str, user: str, key: str) -> None:
+        self.user = user
+        self.key = key
+        self.http = httpx.Client(
+            base_url=url,
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=CALL_TIMEOUT_S,
+            trust_env=False,
+        )
+
+    def call(self, method: str, path: str, body: Any = None, status: int = 200) -> Any:
+        answer = self.http.request(method, path, json=body)
+        assert answer.status_code == status, f"{method} {path}: {answer.status_code} {answer.text}"
+        return answer.json()
+
+    def get(self, path: str, status: int = 200) -> Any:
+        return self.call("GET", path, status=status)
+
+    def post(self, path: str, body: Any = None, status: int = 200) -> Any:
+        return self.call("POST", path, body, status)
+
+    def create(self, name: str, parent: str = "smollm2-135m", **values: Any) -> dict[str, Any]:
+        body = {"name": name, "description": f"{name}.", "parent_model": parent, **values}
+        return self.post("/v1/models", body, 201)
+
+    def greedy(self, model: str, prompt: str, max_tokens: int = 16) -> dict[str, Any]:
+        return self.post(
+            "/v1/generate_response",
+            {
+                "model": model,
+                "messages": [{"role": "user", "content": prompt}],
+                "temperature": 0,
+                "max_tokens": max_tokens,
+            },
+        )
+
+    def train(self, model: str, prompt: str, rewards: dict[str, float], **values: Any) -> Any:
+        return self.post("/v1/train", training(model, prompt, rewards, **values))
+
+    def stream(self, path: str, body: Any) -> list[dict[str, Any]]:
+        with self.http.stream("POST", path, json=body) as answer:
+            assert answer.status_code == 200, answer.read()
+            assert answer.headers["content-type"].startswith("application/x-ndjson")
+            return [json.loads(line) for line in answer.iter_lines()]
+
+
+def training(model: str, prompt: str, rewards: dict[str, float], **values: Any) -> dict[str, Any]:
+    """A train request of one group: responses by their rewards."""
+    responses = [{"content": content, "reward": reward} for content, reward in rewards.items()]
+    messages = [{"role": "user", "content": prompt}]
+    return {"model": model, "messages": messages, "responses": responses, **values}
+
+
+@dataclass
+class System:
+    instance: Instance
+
+    @property
+    def url(self) -> str:
+        return self.instance.url
+
+    def new_key(self, user: str) -> str:
+        return ApiKeys(self.instance.store()).create(user, "test")
+
+    def client(self, user: str) -> Client:
+        return Client(self.url, user, self.new_key(user))
+
+    def uid(self, client: Client, model: str) -> str:
+        """Where the bucket keeps a model; no answer of the API tells it."""
+        models = Catalogues(self.instance.store()).load(client.user).models.models
+        return next(found.uid for found in models if found.id == model)
+
+    def run_inside(self, script: str) -> str:
+        """Run a Python script as a driver of the instance's Ray; its standard output."""
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            env=self.instance.environment(),
+            capture_output=True,
+            text=True,
+            timeout=CALL_TIMEOUT_S,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def serve_log(self) -> str:
+        """The end of every replica's log, for a failed test's report."""
+        logs = sorted(self.instance.home.glob("**/*.log"), key=lambda path: path.stat().st_mtime)
+        return "\n".join(f"--- {path.name}\n{path.read_text(errors='replace')[-1500:]}" for path in logs[-3:])
+
+
+@pytest.fixture(scope="session")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """Started on free ports with a home of its own: it runs beside a `make up`."""
+    config = Path(__file__).resolve().parents[2] / "configs" / "test.yaml"
+    home = tmp_path_factory.mktemp("instance")
+    instance = Instance(home, str(config), http_port=free_port(), dashboard_port=free_port())
+    lines: list[str] = []
+    try:
+        key = instance.up(lines.append)
+        assert key is not None and key.startswith("tiger_")
+        yield System(instance)
+    finally:
+        instance.down(lines.append)
+
+
+@pytest.fixture
+def user(system: System) -> Callable[[], Client]:
+    """Makes clients, each of a new user."""
+    numbers = itertools.count()
+    stem = f"u{secrets.token_hex(4)}"
+    return lambda: system.client(f"{stem}-{next(numbers)}")
+
+
+@pytest.fixture
+def alice(user: Callable[[], Client]) -> Client:
+    return user()
+
+
+@pytest.fixture
+def bob(user: Callable[[], Client]) -> Client:
+    return user()

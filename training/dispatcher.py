@@ -1,0 +1,104 @@
+"""Which job each base model's run works on, and whether there is a run at all.
+
+    put -> queue -> take (the run asks) -> release (done) or give_back (its worker died)
+
+A run is started when there is work and none is up; it leaves when there was nothing to do for a while.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Literal
+
+from registry.records import JobRecord
+from training.queue import JobQueue
+from training.settings import TrainingSettings
+
+POLL_S = 20.0
+RESTART_S = 1.0
+
+StartRun = Callable[[str, Callable[[], None]], None]
+
+
+class Dispatcher:
+    """One run per base model works on one job at a time. Used from one event loop only.
+
+    `start_run(base_model, on_end)` starts a run; `on_end` is called on the event loop when it has ended.
+    """
+
+    def __init__(self, settings: dict[str, TrainingSettings], start_run: StartRun) -> None:
+        self._settings = settings
+        self._start_run = start_run
+        self._queues = {base_model: JobQueue() for base_model in settings}
+        self._taken: dict[str, JobRecord] = {}
+        self._records: dict[str, JobRecord] = {}
+        self._runs: set[str] = set()
+        self._idle_since: dict[str, float] = {}
+        self._work = asyncio.Condition()
+
+    def serves(self, base_model: str) -> bool:
+        return base_model in self._queues
+
+    async def put(self, record: JobRecord) -> None:
+        self._records[record.id] = record
+        self._queues[record.base_model].put(record.user, record.id)
+        self._ensure_run(record.base_model)
+        async with self._work:
+            self._work.notify_all()
+
+    async def take(self, base_model: str) -> str | Literal["wait", "leave"]:
+        """The id of the next job; `wait`: ask again; `leave`: end the run.
+
+        A run that asks while it has a job has lost the worker that had it: the job comes first again.
+        """
+        self.give_back(base_model)
+        poll_until = time.monotonic() + POLL_S
+        while (job_id := self._queues[base_model].take()) is None:
+            now = time.monotonic()
+            idle_since = self._idle_since.setdefault(base_model, now)
+            leave_at = idle_since + self._settings[base_model].idle_timeout_s
+            if now >= leave_at:
+                return "leave"
+            if now >= poll_until:
+                return "wait"
+            await self._wait_for_work(base_model, min(leave_at, poll_until) - now)
+        self._taken[base_model] = self._records[job_id]
+        self._idle_since.pop(base_model, None)
+        return job_id
+
+    def has_taken(self, record: JobRecord) -> bool:
+        taken = self._taken.get(record.base_model)
+        return taken is not None and taken.id == record.id
+
+    def release(self, record: JobRecord) -> None:
+        """No run has anything more to do for this job."""
+        if self.has_taken(record):
+            del self._taken[record.base_model]
+        self._queues[record.base_model].discard(record.user, record.id)
+        self._records.pop(record.id, None)
+
+    def give_back(self, base_model: str) -> None:
+        lost = self._taken.pop(base_model, None)
+        if lost is not None:
+            self._queues[base_model].put_first(lost.user, lost.id)
+
+    def _ensure_run(self, base_model: str) -> None:
+        if base_model not in self._runs:
+            self._runs.add(base_model)
+            self._idle_since.pop(base_model, None)
+            self._start_run(base_model, lambda: self._on_run_end(base_model))
+
+    def _on_run_end(self, base_model: str) -> None:
+        self._runs.discard(base_model)
+        self.give_back(base_model)
+        if len(self._queues[base_model]):
+            # Not at once: a run that cannot start must not take the machine with it.
+            asyncio.get_running_loop().call_later(RESTART_S, self._ensure_run, base_model)
+
+    async def _wait_for_work(self, base_model: str, timeout_s: float) -> None:
+        queue = self._queues[base_model]
+        async with self._work:
+            try:
+                await asyncio.wait_for(self._work.wait_for(lambda: len(queue) > 0), timeout_s)
+            except TimeoutError:
+                return

@@ -1,8 +1,6 @@
 """The Serve application, built from one configuration: `serve deploy` names `serve_app.app:build_app`.
 
-Ingress (N)  ->  Catalog (1)
-             ->  Trainer (1)  ->  Catalog, ModelServer:<base>;  starts Ray Train runs
-             ->  ModelServer:<base> (N per base model)
+settings  ->  a vLLM server per base model  ->  serve_app.application.build_application
 """
 
 from typing import Any
@@ -12,15 +10,10 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.llm import LLMConfig
 
-from serve_app.catalog import Catalog
-from serve_app.deployments import CATALOG, INGRESS, TRAINER, model_server_name
-from serve_app.ingress import Ingress
-from serve_app.model_server import ModelServer
+from serve_app.application import build_application
+from serve_app.deployments import model_server_name
+from serve_app.model_server import ModelServer, WeightsInPlace
 from serve_app.settings import BaseModelSettings, Settings, load_settings
-from serve_app.trainer import Trainer
-
-# Followers of events and waiting trainings each hold a place.
-MAX_ONGOING_CALLS = 100_000
 
 
 class AppArguments(BaseModel):
@@ -35,16 +28,7 @@ def build_app(arguments: AppArguments) -> Application:
     """Raises: FileNotFoundError, pydantic.ValidationError for a wrong configuration."""
     settings = load_settings(arguments.config)
     servers = {model.id: build_model_server(model, settings) for model in settings.models}
-    catalog = _single(Catalog, CATALOG).bind(settings)
-    trainer = _single(Trainer, TRAINER).bind(settings, catalog, servers)
-    ingress = serve.deployment(
-        Ingress,
-        name=INGRESS,
-        num_replicas=settings.ingress.num_replicas,
-        max_ongoing_requests=settings.ingress.max_ongoing_requests,
-        ray_actor_options={"num_cpus": settings.ingress.num_cpus},
-    )
-    return ingress.bind(settings, catalog, trainer, servers)
+    return build_application(settings, servers)
 
 
 def build_model_server(model: BaseModelSettings, settings: Settings) -> Application:
@@ -59,6 +43,7 @@ def build_model_server(model: BaseModelSettings, settings: Settings) -> Applicat
 def llm_config(model: BaseModelSettings, settings: Settings) -> LLMConfig:
     """Ray Serve LLM's configuration of a base model that takes adapters."""
     serving = model.serving
+    weights = model.weights_path(settings.weights_directory.expanduser())
     engine = {
         "max_model_len": model.max_context_tokens,
         "enable_lora": True,
@@ -68,10 +53,8 @@ def llm_config(model: BaseModelSettings, settings: Settings) -> LLMConfig:
         **serving.engine,
     }
     return LLMConfig(
-        model_loading_config={
-            "model_id": model.id,
-            "model_source": model.weights_path(settings.weights_directory.expanduser()),
-        },
+        model_loading_config={"model_id": model.id, "model_source": weights},
+        callback_config={"callback_class": WeightsInPlace} if weights.startswith("/") else {},
         accelerator_type=serving.accelerator.type,
         accelerator_config={"kind": serving.accelerator.kind},
         placement_group_config={"bundles": [{"CPU": 1}]} if serving.accelerator.kind == "cpu" else None,
@@ -82,14 +65,4 @@ def llm_config(model: BaseModelSettings, settings: Settings) -> LLMConfig:
             "ray_actor_options": {"num_cpus": serving.num_cpus},
         },
         runtime_env={"env_vars": serving.environment},
-    )
-
-
-def _single(target: type, name: str) -> Any:
-    return serve.deployment(
-        target,
-        name=name,
-        num_replicas=1,
-        max_ongoing_requests=MAX_ONGOING_CALLS,
-        ray_actor_options={"num_cpus": 0},
     )

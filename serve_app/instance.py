@@ -162,6 +162,9 @@ class Instance:
         before = client.state(APPLICATION)
         if before.status in ("RUNNING", "DEPLOYING") and before.config == config["applications"][0]:
             return report("deployment: submitted before")
+        if before.status == "DEPLOY_FAILED":
+            # Serve would answer with the old failure for a while, and keep the replicas of that attempt.
+            client.delete_all()
         if not before.deployments:
             self._require_free_http_port()
         client.deploy(config)

@@ -23,7 +23,8 @@ async def stream_ndjson(lines: AsyncIterator[str]) -> StreamingResponse:
             async for line in lines:
                 yield line
         except Exception as error:
-            yield json.dumps({"type": "error", **body_of(as_tiger_error(error))}) + "\n"
+            last = {"type": "error", **body_of(as_tiger_error(error))}
+            yield json.dumps(last, ensure_ascii=False, separators=(",", ":")) + "\n"
 
     return StreamingResponse(body(), media_type=MEDIA_TYPE)
 

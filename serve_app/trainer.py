@@ -13,6 +13,8 @@ from serve_app.settings import Settings
 from training.controller import TrainingController
 from training.run import RunConfiguration, start_run
 
+StartRun = Callable[[RunConfiguration, Callable[[], None]], None]
+
 
 class ServingSide:
     """A `training.controller.Publisher` over the Catalog and the model replicas."""
@@ -53,8 +55,10 @@ class Trainer(TrainingController):
         settings: Settings,
         catalog: DeploymentHandle[Any],
         servers: dict[str, DeploymentHandle[Any]],
+        start_run: StartRun = start_run,
     ) -> None:
         self._configured = settings
+        self._start_run = start_run
         super().__init__(
             ObjectStore(settings.storage),
             ServingSide(catalog, servers),
@@ -77,4 +81,4 @@ class Trainer(TrainingController):
             application=here.app_name,
             controller=here.deployment,
         )
-        start_run(configuration, on_end)
+        self._start_run(configuration, on_end)

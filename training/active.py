@@ -33,7 +33,7 @@ class ActiveJob:
 
     async def emit(self, **event: Any) -> None:
         async with self._changed:
-            self._events.append(json.dumps(event, ensure_ascii=False))
+            self._events.append(json.dumps(event, ensure_ascii=False, separators=(",", ":")))
             self._changed.notify_all()
 
     async def update(self, **changes: Any) -> None:

@@ -14,7 +14,6 @@ from registry.records import (
     Defaults,
     Group,
     Hyperparameters,
-    JobRecord,
     JobRequest,
     JobStatus,
     Message,
@@ -180,17 +179,21 @@ async def assigned(controller: TrainingController) -> Assignment:
     return answer
 
 
-async def ended(controller: TrainingController, job_id: str, user: str = "alice") -> list[dict[str, Any]]:
+async def ended(
+    world: World, controller: TrainingController, job_id: str, user: str = "alice"
+) -> list[dict[str, Any]]:
     """The events of a job, when it has ended and its end is saved."""
     events = [json.loads(line) async for line in controller.events(user, job_id, follow=True)]
-    while await controller.is_training((await controller.job(user, job_id)).uid):
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(20):
+        while any(job_id in marker for marker in world.store.list("jobs-active/")):
+            await asyncio.sleep(0.01)
     return events
 
 
 def progress(step: int) -> StepProgress:
     numbers = dict.fromkeys(
-        ("loss", "kl", "clip_ratio", "grad_norm", "reward_mean", "reward_std", "learning_rate", "seconds"), 0.5
+        ("loss", "kl", "clip_ratio", "grad_norm", "reward_mean", "reward_std", "learning_rate", "seconds"),
+        0.5,
     )
     return StepProgress(step=step, steps=5, **numbers)
 
@@ -214,7 +217,7 @@ async def test_training_makes_the_next_revision(world: World) -> None:
     assert not assignment.has_parent_adapter
     assert assignment.request == REQUEST
     await world.train(controller, assignment)
-    assert_ended_once(await ended(controller, job_id), "stop")
+    assert_ended_once(await ended(world, controller, job_id), "stop")
     record = await controller.job("alice", job_id)
     assert (record.status, record.revision, record.step) == (JobStatus.SUCCEEDED, 1, 5)
     assert (record.metrics, record.trained_tokens, record.duration_s) == ({"loss": 0.5}, 42, 1.5)
@@ -227,7 +230,7 @@ async def test_stop_carries_the_result(world: World) -> None:
     controller = world.controller()
     job_id = await submit(controller)
     await world.train(controller, await assigned(controller))
-    assert (await ended(controller, job_id))[-1] == {
+    assert (await ended(world, controller, job_id))[-1] == {
         "type": "stop",
         "stop_reason": "completed",
         "job": job_id,
@@ -282,7 +285,7 @@ async def test_preload_that_fails_does_not_fail_the_training(world: World) -> No
     controller = world.controller()
     job_id = await submit(controller)
     await world.train(controller, await assigned(controller))
-    assert_ended_once(await ended(controller, job_id), "stop")
+    assert_ended_once(await ended(world, controller, job_id), "stop")
 
 
 async def test_failed_training_ends_with_its_error(world: World) -> None:
@@ -290,7 +293,7 @@ async def test_failed_training_ends_with_its_error(world: World) -> None:
     job_id = await submit(controller)
     assignment = await assigned(controller)
     await controller.fail(job_id, assignment.attempt, "training_failed", "no luck")
-    events = await ended(controller, job_id)
+    events = await ended(world, controller, job_id)
     assert_ended_once(events, "error")
     assert events[-1]["error"] == {
         "type": "server_error",
@@ -318,7 +321,7 @@ async def test_failed_training_lets_the_next_one_make_its_revision(world: World)
 
 async def finish_all(world: World, controller: TrainingController, job_id: str) -> list[dict[str, Any]]:
     """Play a worker that asks until the job has ended."""
-    following = asyncio.ensure_future(ended(controller, job_id))
+    following = asyncio.ensure_future(ended(world, controller, job_id))
     while not following.done():
         asking = asyncio.ensure_future(controller.next_assignment(BASE))
         await asyncio.wait({asking, following}, timeout=30, return_when=asyncio.FIRST_COMPLETED)
@@ -371,7 +374,7 @@ async def test_revision_written_before_the_crash_is_published_without_training(w
     world.write_manifest(await assigned(before))
     after = await world.restarted(idle_timeout_s=0.1)
     assert await after.next_assignment(BASE) == "leave"
-    assert_ended_once(await ended(after, job_id), "stop")
+    assert_ended_once(await ended(world, after, job_id), "stop")
     assert world.serving.swaps == [("uid-1", 1)]
 
 
@@ -382,7 +385,7 @@ async def test_catalogue_swapped_before_the_crash_is_not_swapped_again(world: Wo
     await world.serving.publish("alice", "uid-1", 1)
     after = await world.restarted(idle_timeout_s=0.1)
     assert await after.next_assignment(BASE) == "leave"
-    assert_ended_once(await ended(after, job_id), "stop")
+    assert_ended_once(await ended(world, after, job_id), "stop")
     assert world.serving.swaps == [("uid-1", 1)]
 
 
@@ -409,7 +412,7 @@ async def test_events_of_a_finished_job_are_read_from_the_bucket(world: World) -
     controller = world.controller()
     job_id = await submit(controller)
     await world.train(controller, await assigned(controller))
-    live = await ended(controller, job_id)
+    live = await ended(world, controller, job_id)
     after = await world.restarted()
     lines = [line async for line in after.events("alice", job_id, follow=True)]
     assert [json.loads(line) for line in lines] == live
@@ -422,7 +425,7 @@ async def test_attempts_before_a_crash_count(world: World) -> None:
         await assigned(await world.restarted(max_attempts=2))
     after = await world.restarted(max_attempts=2, idle_timeout_s=0.1)
     assert await after.next_assignment(BASE) == "leave"
-    assert_ended_once(await ended(after, job_id), "error")
+    assert_ended_once(await ended(world, after, job_id), "error")
 
 
 # Attempts
@@ -444,7 +447,7 @@ async def test_job_fails_after_its_last_attempt(world: World) -> None:
     await assigned(controller)
     await assigned(controller)
     assert await controller.next_assignment(BASE) == "leave"
-    events = await ended(controller, job_id)
+    events = await ended(world, controller, job_id)
     assert_ended_once(events, "error")
     assert events[-1]["error"]["code"] == "training_failed"
     assert (await controller.job("alice", job_id)).status == JobStatus.FAILED
@@ -492,7 +495,7 @@ async def test_complete_twice_publishes_once(world: World) -> None:
         *(controller.complete(job_id, assignment.attempt) for _ in range(3)), return_exceptions=True
     )
     assert all(answer is None or isinstance(answer, JobNotFound) for answer in answers)
-    assert_ended_once(await ended(controller, job_id), "stop")
+    assert_ended_once(await ended(world, controller, job_id), "stop")
     assert world.serving.swaps == [("uid-1", 1)]
     assert world.serving.preloads == ["uid-1@1"]
 
@@ -502,13 +505,13 @@ async def test_late_work_of_a_given_up_job_is_discarded(world: World) -> None:
     given_up = await submit(controller)
     late = await assigned(controller)
     assert await controller.next_assignment(BASE) == "leave"
-    await ended(controller, given_up)
+    await ended(world, controller, given_up)
     world.write_manifest(late)
     job_id = await submit(controller)
     assignment = await assigned(controller)
     assert assignment.revision == late.revision
     await world.train(controller, assignment)
-    assert_ended_once(await ended(controller, job_id), "stop")
+    assert_ended_once(await ended(world, controller, job_id), "stop")
     assert world.jobs_of_revisions("uid-1") == [job_id]
 
 
@@ -517,7 +520,7 @@ async def test_storage_away_during_publish_delays_it_only(world: World) -> None:
     job_id = await submit(controller)
     world.serving.num_failures = 2
     await world.train(controller, await assigned(controller))
-    assert_ended_once(await ended(controller, job_id), "stop")
+    assert_ended_once(await ended(world, controller, job_id), "stop")
     assert world.serving.swaps == [("uid-1", 1)]
 
 
@@ -530,7 +533,7 @@ async def test_worker_lost_during_publish_does_not_train_again(world: World) -> 
         await asyncio.sleep(0.01)
     completing.cancel()
     assert await controller.next_assignment(BASE) == "leave"
-    assert_ended_once(await ended(controller, job_id), "stop")
+    assert_ended_once(await ended(world, controller, job_id), "stop")
     assert world.serving.swaps == [("uid-1", 1)]
 
 
@@ -567,7 +570,7 @@ async def test_follower_sees_the_past_and_then_what_comes(world: World) -> None:
     await world.train(controller, assignment)
     rest = [json.loads(line) async for line in lines]
     assert rest[-1]["type"] == "stop"
-    assert rest == (await ended(controller, job_id))[-len(rest) :]
+    assert rest == (await ended(world, controller, job_id))[-len(rest) :]
 
 
 async def test_events_without_follow_end_at_the_present(world: World) -> None:
@@ -593,7 +596,7 @@ async def test_crash_between_stop_and_end_shows_one_stop(world: World) -> None:
     Jobs(world.store).save_events("alice", job_id, ['{"type": "info", "message": "Queued"}', stop])
     after = await world.restarted(idle_timeout_s=0.1)
     assert await after.next_assignment(BASE) == "leave"
-    assert_ended_once(await ended(after, job_id), "stop")
+    assert_ended_once(await ended(world, after, job_id), "stop")
 
 
 # Models and users
@@ -605,7 +608,7 @@ async def test_model_in_training_is_not_deleted(world: World) -> None:
     with pytest.raises(ModelInUse):
         await controller.delete_model("alice", private_model())
     await world.train(controller, await assigned(controller))
-    await ended(controller, job_id)
+    await ended(world, controller, job_id)
     await controller.delete_model("alice", private_model())
     assert "uid-1" not in world.serving.models
 
@@ -637,7 +640,7 @@ async def test_job_of_a_deleted_model_fails_and_the_next_goes_on(world: World) -
     await submit(controller, "uid-2", "bob")
     del world.serving.models["uid-1"]
     assert (await assigned(controller)).uid == "uid-2"
-    assert (await ended(controller, job_id))[-1]["error"]["code"] == "model_not_found"
+    assert (await ended(world, controller, job_id))[-1]["error"]["code"] == "model_not_found"
 
 
 async def test_quota_counts_one_users_unfinished_jobs(world: World) -> None:
@@ -649,7 +652,7 @@ async def test_quota_counts_one_users_unfinished_jobs(world: World) -> None:
     await submit(controller, user="bob")
     assignment = await assigned(controller)
     await world.train(controller, assignment)
-    await ended(controller, assignment.job_id)
+    await ended(world, controller, assignment.job_id)
     await submit(controller)
 
 
@@ -665,7 +668,7 @@ async def test_job_of_another_user_is_not_found(world: World, is_finished: bool)
     job_id = await submit(controller)
     if is_finished:
         await world.train(controller, await assigned(controller))
-        await ended(controller, job_id)
+        await ended(world, controller, job_id)
     with pytest.raises(JobNotFound) as foreign:
         await controller.job("bob", job_id)
     with pytest.raises(JobNotFound) as absent:
@@ -705,19 +708,13 @@ async def test_jobs_are_listed_by_model_and_status(world: World) -> None:
     controller = world.controller()
     one, two, other = [await submit(controller, uid) for uid in ("uid-1", "uid-1", "uid-2")]
     await world.train(controller, await assigned(controller))
-    await ended_record(controller, one)
+    await ended(world, controller, one)
     assert await listed(controller, "id-of-uid-1", None, None, 10) == [two, one]
     assert await listed(controller, None, JobStatus.SUCCEEDED, None, 10) == [one]
     assert await listed(controller, "id-of-uid-1", JobStatus.QUEUED, None, 10) == [two]
     assert await listed(controller, None, JobStatus.QUEUED, None, 1) == [other]
     assert await listed(controller, "id-of-uid-1", None, None, 1) == [two]
     assert await listed(controller, "nothing", None, None, 10) == []
-
-
-async def ended_record(controller: TrainingController, job_id: str) -> JobRecord:
-    async for _ in controller.events("alice", job_id, follow=True):
-        pass
-    return await controller.job("alice", job_id)
 
 
 async def test_malformed_after_is_not_found(world: World) -> None:

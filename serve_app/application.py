@@ -1,0 +1,49 @@
+"""The deployments of the application around the model servers, which come in from outside.
+
+Ingress (N)  ->  Catalog (1)
+             ->  Trainer (1)  ->  Catalog, ModelServer:<base>;  starts Ray Train runs
+             ->  ModelServer:<base> (N per base model)
+
+Nothing here needs vLLM: `serve_app.app` makes the servers.
+"""
+
+from typing import Any
+
+from ray import serve
+from ray.serve import Application
+
+from serve_app.catalog import Catalog
+from serve_app.deployments import CATALOG, INGRESS, TRAINER
+from serve_app.ingress import Ingress
+from serve_app.settings import Settings
+from serve_app.trainer import StartRun, Trainer
+from training.run import start_run
+
+# Followers of events and waiting trainings each hold a place.
+MAX_ONGOING_CALLS = 100_000
+
+
+def build_application(
+    settings: Settings, servers: dict[str, Application], start_run: StartRun = start_run
+) -> Application:
+    """`servers` has a ModelServer per id of a base model."""
+    catalog = _single(Catalog, CATALOG).bind(settings)
+    trainer = _single(Trainer, TRAINER).bind(settings, catalog, servers, start_run)
+    ingress = serve.deployment(
+        Ingress,
+        name=INGRESS,
+        num_replicas=settings.ingress.num_replicas,
+        max_ongoing_requests=settings.ingress.max_ongoing_requests,
+        ray_actor_options={"num_cpus": settings.ingress.num_cpus},
+    )
+    return ingress.bind(settings, catalog, trainer, servers)
+
+
+def _single(target: type, name: str) -> Any:
+    return serve.deployment(
+        target,
+        name=name,
+        num_replicas=1,
+        max_ongoing_requests=MAX_ONGOING_CALLS,
+        ray_actor_options={"num_cpus": 0},
+    )

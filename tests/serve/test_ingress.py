@@ -1,0 +1,884 @@
+"""Every route over real HTTP: Ray Serve, Ingress, Catalog, Trainer and object store are real; no vLLM starts.
+
+The model server is a small fake bound into the real application; the test plays the training worker.
+"""
+
+import asyncio
+import json
+import os
+import secrets
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import ray
+from ray import serve
+
+from registry.errors import ContextLengthExceeded
+from registry.keys import ApiKeys, hash_key
+from registry.records import Group, utc_now
+from registry.revisions import Revisions
+from registry.settings import StorageSettings
+from registry.store import ObjectStore
+from serve_app.application import build_application
+from serve_app.deployments import APPLICATION, TRAINER, model_server_name
+from serve_app.generation import Completion, Generation, GenerationCall
+from serve_app.object_server import ObjectServer, stop
+from serve_app.settings import (
+    BaseModelSettings,
+    HttpSettings,
+    IngressSettings,
+    LimitSettings,
+    Settings,
+)
+from tests.support.storage import free_port
+from training.run import RunConfiguration
+from training.types import Assignment, StepProgress
+
+MAX_REQUEST_BYTES = 2**20
+HELLO = [{"role": "user", "content": "Hello"}]
+RESPONSES = [{"content": "good", "reward": 1.0}, {"content": "bad", "reward": 0.0}]
+
+
+class FakeModelServer:
+    """Has the public methods of ModelServer. Files in `signals` say what it should do and what it did."""
+
+    def __init__(self, base_model: str, signals: Path) -> None:
+        self._signals = signals
+        self._base_model = base_model
+        while self._is_down():
+            time.sleep(0.05)
+
+    def check_health(self) -> None:
+        if self._is_down():
+            raise RuntimeError("down")
+
+    async def generate(self, call: GenerationCall) -> Generation:
+        if call.messages[-1].content == "break":
+            raise RuntimeError("secret of the replica")
+        return Generation(
+            completions=(Completion(content=call.model_dump_json(), stop_reason="end_turn"),) * call.n,
+            input_tokens=3,
+            output_tokens=4,
+            duration_s=0.25,
+        )
+
+    async def generate_stream(self, call: GenerationCall) -> AsyncIterator[str]:
+        what = call.messages[-1].content
+        if what == "too long":
+            raise ContextLengthExceeded("too long", "messages")
+        try:
+            yield _line(type="delta", delta="Hi ")
+            if what == "break":
+                raise RuntimeError("secret of the replica")
+            while what == "endless":
+                yield _line(type="delta", delta="and ")
+                await asyncio.sleep(0.02)
+            usage = {"input_tokens": 3, "output_tokens": 1, "duration": 0.1}
+            yield _line(
+                type="stop",
+                stop_reason="end_turn",
+                model=call.model,
+                revision=call.revision,
+                usage=usage,
+            )
+        finally:
+            (self._signals / f"ended {call.seed}").touch()
+
+    async def check_lengths(self, groups: Sequence[Group], is_single: bool) -> None:
+        if any(len(response.content) > 1000 for group in groups for response in group.responses):
+            raise ContextLengthExceeded("too long", "responses.0.content")
+
+    async def preload(self, adapter_id: str) -> None:
+        (self._signals / f"preloaded {adapter_id}").touch()
+
+    async def unload(self, uid: str) -> None:
+        (self._signals / f"unloaded {uid}").touch()
+
+    def _is_down(self) -> bool:
+        return (self._signals / f"down {self._base_model}").exists()
+
+
+def _line(**chunk: Any) -> str:
+    return json.dumps(chunk) + "\n"
+
+
+def start_no_run(configuration: RunConfiguration, on_end: Callable[[], None]) -> None:
+    """The test is the worker."""
+
+
+def base_model(base_id: str, name: str) -> BaseModelSettings:
+    return BaseModelSettings(
+        id=base_id, name=name, description=f"{name}.", last_modified=utc_now(), source="/nowhere",
+        max_context_tokens=64, rank=8, max_rank=16,
+    )  # fmt: skip
+
+
+class Service:
+    """The running application, seen from outside and from its bucket."""
+
+    def __init__(self, url: str, settings: Settings, signals: Path, object_server: ObjectServer) -> None:
+        self.url = url
+        self.settings = settings
+        self.signals = signals
+        self.object_server = object_server
+        self.object_process = object_server.start()
+        self.store = ObjectStore(settings.storage)
+
+    def user(self) -> "Account":
+        user = f"user-{secrets.token_hex(4)}"
+        return self.account(user, ApiKeys(self.store).create(user, "test"))
+
+    def account(self, user: str, key: str) -> "Account":
+        client = httpx.Client(
+            base_url=self.url,
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=60,
+            trust_env=False,
+            event_hooks={"response": [assert_one_request_id]},
+        )
+        return Account(user, key, client)
+
+    def work(self, base_id: str, directory: Path) -> Assignment:
+        """Play the worker for the next job of a base model."""
+        trainer = serve.get_deployment_handle(TRAINER, APPLICATION)
+        assignment = trainer.next_assignment.remote(base_id).result(timeout_s=30)
+        assert isinstance(assignment, Assignment)
+        step = StepProgress(
+            step=1, steps=5, loss=0.5, kl=0, clip_ratio=0, grad_norm=1, reward_mean=0.5, reward_std=0.5,
+            learning_rate=1e-5, seconds=0.1,
+        )  # fmt: skip
+        trainer.progress.remote(assignment.job_id, assignment.attempt, step).result(timeout_s=30)
+        (directory / "adapter_config.json").write_text("{}")
+        (directory / "adapter_model.safetensors").write_bytes(assignment.job_id.encode())
+        Revisions(self.store).publish(
+            assignment.uid,
+            directory,
+            revision=assignment.revision,
+            parent_revision=assignment.parent_revision,
+            job=assignment.job_id,
+            base_model=base_id,
+            metrics={"loss": 0.5, "trained_tokens": 40, "duration_s": 1.5},
+        )
+        trainer.complete.remote(assignment.job_id, assignment.attempt).result(timeout_s=30)
+        return assignment
+
+
+@dataclass
+class Account:
+    user: str
+    key: str
+    http: httpx.Client
+
+    def create(self, name: str = "Mine", parent: str = "one", **more: Any) -> dict[str, Any]:
+        body = {"name": name, "description": "", "parent_model": parent, **more}
+        response = self.http.post("/v1/models", json=body)
+        assert response.status_code == 201, response.text
+        return response.json()  # type: ignore[no-any-return]
+
+    def generate(self, **body: Any) -> httpx.Response:
+        return self.http.post("/v1/generate_response", json={"messages": HELLO, **body})
+
+    def train(self, model: str = "mine", **body: Any) -> httpx.Response:
+        group = {} if "groups" in body else {"messages": HELLO, "responses": RESPONSES}
+        return self.http.post("/v1/train", json={"model": model, **group, **body})
+
+
+def assert_one_request_id(response: httpx.Response) -> None:
+    assert len(response.headers.get_list("x-request-id", split_commas=True)) == 1
+
+
+def assert_error(response: httpx.Response, status: int, code: str, param: str | None = None) -> None:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    assert_one_request_id(response)
+    body = response.json()
+    assert set(body) == {"error"}
+    assert set(body["error"]) == {"type", "code", "message", "param"}
+    assert (body["error"]["code"], body["error"]["param"]) == (code, param)
+    assert body["error"]["message"]
+    assert ("retry-after" in response.headers) == (status in (429, 503))
+    assert ("www-authenticate" in response.headers) == (status == 401)
+
+
+def chunks_of(response: httpx.Response) -> list[dict[str, Any]]:
+    """The chunks of a stream, which must end in exactly one `stop` or `error`."""
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"].startswith("application/x-ndjson")
+    chunks = [json.loads(line) for line in response.text.splitlines()]
+    assert [chunk["type"] in ("stop", "error") for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
+    return chunks
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float) -> float:
+    start = time.monotonic()
+    while not condition():
+        assert time.monotonic() - start < timeout_s, "it did not happen in time"
+        time.sleep(0.02)
+    return time.monotonic() - start
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    root = tmp_path_factory.mktemp("ingress")
+    (root / "signals").mkdir()
+    object_server = ObjectServer(root / "objects", free_port())
+    settings = Settings(
+        http=HttpSettings(port=free_port()),
+        storage=StorageSettings(endpoint_url=object_server.endpoint_url, bucket="tests"),
+        ingress=IngressSettings(num_cpus=0, max_request_bytes=MAX_REQUEST_BYTES),
+        limits=LimitSettings(max_models_per_user=8, max_queued_jobs_per_user=3),
+        default_model="one",
+        models=(base_model("two", "Two"), base_model("one", "One")),
+    )
+    # Sockets below the directory have names of up to 107 characters.
+    with (
+        pytest.MonkeyPatch.context() as environment,
+        tempfile.TemporaryDirectory(prefix="tiger-", dir="/tmp", ignore_cleanup_errors=True) as ray_directory,
+    ):
+        for name in [name for name in os.environ if name.startswith(("AWS_", "RAY_", "TIGER_"))]:
+            environment.delenv(name)
+        environment.setenv("AWS_SHARED_CREDENTIALS_FILE", str(object_server.credentials_path))
+        environment.setenv("RAY_AUTH_MODE", "disabled")
+        service = Service(f"http://127.0.0.1:{settings.http.port}", settings, root / "signals", object_server)
+        try:
+            ray.init(
+                address="local",
+                num_cpus=8,
+                include_dashboard=False,
+                log_to_driver=False,
+                object_store_memory=128 * 2**20,
+                _temp_dir=ray_directory,
+            )
+            serve.start(http_options={"host": settings.http.host, "port": settings.http.port})
+            servers = {
+                model.id: serve.deployment(
+                    FakeModelServer,
+                    name=model_server_name(model.id),
+                    ray_actor_options={"num_cpus": 0},
+                    health_check_period_s=0.5,
+                ).bind(model.id, service.signals)
+                for model in settings.models
+            }
+            application = build_application(settings, servers, start_no_run)
+            serve.run(application, name=APPLICATION, route_prefix="/")
+            yield service
+        finally:
+            serve.shutdown()
+            ray.shutdown()
+            stop(service.object_process.pid)
+            service.object_process.wait()
+
+
+@pytest.fixture
+def alice(service: Service) -> Iterator[Account]:
+    account = service.user()
+    with account.http:
+        yield account
+
+
+@pytest.fixture
+def bob(service: Service) -> Iterator[Account]:
+    account = service.user()
+    with account.http:
+        yield account
+
+
+def train_once(service: Service, account: Account, directory: Path, model: str = "mine") -> dict[str, Any]:
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(account.train, model)
+        service.work("one", directory)
+        response = answer.result(timeout=30)
+    assert response.status_code == 200, response.text
+    return response.json()  # type: ignore[no-any-return]
+
+
+# Keys
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer ",
+        "tiger_abc",
+        "Basic YTpi",
+        "Bearer tiger_unknown",
+        "Bearer " + "k" * 5000,
+    ],
+)
+def test_request_without_a_good_key_is_refused(service: Service, header: str | None) -> None:
+    headers = {} if header is None else {"Authorization": header}
+    for method, path in (("GET", "/v1/models"), ("POST", "/v1/train"), ("GET", "/v1/jobs/x/events")):
+        body = (
+            {"json": {"model": "mine", "messages": HELLO, "responses": RESPONSES}} if method == "POST" else {}
+        )
+        response = httpx.request(method, service.url + path, headers=headers, trust_env=False, **body)
+        assert_error(response, 401, "invalid_api_key")
+        assert response.headers["www-authenticate"] == "Bearer"
+
+
+def test_revoked_key_is_refused_within_five_seconds(service: Service, alice: Account) -> None:
+    assert alice.http.get("/v1/models").status_code == 200
+    ApiKeys(service.store).revoke(hash_key(alice.key))
+    wait_until(lambda: alice.http.get("/v1/models").status_code == 401, 5)
+    assert_error(alice.http.get("/v1/models"), 401, "invalid_api_key")
+
+
+# Models
+
+
+def test_listing_has_base_models_first_then_ones_own(alice: Account, bob: Account) -> None:
+    alice.create("B")
+    alice.create("A", parent="Two")
+    bob.create("C")
+    listing = alice.http.get("/v1/models")
+    assert listing.headers["content-type"] == "application/json"
+    assert [model["name"] for model in listing.json()] == ["One", "Two", "B", "A"]
+    assert [model["default_model"] for model in listing.json()] == [True, False, False, False]
+
+
+def test_listing_has_the_fields_of_the_contract(alice: Account) -> None:
+    alice.create("Mine")
+    fields = {
+        "name", "id", "description", "read_only", "revision", "last_modified", "default_model", "temperature",
+        "top_p", "learning_rate", "learning_steps", "beta", "epsilon",
+    }  # fmt: skip
+    base, _, mine = alice.http.get("/v1/models").json()
+    assert set(base) == fields
+    assert set(mine) == fields | {"parent_model"}
+    assert (mine["parent_model"], mine["read_only"], mine["revision"]) == ("One", False, 0)
+    assert mine["last_modified"].endswith("Z") and len(mine["last_modified"]) == len(
+        "2025-02-02T12:34:58.488Z"
+    )
+
+
+def test_listing_as_ndjson_has_the_objects_of_the_array(alice: Account) -> None:
+    alice.create("Mine")
+    lines = alice.http.get("/v1/models", headers={"Accept": "application/x-ndjson"})
+    assert lines.headers["content-type"].startswith("application/x-ndjson")
+    assert [json.loads(line) for line in lines.text.splitlines()] == alice.http.get("/v1/models").json()
+
+
+def test_curl_line_of_the_seed_works(service: Service, alice: Account) -> None:
+    command = ["curl", "--silent", "--noproxy", "*", f"{service.url}/v1/models"]
+    answer = subprocess.run(
+        [*command, "-H", f"Authorization: Bearer {alice.key}"], capture_output=True, check=True
+    )
+    assert json.loads(answer.stdout) == alice.http.get("/v1/models").json()
+
+
+def test_created_model_has_its_defaults(alice: Account) -> None:
+    model = alice.create("MyCustomModel", beta=0.8)
+    assert model["id"] == "mycustommodel"
+    assert (model["rank"], model["alpha"], model["dropout"], model["base_model"]) == (8, 16, 0, "one")
+    assert (model["beta"], model["epsilon"], model["status"]) == (0.8, 0.2, "ready")
+    for ref in ("mycustommodel", "MyCustomModel"):
+        assert alice.http.get(f"/v1/models/{ref}").json() == model
+
+
+def test_name_with_spaces_is_found_url_encoded(alice: Account) -> None:
+    model = alice.create("Mein Modell \u00e9%?#")
+    assert alice.http.get("/v1/models/Mein%20Modell%20%C3%A9%25%3F%23").json() == model
+
+
+def test_base_model_has_detail_too(alice: Account) -> None:
+    detail = alice.http.get("/v1/models/One").json()
+    assert (detail["base_model"], detail["status"], detail["read_only"]) == ("one", "ready", True)
+
+
+@pytest.mark.parametrize("name", ["Mine", "mine", "One", "one"])
+def test_name_that_means_another_model_is_taken(alice: Account, name: str) -> None:
+    alice.create("Mine")
+    body = {"name": name, "description": "", "parent_model": "one"}
+    assert_error(alice.http.post("/v1/models", json=body), 409, "name_taken", "name")
+
+
+def test_one_of_many_creations_of_a_name_wins(alice: Account) -> None:
+    body = {"name": "Mine", "description": "", "parent_model": "one"}
+    with ThreadPoolExecutor(10) as pool:
+        answers = list(pool.map(lambda _: alice.http.post("/v1/models", json=body).status_code, range(10)))
+    assert sorted(answers) == [201] + [409] * 9
+
+
+def test_change_keeps_the_id(alice: Account) -> None:
+    alice.create("Mine")
+    changed = alice.http.patch("/v1/models/mine", json={"name": "Yours", "temperature": 0}).json()
+    assert (changed["id"], changed["name"], changed["temperature"]) == ("mine", "Yours", 0)
+    assert alice.http.get("/v1/models/Yours").json() == changed
+    assert_error(alice.http.get("/v1/models/Mine"), 404, "model_not_found", "model")
+
+
+def test_deleted_model_is_gone_from_replicas_too(service: Service, alice: Account) -> None:
+    alice.create("Mine")
+    job = alice.train("mine", background=True).json()
+    record = json.loads(service.store.get(f"jobs/{alice.user}/{job['id']}/job.json").body)
+    service.work("one", service.signals)
+    wait_until(lambda: alice.http.get("/v1/models/mine").json()["status"] == "ready", 10)
+    response = alice.http.delete("/v1/models/mine")
+    assert response.json() == {"id": "mine", "message": "model has been deleted"}
+    assert_error(alice.http.get("/v1/models/mine"), 404, "model_not_found", "model")
+    assert (service.signals / f"unloaded {record['uid']}").exists()
+    assert service.store.list(f"models/{record['uid']}/") == []
+
+
+@pytest.mark.parametrize("ref", ["one", "One"])
+def test_base_model_is_read_only(alice: Account, ref: str) -> None:
+    path = f"/v1/models/{ref}"
+    assert_error(alice.http.patch(path, json={"description": "mine"}), 403, "model_read_only", "model")
+    assert_error(alice.http.delete(path), 403, "model_read_only", "model")
+    assert_error(alice.http.post(f"{path}/revisions/0/activate"), 403, "model_read_only", "model")
+    assert_error(alice.train(ref), 403, "model_read_only", "model")
+
+
+def test_another_users_model_answers_like_one_that_does_not_exist(alice: Account, bob: Account) -> None:
+    bob.create("Theirs")
+    bob.train("theirs", background=True)
+
+    def answers(ref: str) -> list[tuple[int, bytes]]:
+        path = f"/v1/models/{ref}"
+        responses = [
+            alice.http.get(path),
+            alice.http.get(f"{path}@0"),
+            alice.http.patch(path, json={"description": "mine"}),
+            alice.http.delete(path),
+            alice.http.get(f"{path}/revisions"),
+            alice.http.post(f"{path}/revisions/0/activate"),
+            alice.http.post("/v1/models", json={"name": "X", "description": "", "parent_model": ref}),
+            alice.generate(model=ref),
+            alice.train(ref),
+        ]
+        for response in responses:
+            param = "parent_model" if response.request.url.path == "/v1/models" else "model"
+            assert_error(response, 404, "model_not_found", param)
+        return [(response.status_code, response.content) for response in responses]
+
+    assert answers("theirs") == answers("nothing")
+
+
+def test_revision_that_does_not_exist_is_not_found(alice: Account) -> None:
+    alice.create("Mine")
+    assert_error(alice.http.get("/v1/models/mine@1"), 404, "revision_not_found", "model")
+    assert_error(alice.generate(model="mine@1"), 404, "revision_not_found", "model")
+    assert_error(alice.http.post("/v1/models/mine/revisions/1/activate"), 404, "revision_not_found", "n")
+    huge = "9" * 30
+    assert alice.http.post(f"/v1/models/mine/revisions/{huge}/activate").status_code in (404, 422)
+
+
+def test_too_many_models_are_a_quota(alice: Account) -> None:
+    for number in range(8):
+        alice.create(f"Model {number}")
+    response = alice.http.post("/v1/models", json={"name": "X", "description": "", "parent_model": "one"})
+    assert_error(response, 429, "quota_exceeded")
+
+
+# Generate
+
+
+def test_answer_is_in_the_shape_of_the_contract(alice: Account) -> None:
+    answer = alice.generate(model="one", n=2).json()
+    assert set(answer) == {"model", "revision", "message", "responses", "stop_reason", "usage"}
+    assert answer["responses"][0] == {"content": answer["message"]["content"], "stop_reason": "end_turn"}
+    assert len(answer["responses"]) == 2
+    assert answer["usage"] == {"input_tokens": 3, "output_tokens": 4, "duration": 0.25}
+
+
+def test_default_model_answers_when_none_is_named(alice: Account) -> None:
+    assert alice.generate().json()["model"] == "one"
+
+
+def test_model_server_gets_the_models_defaults_and_the_users_salt(alice: Account, bob: Account) -> None:
+    calls = []
+    for account in (alice, bob):
+        account.create("Mine", temperature=1.5)
+        answer = account.generate(model="Mine", top_p=0.5, stop=["END"]).json()
+        calls.append(json.loads(answer["message"]["content"]))
+    assert (calls[0]["temperature"], calls[0]["top_p"], calls[0]["stop"]) == (1.5, 0.5, ["END"])
+    assert calls[0]["adapter_id"] is None
+    assert calls[0]["cache_salt"] != calls[1]["cache_salt"]
+    assert alice.user not in calls[0]["cache_salt"]
+
+
+def test_stream_has_deltas_and_ends_with_stop(alice: Account) -> None:
+    chunks = chunks_of(alice.generate(stream=True))
+    assert [chunk["type"] for chunk in chunks] == ["delta", "stop"]
+    assert chunks[-1]["stop_reason"] == "end_turn"
+
+
+def test_stream_that_fails_before_it_begins_is_an_error_status(alice: Account) -> None:
+    response = alice.generate(stream=True, messages=[{"role": "user", "content": "too long"}])
+    assert_error(response, 422, "context_length_exceeded", "messages")
+
+
+def test_stream_that_fails_later_ends_with_an_error_line(alice: Account) -> None:
+    response = alice.generate(stream=True, messages=[{"role": "user", "content": "break"}])
+    last = chunks_of(response)[-1]
+    assert (last["type"], last["error"]["code"]) == ("error", "internal_error")
+    assert "secret" not in response.text and "Traceback" not in response.text
+
+
+def test_error_of_a_replica_shows_nothing_of_it(alice: Account) -> None:
+    response = alice.generate(messages=[{"role": "user", "content": "break"}])
+    assert_error(response, 500, "internal_error")
+    assert "secret" not in response.text and "Traceback" not in response.text
+
+
+def test_client_that_goes_away_stops_its_generation_within_a_second(service: Service, alice: Account) -> None:
+    ended = service.signals / "ended 4242"
+    body = {"messages": [{"role": "user", "content": "endless"}], "stream": True, "seed": 4242}
+    with alice.http.stream("POST", "/v1/generate_response", json=body) as response:
+        lines = response.iter_lines()
+        assert [json.loads(next(lines))["type"] for _ in range(3)] == ["delta"] * 3
+        assert not ended.exists()
+    wait_until(ended.exists, 1)
+
+
+# Train
+
+
+def test_training_answers_when_the_revision_serves(service: Service, alice: Account, tmp_path: Path) -> None:
+    alice.create("Mine")
+    answer = train_once(service, alice, tmp_path)
+    job = answer.pop("job")
+    assert answer == {
+        "model": "mine",
+        "revision": 1,
+        "metrics": {"loss": 0.5},
+        "usage": {"trained_tokens": 40, "duration": 1.5},
+    }
+    assert alice.http.get("/v1/models/mine").json()["revision"] == 1
+    call = json.loads(alice.generate(model="mine").json()["message"]["content"])
+    assert call["adapter_id"].endswith("@1")
+    assert (service.signals / f"preloaded {call['adapter_id']}").exists()
+    revisions = alice.http.get("/v1/models/mine/revisions").json()
+    assert [(r["revision"], r["parent_revision"], r["job"]) for r in revisions] == [(1, 0, job)]
+    assert set(revisions[0]) == {
+        "revision", "parent_revision", "created", "job", "metrics", "size_bytes", "sha256",
+    }  # fmt: skip
+
+
+def test_streamed_training_shows_its_steps(service: Service, alice: Account, tmp_path: Path) -> None:
+    alice.create("Mine")
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(alice.train, stream=True)
+        service.work("one", tmp_path)
+        chunks = chunks_of(answer.result(timeout=30))
+    assert {chunk["type"] for chunk in chunks} == {"info", "progress", "stop"}
+    progress = next(chunk for chunk in chunks if chunk["type"] == "progress")
+    assert (progress["step"], progress["steps"]) == (1, 5)
+    assert (chunks[-1]["revision"], chunks[-1]["model"]) == (1, "mine")
+
+
+def test_rollback_and_training_from_there(service: Service, alice: Account, tmp_path: Path) -> None:
+    alice.create("Mine")
+    train_once(service, alice, tmp_path)
+    rolled_back = alice.http.post("/v1/models/mine/revisions/0/activate").json()
+    assert rolled_back["revision"] == 0
+    assert json.loads(alice.generate(model="mine").json()["message"]["content"])["adapter_id"] is None
+    assert train_once(service, alice, tmp_path)["revision"] == 2
+    revisions = alice.http.get("/v1/models/mine/revisions").json()
+    assert [(r["revision"], r["parent_revision"]) for r in revisions] == [(2, 0), (1, 0)]
+
+
+def test_copy_of_a_trained_model_outlives_it(service: Service, alice: Account, tmp_path: Path) -> None:
+    alice.create("Mine")
+    train_once(service, alice, tmp_path)
+    assert alice.create("Child", parent="Mine")["revision"] == 0
+    wait_until(lambda: alice.http.delete("/v1/models/mine").status_code == 200, 5)
+    call = json.loads(alice.generate(model="child").json()["message"]["content"])
+    assert call["adapter_id"].endswith("@0")
+    assert [r["revision"] for r in alice.http.get("/v1/models/child/revisions").json()] == [0]
+
+
+def test_failed_training_is_an_error_for_who_waits(service: Service, alice: Account) -> None:
+    alice.create("Mine")
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(alice.train)
+        trainer = serve.get_deployment_handle(TRAINER, APPLICATION)
+        assignment = trainer.next_assignment.remote("one").result(timeout_s=30)
+        report = trainer.fail.remote(assignment.job_id, assignment.attempt, "training_failed", "no luck")
+        report.result(timeout_s=30)
+        response = answer.result(timeout=30)
+    assert_error(response, 500, "training_failed")
+
+
+def test_background_training_is_a_job(alice: Account) -> None:
+    alice.create("Mine", parent="two")
+    response = alice.train(background=True, learning_steps=7)
+    assert response.status_code == 202
+    assert_one_request_id(response)
+    job = response.json()
+    assert (job["status"], job["model"], job["steps"], job["step"]) == ("queued", "mine", 7, 0)
+    assert alice.http.get(f"/v1/jobs/{job['id']}").json() == job
+    assert alice.http.get("/v1/jobs").json() == [job]
+    assert alice.http.get("/v1/models/mine").json()["status"] == "training"
+    assert_error(alice.http.delete("/v1/models/mine"), 409, "model_in_use", "model")
+
+
+def test_too_many_unfinished_trainings_are_a_quota(alice: Account) -> None:
+    alice.create("Mine", parent="two")
+    for _ in range(3):
+        assert alice.train(background=True).status_code == 202
+    assert_error(alice.train(background=True), 429, "quota_exceeded")
+
+
+def test_equal_rewards_teach_nothing(alice: Account) -> None:
+    alice.create("Mine")
+    same = [{"content": "a", "reward": 1}, {"content": "b", "reward": 1.0}]
+    assert_error(alice.train(responses=same), 422, "no_learning_signal", "responses")
+    groups = [{"messages": HELLO, "responses": same}] * 2
+    assert_error(alice.train(groups=groups), 422, "no_learning_signal", "groups")
+
+
+def test_too_long_a_response_is_named(alice: Account) -> None:
+    alice.create("Mine")
+    long = [{"content": "a" * 2000, "reward": 1}, {"content": "b", "reward": 0}]
+    assert_error(alice.train(responses=long), 422, "context_length_exceeded", "responses.0.content")
+
+
+# Jobs
+
+
+def test_jobs_are_listed_in_pages_and_by_filter(alice: Account) -> None:
+    alice.create("Mine", parent="two")
+    alice.create("Other", parent="two")
+    ids = [alice.train(model, background=True).json()["id"] for model in ("mine", "mine", "other")]
+
+    def listed(**query: Any) -> list[str]:
+        response = alice.http.get("/v1/jobs", params=query)
+        assert response.status_code == 200, response.text
+        return [job["id"] for job in response.json()]
+
+    assert listed() == ids[::-1]
+    assert listed(limit=2) == ids[:0:-1]
+    assert listed(after=ids[1]) == [ids[0]]
+    assert listed(model="Mine") == [ids[1], ids[0]]
+    assert listed(status="queued", model="other") == [ids[2]]
+    assert listed(status="failed") == []
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=x", "status=lost", "limit=" + "9" * 5000])
+def test_bad_query_is_refused(alice: Account, query: str) -> None:
+    assert_error(alice.http.get(f"/v1/jobs?{query}"), 422, "invalid_request", query.split("=")[0])
+
+
+def test_another_users_job_answers_like_one_that_does_not_exist(alice: Account, bob: Account) -> None:
+    bob.create("Theirs", parent="two")
+    theirs = bob.train("theirs", background=True).json()["id"]
+
+    def answers(job_id: str) -> list[bytes]:
+        paths = (f"/v1/jobs/{job_id}", f"/v1/jobs/{job_id}/events", f"/v1/jobs/{job_id}/events?follow=true")
+        responses = [alice.http.get(path) for path in paths]
+        for response in responses:
+            assert_error(response, 404, "job_not_found")
+        return [response.content for response in responses]
+
+    assert answers(theirs) == answers("job-" + "0" * 24) == answers("..%5Cx")
+    assert alice.http.get("/v1/jobs").json() == []
+
+
+def test_events_are_past_and_then_live(service: Service, alice: Account, tmp_path: Path) -> None:
+    alice.create("Mine")
+    path = f"/v1/jobs/{alice.train(background=True).json()['id']}/events"
+    past = alice.http.get(path)
+    assert [json.loads(line) for line in past.text.splitlines()] == [{"type": "info", "message": "Queued"}]
+    with ThreadPoolExecutor(1) as pool, alice.http.stream("GET", path, params={"follow": True}) as live:
+        lines = live.iter_lines()
+        assert json.loads(next(lines))["message"] == "Queued"
+        pool.submit(service.work, "one", tmp_path).result(timeout=30)
+        kinds = [json.loads(line)["type"] for line in lines]
+    assert kinds[-1] == "stop" and kinds.count("stop") == 1
+    wait_until(lambda: service.store.list(f"jobs-active/{alice.user}/") == [], 10)
+    saved = alice.http.get(path, params={"follow": True})
+    assert [chunk["type"] for chunk in chunks_of(saved)] == ["info", *kinds]
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/v1/models", {"name": "X", "description": "", "parent_model": "one", "colour": "red"}, "colour"),
+        ("/v1/models", {"name": 1, "description": "", "parent_model": "one"}, "name"),
+        ("/v1/models", {"name": "a/b", "description": "", "parent_model": "one"}, "name"),
+        ("/v1/models", {"name": "X", "parent_model": "one"}, "description"),
+        ("/v1/models", {"name": "X", "description": "", "parent_model": "one", "rank": 17}, "rank"),
+        ("/v1/models", {"name": "X", "description": "", "parent_model": "one", "rank": 10**400}, "rank"),
+        ("/v1/models", {"name": "X", "description": "", "parent_model": "one", "alpha": 10**400}, "alpha"),
+        ("/v1/generate_response", {"messages": []}, "messages"),
+        ("/v1/generate_response", {"messages": [{"role": "king", "content": ""}]}, "messages.0.role"),
+        ("/v1/generate_response", {"messages": HELLO, "temperature": 2.1}, "temperature"),
+        ("/v1/generate_response", {"messages": HELLO, "temperature": "1"}, "temperature"),
+        ("/v1/generate_response", {"messages": HELLO, "top_p": 0}, "top_p"),
+        ("/v1/generate_response", {"messages": HELLO, "n": 65}, "n"),
+        ("/v1/generate_response", {"messages": HELLO, "n": True}, "n"),
+        ("/v1/generate_response", {"messages": HELLO, "seed": 2**63}, "seed"),
+        ("/v1/generate_response", {"messages": HELLO, "max_tokens": 10**300}, "max_tokens"),
+        ("/v1/generate_response", {"messages": HELLO, "stream": True, "n": 2}, None),
+        ("/v1/generate_response", {"messages": HELLO[0]}, "messages"),
+        ("/v1/train", {"model": "mine", "messages": HELLO}, None),
+        ("/v1/train", {"model": "mine", "messages": HELLO, "responses": RESPONSES[:1]}, "responses"),
+        (
+            "/v1/train",
+            {"model": "mine", "messages": HELLO, "responses": [RESPONSES[0], {"content": "x"}]},
+            "responses.1.reward",
+        ),
+        (
+            "/v1/train",
+            {"model": "mine", "groups": [{"messages": HELLO, "responses": [1, 2]}]},
+            "groups.0.responses.0",
+        ),
+        ("/v1/train", {"model": "mine", "messages": HELLO, "responses": RESPONSES, "epsilon": 1}, "epsilon"),
+    ],
+)
+def test_bad_field_is_named(alice: Account, path: str, body: Any, param: str | None) -> None:
+    alice.create("Mine")
+    assert_error(alice.http.post(path, json=body), 422, "invalid_request", param)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"nonsense",
+        b"\xff\xfe",
+        b"[]",
+        b'"text"',
+        b"null",
+        b'{"messages": ' + b"9" * 5000 + b"}",
+        b"[" * 100_000,
+        b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+        b'{"messages": [{"role": "user", "content": "\\ud800"}]}',
+        b'{"messages": [{"role": "user", "content": "Hello"}], "temperature": NaN}',
+        b'{"messages": [{"role": "user", "content": "Hello"}], "temperature": Infinity}',
+        b'{"messages": [{"role": "user", "content": "Hello"}], "temperature": 1e999}',
+        b'{"\\ud800": 1, "messages": [{"role": "user", "content": "Hello"}]}',
+    ],
+)
+def test_bad_body_is_refused(alice: Account, body: bytes) -> None:
+    headers = {"Content-Type": "application/json"}
+    response = alice.http.post("/v1/generate_response", content=body, headers=headers)
+    assert response.status_code == 422, response.text
+    assert response.json()["error"]["code"] == "invalid_request"
+
+
+@pytest.mark.parametrize(
+    "content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"]
+)
+def test_body_that_is_not_sent_as_json_is_refused(alice: Account, content_type: str) -> None:
+    response = alice.http.post(
+        "/v1/generate_response",
+        content=json.dumps({"messages": HELLO}),
+        headers={"Content-Type": content_type},
+    )
+    assert_error(response, 422, "invalid_request")
+
+
+def test_announced_large_body_is_refused_unread(service: Service, alice: Account) -> None:
+    response = alice.http.post("/v1/generate_response", content=b"x" * (MAX_REQUEST_BYTES + 1))
+    assert_error(response, 413, "request_too_large")
+
+
+def test_large_body_without_a_length_is_refused(alice: Account) -> None:
+    chunks = (b" " * 2**16 for _ in range(MAX_REQUEST_BYTES // 2**16 + 1))
+    headers = {"Content-Type": "application/json"}
+    response = alice.http.post("/v1/generate_response", content=chunks, headers=headers)
+    assert_error(response, 413, "request_too_large")
+
+
+def test_body_of_the_largest_size_is_read(alice: Account) -> None:
+    body = json.dumps({"messages": HELLO}).encode()
+    body += b" " * (MAX_REQUEST_BYTES - len(body))
+    headers = {"Content-Type": "application/json"}
+    assert alice.http.post("/v1/generate_response", content=body, headers=headers).status_code == 200
+
+
+def test_bad_requests_do_not_harm_others(alice: Account) -> None:
+    def bad(number: int) -> int:
+        return alice.http.post("/v1/generate_response", content=b"[" * 50_000).status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = [(pool.submit(bad, number), pool.submit(alice.generate)) for number in range(8)]
+        assert {first.result() for first, _ in answers} == {422}
+        assert {second.result().status_code for _, second in answers} == {200}
+
+
+# Routes and operations
+
+
+def test_unknown_route_and_method_have_the_error_shape(alice: Account) -> None:
+    assert_error(alice.http.get("/v1/nothing"), 404, "route_not_found")
+    assert_error(alice.http.put("/v1/models"), 405, "method_not_allowed")
+
+
+def test_request_id_of_the_client_is_kept(alice: Account) -> None:
+    response = alice.http.get("/v1/models", headers={"X-Request-Id": "mine-1"})
+    assert response.headers.get_list("x-request-id") == ["mine-1"]
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/openapi.json", "/docs"])
+def test_operations_and_documents_need_no_key(service: Service, path: str) -> None:
+    response = httpx.get(service.url + path, trust_env=False, timeout=30)
+    assert response.status_code == 200, response.text
+    assert_one_request_id(response)
+
+
+def test_openapi_describes_every_route(service: Service) -> None:
+    paths = httpx.get(f"{service.url}/openapi.json", trust_env=False).json()["paths"]
+    assert {
+        "/v1/models", "/v1/models/{ref}", "/v1/models/{ref}/revisions",
+        "/v1/models/{ref}/revisions/{n}/activate", "/v1/generate_response", "/v1/train", "/v1/jobs",
+        "/v1/jobs/{job_id}", "/v1/jobs/{job_id}/events", "/healthz", "/readyz",
+    } == set(paths)  # fmt: skip
+
+
+# Things that are away: last, because they take the application apart and put it together again
+
+
+def test_readiness_names_the_base_model_without_a_replica(service: Service) -> None:
+    down = service.signals / "down two"
+    down.touch()
+    try:
+        wait_until(lambda: httpx.get(f"{service.url}/readyz", trust_env=False).status_code == 503, 60)
+        response = httpx.get(f"{service.url}/readyz", trust_env=False)
+        assert_error(response, 503, "unavailable")
+        assert "two" in response.json()["error"]["message"]
+        assert "one" not in response.json()["error"]["message"]
+        assert httpx.get(f"{service.url}/healthz", trust_env=False).status_code == 200
+    finally:
+        down.unlink()
+    wait_until(lambda: httpx.get(f"{service.url}/readyz", trust_env=False).status_code == 200, 60)
+
+
+def test_storage_away_is_unavailable_but_what_is_known_is_listed(service: Service, alice: Account) -> None:
+    alice.create("Mine")
+    listing = alice.http.get("/v1/models").json()
+    stranger = service.user()
+    stop(service.object_process.pid)
+    service.object_process.wait()
+    try:
+        assert alice.http.get("/v1/models").json() == listing
+        body = {"name": "New", "description": "", "parent_model": "one"}
+        assert_error(alice.http.post("/v1/models", json=body), 503, "unavailable")
+        assert_error(alice.train(), 503, "unavailable")
+        assert alice.generate(model="mine").status_code == 200
+        assert_error(stranger.http.get("/v1/models"), 503, "unavailable")
+        ready = httpx.get(f"{service.url}/readyz", trust_env=False, timeout=30)
+        assert_error(ready, 503, "unavailable")
+        assert "storage" in ready.json()["error"]["message"]
+        assert service.object_server.endpoint_url.rpartition(":")[2] not in ready.text
+    finally:
+        service.object_process = service.object_server.start()
+    assert stranger.http.get("/v1/models").status_code == 200
+    assert alice.create("New")["id"] == "new"

@@ -1,0 +1,94 @@
+import logging
+import pickle
+
+import pytest
+import ray.exceptions
+from ray.serve._private.common import DeploymentID
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
+
+from registry import errors
+from serve_app.errors import TrainingFailed, as_tiger_error, body_of, status_of
+
+TABLE = [
+    (errors.InvalidApiKey, 401, "authentication_error", "invalid_api_key"),
+    (errors.ModelReadOnly, 403, "permission_error", "model_read_only"),
+    (errors.ModelNotFound, 404, "not_found_error", "model_not_found"),
+    (errors.RevisionNotFound, 404, "not_found_error", "revision_not_found"),
+    (errors.JobNotFound, 404, "not_found_error", "job_not_found"),
+    (errors.NameTaken, 409, "conflict_error", "name_taken"),
+    (errors.ModelInUse, 409, "conflict_error", "model_in_use"),
+    (errors.RequestTooLarge, 413, "invalid_request_error", "request_too_large"),
+    (errors.InvalidRequest, 422, "invalid_request_error", "invalid_request"),
+    (errors.ContextLengthExceeded, 422, "invalid_request_error", "context_length_exceeded"),
+    (errors.NoLearningSignal, 422, "invalid_request_error", "no_learning_signal"),
+    (errors.QuotaExceeded, 429, "rate_limit_error", "quota_exceeded"),
+    (errors.Unavailable, 503, "unavailable_error", "unavailable"),
+    (errors.TigerError, 500, "server_error", "internal_error"),
+    (TrainingFailed, 500, "server_error", "training_failed"),
+]
+
+
+def leaves(kind: type[errors.TigerError]) -> set[type[errors.TigerError]]:
+    below = [leaf for child in kind.__subclasses__() for leaf in leaves(child)]
+    return {kind, *below} if "code" in vars(kind) else set(below)
+
+
+@pytest.mark.parametrize(("kind", "status", "type_", "code"), TABLE)
+def test_error_has_its_status_and_body(
+    kind: type[errors.TigerError], status: int, type_: str, code: str
+) -> None:
+    error = kind("what happened", "a.0.b")
+    assert status_of(error) == status
+    assert body_of(error) == {
+        "error": {"type": type_, "code": code, "message": "what happened", "param": "a.0.b"}
+    }
+
+
+def test_table_is_complete() -> None:
+    assert {row[0] for row in TABLE} >= {kind for kind in leaves(errors.TigerError)}
+
+
+@pytest.mark.parametrize("kind", [row[0] for row in TABLE])
+def test_error_of_a_replica_maps_like_its_cause(kind: type[errors.TigerError]) -> None:
+    cause = kind("what happened", "model")
+    raised = ray.exceptions.RayTaskError("method", "Traceback: /secret/path", cause).as_instanceof_cause()
+    assert isinstance(raised, ray.exceptions.RayTaskError)
+    assert as_tiger_error(raised) is cause
+
+
+@pytest.mark.parametrize("kind", [row[0] for row in TABLE])
+def test_error_survives_pickling(kind: type[errors.TigerError]) -> None:
+    copy = pickle.loads(pickle.dumps(kind("what happened", "model")))
+    assert (type(copy), copy.message, copy.param) == (kind, "what happened", "model")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ray.exceptions.RayActorError(),
+        ray.exceptions.ActorDiedError(),
+        BackPressureError(num_queued_requests=1, max_queued_requests=1),
+        DeploymentUnavailableError(DeploymentID(name="x")),
+        RayServeException("gone"),
+    ],
+)
+def test_replica_that_cannot_be_reached_is_unavailable(error: Exception) -> None:
+    assert isinstance(as_tiger_error(error), errors.Unavailable)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("secret"),
+        ray.exceptions.RayTaskError("method", "secret", KeyError("secret")).as_instanceof_cause(),
+    ],
+)
+def test_unknown_error_is_logged_and_shows_nothing(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    logging.getLogger("ray.serve").propagate = True
+    with caplog.at_level(logging.ERROR, logger="ray.serve"):
+        shown = as_tiger_error(error)
+    assert status_of(shown) == 500
+    assert "secret" not in str(body_of(shown))
+    assert any(record.exc_info for record in caplog.records)

@@ -10,6 +10,8 @@
       Conflict
         NameTaken
         ModelInUse             delete while a job of the model runs
+        IdempotencyConflict    a reused Idempotency-Key with another body
+        TrainingCancelled      a training that was waited for was cancelled
       InvalidRequest
         ContextLengthExceeded
         NoLearningSignal       every group has equal rewards
@@ -77,6 +79,14 @@ class NameTaken(Conflict):
 
 class ModelInUse(Conflict):
     code = "model_in_use"
+
+
+class IdempotencyConflict(Conflict):
+    code = "idempotency_conflict"
+
+
+class TrainingCancelled(Conflict):
+    code = "training_cancelled"
 
 
 class InvalidRequest(TigerError):

@@ -178,6 +178,12 @@ class ObjectStore:
         with _translated(key):
             self._s3().download_file(self.settings.bucket, self._full(key), str(path))
 
+    def read_chunks(self, key: str, chunk_bytes: int = 2**20) -> Iterator[bytes]:
+        """The object in pieces. Raises: ObjectMissing, Unavailable."""
+        with _translated(key):
+            answer = self._s3().get_object(Bucket=self.settings.bucket, Key=self._full(key))
+            yield from answer["Body"].iter_chunks(chunk_bytes)
+
     def copy(self, source_key: str, destination_key: str) -> None:
         """Inside the store; the bytes do not come here. Raises: ObjectMissing."""
         with _translated(source_key):

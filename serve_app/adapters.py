@@ -120,14 +120,16 @@ class Adapters:
     async def load(self, adapter_id: str) -> Adapter:
         """Load a fetched adapter into the engine. Raises: RevisionNotFound, Unavailable."""
         directory = await self.fetch(adapter_id)
-        self._fetches.pop(adapter_id, None)
         lora_id = next(self._lora_ids)
         request = self._build_request(adapter_id, lora_id, str(directory))
         try:
             await self._engine().add_lora(request)
         except BaseException:
-            await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+            self._fetches.pop(adapter_id, None)
+            await asyncio.to_thread(shutil.rmtree, directory.parent, ignore_errors=True)
             raise
+        # Not before: a request that comes while the engine loads must not download again.
+        self._fetches.pop(adapter_id, None)
         adapter = Adapter(adapter_id, directory, request, self)
         self._loaded[adapter_id] = adapter
         return adapter

@@ -21,10 +21,12 @@ from registry.errors import (
     NameTaken,
     QuotaExceeded,
     RevisionNotFound,
+    Unavailable,
 )
 from registry.keys import ApiKeys
 from registry.leftovers import Leftovers
 from registry.records import Manifest, ModelRecord, UserModels, generate_uid, model_id_from_name, utc_now
+from registry.reservations import Reservations
 from registry.revisions import Revisions
 from registry.store import ObjectStore
 from serve_app.schemas import ChangeModel, CreateModel
@@ -68,9 +70,11 @@ class Catalog:
         self._keys = ApiKeys(store)
         self._catalogues = Catalogues(store)
         self._revisions = Revisions(store)
+        self._reservations = Reservations(store)
         self._leftovers = Leftovers(store)
         self._leftovers.sweep()
         self._models: dict[str, UserModels] = {}
+        self._uncertain: set[str] = set()
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def check_storage(self) -> None:
@@ -107,21 +111,42 @@ class Catalog:
             raise RevisionNotFound("the model has no such revision", "model")
         return Resolved(base, private, revision)
 
-    async def create(self, user: str, request: CreateModel) -> ModelRecord:
+    async def create(
+        self, user: str, request: CreateModel, idempotency_key: str | None = None
+    ) -> ModelRecord:
         """Make a private model; a trained parent's weights are copied in the bucket.
 
-        Raises: ModelNotFound, RevisionNotFound, NameTaken, InvalidRequest, QuotaExceeded.
+        Raises:
+            ModelNotFound, RevisionNotFound, NameTaken, InvalidRequest, QuotaExceeded.
+            IdempotencyConflict: the key was used with another body.
         """
+        if idempotency_key is None:
+            return await self._create(user, request, generate_uid())
+        key = ("models", idempotency_key)
+        body = request.model_dump_json().encode()
+        reserved = await asyncio.to_thread(self._reservations.reserve, user, *key, body, generate_uid())
+        made = next((m for m in (await self._load(user)).models if m.uid == reserved.id), None)
+        if reserved.is_done:
+            if made is None:
+                raise ModelNotFound("the model that this Idempotency-Key made was deleted")
+            return made
+        made = made or await self._create(user, request, reserved.id)
+        await asyncio.to_thread(self._reservations.finish, user, *key, reserved)
+        return made
+
+    async def _create(self, user: str, request: CreateModel, uid: str) -> ModelRecord:
         try:
             parent = await self.resolve(user, request.parent_model)
         except (ModelNotFound, RevisionNotFound) as error:
             raise type(error)(error.message, "parent_model") from None
-        model = self._describe(request, parent)
-        self._check_new_name((await self._load(user)).models, model.name)
+        model = self._describe(request, parent, uid)
+        self._check_new_name(_others((await self._load(user)).models, uid), model.name)
         if parent.private is not None and parent.adapter_id is not None:
             await asyncio.to_thread(self._copy, user, parent.private.uid, parent.revision, model.uid)
 
         def add(current: UserModels) -> UserModels:
+            if _others(current.models, uid) != current.models:
+                return current  # an earlier write of this one arrived after all
             if len(current.models) >= self._settings.limits.max_models_per_user:
                 raise QuotaExceeded("you have as many models as you may have; delete one first")
             self._check_new_name(current.models, model.name)
@@ -218,13 +243,32 @@ class Catalog:
         self._revisions.delete_model(uid)
         self._leftovers.clear(uid)
 
+    async def manifest(self, user: str, ref: str, revision: int) -> tuple[ModelRecord, Manifest]:
+        """A model with one of its revisions. Raises: ModelNotFound, ModelReadOnly, RevisionNotFound."""
+        model = await self.private_model(user, ref)
+        found = None
+        if revision <= model.latest_revision:
+            found = await asyncio.to_thread(self._revisions.manifest, model.uid, revision)
+        if found is None:
+            raise RevisionNotFound("the model has no such revision with weights of its own", "n")
+        return model, found
+
     async def _load(self, user: str) -> UserModels:
-        if user not in self._models:
+        if user not in self._models or user in self._uncertain:
             async with self._lock(user):
-                if user not in self._models:
-                    loaded = await asyncio.to_thread(self._catalogues.load, user)
-                    self._models[user] = loaded.models
+                if user not in self._models or user in self._uncertain:
+                    await self._read(user)
         return self._models[user]
+
+    async def _read(self, user: str) -> None:
+        try:
+            loaded = await asyncio.to_thread(self._catalogues.load, user)
+        except Unavailable:
+            if user in self._models:
+                return
+            raise
+        self._models[user] = loaded.models
+        self._uncertain.discard(user)
 
     async def _change(self, user: str, change: Callable[[UserModels], UserModels]) -> UserModels:
         """Write `change` by compare-and-swap. A write of unknown outcome is read again next time."""
@@ -232,9 +276,10 @@ class Catalog:
             try:
                 saved = await asyncio.to_thread(self._catalogues.update, user, change)
             except BaseException:
-                self._models.pop(user, None)
+                self._uncertain.add(user)
                 raise
             self._models[user] = saved.models
+            self._uncertain.discard(user)
             return saved.models
 
     async def _edit(
@@ -242,8 +287,7 @@ class Catalog:
     ) -> ModelRecord:
         def change(current: UserModels) -> UserModels:
             model = _by_uid(current, uid)
-            others = tuple(other for other in current.models if other.uid != uid)
-            edited = edit(model, others)
+            edited = edit(model, _others(current.models, uid))
             return UserModels(models=tuple(edited if m.uid == uid else m for m in current.models))
 
         return _by_uid(await self._change(user, change), uid)
@@ -266,7 +310,7 @@ class Catalog:
             candidate, number = f"{wanted}-{number}", number + 1
         return candidate
 
-    def _describe(self, request: CreateModel, parent: Resolved) -> ModelRecord:
+    def _describe(self, request: CreateModel, parent: Resolved, uid: str) -> ModelRecord:
         base, private = parent.base, parent.private
         if private is not None:
             if request.rank not in (None, private.rank):
@@ -278,7 +322,7 @@ class Catalog:
             raise InvalidRequest(f"the rank is at most {base.max_rank} for this base model", "rank")
         now = utc_now()
         return ModelRecord(
-            uid=generate_uid(),
+            uid=uid,
             id="",
             name=request.name,
             description=request.description,
@@ -296,6 +340,10 @@ class Catalog:
 
 def _find(models: tuple[ModelRecord, ...], ref: str) -> ModelRecord | None:
     return next((model for model in models if ref in (model.id, model.name)), None)
+
+
+def _others(models: tuple[ModelRecord, ...], uid: str) -> tuple[ModelRecord, ...]:
+    return tuple(model for model in models if model.uid != uid)
 
 
 def _by_uid(models: UserModels, uid: str) -> ModelRecord:

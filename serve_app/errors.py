@@ -115,6 +115,8 @@ async def _on_validation_error(request: Request, error: Exception) -> JSONRespon
 
 async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, errors.TigerError):  # raised while the body was read
+        return _response(error.__cause__)
     if error.status_code == 400:  # FastAPI could not parse the body at all
         return JSONResponse(error_body(422, "invalid_request", "the body cannot be read as JSON", None), 422)
     code = {404: "route_not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")

@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
+from fastapi import Header
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from registry.records import (
@@ -23,6 +24,13 @@ def _valid_name(name: str) -> str:
     return name
 
 
+def _valid_text(text: str) -> str:
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("the text has a lone surrogate, which is no character")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_valid_text)]
 Name = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_valid_name)]
 Description = Annotated[str, Field(max_length=4096)]
 Temperature = Annotated[float, Field(ge=0, le=2)]
@@ -31,6 +39,12 @@ LearningRate = Annotated[float, Field(gt=0)]
 LearningSteps = Annotated[int, Field(ge=1, le=1000)]
 Beta = Annotated[float, Field(ge=0)]
 Epsilon = Annotated[float, Field(gt=0, lt=1)]
+
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(min_length=1, max_length=255, description="a repeat with the same key and body makes nothing new"),
+]
 
 
 class Request(BaseModel):
@@ -59,7 +73,7 @@ class DefaultValues(Request):
 class CreateModel(DefaultValues):
     name: Name
     description: Description
-    parent_model: str = Field(description="id or name of a base model or of one of your own models")
+    parent_model: Text = Field(description="id or name of a base model or of one of your own models")
     rank: Annotated[int, Field(ge=1)] | None = None
     alpha: Annotated[float, Field(gt=0)] | None = None
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
@@ -170,7 +184,7 @@ class RevisionInfo(Answer):
 
 class ChatMessage(Request):
     role: Literal["system", "user", "assistant"]
-    content: str
+    content: Text
 
     def record(self) -> Message:
         return Message(role=self.role, content=self.content)
@@ -188,7 +202,7 @@ Conversation = Annotated[list[ChatMessage], Field(min_length=1), AfterValidator(
 
 
 class GenerateResponse(Request):
-    model: str | None = Field(
+    model: Text | None = Field(
         None, description="id or name, `@N` for a revision; left out: the default model"
     )
     messages: Conversation
@@ -236,7 +250,7 @@ class Generated(Answer):
 
 
 class TrainedResponse(Request):
-    content: str
+    content: Text
     reward: float
 
 
@@ -248,7 +262,7 @@ class TrainingGroup(Request):
 class Train(Request):
     """One group (`messages`, `responses`) or many (`groups`)."""
 
-    model: str
+    model: Text
     messages: Conversation | None = None
     responses: Annotated[list[TrainedResponse], Field(min_length=2)] | None = None
     groups: Annotated[list[TrainingGroup], Field(min_length=1)] | None = None

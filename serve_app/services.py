@@ -10,6 +10,7 @@ from ray.exceptions import RayActorError
 from ray.serve.handle import DeploymentHandle
 
 from registry.records import JobRecord, ModelRecord
+from registry.store import ObjectStore
 from serve_app.auth import Authenticator
 from serve_app.catalog import Resolved
 from serve_app.settings import Settings
@@ -24,6 +25,7 @@ class Services:
     catalog: DeploymentHandle[Any]
     trainer: DeploymentHandle[Any]
     servers: dict[str, DeploymentHandle[Any]]
+    store: ObjectStore = field(init=False)
     authenticator: Authenticator = field(init=False)
 
     def __post_init__(self) -> None:
@@ -31,6 +33,7 @@ class Services:
             user: str = await self.catalog.user_of.remote(key_hash)
             return user
 
+        self.store = ObjectStore(self.settings.storage)
         self.authenticator = Authenticator(lookup)
 
     async def resolve(self, user: str, ref: str | None) -> Resolved:

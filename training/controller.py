@@ -18,6 +18,7 @@ from typing import Any, Literal, Protocol, TypeVar
 from registry.errors import JobNotFound, ModelInUse, ModelNotFound, QuotaExceeded, Unavailable
 from registry.jobs import JobIds, Jobs
 from registry.records import JobError, JobRecord, JobRequest, JobStatus, Manifest, ModelRecord, utc_now
+from registry.reservations import Reservations
 from registry.revisions import Revisions
 from registry.store import ObjectStore
 from training.active import ActiveJob
@@ -60,12 +61,15 @@ class TrainingController:
     ) -> None:
         self._jobs = Jobs(store)
         self._revisions = Revisions(store)
+        self._reservations = Reservations(store)
         self._publisher = publisher
         self._settings = settings
         self._dispatcher = Dispatcher(settings, start_run)
         self._max_queued = max_queued_jobs_per_user
         self._ids = JobIds()
         self._active: dict[str, ActiveJob] = {}
+        # Keyed requests are accepted one by one: of two with one key, the second finds the job of the first.
+        self._keyed = asyncio.Lock()
         self._deleting: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -81,17 +85,34 @@ class TrainingController:
             await job.emit(type="info", message="Taken up again after a restart")
             await self._dispatcher.put(record)
 
-    async def submit(self, user: str, model: ModelRecord, request: JobRequest) -> JobRecord:
-        """Accept a training; once this returns it is durable.
+    async def submit(
+        self, user: str, model: ModelRecord, request: JobRequest, idempotency_key: str | None = None
+    ) -> JobRecord:
+        """Accept a training; once this returns it is durable. A repeat with the same key is the same job.
 
-        Raises: QuotaExceeded, ModelNotFound (the model is being deleted).
+        Raises:
+            QuotaExceeded.
+            ModelNotFound: the model is being deleted.
+            IdempotencyConflict: the key was used with another request.
         """
+        if idempotency_key is None:
+            return await self._accept(user, model, request, self._ids.generate())
+        body = (model.uid + request.model_dump_json()).encode()
+        reserve, new_id = self._reservations.reserve, self._ids.generate()
+        async with self._keyed:
+            reserved = await asyncio.to_thread(reserve, user, "train", idempotency_key, body, new_id)
+            try:
+                return await self.job(user, reserved.id)
+            except JobNotFound:
+                return await self._accept(user, model, request, reserved.id)
+
+    async def _accept(self, user: str, model: ModelRecord, request: JobRequest, job_id: str) -> JobRecord:
         if sum(job.record.user == user for job in self._active.values()) >= self._max_queued:
             raise QuotaExceeded(f"you have {self._max_queued} unfinished trainings; wait for one to end")
         if model.uid in self._deleting:
             raise ModelNotFound("there is no such model", "model")
         record = JobRecord(
-            id=self._ids.generate(),
+            id=job_id,
             user=user,
             uid=model.uid,
             model=model.id,
@@ -156,6 +177,21 @@ class TrainingController:
         for event in await asyncio.to_thread(self._jobs.load_events, user, job_id):
             yield f"{event}\n"
 
+    async def cancel(self, user: str, job_id: str) -> JobRecord:
+        """End a job without a revision: a waiting one at once, a running one within a step.
+
+        One that has ended, or whose revision is being published, stays as it is. Raises: JobNotFound.
+        """
+        job = self._active.get(job_id)
+        if job is None or job.record.user != user:
+            return await asyncio.to_thread(self._jobs.load, user, job_id)
+        if job.publishing is None and not job.record.status.is_terminal:
+            await job.update(is_cancelled=True)
+            await job.save()
+            if not job.record.status.is_terminal and not self._dispatcher.has_taken(job.record):
+                await self._end_cancelled(job)
+        return job.record
+
     async def next_assignment(self, base_model: str) -> Assignment | Literal["wait", "leave"]:
         """The next job for the run of `base_model`; `wait`: ask again; `leave`: end the run.
 
@@ -172,16 +208,23 @@ class TrainingController:
         assert job_id in ("wait", "leave")
         return job_id
 
-    async def progress(self, job_id: str, attempt: int, step: StepProgress) -> None:
-        """Raises: JobNotFound when the attempt was given up."""
+    async def progress(self, job_id: str, attempt: int, step: StepProgress) -> bool:
+        """Whether the job was cancelled. Raises: JobNotFound when the attempt was given up."""
         job = self._attempt(job_id, attempt)
         await job.update(step=step.step)
         await job.emit(type="progress", **step.model_dump())
         self._spawn(self._save_quietly(job))
+        return job.record.is_cancelled
 
-    async def inform(self, job_id: str, attempt: int, message: str) -> None:
-        """Raises: JobNotFound when the attempt was given up."""
-        await self._attempt(job_id, attempt).emit(type="info", message=message)
+    async def inform(self, job_id: str, attempt: int, message: str) -> bool:
+        """Whether the job was cancelled. Raises: JobNotFound when the attempt was given up."""
+        job = self._attempt(job_id, attempt)
+        await job.emit(type="info", message=message)
+        return job.record.is_cancelled
+
+    async def stopped(self, job_id: str, attempt: int) -> None:
+        """The worker ended a cancelled job. Raises: JobNotFound when the attempt was given up."""
+        await self._end_cancelled(self._attempt(job_id, attempt))
 
     async def complete(self, job_id: str, attempt: int) -> None:
         """The manifest is written: make the revision current, then answer those who wait.
@@ -204,6 +247,9 @@ class TrainingController:
         try:
             if (manifest := await self._manifest(record)) is not None:
                 await self._publish(job, manifest)
+                return None
+            if record.is_cancelled:
+                await self._end_cancelled(job)
                 return None
             if record.attempt >= self._settings[record.base_model].max_attempts:
                 await self._end_failed(
@@ -276,15 +322,25 @@ class TrainingController:
         )
 
     async def _end_failed(self, job: ActiveJob, code: str, message: str) -> None:
-        error = JobError(code=code, message=message)
         self._dispatcher.release(job.record)
         detail = {"type": "server_error", "code": code, "message": message, "param": None}
         await job.emit(type="error", error=detail)
-        self._spawn(self._end(job, status=JobStatus.FAILED, revision=None, error=error))
+        error = JobError(code=code, message=message)
+        await self._end(job, status=JobStatus.FAILED, revision=None, error=error)
+
+    async def _end_cancelled(self, job: ActiveJob) -> None:
+        self._dispatcher.release(job.record)
+        message = "the training was cancelled"
+        detail = {"type": "conflict_error", "code": "training_cancelled", "message": message, "param": None}
+        await job.emit(type="error", error=detail)
+        await self._end(job, status=JobStatus.CANCELLED, revision=None)
 
     async def _end(self, job: ActiveJob, **changes: Any) -> None:
         """Answer those who wait, and write the end until storage has it."""
         await job.update(finished=utc_now(), **changes)
+        self._spawn(self._keep(job))
+
+    async def _keep(self, job: ActiveJob) -> None:
         await _until_storage(job.save)
         del self._active[job.record.id]
 

@@ -30,13 +30,9 @@ from training.batches import Row, micro_batches
 from training.conversation import tokenise
 from training.policy import Policy
 from training.trainer import StepMeasures, SuppliedResponsesTrainer
-from training.types import Assignment, StepProgress, TrainingOutcome
+from training.types import Assignment, Cancelled, StepProgress, TrainingOutcome
 
 WEIGHTS_FILE = "adapter_model.safetensors"
-
-
-class Cancelled(Exception):
-    """The job was cancelled between two optimizer steps; nothing was written."""
 
 
 def train(

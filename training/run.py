@@ -28,7 +28,7 @@ from registry.revisions import Revisions
 from registry.settings import StorageSettings
 from registry.store import ObjectStore
 from training.settings import TrainingSettings
-from training.types import Assignment, StepProgress, TrainingOutcome
+from training.types import Assignment, Cancelled, StepProgress, TrainingOutcome
 
 logger = logging.getLogger(__name__)
 
@@ -96,13 +96,22 @@ class ControllerLink:
         self._base_model = base_model
         self._handle = handle
         self._sent: DeploymentResponse | None = None
+        self._is_cancelled = False
 
     def next_assignment(self) -> Assignment | str:
         answer: Assignment | str = self._call("next_assignment", self._base_model)
         return answer
 
     def inform(self, assignment: Assignment, message: str) -> None:
-        self._call("inform", assignment.job_id, assignment.attempt, message)
+        self._is_cancelled = self._call("inform", assignment.job_id, assignment.attempt, message)
+
+    def is_cancelled(self) -> bool:
+        """Whether the controller said so in its last answer."""
+        self._settle()
+        return self._is_cancelled
+
+    def stopped(self, assignment: Assignment) -> None:
+        self._call("stopped", assignment.job_id, assignment.attempt)
 
     def progress(self, assignment: Assignment, step: StepProgress) -> None:
         """Send without waiting for the answer; the next call, whichever it is, sees what came of it."""
@@ -118,7 +127,7 @@ class ControllerLink:
     def _settle(self) -> None:
         sent, self._sent = self._sent, None
         if sent is not None:
-            self._result(sent)
+            self._is_cancelled = self._result(sent)
 
     def _call(self, method: str, *arguments: Any) -> Any:
         while True:
@@ -181,6 +190,8 @@ def _made_revision(policy: Any, revisions: Revisions, link: ControllerLink, assi
         return True
     except JobNotFound:
         raise
+    except Cancelled:
+        link.stopped(assignment)
     except TigerError as error:
         link.fail(assignment, error.code, error.message)
     except Exception:
@@ -207,9 +218,11 @@ def _train_and_publish(
         parent,
         directory / "adapter",
         on_step=lambda step: link.progress(assignment, step),
-        is_cancelled=lambda: False,
+        is_cancelled=link.is_cancelled,
     )
     link.inform(assignment, f"Saving revision {assignment.revision}")
+    if link.is_cancelled():
+        raise Cancelled(assignment.job_id)
     until_storage(lambda: _publish(revisions, assignment, outcome, directory / "adapter"))
 
 

@@ -43,3 +43,7 @@ class TrainingOutcome(Record):
     metrics: dict[str, float]
     trained_tokens: int = Field(description="completion tokens times optimizer steps")
     duration_s: float
+
+
+class Cancelled(Exception):
+    """The job was cancelled between two optimizer steps; nothing was written."""

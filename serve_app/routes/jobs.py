@@ -34,6 +34,15 @@ async def get_job(job_id: str, user: UserDependency, services: ServicesDependenc
     return Job.of(await services.job(user, job_id))
 
 
+@router.post("/{job_id}/cancel", response_model=Job)
+async def cancel_job(job_id: str, user: UserDependency, services: ServicesDependency) -> Any:
+    """End a training without a revision: at once if it waits, within a step if it runs.
+
+    One that has ended, or that is being published, stays as it is.
+    """
+    return Job.of(await services.trainer.cancel.remote(user, job_id))
+
+
 @router.get("/{job_id}/events")
 async def job_events(
     job_id: str, user: UserDependency, services: ServicesDependency, follow: bool = False

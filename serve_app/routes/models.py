@@ -3,11 +3,20 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path
-from fastapi.responses import Response
+from fastapi.responses import Response, StreamingResponse
 from pydantic import TypeAdapter
 
 from registry.records import Manifest, ModelRecord
-from serve_app.schemas import ChangeModel, CreateModel, DeletedModel, ModelDetail, ModelInfo, RevisionInfo
+from serve_app.archive import AdapterArchive
+from serve_app.schemas import (
+    ChangeModel,
+    CreateModel,
+    DeletedModel,
+    IdempotencyKey,
+    ModelDetail,
+    ModelInfo,
+    RevisionInfo,
+)
 from serve_app.services import Services, ServicesDependency, UserDependency
 from serve_app.settings import Settings
 from serve_app.streams import MEDIA_TYPE
@@ -16,6 +25,7 @@ router = APIRouter(prefix="/v1/models", tags=["models"])
 
 MODEL_INFOS = TypeAdapter(list[ModelInfo])
 Ref = Annotated[str, Path(description="id or name of a model")]
+Revision = Annotated[int, Path(ge=0, le=10**9)]
 
 
 def base_infos(settings: Settings) -> list[ModelInfo]:
@@ -41,9 +51,14 @@ async def list_models(
 
 
 @router.post("", status_code=201, response_model=ModelDetail, response_model_exclude_none=True)
-async def create_model(request: CreateModel, user: UserDependency, services: ServicesDependency) -> Any:
+async def create_model(
+    request: CreateModel,
+    user: UserDependency,
+    services: ServicesDependency,
+    idempotency_key: IdempotencyKey = None,
+) -> Any:
     """Make a private copy of a base model or of one of your own models."""
-    model: ModelRecord = await services.catalog.create.remote(user, request)
+    model: ModelRecord = await services.catalog.create.remote(user, request, idempotency_key)
     return ModelDetail.describe_private(model, is_training=False)
 
 
@@ -82,11 +97,21 @@ async def list_revisions(ref: Ref, user: UserDependency, services: ServicesDepen
 
 
 @router.post("/{ref}/revisions/{n}/activate", response_model=ModelDetail, response_model_exclude_none=True)
-async def activate_revision(
-    ref: Ref, n: Annotated[int, Path(ge=0)], user: UserDependency, services: ServicesDependency
-) -> Any:
+async def activate_revision(ref: Ref, n: Revision, user: UserDependency, services: ServicesDependency) -> Any:
     """Make revision `n` the current one: roll back, or forward again."""
     return await _detail(services, await services.catalog.activate.remote(user, ref, n))
+
+
+@router.get("/{ref}/revisions/{n}/adapter", response_class=StreamingResponse)
+async def download_adapter(ref: Ref, n: Revision, user: UserDependency, services: ServicesDependency) -> Any:
+    """The PEFT adapter of a revision as a tar archive; PEFT and vLLM load it as it is."""
+    model, manifest = await services.catalog.manifest.remote(user, ref, n)
+    archive = AdapterArchive(services.store, model.id, manifest)
+    headers = {
+        "Content-Length": str(archive.size_bytes),
+        "Content-Disposition": f'attachment; filename="{archive.name}.tar"',
+    }
+    return StreamingResponse(archive.chunks(), media_type="application/x-tar", headers=headers)
 
 
 async def _detail(services: Services, model: ModelRecord) -> ModelDetail:

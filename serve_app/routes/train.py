@@ -6,10 +6,10 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
-from registry.errors import InvalidRequest, NoLearningSignal
+from registry.errors import InvalidRequest, NoLearningSignal, TrainingCancelled
 from registry.records import Group, Hyperparameters, JobRecord, JobRequest, ModelRecord, RewardedResponse
 from serve_app.errors import TrainingFailed
-from serve_app.schemas import Job, Train, Trained
+from serve_app.schemas import IdempotencyKey, Job, Train, Trained
 from serve_app.services import Services, ServicesDependency, UserDependency
 from serve_app.streams import stream_ndjson
 
@@ -17,7 +17,12 @@ router = APIRouter(prefix="/v1", tags=["train"])
 
 
 @router.post("/train", response_model=Trained, responses={202: {"model": Job}})
-async def train(request: Train, user: UserDependency, services: ServicesDependency) -> Any:
+async def train(
+    request: Train,
+    user: UserDependency,
+    services: ServicesDependency,
+    idempotency_key: IdempotencyKey = None,
+) -> Any:
     """Make the next revision of a private model from rewarded responses.
 
     Answers when the new revision serves; with `background`, at once with the job; with `stream`, NDJSON
@@ -26,7 +31,7 @@ async def train(request: Train, user: UserDependency, services: ServicesDependen
     model = await services.private_model(user, request.model)
     job_request = build_job(request, model)
     await _check(services, model, request, job_request)
-    record: JobRecord = await services.trainer.submit.remote(user, model, job_request)
+    record: JobRecord = await services.trainer.submit.remote(user, model, job_request, idempotency_key)
     if request.background:
         return JSONResponse(Job.of(record).model_dump(mode="json"), 202)
     events = services.job_events(user, record.id, follow=True)
@@ -61,14 +66,15 @@ def build_job(request: Train, model: ModelRecord) -> JobRequest:
 
 async def _check(services: Services, model: ModelRecord, request: Train, job: JobRequest) -> None:
     """Raises: InvalidRequest, NoLearningSignal, ContextLengthExceeded."""
+    is_single = request.groups is None
     limit = services.settings.limits.max_responses_per_job
     if sum(len(group.responses) for group in job.groups) > limit:
         raise InvalidRequest(f"one training takes at most {limit} responses", "groups")
     if all(len({response.reward for response in group.responses}) == 1 for group in job.groups):
         raise NoLearningSignal(
-            "in every group all rewards are equal, so there is nothing to learn", "responses"
+            "in every group all rewards are equal, so there is nothing to learn",
+            "responses" if is_single else "groups",
         )
-    is_single = request.groups is None
     await services.servers[model.base_model].check_lengths.remote(job.groups, is_single)
 
 
@@ -76,4 +82,6 @@ def _result(last: dict[str, Any]) -> Trained:
     if last.get("type") == "stop":
         return Trained.model_validate(last)
     error = last.get("error", {})
+    if error.get("code") == TrainingCancelled.code:
+        raise TrainingCancelled(error["message"])
     raise TrainingFailed(error.get("message", "the training ended without a revision"))

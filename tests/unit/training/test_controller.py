@@ -1,6 +1,7 @@
 """The controller against a real object store. The test plays the worker and the serving side."""
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -184,9 +185,7 @@ async def ended(
 ) -> list[dict[str, Any]]:
     """The events of a job, when it has ended and its end is saved."""
     events = [json.loads(line) async for line in controller.events(user, job_id, follow=True)]
-    async with asyncio.timeout(20):
-        while any(job_id in marker for marker in world.store.list("jobs-active/")):
-            await asyncio.sleep(0.01)
+    await comes_true(lambda: not any(job_id in marker for marker in world.store.list("jobs-active/")))
     return events
 
 
@@ -196,6 +195,14 @@ def progress(step: int) -> StepProgress:
         0.5,
     )
     return StepProgress(step=step, steps=5, **numbers)
+
+
+async def comes_true(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        for pause_s in itertools.chain([0], itertools.repeat(0.01)):
+            await asyncio.sleep(pause_s)
+            if condition():
+                return
 
 
 def assert_ended_once(events: list[dict[str, Any]], kind: str) -> None:
@@ -344,8 +351,7 @@ async def test_job_happens_once_wherever_the_controller_dies(world: World, num_w
         await world.train(controller, assignment)
         async for _ in controller.events("alice", accepted, follow=True):
             pass
-        while not dying.is_dead and await controller.is_training("uid-1"):
-            await asyncio.sleep(0.01)
+        await comes_true(lambda: dying.is_dead or world.store.list("jobs-active/") == [])
     except Unavailable:
         pass
     after = await world.restarted(idle_timeout_s=0.1)
@@ -529,8 +535,7 @@ async def test_worker_lost_during_publish_does_not_train_again(world: World) -> 
     job_id = await submit(controller)
     world.serving.num_failures = 1
     completing = asyncio.ensure_future(world.train(controller, await assigned(controller)))
-    while world.serving.num_failures:
-        await asyncio.sleep(0.01)
+    await comes_true(lambda: world.serving.num_failures == 0)
     completing.cancel()
     assert await controller.next_assignment(BASE) == "leave"
     assert_ended_once(await ended(world, controller, job_id), "stop")
@@ -731,9 +736,7 @@ async def test_run_that_ends_with_work_queued_is_started_again(world: World) -> 
     await assigned(controller)
     assert len(world.runs) == 1
     world.runs[0]()
-    async with asyncio.timeout(10):
-        while len(world.runs) < 2:
-            await asyncio.sleep(0.01)
+    await comes_true(lambda: len(world.runs) == 2)
     again = await assigned(controller)
     assert (again.job_id, again.attempt) == (job_id, 2)
 

@@ -1,0 +1,69 @@
+"""A revision's adapter as one tar archive, streamed: nothing is kept in memory or on disk.
+
+<model id>-<revision>/adapter_config.json, adapter_model.safetensors, manifest.json
+"""
+
+import hashlib
+import json
+import tarfile
+from collections.abc import Iterator
+
+from registry.records import AdapterFile, Manifest
+from registry.store import ObjectStore
+from serve_app.schemas import RevisionInfo
+
+END_OF_ARCHIVE = bytes(2 * tarfile.BLOCKSIZE)
+
+
+class AdapterArchive:
+    """PEFT and vLLM load the unpacked directory as it is."""
+
+    def __init__(self, store: ObjectStore, model_id: str, manifest: Manifest) -> None:
+        self.name = f"{model_id}-{manifest.revision}"
+        self._store = store
+        self._manifest = manifest
+        self._description = self._describe()
+
+    @property
+    def size_bytes(self) -> int:
+        sizes = [*(file.size_bytes for file in self._manifest.files), len(self._description)]
+        return sum(tarfile.BLOCKSIZE + size + len(_padding(size)) for size in sizes) + len(END_OF_ARCHIVE)
+
+    def chunks(self) -> Iterator[bytes]:
+        """Raises: ValueError when a file is not what the manifest says; the archive is then cut short."""
+        for file in self._manifest.files:
+            yield self._header(file.name, file.size_bytes)
+            yield from self._checked(file)
+            yield _padding(file.size_bytes)
+        yield self._header("manifest.json", len(self._description))
+        yield self._description + _padding(len(self._description)) + END_OF_ARCHIVE
+
+    def _checked(self, file: AdapterFile) -> Iterator[bytes]:
+        digest, last = hashlib.sha256(), b""
+        for chunk in self._store.read_chunks(file.key):
+            digest.update(chunk)
+            yield last
+            last = chunk
+        # The last chunk is held back until the digest is right: a damaged file never arrives whole.
+        if digest.hexdigest() != file.sha256:
+            raise ValueError(f"{file.name} of {self.name} is damaged")
+        yield last
+
+    def _header(self, name: str, size_bytes: int) -> bytes:
+        entry = tarfile.TarInfo(f"{self.name}/{name}")
+        entry.size = size_bytes
+        entry.mtime = int(self._manifest.created.timestamp())
+        return entry.tobuf(tarfile.PAX_FORMAT)
+
+    def _describe(self) -> bytes:
+        """The manifest as a client may see it: no keys of the bucket."""
+        files = [file.model_dump(exclude={"key"}) for file in self._manifest.files]
+        shown = {
+            **RevisionInfo.of(self._manifest).model_dump(mode="json"),
+            "base_model": self._manifest.base_model,
+        }
+        return json.dumps({**shown, "files": files}, indent=2).encode()
+
+
+def _padding(size_bytes: int) -> bytes:
+    return bytes(-size_bytes % tarfile.BLOCKSIZE)

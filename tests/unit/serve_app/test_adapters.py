@@ -1,0 +1,253 @@
+"""Adapters of a replica: a real object store and disk, an engine that only remembers."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from registry.errors import RevisionNotFound, Unavailable
+from registry.records import Manifest
+from registry.revisions import Revisions
+from registry.store import ObjectStore
+from serve_app.adapters import Adapters, leased
+
+UID = "uid-1"
+
+
+@dataclass(frozen=True)
+class Request:
+    name: str
+    lora_int_id: int
+    path: Path
+
+
+class Engine:
+    """`is_open` unset: adding waits."""
+
+    def __init__(self) -> None:
+        self.added: list[Request] = []
+        self.removed: list[int] = []
+        self.is_broken = False
+        self.is_adding = asyncio.Event()
+        self.is_open = asyncio.Event()
+        self.is_open.set()
+
+    async def add_lora(self, lora_request: Request) -> bool:
+        self.is_adding.set()
+        await self.is_open.wait()
+        if self.is_broken:
+            raise RuntimeError("out of memory")
+        assert (lora_request.path / "adapter_model.safetensors").exists()
+        self.added.append(lora_request)
+        return True
+
+    async def remove_lora(self, lora_id: int) -> bool:
+        self.removed.append(lora_id)
+        return True
+
+
+class CountingRevisions(Revisions):
+    def __init__(self, store: ObjectStore) -> None:
+        super().__init__(store)
+        self.num_fetches = 0
+
+    def fetch(self, uid: str, revision: int, directory: Path) -> Manifest:
+        self.num_fetches += 1
+        return super().fetch(uid, revision, directory)
+
+
+@pytest.fixture
+async def engine() -> Engine:
+    return Engine()
+
+
+@pytest.fixture
+def revisions(store: ObjectStore, tmp_path: Path) -> CountingRevisions:
+    """Revisions 1 and 2 of a model, and revision 1 of another."""
+    made = tmp_path / "made"
+    made.mkdir()
+    (made / "adapter_config.json").write_text("{}")
+    (made / "adapter_model.safetensors").write_bytes(b"weights")
+    revisions = CountingRevisions(store)
+    for uid, revision in ((UID, 1), (UID, 2), ("uid-10", 1)):
+        revisions.publish(
+            uid, made, revision=revision, parent_revision=0, job="job", base_model="base", metrics={}
+        )
+    return revisions
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    return disk
+
+
+@pytest.fixture
+def adapters(revisions: CountingRevisions, engine: Engine, disk: Path) -> Adapters:
+    return Adapters(
+        revisions, lambda: engine, lambda name, lora_id, path: Request(name, lora_id, Path(path)), disk
+    )
+
+
+async def comes_true(condition: Callable[[], bool]) -> bool:
+    """Whether it holds, or does within a few seconds."""
+    for _ in range(500):
+        if condition():
+            return True
+        await asyncio.sleep(0.01)
+    return False
+
+
+async def is_empty(disk: Path) -> bool:
+    return await comes_true(lambda: not list(disk.iterdir()))
+
+
+async def test_loaded_adapter_is_in_the_engine(adapters: Adapters, engine: Engine) -> None:
+    adapter = await adapters.load(f"{UID}@1")
+    assert engine.added == [adapter.request]
+    assert adapter.request.name == f"{UID}@1"
+    assert (adapter.directory / "adapter_model.safetensors").read_bytes() == b"weights"
+    assert adapters.is_loaded(f"{UID}@1") and not adapters.is_loaded(f"{UID}@2")
+
+
+async def test_callers_of_one_adapter_share_its_download(
+    adapters: Adapters, revisions: CountingRevisions
+) -> None:
+    paths = await asyncio.gather(*(adapters.fetch(f"{UID}@1") for _ in range(10)))
+    assert len(set(paths)) == 1
+    await adapters.load(f"{UID}@1")
+    assert revisions.num_fetches == 1
+
+
+async def test_caller_that_goes_away_does_not_stop_the_download(
+    adapters: Adapters, revisions: CountingRevisions
+) -> None:
+    first = asyncio.ensure_future(adapters.fetch(f"{UID}@1"))
+    await asyncio.sleep(0)
+    second = asyncio.ensure_future(adapters.fetch(f"{UID}@1"))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert (await second).is_dir()
+    assert revisions.num_fetches == 1
+
+
+async def test_request_during_the_load_downloads_nothing_more(
+    adapters: Adapters, engine: Engine, revisions: CountingRevisions
+) -> None:
+    engine.is_open.clear()
+    loading = asyncio.ensure_future(adapters.load(f"{UID}@1"))
+    await engine.is_adding.wait()
+    await adapters.fetch(f"{UID}@1")
+    engine.is_open.set()
+    await loading
+    assert revisions.num_fetches == 1
+
+
+async def test_changed_bytes_are_unavailable_and_leave_nothing(
+    adapters: Adapters, revisions: CountingRevisions, store: ObjectStore, disk: Path
+) -> None:
+    manifest = revisions.manifest(UID, 1)
+    assert manifest is not None
+    key = next(file.key for file in manifest.files if file.name.endswith(".safetensors"))
+    store.put(key, b"weightz")
+    with pytest.raises(Unavailable) as raised:
+        await adapters.load(f"{UID}@1")
+    assert UID not in raised.value.message
+    assert await is_empty(disk)
+    store.put(key, b"weights")
+    await adapters.load(f"{UID}@1")
+
+
+async def test_absent_revision_is_not_found_and_leaves_nothing(adapters: Adapters, disk: Path) -> None:
+    with pytest.raises(RevisionNotFound):
+        await adapters.load(f"{UID}@3")
+    assert await is_empty(disk)
+
+
+async def test_adapter_that_the_engine_refuses_leaves_nothing(
+    adapters: Adapters, engine: Engine, disk: Path
+) -> None:
+    engine.is_broken = True
+    with pytest.raises(RuntimeError):
+        await adapters.load(f"{UID}@1")
+    assert await is_empty(disk)
+    assert not adapters.is_loaded(f"{UID}@1")
+    engine.is_broken = False
+    await adapters.load(f"{UID}@1")
+
+
+async def test_eviction_frees_engine_and_disk(adapters: Adapters, engine: Engine, disk: Path) -> None:
+    adapter = await adapters.load(f"{UID}@1")
+    adapter.evict()
+    assert adapter.is_freed and not adapters.is_loaded(f"{UID}@1")
+    assert await is_empty(disk)
+    assert engine.removed == [adapter.request.lora_int_id]
+
+
+async def test_eviction_waits_for_running_requests(adapters: Adapters, engine: Engine, disk: Path) -> None:
+    adapter = await adapters.load(f"{UID}@1")
+    async with leased(adapter) as first:
+        async with leased(adapter):
+            adapter.evict()
+        assert first.path.is_dir()
+        assert engine.removed == []
+        assert not adapters.is_loaded(f"{UID}@1"), "an evicted adapter takes new requests"
+    assert await is_empty(disk)
+    assert engine.removed == [adapter.request.lora_int_id]
+
+
+async def test_failed_request_gives_its_lease_back(adapters: Adapters, disk: Path) -> None:
+    adapter = await adapters.load(f"{UID}@1")
+    with pytest.raises(RuntimeError, match="client"):
+        async with leased(adapter):
+            raise RuntimeError("the client went away")
+    adapter.evict()
+    assert await is_empty(disk)
+
+
+async def test_eviction_by_serve_comes_from_another_thread(
+    adapters: Adapters, engine: Engine, disk: Path
+) -> None:
+    """Serve's LRU calls `__del__` in a thread, and the interpreter calls it again."""
+    adapter = await adapters.load(f"{UID}@1")
+    await asyncio.to_thread(adapter.__del__)
+    assert await is_empty(disk)
+    adapter.__del__()
+    await asyncio.sleep(0)
+    assert engine.removed == [adapter.request.lora_int_id]
+
+
+async def test_evicting_twice_frees_once(adapters: Adapters, engine: Engine, disk: Path) -> None:
+    adapter = await adapters.load(f"{UID}@1")
+    adapter.evict()
+    adapter.evict()
+    assert await is_empty(disk)
+    assert len(engine.removed) == 1
+
+
+async def test_reload_meets_nothing_of_the_load_before(adapters: Adapters, engine: Engine) -> None:
+    first = await adapters.load(f"{UID}@1")
+    async with leased(first):
+        first.evict()
+        second = await adapters.load(f"{UID}@1")
+        assert first.request.lora_int_id != second.request.lora_int_id
+        assert first.directory != second.directory
+    assert adapters.is_loaded(f"{UID}@1"), "freeing the first took the second"
+    assert await comes_true(lambda: bool(engine.removed))
+    assert engine.removed == [first.request.lora_int_id]
+    assert second.directory.is_dir()
+
+
+async def test_evict_model_takes_its_adapters_only(adapters: Adapters, engine: Engine) -> None:
+    loaded = [await adapters.load(adapter_id) for adapter_id in (f"{UID}@1", f"{UID}@2", "uid-10@1")]
+    adapters.evict_model(UID)
+    assert [adapter.is_freed for adapter in loaded] == [True, True, False]
+    assert adapters.is_loaded("uid-10@1")
+
+
+async def test_base_model_needs_no_lease() -> None:
+    async with leased(None) as request:
+        assert request is None

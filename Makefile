@@ -23,7 +23,7 @@ $(INSTALLED): requirements/cpu.txt pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(TORCH) || \
 		$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --index-url $(TORCH_INDEX) $(TORCH)
-	$(UV) pip install --quiet --python $(BIN)/python --no-deps -r requirements/cpu.txt
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --compile-bytecode -r requirements/cpu.txt
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@
 

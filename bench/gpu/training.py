@@ -176,9 +176,7 @@ def main() -> None:
             )
             start = time.perf_counter()
             policy = Policy(str(scratch / "model"), settings, 8192)
-            print(
-                f"checkpointing={checkpointing}: model resident after {time.perf_counter() - start:.1f} s"
-            )
+            print(f"checkpointing={checkpointing}: model resident after {time.perf_counter() - start:.1f} s")
             rows += [compare(policy, shape, scratch) for shape in SHAPES]
             del policy
             torch.cuda.empty_cache()

@@ -840,6 +840,24 @@ def test_openapi_describes_every_route(service: Service) -> None:
     }  # fmt: skip
 
 
+def test_stream_of_a_training_outlives_the_trainer(service: Service, alice: Account, tmp_path: Path) -> None:
+    """Progress is saved once a second at most: what is taken up again may be less than what was shown."""
+    alice.create("Mine")
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(alice.train, stream=True)
+        trainer = serve.get_deployment_handle(TRAINER, APPLICATION)
+        lost = trainer.next_assignment.remote("one").result(timeout_s=30)
+        for number in range(20):
+            message = f"message {number}"
+            trainer.inform.remote(lost.job_id, lost.attempt, message).result(timeout_s=30)
+        names = [actor["name"] for actor in ray.util.list_named_actors(all_namespaces=True)]
+        replica = next(name for name in names if f"{APPLICATION}#{TRAINER}#" in name)
+        ray.kill(ray.get_actor(replica, namespace="serve"))
+        service.work("one", tmp_path)
+        chunks = chunks_of(answer.result(timeout=60))
+    assert (chunks[-1]["type"], chunks[-1]["revision"]) == ("stop", 1)
+
+
 # Things that are away: last, because they take the application apart and put it together again
 
 

@@ -17,6 +17,8 @@ TABLE = [
     (errors.JobNotFound, 404, "not_found_error", "job_not_found"),
     (errors.NameTaken, 409, "conflict_error", "name_taken"),
     (errors.ModelInUse, 409, "conflict_error", "model_in_use"),
+    (errors.IdempotencyConflict, 409, "conflict_error", "idempotency_conflict"),
+    (errors.TrainingCancelled, 409, "conflict_error", "training_cancelled"),
     (errors.RequestTooLarge, 413, "invalid_request_error", "request_too_large"),
     (errors.InvalidRequest, 422, "invalid_request_error", "invalid_request"),
     (errors.ContextLengthExceeded, 422, "invalid_request_error", "context_length_exceeded"),

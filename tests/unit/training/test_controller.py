@@ -205,6 +205,15 @@ async def comes_true(condition: Callable[[], bool]) -> None:
                 return
 
 
+async def idle(controller: TrainingController, uid: str) -> None:
+    """Returns when the controller has no job of this model in hand."""
+    async with asyncio.timeout(20):
+        for pause_s in itertools.chain([0], itertools.repeat(0.01)):
+            await asyncio.sleep(pause_s)
+            if not await controller.is_training(uid):
+                return
+
+
 def assert_ended_once(events: list[dict[str, Any]], kind: str) -> None:
     ends = [event["type"] for event in events if event["type"] in ("stop", "error")]
     assert ends == [kind]
@@ -614,6 +623,7 @@ async def test_model_in_training_is_not_deleted(world: World) -> None:
         await controller.delete_model("alice", private_model())
     await world.train(controller, await assigned(controller))
     await ended(world, controller, job_id)
+    await idle(controller, "uid-1")
     await controller.delete_model("alice", private_model())
     assert "uid-1" not in world.serving.models
 
@@ -654,10 +664,9 @@ async def test_quota_counts_one_users_unfinished_jobs(world: World) -> None:
         await submit(controller, uid)
     with pytest.raises(QuotaExceeded):
         await submit(controller)
-    await submit(controller, user="bob")
-    assignment = await assigned(controller)
-    await world.train(controller, assignment)
-    await ended(world, controller, assignment.job_id)
+    await submit(controller, "uid-4", "bob")
+    await world.train(controller, await assigned(controller))
+    await idle(controller, "uid-1")
     await submit(controller)
 
 

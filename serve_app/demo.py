@@ -53,7 +53,7 @@ class Demo:
 
     def _generate(self, model: str, **options: Any) -> list[dict[str, Any]]:
         messages = [{"role": "user", "content": QUESTION}]
-        body = {"model": model, "messages": messages, "max_tokens": 32, **options}
+        body = {"model": model, "messages": messages, "max_tokens": 16, **options}
         responses: list[dict[str, Any]] = self._call("POST", "/v1/generate_response", body)["responses"]
         return responses
 
@@ -70,7 +70,7 @@ class Demo:
             "model": model,
             "messages": [{"role": "user", "content": QUESTION}],
             "responses": [{"content": WANTED, "reward": 1}, *(unwanted or [{"content": "?", "reward": 0}])],
-            "learning_rate": 2e-4,
+            "learning_rate": 3e-4,
             "learning_steps": 4,
             "beta": 0.01,
         }

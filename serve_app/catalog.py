@@ -10,6 +10,7 @@ loaded while storage is away raises `Unavailable`; catalogues already in memory 
 import asyncio
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from registry.catalogue import Catalogues
@@ -159,7 +160,8 @@ class Catalog:
             await asyncio.to_thread(self._remove, model.uid)
             raise
         if parent.adapter_id is not None:
-            await asyncio.to_thread(self._leftovers.clear, model.uid)
+            with suppress(Unavailable):  # the model is there; the next sweep clears the mark
+                await asyncio.to_thread(self._leftovers.clear, model.uid)
         return created
 
     async def change(self, user: str, ref: str, request: ChangeModel) -> ModelRecord:

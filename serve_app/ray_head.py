@@ -113,6 +113,7 @@ def start(home: Path, environment: Mapping[str, str], dashboard_port: int, log: 
     for option, port in zip(PORT_OPTIONS, ports, strict=False):
         command += [option, str(port)]
     own = dict(zip(PORT_VARIABLES, map(str, variable_ports), strict=True))
+    own["TMPDIR"] = str(_empty_temporary_directory(home))
     process = start_process(command, {**environment, **ray_environment(home, gcs_port), **own}, log)
     return RayHead(process=process, gcs_port=gcs_port, dashboard_port=dashboard_port)
 
@@ -138,6 +139,14 @@ def is_ready(head: RayHead, home: Path) -> bool:
 
 def stop(head: RayHead) -> None:
     stop_process(head.process, STOP_GRACE_S)
+
+
+def _empty_temporary_directory(home: Path) -> Path:
+    """Of the Ray processes: adapters and scratch files of those that were killed end with the next start."""
+    directory = private_directory(home) / "t"
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(mode=0o700)
+    return directory
 
 
 def _remove_old_sessions(directory: Path) -> None:

@@ -12,7 +12,7 @@ whose revision has its manifest only has its bookkeeping finished.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from typing import Any, Literal, Protocol, TypeVar
 
 from registry.errors import JobNotFound, ModelInUse, ModelNotFound, QuotaExceeded, Unavailable
@@ -107,7 +107,7 @@ class TrainingController:
                 return await self._accept(user, model, request, reserved.id)
 
     async def _accept(self, user: str, model: ModelRecord, request: JobRequest, job_id: str) -> JobRecord:
-        if sum(job.record.user == user for job in self._active.values()) >= self._max_queued:
+        if sum(job.record.user == user for job in self._unfinished()) >= self._max_queued:
             raise QuotaExceeded(f"you have {self._max_queued} unfinished trainings; wait for one to end")
         if model.uid in self._deleting:
             raise ModelNotFound("there is no such model", "model")
@@ -131,7 +131,7 @@ class TrainingController:
         return record
 
     async def is_training(self, uid: str) -> bool:
-        return any(job.record.uid == uid for job in self._active.values())
+        return any(job.record.uid == uid for job in self._unfinished())
 
     async def delete_model(self, user: str, model: ModelRecord) -> None:
         """Delete a model that no unfinished job uses. Raises: ModelInUse, ModelNotFound."""
@@ -355,6 +355,10 @@ class TrainingController:
             return None
         manifest = await asyncio.to_thread(self._revisions.manifest, record.uid, record.revision)
         return manifest if manifest is not None and manifest.job == record.id else None
+
+    def _unfinished(self) -> Iterator[ActiveJob]:
+        """Without those that have ended and are only being written down."""
+        return (job for job in self._active.values() if not job.record.status.is_terminal)
 
     def _attempt(self, job_id: str, attempt: int) -> ActiveJob:
         job = self._active.get(job_id)

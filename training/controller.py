@@ -12,37 +12,22 @@ whose revision has its manifest only has its bookkeeping finished.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from typing import Any, Literal, Protocol, TypeVar
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from typing import Any, Literal
 
 from registry.errors import JobNotFound, ModelInUse, ModelNotFound, QuotaExceeded, Unavailable
 from registry.jobs import JobIds, Jobs
-from registry.records import JobError, JobRecord, JobRequest, JobStatus, Manifest, ModelRecord, utc_now
+from registry.records import JobRecord, JobRequest, JobStatus, Manifest, ModelRecord, utc_now
 from registry.reservations import Reservations
 from registry.revisions import Revisions
 from registry.store import ObjectStore
 from training.active import ActiveJob
 from training.dispatcher import Dispatcher, StartRun
+from training.endings import Endings, Publisher
 from training.settings import TrainingSettings
 from training.types import Assignment, StepProgress
 
 logger = logging.getLogger("ray.serve")
-
-RETRY_S = 1.0
-
-T = TypeVar("T")
-
-
-class Publisher(Protocol):
-    """What the controller needs of the serving side."""
-
-    async def model(self, user: str, uid: str) -> ModelRecord: ...
-
-    async def publish(self, user: str, uid: str, revision: int) -> ModelRecord: ...
-
-    async def preload(self, base_model: str, adapter_id: str) -> None: ...
-
-    async def delete(self, user: str, uid: str, base_model: str) -> None: ...
 
 
 class TrainingController:
@@ -65,6 +50,7 @@ class TrainingController:
         self._publisher = publisher
         self._settings = settings
         self._dispatcher = Dispatcher(settings, start_run)
+        self._endings = Endings(publisher, self._dispatcher, self._forget)
         self._max_queued = max_queued_jobs_per_user
         self._ids = JobIds()
         self._active: dict[str, ActiveJob] = {}
@@ -189,7 +175,7 @@ class TrainingController:
             await job.update(is_cancelled=True)
             await job.save()
             if not job.record.status.is_terminal and not self._dispatcher.has_taken(job.record):
-                await self._end_cancelled(job)
+                await self._endings.cancel(job)
         return job.record
 
     async def next_assignment(self, base_model: str) -> Assignment | Literal["wait", "leave"]:
@@ -224,7 +210,7 @@ class TrainingController:
 
     async def stopped(self, job_id: str, attempt: int) -> None:
         """The worker ended a cancelled job. Raises: JobNotFound when the attempt was given up."""
-        await self._end_cancelled(self._attempt(job_id, attempt))
+        await self._endings.cancel(self._attempt(job_id, attempt))
 
     async def complete(self, job_id: str, attempt: int) -> None:
         """The manifest is written: make the revision current, then answer those who wait.
@@ -235,24 +221,24 @@ class TrainingController:
         manifest = await self._manifest(job.record)
         if manifest is None:
             raise JobNotFound("the revision of this attempt is not there")
-        await self._publish(job, manifest)
+        await self._endings.publish(job, manifest)
 
     async def fail(self, job_id: str, attempt: int, code: str, message: str) -> None:
         """End a job without a revision. Raises: JobNotFound when the attempt was given up."""
-        await self._end_failed(self._attempt(job_id, attempt), code, message)
+        await self._endings.fail(self._attempt(job_id, attempt), code, message)
 
     async def _assign(self, job: ActiveJob) -> Assignment | None:
         """Start an attempt; None when the job needs none."""
         record = job.record
         try:
             if (manifest := await self._manifest(record)) is not None:
-                await self._publish(job, manifest)
+                await self._endings.publish(job, manifest)
                 return None
             if record.is_cancelled:
-                await self._end_cancelled(job)
+                await self._endings.cancel(job)
                 return None
             if record.attempt >= self._settings[record.base_model].max_attempts:
-                await self._end_failed(
+                await self._endings.fail(
                     job, "training_failed", "the training failed repeatedly and was given up"
                 )
                 return None
@@ -271,78 +257,9 @@ class TrainingController:
             )
             await job.save()
         except ModelNotFound as error:
-            await self._end_failed(job, error.code, error.message)
+            await self._endings.fail(job, error.code, error.message)
             return None
-        return _assignment(job.record, model, request)
-
-    async def _publish(self, job: ActiveJob, manifest: Manifest) -> None:
-        """Swap the catalogue, once at a time; the rest goes on beside the next job."""
-        if job.publishing is None or job.publishing.done():
-            job.publishing = asyncio.ensure_future(self._swap(job, manifest))
-        await asyncio.shield(job.publishing)
-
-    async def _swap(self, job: ActiveJob, manifest: Manifest) -> None:
-        record = job.record
-        if record.id not in self._active or record.status.is_terminal:
-            return
-        await job.emit(type="info", message=f"Publishing revision {manifest.revision}")
-        publish = self._publisher.publish
-        model = await _until_storage(lambda: publish(record.user, record.uid, manifest.revision))
-        self._dispatcher.release(record)
-        if job.finishing is None:
-            job.finishing = asyncio.ensure_future(self._finish(job, manifest, model))
-
-    async def _finish(self, job: ActiveJob, manifest: Manifest, model: ModelRecord) -> None:
-        record = job.record
-        adapter_id = model.adapter_id(manifest.revision)
-        assert adapter_id is not None
-        try:
-            await self._publisher.preload(record.base_model, adapter_id)
-        except Exception:
-            # The revision is current: the first request will load it.
-            logger.warning("adapter %s could not be loaded ahead", adapter_id, exc_info=True)
-        metrics = dict(manifest.metrics)
-        tokens, duration_s = int(metrics.pop("trained_tokens", 0)), metrics.pop("duration_s", 0.0)
-        await job.emit(
-            type="stop",
-            stop_reason="completed",
-            job=record.id,
-            model=record.model,
-            revision=manifest.revision,
-            metrics=metrics,
-            usage={"trained_tokens": tokens, "duration": duration_s},
-        )
-        await self._end(
-            job,
-            status=JobStatus.SUCCEEDED,
-            metrics=metrics,
-            trained_tokens=tokens,
-            duration_s=duration_s,
-            step=record.steps,
-        )
-
-    async def _end_failed(self, job: ActiveJob, code: str, message: str) -> None:
-        self._dispatcher.release(job.record)
-        detail = {"type": "server_error", "code": code, "message": message, "param": None}
-        await job.emit(type="error", error=detail)
-        error = JobError(code=code, message=message)
-        await self._end(job, status=JobStatus.FAILED, revision=None, error=error)
-
-    async def _end_cancelled(self, job: ActiveJob) -> None:
-        self._dispatcher.release(job.record)
-        message = "the training was cancelled"
-        detail = {"type": "conflict_error", "code": "training_cancelled", "message": message, "param": None}
-        await job.emit(type="error", error=detail)
-        await self._end(job, status=JobStatus.CANCELLED, revision=None)
-
-    async def _end(self, job: ActiveJob, **changes: Any) -> None:
-        """Answer those who wait, and write the end until storage has it."""
-        await job.update(finished=utc_now(), **changes)
-        self._spawn(self._keep(job))
-
-    async def _keep(self, job: ActiveJob) -> None:
-        await _until_storage(job.save)
-        del self._active[job.record.id]
+        return Assignment.of(job.record, model, request)
 
     async def _discard_late_work(self, record: JobRecord, revision: int) -> None:
         """A worker of a job that was given up may have written this revision after all."""
@@ -355,6 +272,9 @@ class TrainingController:
             return None
         manifest = await asyncio.to_thread(self._revisions.manifest, record.uid, record.revision)
         return manifest if manifest is not None and manifest.job == record.id else None
+
+    def _forget(self, job: ActiveJob) -> None:
+        del self._active[job.record.id]
 
     def _unfinished(self) -> Iterator[ActiveJob]:
         """Without those that have ended and are only being written down."""
@@ -376,30 +296,3 @@ class TrainingController:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-async def _until_storage(call: Callable[[], Awaitable[T]]) -> T:
-    """What is trained is not thrown away because storage is away for a while."""
-    while True:
-        try:
-            return await call()
-        except Unavailable:
-            await asyncio.sleep(RETRY_S)
-
-
-def _assignment(record: JobRecord, model: ModelRecord, request: JobRequest) -> Assignment:
-    assert record.parent_revision is not None and record.revision is not None
-    return Assignment(
-        job_id=record.id,
-        attempt=record.attempt,
-        user=record.user,
-        uid=record.uid,
-        base_model=record.base_model,
-        parent_revision=record.parent_revision,
-        has_parent_adapter=model.adapter_id(record.parent_revision) is not None,
-        revision=record.revision,
-        rank=model.rank,
-        alpha=model.alpha,
-        dropout=model.dropout,
-        request=request,
-    )

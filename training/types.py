@@ -1,8 +1,10 @@
 """What passes between the controller and the workers of a resident run."""
 
+from typing import Self
+
 from pydantic import Field
 
-from registry.records import JobRequest, Record
+from registry.records import JobRecord, JobRequest, ModelRecord, Record
 
 
 class Assignment(Record):
@@ -20,6 +22,25 @@ class Assignment(Record):
     alpha: float
     dropout: float
     request: JobRequest
+
+    @classmethod
+    def of(cls, record: JobRecord, model: ModelRecord, request: JobRequest) -> Self:
+        """The attempt that `record` says was begun."""
+        assert record.parent_revision is not None and record.revision is not None
+        return cls(
+            job_id=record.id,
+            attempt=record.attempt,
+            user=record.user,
+            uid=record.uid,
+            base_model=record.base_model,
+            parent_revision=record.parent_revision,
+            has_parent_adapter=model.adapter_id(record.parent_revision) is not None,
+            revision=record.revision,
+            rank=model.rank,
+            alpha=model.alpha,
+            dropout=model.dropout,
+            request=request,
+        )
 
 
 class StepProgress(Record):

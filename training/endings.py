@@ -1,0 +1,125 @@
+"""How a job ends: published, failed or cancelled; and then it is written down until storage has it.
+
+publish -> catalogue swap -> (the run may go on) -> adapter loaded ahead -> `stop`  -> saved
+fail, cancel                                                            -> `error` -> saved
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeVar
+
+from registry.errors import TrainingCancelled, Unavailable
+from registry.records import JobError, JobStatus, Manifest, ModelRecord, utc_now
+from training.active import ActiveJob
+from training.dispatcher import Dispatcher
+
+logger = logging.getLogger("ray.serve")
+
+RETRY_S = 1.0
+
+T = TypeVar("T")
+
+
+class Publisher(Protocol):
+    """What the controller needs of the serving side."""
+
+    async def model(self, user: str, uid: str) -> ModelRecord: ...
+
+    async def publish(self, user: str, uid: str, revision: int) -> ModelRecord: ...
+
+    async def preload(self, base_model: str, adapter_id: str) -> None: ...
+
+    async def delete(self, user: str, uid: str, base_model: str) -> None: ...
+
+
+class Endings:
+    """`forget` is called when the end of a job is saved and it needs to be kept in memory no longer."""
+
+    def __init__(
+        self, publisher: Publisher, dispatcher: Dispatcher, forget: Callable[[ActiveJob], None]
+    ) -> None:
+        self._publisher = publisher
+        self._dispatcher = dispatcher
+        self._forget = forget
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def publish(self, job: ActiveJob, manifest: Manifest) -> None:
+        """Swap the catalogue, once at a time; the rest goes on beside the next job."""
+        if job.publishing is None or job.publishing.done():
+            job.publishing = asyncio.ensure_future(self._swap(job, manifest))
+        await asyncio.shield(job.publishing)
+
+    async def _swap(self, job: ActiveJob, manifest: Manifest) -> None:
+        record = job.record
+        if record.status.is_terminal:
+            return
+        await job.emit(type="info", message=f"Publishing revision {manifest.revision}")
+        publish = self._publisher.publish
+        model = await _until_storage(lambda: publish(record.user, record.uid, manifest.revision))
+        self._dispatcher.release(record)
+        if job.finishing is None:
+            job.finishing = asyncio.ensure_future(self._finish(job, manifest, model))
+
+    async def _finish(self, job: ActiveJob, manifest: Manifest, model: ModelRecord) -> None:
+        record = job.record
+        adapter_id = model.adapter_id(manifest.revision)
+        assert adapter_id is not None
+        try:
+            await self._publisher.preload(record.base_model, adapter_id)
+        except Exception:
+            # The revision is current: the first request will load it.
+            logger.warning("adapter %s could not be loaded ahead", adapter_id, exc_info=True)
+        metrics = dict(manifest.metrics)
+        tokens, duration_s = int(metrics.pop("trained_tokens", 0)), metrics.pop("duration_s", 0.0)
+        await job.emit(
+            type="stop",
+            stop_reason="completed",
+            job=record.id,
+            model=record.model,
+            revision=manifest.revision,
+            metrics=metrics,
+            usage={"trained_tokens": tokens, "duration": duration_s},
+        )
+        await self._end(
+            job,
+            status=JobStatus.SUCCEEDED,
+            metrics=metrics,
+            trained_tokens=tokens,
+            duration_s=duration_s,
+            step=record.steps,
+        )
+
+    async def fail(self, job: ActiveJob, code: str, message: str) -> None:
+        self._dispatcher.release(job.record)
+        detail = {"type": "server_error", "code": code, "message": message, "param": None}
+        await job.emit(type="error", error=detail)
+        error = JobError(code=code, message=message)
+        await self._end(job, status=JobStatus.FAILED, revision=None, error=error)
+
+    async def cancel(self, job: ActiveJob) -> None:
+        self._dispatcher.release(job.record)
+        message = "the training was cancelled"
+        detail = {"type": "conflict_error", "code": TrainingCancelled.code, "message": message, "param": None}
+        await job.emit(type="error", error=detail)
+        await self._end(job, status=JobStatus.CANCELLED, revision=None)
+
+    async def _end(self, job: ActiveJob, **changes: Any) -> None:
+        """Answer those who wait, and write the end until storage has it."""
+        await job.update(finished=utc_now(), **changes)
+        task = asyncio.ensure_future(self._keep(job))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _keep(self, job: ActiveJob) -> None:
+        await _until_storage(job.save)
+        self._forget(job)
+
+
+async def _until_storage(call: Callable[[], Awaitable[T]]) -> T:
+    """What is trained is not thrown away because storage is away for a while."""
+    while True:
+        try:
+            return await call()
+        except Unavailable:
+            await asyncio.sleep(RETRY_S)

@@ -97,6 +97,8 @@ class SuppliedResponsesTrainer(GRPOTrainer):
         self._on_step = on_step
         self._start_of_step = 0.0
         self._log_probs = torch.zeros(0)
+        self._inputs: dict[str, Any] = {}
+        self._has_dropout = bool(getattr(lora, "lora_dropout", 0))
         self._sums = torch.zeros(3, device=policy.device)
 
     def _load_adapter(self, weights: dict[str, Tensor]) -> None:
@@ -111,26 +113,34 @@ class SuppliedResponsesTrainer(GRPOTrainer):
         """One epoch: all micro-batches, once per optimizer step, with the log-probabilities at the start."""
         batches = [self._scored(batch) for batch in self._batches]
         steps: Any = batches * self.args.max_steps
-        return DataLoader(steps, batch_size=None)
+        # As they are and not copied: what the first step fills in, the later ones find.
+        return DataLoader(steps, batch_size=None, collate_fn=lambda batch: batch)
 
-    def _scored(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """`batch` with (B, C) log-probabilities of the starting policy and of the base model, no dropout."""
-        input_ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
-        attention_mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
-        num_columns = batch["completion_ids"].size(1)
+    def _scored(self, batch: dict[str, Tensor]) -> dict[str, Any]:
+        """`batch` with (B, C) log-probabilities of the starting policy and of the base model, no dropout.
+
+        None stands for what the first optimizer step computes anyway, before it has changed anything: those
+        of the starting policy, and with a fresh adapter, whose B matrices are zero, those of the base model.
+        """
         model: Any = self.model
         model.eval()
+        old = ref = None
         with torch.no_grad():
-            with model.disable_adapter():
-                ref = self._log_probs_of(input_ids, attention_mask, num_columns)
-            # A fresh adapter is the base model: its B matrices are zero.
-            old = ref if self._is_fresh else self._log_probs_of(input_ids, attention_mask, num_columns)
+            if self._has_dropout:
+                old = self._log_probs_of(batch)
+            if not self._is_fresh:
+                with model.disable_adapter():
+                    ref = self._log_probs_of(batch)
+            elif self._has_dropout:
+                ref = old
         return {**batch, "old_per_token_logps": old, "ref_per_token_logps": ref}
 
-    def _log_probs_of(self, input_ids: Tensor, attention_mask: Tensor, num_columns: int) -> Tensor:
+    def _log_probs_of(self, batch: dict[str, Tensor]) -> Tensor:
+        input_ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+        attention_mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
         log_probs: Tensor
         log_probs, _, _ = self._get_per_token_logps_and_entropies(
-            self.model, input_ids, attention_mask, num_columns
+            self.model, input_ids, attention_mask, batch["completion_ids"].size(1)
         )
         return log_probs
 
@@ -140,11 +150,16 @@ class SuppliedResponsesTrainer(GRPOTrainer):
     def _get_per_token_logps_and_entropies(self, *args: Any, **options: Any) -> tuple[Any, Any, Any]:
         result: tuple[Any, Any, Any] = super()._get_per_token_logps_and_entropies(*args, **options)
         self._log_probs = result[0].detach()
+        for name in ("old_per_token_logps", "ref_per_token_logps"):
+            if self._inputs.get(name, self) is None:
+                self._inputs[name] = self._log_probs
         return result
 
     def _compute_loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
         """TRL's loss of one micro-batch, a scalar; adds what it measures to the sums of the step."""
+        self._inputs = inputs
         loss: Tensor = super()._compute_loss(model, inputs)
+        self._inputs = {}
         mask = inputs["completion_mask"]
         # Schulman's k3 estimator of KL(policy || base), as in DeepSeekMath arXiv:2402.03300, equation 4.
         log_ratio_to_base = inputs["ref_per_token_logps"] - self._log_probs

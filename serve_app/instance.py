@@ -105,6 +105,8 @@ class Instance:
             MARKER: str(self.home),
             "TIGER_HTTP__PORT": str(self.http_port),
             "TIGER_WEIGHTS_DIRECTORY": str(self._weights_directory),
+            # What vLLM compiles at start takes the better part of a minute, the same every time.
+            "TORCHINDUCTOR_CACHE_DIR": str(self._weights_directory.parent / "inductor"),
         }
         if self.storage.is_own:
             own["TIGER_STORAGE__ENDPOINT_URL"] = str(self.storage.settings.endpoint_url)

@@ -21,6 +21,7 @@ from registry.keys import ApiKeys
 from registry.records import Record
 from registry.store import ObjectStore
 from serve_app import ray_head
+from serve_app.deployments import APPLICATION
 from serve_app.instance_environment import inherited_environment
 from serve_app.instance_state import InstanceState, Remembered
 from serve_app.instance_storage import InstanceStorage
@@ -30,7 +31,6 @@ from serve_app.serve_client import ApplicationState, ServeClient, read_serve_con
 from serve_app.settings import Settings, load_settings
 from serve_app.weights import prepare_weights
 
-APPLICATION = "tiger"
 READY_TIMEOUT_S = 600
 SWEEP_GRACE_S = 5
 DEFAULT_DASHBOARD_PORT = 8265

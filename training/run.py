@@ -149,12 +149,9 @@ class ControllerLink:
 
 def work(config: dict[str, Any]) -> None:
     """What a worker runs until the controller tells it to leave."""
-    import torch
-
     from training.policy import Policy
 
     configuration = RunConfiguration.model_validate(config)
-    torch.set_num_threads(configuration.settings.threads_per_worker or os.cpu_count() or 1)
     link = ControllerLink(
         configuration.base_model,
         serve.get_deployment_handle(configuration.controller, configuration.application),

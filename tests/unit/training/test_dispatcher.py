@@ -123,9 +123,12 @@ async def test_run_that_ends_without_work_stays_away(dispatcher: Dispatcher, run
     await dispatcher.put(job("a1"))
     await dispatcher.take("one")
     dispatcher.release(job("a1"))
+    await dispatcher.put(job("b1", "two"))
+    await dispatcher.take("two")
     runs.on_end["one"]()
-    await asyncio.sleep(1.2)  # longer than a restart takes
-    assert runs.started == ["one"]
+    runs.on_end["two"]()
+    await runs.wait_for(3)  # the later of two restarts, had there been two
+    assert runs.started == ["one", "two", "two"]
 
 
 async def test_time_without_a_run_is_not_idle_time(dispatcher: Dispatcher, runs: Runs) -> None:

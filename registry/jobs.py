@@ -13,7 +13,8 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from registry.errors import JobNotFound
 from registry.records import JobRecord, JobRequest
@@ -23,6 +24,7 @@ ACTIVE_PREFIX = "jobs-active/"
 ID_PATTERN = re.compile(r"job-[0-9a-f]{24}")
 LAST_MILLISECOND = 2**48 - 1
 OBJECTS_PER_JOB = 3
+NOTHING_KNOWN: Mapping[str, JobRecord] = MappingProxyType({})
 
 
 class JobIds:
@@ -97,8 +99,12 @@ class Jobs:
         unfinished = [record for record in records if record is not None and not record.status.is_terminal]
         return sorted(unfinished, key=lambda record: record.id, reverse=True)
 
-    def page(self, user: str, after: str | None, limit: int) -> list[JobRecord]:
+    def page(
+        self, user: str, after: str | None, limit: int, known: Mapping[str, JobRecord] = NOTHING_KNOWN
+    ) -> list[JobRecord]:
         """Up to `limit` jobs of one user, newest first, from the one after `after` on.
+
+        `known` has accepted jobs by id: of these only the place in the listing is looked up.
 
         Raises:
             JobNotFound: `after` is malformed.
@@ -109,11 +115,19 @@ class Jobs:
         while len(page) < limit:
             asked = (limit - len(page)) * OBJECTS_PER_JOB
             keys = self._store.list(prefix, start_after, asked)
-            page += self._accepted(self._read_many([key for key in keys if key.endswith("/job.json")]))
+            ids = [key.split("/")[2] for key in keys if key.endswith("/job.json")]
+            page += self._described(user, ids, known)
             if len(keys) < asked:
                 break
             start_after = keys[-1]
         return page[:limit]
+
+    def _described(self, user: str, ids: Sequence[str], known: Mapping[str, JobRecord]) -> list[JobRecord]:
+        """The accepted ones among `ids`, in their order."""
+        unknown = [_object_key(user, job_id, "job.json") for job_id in ids if job_id not in known]
+        read = {record.id: record for record in self._accepted(self._read_many(unknown))}
+        found = [known.get(job_id) or read.get(job_id) for job_id in ids]
+        return [record for record in found if record is not None]
 
     def save_events(self, user: str, job_id: str, lines: Sequence[str]) -> None:
         body = "".join(f"{line}\n" for line in lines)

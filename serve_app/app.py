@@ -14,6 +14,7 @@ from serve_app.application import build_application
 from serve_app.deployments import model_server_name
 from serve_app.model_server import ModelServer, WeightsInPlace
 from serve_app.settings import BaseModelSettings, Settings, load_settings
+from training.settings import SHARED_GPU
 
 
 class AppArguments(BaseModel):
@@ -43,6 +44,7 @@ def build_model_server(model: BaseModelSettings, settings: Settings) -> Applicat
 def llm_config(model: BaseModelSettings, settings: Settings) -> LLMConfig:
     """Ray Serve LLM's configuration of a base model that takes adapters."""
     serving = model.serving
+    is_gpu = serving.accelerator.kind == "gpu"
     weights = model.weights_path(settings.weights_directory.expanduser())
     engine = {
         "max_model_len": model.max_context_tokens,
@@ -50,14 +52,16 @@ def llm_config(model: BaseModelSettings, settings: Settings) -> LLMConfig:
         "max_lora_rank": model.max_rank,
         "max_cpu_loras": serving.max_adapters,
         "enable_prefix_caching": True,
+        **({"enable_sleep_mode": True} if is_gpu and model.training.share_gpu else {}),
         **serving.engine,
     }
+    bundle = {"GPU": SHARED_GPU, "CPU": 1} if is_gpu else {"CPU": 1}
     return LLMConfig(
         model_loading_config={"model_id": model.id, "model_source": weights},
         callback_config={"callback_class": WeightsInPlace} if weights.startswith("/") else {},
         accelerator_type=serving.accelerator.type,
         accelerator_config={"kind": serving.accelerator.kind},
-        placement_group_config={"bundles": [{"CPU": 1}]} if serving.accelerator.kind == "cpu" else None,
+        placement_group_config={"bundles": [bundle]} if not is_gpu or model.training.share_gpu else None,
         engine_kwargs=engine,
         deployment_config={
             "num_replicas": serving.num_replicas,

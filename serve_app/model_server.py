@@ -24,9 +24,10 @@ from registry.settings import StorageSettings
 from registry.store import ObjectStore
 from serve_app.adapters import Adapter, Adapters, leased
 from serve_app.generation import Completion, Generation, GenerationCall
+from serve_app.lengths import count_tokens
 from serve_app.schemas import StopReason
 from serve_app.settings import BaseModelSettings
-from training.conversation import tokenise, tokenise_prompt
+from training.conversation import tokenise_prompt
 
 
 class WeightsInPlace(CallbackBase):
@@ -53,6 +54,10 @@ class ModelServer(LLMServer):  # type: ignore[misc]
             engine=lambda: self._llm,
             build_request=lambda name, lora_id, path: LoRARequest(name, lora_id, path),
         )
+        self._awake = asyncio.Event()
+        self._awake.set()
+        # Level 1 takes the weights to the CPU's memory; without a GPU the engine only pauses.
+        self._sleep_level = 1 if base.serving.accelerator.kind == "gpu" else 0
         await super().__init__(llm_config)
         self._tokenizer = self._llm.get_tokenizer()
 
@@ -69,7 +74,20 @@ class ModelServer(LLMServer):  # type: ignore[misc]
 
         self._load_model = serve.multiplexed(max_num_models_per_replica=self._base.serving.max_adapters)(load)
 
+    async def lend_gpu(self) -> None:
+        """Finish what is being generated, give the engine's memory to the trainer, and let requests wait."""
+        self._awake.clear()
+        await self._llm.sleep(level=self._sleep_level, mode="wait")
+
+    async def take_back_gpu(self) -> None:
+        """Go on. Without having lent it, nothing happens."""
+        if not self._awake.is_set():
+            await self._llm.wake_up()
+            self._awake.set()
+
     async def _adapter(self, adapter_id: str | None) -> Adapter | None:
+        """Waits while the GPU is lent: an adapter cannot be loaded into an engine that sleeps."""
+        await self._awake.wait()
         if adapter_id is None:
             return None
         if not self._adapters.is_loaded(adapter_id):
@@ -145,26 +163,10 @@ class ModelServer(LLMServer):  # type: ignore[misc]
             },
         )
 
-    async def check_lengths(self, groups: Sequence[Group], is_single: bool) -> None:
-        """See that every response with its prompt fits the model's context, tokenised as the trainer will.
-
-        Raises:
-            ContextLengthExceeded: one does not; `param` names it.
-            InvalidRequest: the chat template cannot render the conversation.
-        """
-        await asyncio.to_thread(self._check_lengths, groups, is_single)
-
-    def _check_lengths(self, groups: Sequence[Group], is_single: bool) -> None:
-        for g, group in enumerate(groups):
-            prefix = "" if is_single else f"groups.{g}."
-            for r, response in enumerate(group.responses):
-                try:
-                    tokenise(self._tokenizer, group.messages, response.content, self._base.max_context_tokens)
-                except ContextLengthExceeded as error:
-                    param = f"{prefix}responses.{r}.content"
-                    raise ContextLengthExceeded(error.message, param) from None
-                except InvalidRequest as error:
-                    raise InvalidRequest(error.message, f"{prefix}messages") from None
+    async def check_lengths(self, groups: Sequence[Group], is_single: bool) -> int:
+        """Tokens of all responses, each with its prompt. Raises: ContextLengthExceeded, InvalidRequest."""
+        limit = self._base.max_context_tokens
+        return await asyncio.to_thread(count_tokens, self._tokenizer, groups, limit, is_single)
 
     async def _prompt(self, call: GenerationCall) -> list[int]:
         try:

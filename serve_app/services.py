@@ -1,8 +1,10 @@
 """What the routes of an ingress replica work with: the settings, and handles to the other deployments."""
 
-from collections.abc import AsyncIterator
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
@@ -15,6 +17,26 @@ from serve_app.auth import Authenticator
 from serve_app.catalog import Resolved
 from serve_app.settings import Settings
 from training.active import is_last
+
+PATIENCE_S = 60.0
+PAUSE_S = 0.1
+
+T = TypeVar("T")
+
+
+async def answered(read: Callable[[], Awaitable[T]]) -> T:
+    """The answer to a read, even if the replica that was to give it dies: its successor gives the same.
+
+    A call that is made while there is no replica waits for one by itself.
+    """
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return await read()
+        except RayActorError:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(PAUSE_S)
 
 
 @dataclass
@@ -30,7 +52,7 @@ class Services:
 
     def __post_init__(self) -> None:
         async def lookup(key_hash: str) -> str:
-            user: str = await self.catalog.user_of.remote(key_hash)
+            user: str = await answered(lambda: self.catalog.user_of.remote(key_hash))
             return user
 
         self.store = ObjectStore(self.settings.storage)
@@ -38,21 +60,21 @@ class Services:
 
     async def resolve(self, user: str, ref: str | None) -> Resolved:
         """Raises: ModelNotFound, RevisionNotFound."""
-        resolved: Resolved = await self.catalog.resolve.remote(user, ref)
+        resolved: Resolved = await answered(lambda: self.catalog.resolve.remote(user, ref))
         return resolved
 
     async def private_model(self, user: str, ref: str) -> ModelRecord:
         """Raises: ModelNotFound, ModelReadOnly, InvalidRequest."""
-        model: ModelRecord = await self.catalog.private_model.remote(user, ref)
+        model: ModelRecord = await answered(lambda: self.catalog.private_model.remote(user, ref))
         return model
 
     async def is_training(self, model: ModelRecord) -> bool:
-        answer: bool = await self.trainer.is_training.remote(model.uid)
+        answer: bool = await answered(lambda: self.trainer.is_training.remote(model.uid))
         return answer
 
     async def job(self, user: str, job_id: str) -> JobRecord:
         """Raises: JobNotFound."""
-        record: JobRecord = await self.trainer.job.remote(user, job_id)
+        record: JobRecord = await answered(lambda: self.trainer.job.remote(user, job_id))
         return record
 
     async def job_events(self, user: str, job_id: str, follow: bool) -> AsyncIterator[str]:
@@ -72,7 +94,7 @@ class Services:
                         return
                 return
             except RayActorError:
-                continue
+                await asyncio.sleep(PAUSE_S)
             finally:
                 lines.cancel()
 

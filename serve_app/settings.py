@@ -32,9 +32,15 @@ class IngressSettings(Record):
 
 
 class LimitSettings(Record):
+    """What one user, and one training, may ask of everybody's machines."""
+
     max_models_per_user: int = Field(1000, ge=1)
-    max_queued_jobs_per_user: int = Field(100, ge=1)
-    max_responses_per_job: int = Field(4096, ge=2)
+    max_queued_jobs_per_user: int = Field(100, ge=1, description="trainings that have not ended")
+    max_responses_per_job: int = Field(4096, ge=2, description="over all groups of a training")
+    max_tokens_per_job: int = Field(
+        2**20, ge=1, description="prompt and completion of every response of a training, added up"
+    )
+    max_learning_steps: int = Field(1000, ge=1, le=1000, description="optimizer steps of a training")
 
 
 class AcceleratorSettings(Record):

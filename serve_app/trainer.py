@@ -9,6 +9,7 @@ from ray.serve.handle import DeploymentHandle
 from registry.records import ModelRecord
 from registry.store import ObjectStore
 from serve_app.errors import as_tiger_error
+from serve_app.metrics import RayTrainingMetrics
 from serve_app.settings import Settings
 from training.controller import TrainingController
 from training.run import RunConfiguration, start_run
@@ -38,6 +39,12 @@ class ServingSide:
         await _reached(self._catalog.delete.remote(user, uid))
         await self._servers[base_model].broadcast("unload", uid).results_async(return_exceptions=True)
 
+    async def lend_gpu(self, base_model: str) -> None:
+        await _reached(self._servers[base_model].broadcast("lend_gpu").results_async())
+
+    async def take_back_gpu(self, base_model: str) -> None:
+        await _reached(self._servers[base_model].broadcast("take_back_gpu").results_async())
+
 
 async def _reached(response: Awaitable[Any]) -> Any:
     """A replica that died under a call is `Unavailable`, like storage: the controller asks again."""
@@ -65,6 +72,7 @@ class Trainer(TrainingController):
             {model.id: model.training for model in settings.models},
             self._run,
             settings.limits.max_queued_jobs_per_user,
+            RayTrainingMetrics(),
         )
         await catalog.check_storage.remote()  # the catalog makes the bucket
         await self.recover()

@@ -1,8 +1,9 @@
-"""A job that is not finished: its record, its events so far, and those who wait for more."""
+"""Jobs that are not finished: the record of each, its events so far, and those who wait for more."""
 
 import asyncio
 import json
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -29,6 +30,7 @@ class ActiveJob:
         self._events = [event for event in events or [] if not is_last(event)]
         self._changed = asyncio.Condition()
         self._saved_at = 0.0
+        self._is_save_due = False
         self._save_lock = asyncio.Lock()
 
     async def emit(self, **event: Any) -> None:
@@ -50,9 +52,16 @@ class ActiveJob:
             save = self._jobs.finish if record.status.is_terminal else self._jobs.save
             await asyncio.to_thread(save, record)
 
-    async def save_now_and_then(self) -> None:
-        """Write at most once a second, so that a step never waits for the bucket for long."""
-        if time.monotonic() - self._saved_at >= SAVE_INTERVAL_S and not self._save_lock.locked():
+    async def save_soon(self) -> None:
+        """Write within a second what there is by then; many steps a second are one write."""
+        if self._is_save_due:
+            return
+        self._is_save_due = True
+        try:
+            await asyncio.sleep(self._saved_at + SAVE_INTERVAL_S - time.monotonic())
+        finally:
+            self._is_save_due = False
+        if not self.record.status.is_terminal:
             await self.save()
 
     async def follow(self, until_end: bool) -> AsyncIterator[str]:
@@ -67,3 +76,52 @@ class ActiveJob:
             async with self._changed:
                 if sent == len(self._events) and not self.record.status.is_terminal:
                     await self._changed.wait()
+
+
+class ActiveJobs:
+    """All jobs that are not finished, and how many of them a user or a model has, without looking at each.
+
+    expect (being accepted) -> add (durable) -> end (its place is free) -> forget (its end is saved)
+    """
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, ActiveJob] = {}
+        self._of_user: defaultdict[str, set[str]] = defaultdict(set)
+        self._of_model: defaultdict[str, set[str]] = defaultdict(set)
+
+    def expect(self, record: JobRecord) -> None:
+        """It counts from now on, so that of many submissions at once none is over the quota."""
+        self._of_user[record.user].add(record.id)
+        self._of_model[record.uid].add(record.id)
+
+    def add(self, job: ActiveJob) -> None:
+        self.expect(job.record)
+        self._jobs[job.record.id] = job
+
+    def end(self, record: JobRecord) -> None:
+        """It counts no more; again, it changes nothing."""
+        for ids, key in ((self._of_user, record.user), (self._of_model, record.uid)):
+            ids[key].discard(record.id)
+            if not ids[key]:
+                del ids[key]
+
+    def forget(self, record: JobRecord) -> None:
+        self.end(record)
+        self._jobs.pop(record.id, None)
+
+    def get(self, job_id: str) -> ActiveJob | None:
+        return self._jobs.get(job_id)
+
+    def num_of_user(self, user: str) -> int:
+        return len(self._of_user.get(user, ()))
+
+    def has_model(self, uid: str) -> bool:
+        return uid in self._of_model
+
+    def records_of_user(self, user: str) -> dict[str, JobRecord]:
+        """Accepted and not ended, by id."""
+        return {
+            job_id: self._jobs[job_id].record
+            for job_id in self._of_user.get(user, ())
+            if job_id in self._jobs
+        }

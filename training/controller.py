@@ -4,27 +4,29 @@
                                                                                      |  (a worker asks)
     done  <-  adapter loaded ahead  <-  catalogue swap  <-  complete  <-  manifest <-+
 
-A worker asks for work and reports back; the controller never calls a worker. Reports are fenced by
-(job, attempt): those of an attempt that was given up are refused. The manifest in the bucket decides
-whether a training happened. After a crash the markers in the bucket say what is left to do, and a job
-whose revision has its manifest only has its bookkeeping finished.
+A worker enters, asks for work and reports back; the controller never calls a worker. Only the worker that
+entered last gets work. Reports are fenced by (job, attempt): those of an attempt that was given up are
+refused. The manifest in the bucket decides whether a training happened. After a crash the markers in the
+bucket say what is left to do, and a job whose revision has its manifest only has its bookkeeping finished.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Literal
 
-from registry.errors import JobNotFound, ModelInUse, ModelNotFound, QuotaExceeded, Unavailable
-from registry.jobs import JobIds, Jobs
+from registry.errors import JobNotFound, ModelInUse, ModelNotFound, Unavailable
+from registry.jobs import Jobs
 from registry.records import JobRecord, JobRequest, JobStatus, Manifest, ModelRecord, utc_now
-from registry.reservations import Reservations
 from registry.revisions import Revisions
 from registry.store import ObjectStore
-from training.active import ActiveJob
+from training.acceptance import Acceptance
+from training.active import ActiveJob, ActiveJobs
 from training.dispatcher import Dispatcher, StartRun
 from training.endings import Endings, Publisher
+from training.metrics import NoMetrics, TrainingMetrics
 from training.settings import TrainingSettings
+from training.shared_gpus import SharedGpus
 from training.types import Assignment, StepProgress
 
 logger = logging.getLogger("ray.serve")
@@ -32,6 +34,9 @@ logger = logging.getLogger("ray.serve")
 
 class TrainingController:
     """One per installation. Its public coroutines are called through Ray handles.
+
+    A thousand jobs may wait: what is done for one of them never looks at the others, and a waiting job
+    is its record in memory; its request stays in the bucket.
 
     Raises (everything that touches the bucket): Unavailable.
     """
@@ -43,31 +48,36 @@ class TrainingController:
         settings: dict[str, TrainingSettings],
         start_run: StartRun,
         max_queued_jobs_per_user: int,
+        metrics: TrainingMetrics | None = None,
     ) -> None:
         self._jobs = Jobs(store)
         self._revisions = Revisions(store)
-        self._reservations = Reservations(store)
         self._publisher = publisher
         self._settings = settings
-        self._dispatcher = Dispatcher(settings, start_run)
-        self._endings = Endings(publisher, self._dispatcher, self._forget)
-        self._max_queued = max_queued_jobs_per_user
-        self._ids = JobIds()
-        self._active: dict[str, ActiveJob] = {}
-        # Keyed requests are accepted one by one: of two with one key, the second finds the job of the first.
-        self._keyed = asyncio.Lock()
-        self._deleting: set[str] = set()
+        self._metrics = metrics or NoMetrics()
+        self._active = ActiveJobs()
+        self._gpus = SharedGpus(publisher, settings)
+        self._launch = start_run
+        self._dispatcher = Dispatcher(settings, self._begin_run, self._metrics)
+        self._endings = Endings(publisher, self._revisions, self._dispatcher, self._active, self._metrics)
+        self._acceptance = Acceptance(
+            store, self._active, self._dispatcher, max_queued_jobs_per_user, self.job
+        )
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def recover(self) -> None:
         """Take up what the bucket says is unfinished, oldest first. Called once, before anything else."""
+        self._spawn(self._gpus.take_all_back())
         for record in await asyncio.to_thread(self._jobs.active):
             if not self._dispatcher.serves(record.base_model):
                 logger.error("job %s waits for base model %s, not configured", record.id, record.base_model)
                 continue
-            events = await asyncio.to_thread(self._jobs.load_events, record.user, record.id)
+            # Of those that only waited no events are saved: a thousand of them are not asked for one by one.
+            has_events = record.attempt > 0 or record.is_cancelled
+            load = self._jobs.load_events
+            events = await asyncio.to_thread(load, record.user, record.id) if has_events else []
             job = ActiveJob(self._jobs, record, events)
-            self._active[record.id] = job
+            self._active.add(job)
             await job.emit(type="info", message="Taken up again after a restart")
             await self._dispatcher.put(record)
 
@@ -81,53 +91,17 @@ class TrainingController:
             ModelNotFound: the model is being deleted.
             IdempotencyConflict: the key was used with another request.
         """
-        if idempotency_key is None:
-            return await self._accept(user, model, request, self._ids.generate())
-        body = (model.uid + request.model_dump_json()).encode()
-        reserve, new_id = self._reservations.reserve, self._ids.generate()
-        async with self._keyed:
-            reserved = await asyncio.to_thread(reserve, user, "train", idempotency_key, body, new_id)
-            try:
-                return await self.job(user, reserved.id)
-            except JobNotFound:
-                return await self._accept(user, model, request, reserved.id)
-
-    async def _accept(self, user: str, model: ModelRecord, request: JobRequest, job_id: str) -> JobRecord:
-        if sum(job.record.user == user for job in self._unfinished()) >= self._max_queued:
-            raise QuotaExceeded(f"you have {self._max_queued} unfinished trainings; wait for one to end")
-        if model.uid in self._deleting:
-            raise ModelNotFound("there is no such model", "model")
-        record = JobRecord(
-            id=job_id,
-            user=user,
-            uid=model.uid,
-            model=model.id,
-            base_model=model.base_model,
-            created=utc_now(),
-            steps=request.hyperparameters.learning_steps,
-        )
-        job = self._active[record.id] = ActiveJob(self._jobs, record)
-        try:
-            await asyncio.to_thread(self._jobs.accept, record, request)
-        except BaseException:
-            del self._active[record.id]
-            raise
-        await job.emit(type="info", message="Queued")
-        await self._dispatcher.put(record)
-        return record
+        return await self._acceptance.submit(user, model, request, idempotency_key)
 
     async def is_training(self, uid: str) -> bool:
-        return any(job.record.uid == uid for job in self._unfinished())
+        return self._active.has_model(uid)
 
     async def delete_model(self, user: str, model: ModelRecord) -> None:
         """Delete a model that no unfinished job uses. Raises: ModelInUse, ModelNotFound."""
         if await self.is_training(model.uid):
             raise ModelInUse("a training of this model has not ended; wait for it", "model")
-        self._deleting.add(model.uid)
-        try:
+        with self._acceptance.refusing(model.uid):
             await self._publisher.delete(user, model.uid, model.base_model)
-        finally:
-            self._deleting.discard(model.uid)
 
     async def job(self, user: str, job_id: str) -> JobRecord:
         """Raises: JobNotFound, for another user's too."""
@@ -142,8 +116,9 @@ class TrainingController:
         """Newest first, starting behind the job `after`. Raises: JobNotFound (malformed `after`)."""
         found: list[JobRecord] = []
         while True:
-            page = await asyncio.to_thread(self._jobs.page, user, after, limit)
-            records = [self._active[r.id].record if r.id in self._active else r for r in page]
+            known = self._active.records_of_user(user)
+            page = await asyncio.to_thread(self._jobs.page, user, after, limit, known)
+            records = [job.record if (job := self._active.get(r.id)) is not None else r for r in page]
             found += [r for r in records if model in (None, r.model) and status in (None, r.status)]
             if len(found) >= limit or len(page) < limit:
                 return found[:limit]
@@ -178,14 +153,23 @@ class TrainingController:
                 await self._endings.cancel(job)
         return job.record
 
-    async def next_assignment(self, base_model: str) -> Assignment | Literal["wait", "leave"]:
+    async def enter(self, base_model: str) -> str:
+        """A worker of the run of `base_model` begins; what it is to call itself when it asks for work."""
+        await self._gpus.take_back(base_model)
+        return await self._dispatcher.enter(base_model)
+
+    async def next_assignment(self, base_model: str, worker: str) -> Assignment | Literal["wait", "leave"]:
         """The next job for the run of `base_model`; `wait`: ask again; `leave`: end the run.
 
         A run that asks before it has reported has lost its worker: it gets the same job as a new attempt.
+        A worker that another one has replaced, or that entered with an earlier controller, is to leave.
         """
-        while (job_id := await self._dispatcher.take(base_model)) in self._active:
+        take = self._dispatcher.take
+        while (job := self._active.get(job_id := await take(base_model, worker))) is not None:
             try:
-                assignment = await self._assign(self._active[job_id])
+                assignment = await self._assign(job)
+                if assignment is not None:
+                    await self._gpus.lend(base_model)
             except BaseException:
                 self._dispatcher.give_back(base_model)
                 raise
@@ -199,18 +183,26 @@ class TrainingController:
         job = self._attempt(job_id, attempt)
         await job.update(step=step.step)
         await job.emit(type="progress", **step.model_dump())
+        self._metrics.stepped(job.record.base_model, step)
         self._spawn(self._save_quietly(job))
         return job.record.is_cancelled
 
     async def inform(self, job_id: str, attempt: int, message: str) -> bool:
-        """Whether the job was cancelled. Raises: JobNotFound when the attempt was given up."""
+        """Whether the job was cancelled. Raises: JobNotFound when the attempt was given up.
+
+        What was reported before is in the bucket when this returns: a worker says so before it writes a
+        state or the revision, from where on no step is made, and reported, again.
+        """
         job = self._attempt(job_id, attempt)
+        await job.save()
         await job.emit(type="info", message=message)
         return job.record.is_cancelled
 
     async def stopped(self, job_id: str, attempt: int) -> None:
         """The worker ended a cancelled job. Raises: JobNotFound when the attempt was given up."""
-        await self._endings.cancel(self._attempt(job_id, attempt))
+        job = self._attempt(job_id, attempt)
+        await self._gpus.take_back(job.record.base_model)
+        await self._endings.cancel(job)
 
     async def complete(self, job_id: str, attempt: int) -> None:
         """The manifest is written: make the revision current, then answer those who wait.
@@ -221,11 +213,21 @@ class TrainingController:
         manifest = await self._manifest(job.record)
         if manifest is None:
             raise JobNotFound("the revision of this attempt is not there")
+        await self._gpus.take_back(job.record.base_model)
         await self._endings.publish(job, manifest)
 
     async def fail(self, job_id: str, attempt: int, code: str, message: str) -> None:
         """End a job without a revision. Raises: JobNotFound when the attempt was given up."""
-        await self._endings.fail(self._attempt(job_id, attempt), code, message)
+        job = self._attempt(job_id, attempt)
+        await self._gpus.take_back(job.record.base_model)
+        await self._endings.fail(job, code, message)
+
+    def _begin_run(self, base_model: str, on_end: Callable[[], None]) -> None:
+        def end() -> None:
+            self._spawn(self._gpus.take_back(base_model))
+            on_end()
+
+        self._launch(base_model, end)
 
     async def _assign(self, job: ActiveJob) -> Assignment | None:
         """Start an attempt; None when the job needs none."""
@@ -249,7 +251,8 @@ class TrainingController:
                 await self._discard_late_work(record, model.latest_revision + 1)
             await job.update(
                 status=JobStatus.RUNNING,
-                attempt=record.attempt + 1,
+                # Not of `record`: another worker may have been given the job while this one waited.
+                attempt=job.record.attempt + 1,
                 started=record.started or utc_now(),
                 parent_revision=model.revision if is_first else record.parent_revision,
                 revision=model.latest_revision + 1 if is_first else record.revision,
@@ -259,6 +262,9 @@ class TrainingController:
         except ModelNotFound as error:
             await self._endings.fail(job, error.code, error.message)
             return None
+        if record.started is None and job.record.started is not None:
+            wait_s = (job.record.started - record.created).total_seconds()
+            self._metrics.started(record.base_model, max(wait_s, 0.0))
         return Assignment.of(job.record, model, request)
 
     async def _discard_late_work(self, record: JobRecord, revision: int) -> None:
@@ -273,13 +279,6 @@ class TrainingController:
         manifest = await asyncio.to_thread(self._revisions.manifest, record.uid, record.revision)
         return manifest if manifest is not None and manifest.job == record.id else None
 
-    def _forget(self, job: ActiveJob) -> None:
-        del self._active[job.record.id]
-
-    def _unfinished(self) -> Iterator[ActiveJob]:
-        """Without those that have ended and are only being written down."""
-        return (job for job in self._active.values() if not job.record.status.is_terminal)
-
     def _attempt(self, job_id: str, attempt: int) -> ActiveJob:
         job = self._active.get(job_id)
         if job is None or job.record.attempt != attempt or not self._dispatcher.has_taken(job.record):
@@ -288,7 +287,7 @@ class TrainingController:
 
     async def _save_quietly(self, job: ActiveJob) -> None:
         try:
-            await job.save_now_and_then()
+            await job.save_soon()
         except Unavailable:
             logger.warning("progress of job %s is not saved: storage is away", job.record.id)
 

@@ -3,14 +3,18 @@
     put -> queue -> take (the run asks) -> release (done) or give_back (its worker died)
 
 A run is started when there is work and none is up; it leaves when there was nothing to do for a while.
+Its worker enters first. The one that entered last is the only one that gets jobs: a worker that was taken
+for dead and goes on, on a machine that was cut off, is told to leave when it asks.
 """
 
 import asyncio
+import secrets
 import time
 from collections.abc import Callable
 from typing import Literal
 
 from registry.records import JobRecord
+from training.metrics import TrainingMetrics
 from training.queue import JobQueue
 from training.settings import TrainingSettings
 
@@ -26,15 +30,21 @@ class Dispatcher:
     `start_run(base_model, on_end)` starts a run; `on_end` is called on the event loop when it has ended.
     """
 
-    def __init__(self, settings: dict[str, TrainingSettings], start_run: StartRun) -> None:
+    def __init__(
+        self, settings: dict[str, TrainingSettings], start_run: StartRun, metrics: TrainingMetrics
+    ) -> None:
         self._settings = settings
         self._start_run = start_run
+        self._metrics = metrics
         self._queues = {base_model: JobQueue() for base_model in settings}
         self._taken: dict[str, JobRecord] = {}
         self._records: dict[str, JobRecord] = {}
         self._runs: set[str] = set()
+        self._workers: dict[str, str] = {}
         self._idle_since: dict[str, float] = {}
         self._work = asyncio.Condition()
+        for base_model in settings:
+            self._tell_length(base_model)
 
     def serves(self, base_model: str) -> bool:
         return base_model in self._queues
@@ -42,15 +52,25 @@ class Dispatcher:
     async def put(self, record: JobRecord) -> None:
         self._records[record.id] = record
         self._queues[record.base_model].put(record.user, record.id)
+        self._tell_length(record.base_model)
         self._ensure_run(record.base_model)
         async with self._work:
             self._work.notify_all()
 
-    async def take(self, base_model: str) -> str | Literal["wait", "leave"]:
+    async def enter(self, base_model: str) -> str:
+        """A worker begins; what it is to call itself. Any other one of this base model is to leave."""
+        worker = self._workers[base_model] = secrets.token_hex(8)
+        async with self._work:
+            self._work.notify_all()
+        return worker
+
+    async def take(self, base_model: str, worker: str) -> str | Literal["wait", "leave"]:
         """The id of the next job; `wait`: ask again; `leave`: end the run.
 
         A run that asks while it has a job has lost the worker that had it: the job comes first again.
         """
+        if not self._is_latest(base_model, worker):
+            return "leave"
         self.give_back(base_model)
         poll_until = time.monotonic() + POLL_S
         while (job_id := self._queues[base_model].take()) is None:
@@ -61,7 +81,10 @@ class Dispatcher:
                 return "leave"
             if now >= poll_until:
                 return "wait"
-            await self._wait_for_work(base_model, min(leave_at, poll_until) - now)
+            await self._wait_for_work(base_model, worker, min(leave_at, poll_until) - now)
+            if not self._is_latest(base_model, worker):
+                return "leave"
+        self._tell_length(base_model)
         self._taken[base_model] = self._records[job_id]
         self._idle_since.pop(base_model, None)
         return job_id
@@ -75,12 +98,17 @@ class Dispatcher:
         if self.has_taken(record):
             del self._taken[record.base_model]
         self._queues[record.base_model].discard(record.user, record.id)
+        self._tell_length(record.base_model)
         self._records.pop(record.id, None)
 
     def give_back(self, base_model: str) -> None:
         lost = self._taken.pop(base_model, None)
         if lost is not None:
             self._queues[base_model].put_first(lost.user, lost.id)
+            self._tell_length(base_model)
+
+    def _tell_length(self, base_model: str) -> None:
+        self._metrics.queued(base_model, len(self._queues[base_model]))
 
     def _ensure_run(self, base_model: str) -> None:
         if base_model not in self._runs:
@@ -90,15 +118,21 @@ class Dispatcher:
 
     def _on_run_end(self, base_model: str) -> None:
         self._runs.discard(base_model)
+        self._workers.pop(base_model, None)
         self.give_back(base_model)
         if len(self._queues[base_model]):
             # Not at once: a run that cannot start must not take the machine with it.
             asyncio.get_running_loop().call_later(RESTART_S, self._ensure_run, base_model)
 
-    async def _wait_for_work(self, base_model: str, timeout_s: float) -> None:
-        queue = self._queues[base_model]
+    def _is_latest(self, base_model: str, worker: str) -> bool:
+        return self._workers.get(base_model) == worker
+
+    async def _wait_for_work(self, base_model: str, worker: str, timeout_s: float) -> None:
+        def is_over() -> bool:
+            return len(self._queues[base_model]) > 0 or not self._is_latest(base_model, worker)
+
         async with self._work:
             try:
-                await asyncio.wait_for(self._work.wait_for(lambda: len(queue) > 0), timeout_s)
+                await asyncio.wait_for(self._work.wait_for(is_over), timeout_s)
             except TimeoutError:
                 return

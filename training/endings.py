@@ -7,12 +7,15 @@ fail, cancel                                                            -> `erro
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from registry.errors import TrainingCancelled, Unavailable
-from registry.records import JobError, JobStatus, Manifest, ModelRecord, utc_now
-from training.active import ActiveJob
+from registry.records import JobError, JobRecord, JobStatus, Manifest, ModelRecord, utc_now
+from registry.revisions import Revisions
+from training.active import ActiveJob, ActiveJobs
 from training.dispatcher import Dispatcher
+from training.metrics import TrainingMetrics
 
 logger = logging.getLogger("ray.serve")
 
@@ -32,16 +35,27 @@ class Publisher(Protocol):
 
     async def delete(self, user: str, uid: str, base_model: str) -> None: ...
 
+    async def lend_gpu(self, base_model: str) -> None: ...
+
+    async def take_back_gpu(self, base_model: str) -> None: ...
+
 
 class Endings:
-    """`forget` is called when the end of a job is saved and it needs to be kept in memory no longer."""
+    """A job leaves `active` when its end is saved."""
 
     def __init__(
-        self, publisher: Publisher, dispatcher: Dispatcher, forget: Callable[[ActiveJob], None]
+        self,
+        publisher: Publisher,
+        revisions: Revisions,
+        dispatcher: Dispatcher,
+        active: ActiveJobs,
+        metrics: TrainingMetrics,
     ) -> None:
         self._publisher = publisher
+        self._revisions = revisions
         self._dispatcher = dispatcher
-        self._forget = forget
+        self._active = active
+        self._metrics = metrics
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def publish(self, job: ActiveJob, manifest: Manifest) -> None:
@@ -106,14 +120,29 @@ class Endings:
 
     async def _end(self, job: ActiveJob, **changes: Any) -> None:
         """Answer those who wait, and write the end until storage has it."""
+        before = job.record
         await job.update(finished=utc_now(), **changes)
-        task = asyncio.ensure_future(self._keep(job))
+        self._active.end(job.record)
+        self._metrics.ended(
+            job.record.base_model, job.record.status, _run_seconds(job.record), job.record.trained_tokens
+        )
+        task = asyncio.ensure_future(self._keep(job, before))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _keep(self, job: ActiveJob) -> None:
+    async def _keep(self, job: ActiveJob, before: JobRecord) -> None:
+        if before.revision is not None and job.record.revision is None:
+            delete = partial(self._revisions.delete_state, before.uid, before.revision, before.id)
+            await _until_storage(lambda: asyncio.to_thread(delete))
         await _until_storage(job.save)
-        self._forget(job)
+        self._active.forget(job.record)
+
+
+def _run_seconds(record: JobRecord) -> float:
+    if record.started is None or record.finished is None:
+        return 0.0
+    # Clocks are set back now and then.
+    return max((record.finished - record.started).total_seconds(), 0.0)
 
 
 async def _until_storage(call: Callable[[], Awaitable[T]]) -> T:

@@ -1,6 +1,6 @@
 """One training job: GRPO on the responses and rewards of a request, on a LoRA adapter.
 
-    groups -> rows (tokens, advantage) -> micro-batches -> SuppliedResponsesTrainer -> adapter files
+    groups -> rows (tokens, advantage) -> packs -> SuppliedResponsesTrainer -> adapter files
 
 Loss, as DeepSeekMath (arXiv:2402.03300, equation 3) has it, normalised over all completion tokens of all
 groups as in DAPO (arXiv:2503.14476, equation 8): the mean over tokens of
@@ -22,13 +22,15 @@ from typing import Any
 
 from peft import LoraConfig, get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from trl.trainer.grpo_config import GRPOConfig
 
 from registry.records import JobRequest
 from training.advantages import advantages
-from training.batches import Row, micro_batches
 from training.conversation import tokenise
+from training.packs import Row
 from training.policy import Policy
+from training.state import States, TrainingState
 from training.trainer import StepMeasures, SuppliedResponsesTrainer
 from training.types import Assignment, Cancelled, StepProgress, TrainingOutcome
 
@@ -42,44 +44,65 @@ def train(
     output: Path,
     on_step: Callable[[StepProgress], None],
     is_cancelled: Callable[[], bool],
+    states: States | None = None,
 ) -> TrainingOutcome:
     """Run `assignment` on the resident model and write the new adapter into `output`.
+
+    All workers of a run call this together; each gives the same result, and the callbacks are the first's.
 
     Args:
         parent_adapter: a PEFT directory to continue from; None: a fresh adapter, seeded by the job's id.
         output: gets `adapter_config.json` and `adapter_model.safetensors`, at the very end.
         on_step: called after each optimizer step.
         is_cancelled: asked before each optimizer step.
+        states: where to go on from, and where to keep how far it came; None: from the start.
 
     Raises:
         Cancelled: `is_cancelled` said so.
         InvalidRequest: a conversation cannot be rendered, or is too long.
+        TrainingFailed: a response is too long for the memory there is.
         FloatingPointError: loss or gradient is not finite.
     """
     started = time.perf_counter()
-    rows = _rows(policy, assignment.request)
+    workers = policy.workers
+    rows, weights, state = workers.all_of(
+        lambda: (
+            rows_of(policy, assignment.request),
+            None if parent_adapter is None else load_file(parent_adapter / WEIGHTS_FILE),
+            None if states is None else states.load(),
+        )
+    )
     progress: list[StepProgress] = []
 
-    def record(measures: StepMeasures) -> None:
-        progress.append(_progress(measures, assignment.request))
-        on_step(progress[-1])
+    def record(measures: StepMeasures, make_state: Callable[[int], TrainingState]) -> None:
+        step = _progress(measures, assignment.request)
+        progress.append(step)
+
+        def tell() -> None:
+            on_step(step)
+            if states is not None and step.step < step.steps and states.is_due():
+                states.keep(make_state(step.step))
+
+        workers.from_first(tell)
 
     def stop_if_cancelled() -> None:
-        if is_cancelled():
+        if workers.from_first(is_cancelled):
             raise Cancelled(assignment.job_id)
 
-    with policy.lend(), tempfile.TemporaryDirectory(prefix="tiger-train-") as scratch:
-        _fit(policy, assignment, parent_adapter, output, rows, Path(scratch), record, stop_if_cancelled)
-    last = progress[-1].model_dump(exclude={"step", "steps", "seconds"})
+    if policy.is_sharded:
+        # An attempt that ran out of memory took its process with it, and what that knew.
+        policy.max_tokens_per_pack = max(1, policy.settings.max_tokens_per_pack >> (assignment.attempt - 1))
+    with policy.lend():
+        _fit(policy, assignment, rows, weights, state, output, record, stop_if_cancelled)
     num_tokens = sum(len(row.exchange.completion_ids) for row in rows)
     return TrainingOutcome(
-        metrics=last,
-        trained_tokens=num_tokens * len(progress),
+        metrics=progress[-1].model_dump(exclude={"step", "steps", "seconds"}),
+        trained_tokens=num_tokens * assignment.request.hyperparameters.learning_steps,
         duration_s=time.perf_counter() - started,
     )
 
 
-def _rows(policy: Policy, request: JobRequest) -> list[Row]:
+def rows_of(policy: Policy, request: JobRequest) -> list[Row]:
     rows = []
     for group in request.groups:
         scores = advantages([response.reward for response in group.responses])
@@ -92,18 +115,26 @@ def _rows(policy: Policy, request: JobRequest) -> list[Row]:
 def _fit(
     policy: Policy,
     assignment: Assignment,
-    parent_adapter: Path | None,
-    output: Path,
     rows: list[Row],
-    scratch: Path,
-    on_step: Callable[[StepMeasures], None],
+    weights: dict[str, Tensor] | None,
+    state: TrainingState | None,
+    output: Path,
+    on_step: Callable[[StepMeasures, Callable[[int], TrainingState]], None],
     before_step: Callable[[], None],
 ) -> None:
     """A function of its own so that the trainer is garbage when the model is given back."""
-    size = min(policy.settings.micro_batch_size, len(rows))
-    batches = micro_batches(rows, size, policy.tokenizer.pad_token_id, policy.device)
-    args = _arguments(policy, assignment, size, len(batches), scratch)
-    lora = LoraConfig(
+    with tempfile.TemporaryDirectory(prefix="tiger-train-") as scratch:
+        args = _arguments(policy, assignment, state, Path(scratch))
+        trainer = SuppliedResponsesTrainer(
+            policy, args, _lora(assignment), rows, weights, state, on_step, before_step
+        )
+        trainer.train()
+    if policy.workers.is_first:
+        _save_adapter(trainer.model, assignment.base_model, output)
+
+
+def _lora(assignment: Assignment) -> LoraConfig:
+    return LoraConfig(
         r=assignment.rank,
         # Whole numbers are written as such: vLLM declares lora_alpha an integer.
         lora_alpha=int(assignment.alpha) if assignment.alpha.is_integer() else assignment.alpha,
@@ -111,14 +142,10 @@ def _fit(
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )
-    weights = None if parent_adapter is None else load_file(parent_adapter / WEIGHTS_FILE)
-    trainer = SuppliedResponsesTrainer(policy, args, lora, batches, weights, on_step, before_step)
-    trainer.train()
-    _save_adapter(trainer.model, assignment.base_model, output)
 
 
 def _arguments(
-    policy: Policy, assignment: Assignment, size: int, num_batches: int, scratch: Path
+    policy: Policy, assignment: Assignment, state: TrainingState | None, scratch: Path
 ) -> GRPOConfig:
     hyperparameters = assignment.request.hyperparameters
     return GRPOConfig(
@@ -126,12 +153,12 @@ def _arguments(
         use_cpu=not policy.settings.use_gpu,
         bf16=policy.settings.dtype == "bfloat16",
         seed=_seed(assignment.job_id),
-        # Exactly `learning_steps` optimizer steps, each over all micro-batches.
-        max_steps=hyperparameters.learning_steps,
-        per_device_train_batch_size=size,
-        gradient_accumulation_steps=num_batches,
-        steps_per_generation=num_batches,
-        num_generations=size * num_batches,
+        # Exactly `learning_steps` optimizer steps, each over all rows of the job.
+        max_steps=hyperparameters.learning_steps - (state.step if state is not None else 0),
+        per_device_train_batch_size=2,
+        gradient_accumulation_steps=1,
+        steps_per_generation=1,
+        num_generations=2,
         loss_type="dapo",
         beta=hyperparameters.beta,
         epsilon=hyperparameters.epsilon,
@@ -142,8 +169,8 @@ def _arguments(
         weight_decay=0.0,
         # Measures the norm and clips nothing.
         max_grad_norm=math.inf,
-        gradient_checkpointing=policy.settings.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False},
+        # `training.memory` turns it on.
+        gradient_checkpointing=False,
         logging_steps=1,
         logging_nan_inf_filter=False,
         save_strategy="no",

@@ -8,39 +8,99 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from training.attention import IMPLEMENTATION
+from training.conversation import Exchange
+from training.log_probs import log_probs
+from training.packs import Row, packs
 from training.settings import TrainingSettings
+from training.workers import Workers
 
 Snapshot = list[tuple[Any, dict[str, Any]]]
+
+
+class UnfitModel(Exception):
+    """The base model's architecture cannot be trained here; the message tells the operator why."""
 
 
 class Policy:
     """Tokenizer and frozen base weights. Adapters come and go on top of them; the weights stay.
 
+    `max_tokens_per_pack` and `checkpoints` begin as the settings have them and change when memory runs out.
+
     Args:
         weights: a Hugging Face repository id or a directory.
         settings: dtype, device and threads; the whole process gets `threads_per_worker` torch threads.
         max_context_tokens: prompt and completion together, of one response.
+        workers: among whom the weights are sharded, if the settings say so.
+
+    Raises:
+        UnfitModel.
     """
 
-    def __init__(self, weights: str, settings: TrainingSettings, max_context_tokens: int) -> None:
+    def __init__(
+        self,
+        weights: str,
+        settings: TrainingSettings,
+        max_context_tokens: int,
+        workers: Workers | None = None,
+    ) -> None:
         # Ray gives a worker of one CPU one OpenMP thread, whatever the machine has.
         torch.set_num_threads(settings.threads_per_worker or len(os.sched_getaffinity(0)))
         transformers_logging.disable_progress_bar()
         self.settings = settings
         self.max_context_tokens = max_context_tokens
+        self.max_tokens_per_pack = settings.max_tokens_per_pack
+        self.checkpoints = settings.gradient_checkpointing
+        self.workers = workers or Workers()
+        self.is_sharded = settings.shard_base_model and self.workers.size > 1
         self.device = torch.device("cuda" if settings.use_gpu else "cpu")
+        # Between jobs a shared GPU belongs to the replicas.
+        self._home = torch.device("cpu") if settings.share_gpu else self.device
         self.tokenizer: Any = AutoTokenizer.from_pretrained(weights)
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
-        model: Any = AutoModelForCausalLM.from_pretrained(weights, dtype=getattr(torch, settings.dtype))
-        self.model: PreTrainedModel = model.to(self.device).eval().requires_grad_(False)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            weights, dtype=getattr(torch, settings.dtype), attn_implementation=IMPLEMENTATION
+        )
+        self.model: PreTrainedModel = model.eval().requires_grad_(False)
+        if self.is_sharded:
+            self._shard()
+        self.model.to(self._home)  # type: ignore[arg-type]
+        self._check_architecture()
         self._pristine = _snapshot(self.model)
         # Nothing alive now will ever be garbage; without this every collection walks through all of it.
         gc.collect()
         gc.freeze()
+
+    def _shard(self) -> None:
+        """Of the decoder's layers each worker keeps a part, and gathers one whole while it is in use.
+
+        Embeddings and head stay whole: `training.log_probs` uses the head outside of the model's forward.
+        """
+        mesh = init_device_mesh(self.device.type, (self.workers.size,))
+        for layer in self.model.get_decoder().layers:  # type: ignore[union-attr]
+            fully_shard(layer, mesh=mesh, reshard_after_forward=True)
+
+    def _check_architecture(self) -> None:
+        """A pack scores as the model itself does: no sliding window, no function between head and logits."""
+        kinds = set(getattr(self.model.config, "layer_types", None) or ["full_attention"])
+        if kinds != {"full_attention"} or getattr(self.model.config, "sliding_window", None):
+            raise UnfitModel(f"attention of the kinds {sorted(kinds)} cannot be trained, only full_attention")
+        ids = list(range(1, 9))
+        rows = [Row(Exchange(ids[:4], ids[4:6]), 0.0), Row(Exchange(ids[:4], ids[6:]), 0.0)]
+        (pack,) = packs(rows, [0, 1], 16, self._home)
+        with torch.no_grad():
+            packed = log_probs(self.model, pack)
+            whole = torch.tensor([ids[:4] + ids[4:6], ids[:4] + ids[6:]], device=self._home)
+            logits = self.model(input_ids=whole, use_cache=False).logits[:, 3:-1].float()  # type: ignore[operator]
+            alone = logits.log_softmax(-1).gather(2, whole[:, 4:].unsqueeze(2)).flatten()
+        if not torch.allclose(packed[pack.places.argsort()], alone, atol=0.2, rtol=0.02):
+            raise UnfitModel(f"{type(self.model).__name__} does more to its logits than its head says")
 
     @contextmanager
     def lend(self) -> Iterator[PreTrainedModel]:
@@ -51,11 +111,18 @@ class Policy:
         had when it was loaded. The weights are frozen and shared, and never copied.
         """
         try:
+            self.model.to(self.device)  # type: ignore[arg-type]
             yield self.model
         finally:
+            for module in self.model.modules():
+                if isinstance(module, FSDPModule):
+                    module.reshard()
             _restore(self._pristine)
             # A trainer is a web of cycles; its optimizer and adapter are freed here and not some day.
             gc.collect()
+            if self._home != self.device:
+                self.model.to(self._home)  # type: ignore[arg-type]
+                torch.cuda.empty_cache()
 
 
 def _snapshot(model: PreTrainedModel) -> Snapshot:

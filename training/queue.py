@@ -8,23 +8,27 @@ class JobQueue:
 
     def __init__(self) -> None:
         self._waiting: OrderedDict[str, deque[str]] = OrderedDict()
+        self._num_waiting = 0
 
     def __len__(self) -> int:
-        return sum(len(jobs) for jobs in self._waiting.values())
+        return self._num_waiting
 
     def put(self, user: str, job_id: str) -> None:
         self._waiting.setdefault(user, deque()).append(job_id)
+        self._num_waiting += 1
 
     def put_first(self, user: str, job_id: str) -> None:
         """Give back a job that was taken: it is the next of all."""
         self._waiting.setdefault(user, deque()).appendleft(job_id)
         self._waiting.move_to_end(user, last=False)
+        self._num_waiting += 1
 
     def discard(self, user: str, job_id: str) -> None:
         """Take a job out of its place, if it is waiting."""
         jobs = self._waiting.get(user)
         if jobs is not None and job_id in jobs:
             jobs.remove(job_id)
+            self._num_waiting -= 1
             if not jobs:
                 del self._waiting[user]
 
@@ -34,6 +38,7 @@ class JobQueue:
             return None
         user, jobs = next(iter(self._waiting.items()))
         job_id = jobs.popleft()
+        self._num_waiting -= 1
         if jobs:
             self._waiting.move_to_end(user)
         else:

@@ -28,12 +28,16 @@ from registry.revisions import Revisions
 from registry.settings import StorageSettings
 from registry.store import ObjectStore
 from training.settings import TrainingSettings
-from training.types import Assignment, Cancelled, StepProgress, TrainingOutcome
+from training.types import Assignment, Cancelled, ShardedOutOfMemory, StepProgress, TrainingOutcome
 
 logger = logging.getLogger(__name__)
 
 RETRY_S = 1.0
 CALL_TIMEOUT_S = 60.0
+GROUP_TIMEOUT_S = 4 * 3600
+"""How long workers wait for the first one, which waits for storage as long as that is away."""
+PROCESS_GROUP_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
+"""Hidden from accelerate, which would wrap the model: what workers share goes through `training.workers`."""
 
 
 class RunConfiguration(Record):
@@ -78,9 +82,11 @@ def _fit(configuration: RunConfiguration) -> None:
                 num_workers=settings.num_workers,
                 use_gpu=settings.use_gpu,
                 resources_per_worker={"CPU": settings.cpus_per_worker}
-                | ({"GPU": 1} if settings.use_gpu else {}),
+                | ({"GPU": settings.gpus_per_worker} if settings.use_gpu else {}),
             ),
-            torch_config=TorchConfig(backend="nccl" if settings.use_gpu else "gloo"),
+            torch_config=TorchConfig(
+                backend="cpu:gloo,cuda:nccl" if settings.use_gpu else "gloo", timeout_s=GROUP_TIMEOUT_S
+            ),
             run_config=RunConfig(
                 name=f"tiger-{configuration.base_model}",
                 storage_path=directory,
@@ -92,14 +98,20 @@ def _fit(configuration: RunConfiguration) -> None:
 class ControllerLink:
     """The controller as a worker sees it: synchronous, and patient while it is being replaced."""
 
+    AWAY = (Unavailable, RayActorError, RayServeException, TimeoutError)
+
     def __init__(self, base_model: str, handle: DeploymentHandle) -> None:
         self._base_model = base_model
         self._handle = handle
-        self._sent: DeploymentResponse | None = None
+        self._name: str | None = None
+        self._sent: tuple[DeploymentResponse, tuple[Any, ...]] | None = None
         self._is_cancelled = False
 
     def next_assignment(self) -> Assignment | str:
-        answer: Assignment | str = self._call("next_assignment", self._base_model)
+        """To a controller that took the place of the one entered with, this worker is a stranger: `leave`."""
+        if self._name is None:
+            self._name = self._call("enter", self._base_model)
+        answer: Assignment | str = self._call("next_assignment", self._base_model, self._name)
         return answer
 
     def inform(self, assignment: Assignment, message: str) -> None:
@@ -116,7 +128,8 @@ class ControllerLink:
     def progress(self, assignment: Assignment, step: StepProgress) -> None:
         """Send without waiting for the answer; the next call, whichever it is, sees what came of it."""
         self._settle()
-        self._sent = self._handle.progress.remote(assignment.job_id, assignment.attempt, step)
+        report = (assignment.job_id, assignment.attempt, step)
+        self._sent = self._handle.progress.remote(*report), report
 
     def complete(self, assignment: Assignment) -> None:
         self._call("complete", assignment.job_id, assignment.attempt)
@@ -125,16 +138,21 @@ class ControllerLink:
         self._call("fail", assignment.job_id, assignment.attempt, code, message)
 
     def _settle(self) -> None:
-        sent, self._sent = self._sent, None
-        if sent is not None:
-            self._is_cancelled = self._result(sent)
+        """See what came of the last progress. One that did not get through is reported again."""
+        if self._sent is None:
+            return
+        (response, report), self._sent = self._sent, None
+        try:
+            self._is_cancelled = self._result(response)
+        except self.AWAY:
+            self._is_cancelled = self._call("progress", *report)
 
     def _call(self, method: str, *arguments: Any) -> Any:
         while True:
             try:
                 self._settle()
                 return self._result(getattr(self._handle, method).remote(*arguments))
-            except (Unavailable, RayActorError, RayServeException, TimeoutError) as error:
+            except self.AWAY as error:
                 logger.warning("%s: the controller does not answer (%s)", method, type(error).__name__)
                 time.sleep(RETRY_S)
 
@@ -148,94 +166,142 @@ class ControllerLink:
 
 
 def work(config: dict[str, Any]) -> None:
-    """What a worker runs until the controller tells it to leave."""
+    """What every worker runs until the controller tells it to leave. The first one speaks for all."""
     from training.policy import Policy
+    from training.workers import Workers
 
     configuration = RunConfiguration.model_validate(config)
+    for name in PROCESS_GROUP_VARIABLES:
+        os.environ.pop(name, None)
     link = ControllerLink(
         configuration.base_model,
         serve.get_deployment_handle(configuration.controller, configuration.application),
     )
-    policy = Policy(configuration.weights, configuration.settings, configuration.max_context_tokens)
+    _choose_device(configuration.settings)
+    workers = Workers()
+    policy = Policy(configuration.weights, configuration.settings, configuration.max_context_tokens, workers)
     revisions = Revisions(ObjectStore(configuration.storage))
-    while (assignment := link.next_assignment()) != "leave":
+    while (assignment := workers.from_first(link.next_assignment)) != "leave":
         if isinstance(assignment, Assignment):
             attempt(policy, revisions, link, assignment)
 
 
+def _choose_device(settings: TrainingSettings) -> None:
+    if settings.use_gpu:
+        import torch
+        from ray.train.torch import get_device
+
+        torch.cuda.set_device(get_device())
+
+
 def attempt(policy: Any, revisions: Revisions, link: ControllerLink, assignment: Assignment) -> None:
-    """One attempt at one job; its errors end the job, not the run.
+    """One attempt at one job; its errors end the job, not the run. All workers come to the same end.
 
     Once the manifest is written the job has happened: if `complete` does not get through, the controller
     finds the manifest when it hands the job out again.
+
+    Raises: ShardedOutOfMemory.
     """
     logger.info("job %s, attempt %d", assignment.job_id, assignment.attempt)
     try:
-        if _made_revision(policy, revisions, link, assignment):
-            link.complete(assignment)
+        report = _train_and_publish(policy, revisions, link, assignment)
+        if policy.workers.is_first:
+            report()
     except JobNotFound:
         logger.warning("attempt %d at job %s was given up", assignment.attempt, assignment.job_id)
     except TigerError:
         logger.exception("job %s could not be reported", assignment.job_id)
 
 
-def _made_revision(policy: Any, revisions: Revisions, link: ControllerLink, assignment: Assignment) -> bool:
-    """Raises: JobNotFound when the attempt was given up."""
+def _train_and_publish(
+    policy: Any, revisions: Revisions, link: ControllerLink, assignment: Assignment
+) -> Callable[[], None]:
+    """What tells the controller how it ended. Raises: JobNotFound when the attempt was given up."""
     try:
         with tempfile.TemporaryDirectory(prefix="tiger-job-") as directory:
-            _train_and_publish(policy, revisions, link, assignment, Path(directory))
-        return True
-    except JobNotFound:
+            outcome = _train(policy, revisions, link, assignment, Path(directory))
+            if policy.workers.is_first:
+                _publish(revisions, link, assignment, outcome, Path(directory) / "adapter")
+        return lambda: link.complete(assignment)
+    except (JobNotFound, ShardedOutOfMemory):
         raise
     except Cancelled:
-        link.stopped(assignment)
+        return lambda: link.stopped(assignment)
     except TigerError as error:
-        link.fail(assignment, error.code, error.message)
+        code, message = error.code, error.message
+        return lambda: link.fail(assignment, code, message)
     except Exception:
         logger.exception("job %s failed", assignment.job_id)
-        link.fail(assignment, "training_failed", "the training failed; the operator's log says why")
-    return False
+        message = "the training failed; the operator's log says why"
+        return lambda: link.fail(assignment, "training_failed", message)
 
 
-def _train_and_publish(
+def _train(
     policy: Any, revisions: Revisions, link: ControllerLink, assignment: Assignment, directory: Path
-) -> None:
+) -> TrainingOutcome:
     from training.grpo import train
+    from training.stored_states import StoredStates
 
-    parent = None
-    link.inform(assignment, f"Loading revision {assignment.parent_revision}")
-    if assignment.has_parent_adapter:
-        parent = directory / "parent"
-        until_storage(
-            lambda: revisions.fetch(assignment.uid, assignment.parent_revision, directory / "parent")
+    parent = directory / "parent" if assignment.has_parent_adapter else None
+
+    def fetch() -> None:
+        if parent is not None:
+            until_storage(lambda: revisions.fetch(assignment.uid, assignment.parent_revision, parent))
+
+    workers = policy.workers
+    workers.from_first(lambda: link.inform(assignment, f"Loading revision {assignment.parent_revision}"))
+    workers.all_of(fetch)
+
+    def tell(message: str) -> None:
+        if workers.is_first:
+            link.inform(assignment, message)
+
+    def progress(step: StepProgress) -> None:
+        logger.info(
+            "job %s step %d of %d: loss %.5f, KL %.5f, reward %.4f, %.3f s",
+            *(assignment.job_id, step.step, step.steps, step.loss, step.kl, step.reward_mean, step.seconds),
         )
-    outcome = train(
-        policy,
-        assignment,
-        parent,
-        directory / "adapter",
-        on_step=lambda step: link.progress(assignment, step),
-        is_cancelled=link.is_cancelled,
-    )
+        link.progress(assignment, step)
+
+    interval_s = policy.settings.state_interval_s
+    with StoredStates(revisions, assignment, directory, interval_s, tell) as states:
+        return train(
+            policy,
+            assignment,
+            parent,
+            directory / "adapter",
+            on_step=progress,
+            is_cancelled=link.is_cancelled,
+            states=states,
+        )
+
+
+def _publish(
+    revisions: Revisions,
+    link: ControllerLink,
+    assignment: Assignment,
+    outcome: TrainingOutcome,
+    adapter: Path,
+) -> None:
+    """Raises: Cancelled, JobNotFound."""
     link.inform(assignment, f"Saving revision {assignment.revision}")
     if link.is_cancelled():
         raise Cancelled(assignment.job_id)
-    until_storage(lambda: _publish(revisions, assignment, outcome, directory / "adapter"))
-
-
-def _publish(revisions: Revisions, assignment: Assignment, outcome: TrainingOutcome, directory: Path) -> None:
-    revisions.publish(
-        assignment.uid,
-        directory,
-        revision=assignment.revision,
-        parent_revision=assignment.parent_revision,
-        job=assignment.job_id,
-        base_model=assignment.base_model,
-        metrics={
-            **outcome.metrics,
-            "trained_tokens": outcome.trained_tokens,
-            "duration_s": outcome.duration_s,
-        },
+    metrics = {
+        **outcome.metrics,
+        "trained_tokens": outcome.trained_tokens,
+        "duration_s": outcome.duration_s,
+    }
+    until_storage(
+        lambda: revisions.publish(
+            assignment.uid,
+            adapter,
+            revision=assignment.revision,
+            parent_revision=assignment.parent_revision,
+            job=assignment.job_id,
+            base_model=assignment.base_model,
+            metrics=metrics,
+        )
     )
 
 

@@ -1,12 +1,12 @@
 """TRL's GRPOTrainer on responses that are given instead of generated.
 
-TRL does the loss, the backward passes and the optimizer. Here is only what differs from it:
+TRL does the loss, the optimizer and its loop. Here is only what differs from it:
 
-    rows -> micro-batches, scored once at the start -> every optimizer step goes over all of them
+    rows -> packs -> every optimizer step goes over all of them, in as many passes as memory needs
 
-GRPOTrainer would generate inside `_prepare_inputs`, group by a fixed number of generations, pad all rows to
-the longest, and report means of micro-batch means. Its data loader and `_prepare_inputs` are replaced;
-`_compute_loss` is its own. Both names are private to TRL: its version is pinned, and
+GRPOTrainer would generate, group by a fixed number of generations, and pad all rows to the longest. Its data
+loader, `training_step`, `_prepare_inputs` and `_get_per_token_logps_and_entropies` are replaced;
+`_compute_loss` is its own. The names with an underscore are private to TRL: its version is pinned, and
 `tests/training/test_grpo.py` compares the result with an independent implementation.
 """
 
@@ -18,13 +18,17 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from peft import PeftConfig, set_peft_model_state_dict
+from peft import PeftConfig, get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainerCallback
 from trl import import_utils
 
+from training.log_probs import log_probs
+from training.memory import Memory
+from training.packs import Pack, Row
 from training.policy import Policy
+from training.state import TrainingState, random_state, set_random_state
 
 
 @contextmanager
@@ -58,15 +62,16 @@ class StepMeasures:
 
 
 class SuppliedResponsesTrainer(GRPOTrainer):
-    """GRPO over fixed micro-batches.
+    """GRPO over given rows.
 
     Args:
-        policy: lends the model, the tokenizer and the device.
-        args: `gradient_accumulation_steps` and `steps_per_generation` are the number of micro-batches.
+        policy: the model, the tokenizer, the device, the workers, and what is known of memory.
+        args: one batch is one optimizer step; `max_steps` counts from `state`.
         lora: a PEFT configuration; TRL puts the fresh adapter on.
-        batches: from `training.batches.micro_batches`.
+        rows: of the whole job; this worker takes its share of them.
         parent_weights: of the adapter to continue from; None: the fresh one stays.
-        on_step: called after each optimizer step.
+        state: of an earlier attempt at this job, to go on from.
+        on_step: called after each optimizer step, with what makes the state to go on from, if asked.
         before_step: called before each optimizer step; what it raises ends the training.
     """
 
@@ -75,9 +80,10 @@ class SuppliedResponsesTrainer(GRPOTrainer):
         policy: Policy,
         args: GRPOConfig,
         lora: PeftConfig,
-        batches: list[dict[str, Tensor]],
+        rows: list[Row],
         parent_weights: dict[str, Tensor] | None,
-        on_step: Callable[[StepMeasures], None],
+        state: TrainingState | None,
+        on_step: Callable[[StepMeasures, Callable[[int], TrainingState]], None],
         before_step: Callable[[], None],
     ) -> None:
         super().__init__(
@@ -90,15 +96,30 @@ class SuppliedResponsesTrainer(GRPOTrainer):
             callbacks=[_StepBegin(self, before_step)],
         )
         self.remove_callback(PrinterCallback)
-        self._batches = batches
+        num_tokens = sum(len(row.exchange.completion_ids) for row in rows)
+        self._memory = Memory(policy, self.model, rows)
+        self._workers = policy.workers
+        self._is_sharded = policy.is_sharded
+        self._resumed = state
+        self._num_tokens = torch.tensor(float(num_tokens), device=policy.device)
+        # (N,) of all completion tokens of the job; filled in by the first step, or taken from the state.
+        self._old = torch.zeros(num_tokens, device=policy.device)
+        self._ref = torch.zeros(num_tokens, device=policy.device)
+        self._is_scored = False
         self._is_fresh = parent_weights is None
-        if parent_weights is not None:
-            self._load_adapter(parent_weights)
-        self._on_step = on_step
-        self._start_of_step = 0.0
-        self._log_probs = torch.zeros(0)
-        self._inputs: dict[str, Any] = {}
         self._has_dropout = bool(getattr(lora, "lora_dropout", 0))
+        weights = state.adapter if state is not None else parent_weights
+        if weights is not None:
+            self._load_adapter(weights)
+        if state is not None:
+            self._old.copy_(state.old)
+            self._ref.copy_(state.ref)
+            self._is_scored = True
+        self._on_step = on_step
+        self._first_step = state.step if state is not None else 0
+        self._start_of_step = 0.0
+        self._at_hand: dict[str, Any] = {}
+        self._log_probs = torch.zeros(0)
         self._sums = torch.zeros(3, device=policy.device)
 
     def _load_adapter(self, weights: dict[str, Tensor]) -> None:
@@ -109,72 +130,132 @@ class SuppliedResponsesTrainer(GRPOTrainer):
         if wrong:
             raise ValueError(f"the parent adapter does not fit the model: {wrong[:3]}")
 
-    def get_train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        """One epoch: all micro-batches, once per optimizer step, with the log-probabilities at the start."""
-        batches = [self._scored(batch) for batch in self._batches]
-        steps: Any = batches * self.args.max_steps
-        # As they are and not copied: what the first step fills in, the later ones find.
-        return DataLoader(steps, batch_size=None, collate_fn=lambda batch: batch)
+    def get_train_dataloader(self) -> DataLoader[dict[str, int]]:
+        """One batch is one optimizer step over all packs; there is nothing else to load."""
+        steps: Any = [{"step": step} for step in range(self.args.max_steps)]
+        return DataLoader(steps, batch_size=None)
 
-    def _scored(self, batch: dict[str, Tensor]) -> dict[str, Any]:
-        """`batch` with (B, C) log-probabilities of the starting policy and of the base model, no dropout.
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        optimizer: torch.optim.Optimizer = super().create_optimizer(model)
+        if self._resumed is not None:
+            states: dict[int, dict[str, Tensor]] = {}
+            for key, tensor in self._resumed.optimizer.items():
+                number, _, name = key.partition("/")
+                states.setdefault(int(number), {})[name] = tensor
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
+        return optimizer
 
-        None stands for what the first optimizer step computes anyway, before it has changed anything: those
-        of the starting policy, and with a fresh adapter, whose B matrices are zero, those of the base model.
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
+        """Forward and backward over all packs of this worker, then the sum of the gradients of all."""
+        if self._resumed is not None:
+            # Not sooner: Trainer seeds the generators, and its data loader draws from them.
+            set_random_state(self._resumed.random, self._old.device)
+            self._resumed = None
+        if self._is_sharded:
+            self._memory.fit(lambda: self._accumulate(model))
+        else:
+            self._workers.all_of(lambda: self._memory.fit(lambda: self._accumulate(model)))
+        gradients = [_gradient(weight) for weight in self.model.parameters() if weight.requires_grad]
+        self._workers.sum([*gradients, self._sums])
+        if not self._is_scored:
+            self._workers.sum([self._old, self._ref])
+            self._is_scored = True
+        return self._sums[0]
+
+    def _accumulate(self, model: Any) -> None:
+        """From the start each time: memory may have run out half-way before."""
+        self._sums.zero_()
+        self.model.zero_grad(set_to_none=True)
+        if not self._is_scored:
+            self._old.zero_()
+            self._ref.zero_()
+            self._score()
+        model.train()
+        for pack in self._memory.packs:
+            with self.compute_loss_context_manager():
+                loss = self.compute_loss(model, self._inputs(pack))
+            self.accelerator.backward(loss)
+
+    def _score(self) -> None:
+        """Log-probabilities at the start, without dropout, of what the first step does not compute anyway.
+
+        Before it has changed anything the first step computes those of the starting policy, and with a
+        fresh adapter, whose B matrices are zero, they are those of the base model too.
         """
         model: Any = self.model
         model.eval()
-        old = ref = None
-        with torch.no_grad():
-            if self._has_dropout:
-                old = self._log_probs_of(batch)
-            if not self._is_fresh:
-                with model.disable_adapter():
-                    ref = self._log_probs_of(batch)
-            elif self._has_dropout:
-                ref = old
-        return {**batch, "old_per_token_logps": old, "ref_per_token_logps": ref}
+        with torch.no_grad(), self.compute_loss_context_manager():
+            for pack in self._memory.packs:
+                if self._has_dropout:
+                    self._old[pack.places] = log_probs(model.get_base_model(), pack)
+                if not self._is_fresh:
+                    with model.disable_adapter():
+                        self._ref[pack.places] = log_probs(model.get_base_model(), pack)
+                elif self._has_dropout:
+                    self._ref[pack.places] = self._old[pack.places]
 
-    def _log_probs_of(self, batch: dict[str, Tensor]) -> Tensor:
-        input_ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
-        attention_mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
-        log_probs: Tensor
-        log_probs, _, _ = self._get_per_token_logps_and_entropies(
-            self.model, input_ids, attention_mask, batch["completion_ids"].size(1)
-        )
-        return log_probs
+    def _inputs(self, pack: Pack) -> dict[str, Any]:
+        """What TRL's loss takes, as one row of C completion tokens; `_score_pack` adds the rest."""
+        mask = torch.full_like(pack.targets, int(pack.counts)).unsqueeze(0)
+        self._at_hand = {
+            "prompt_ids": pack.targets[:0].unsqueeze(0),
+            "prompt_mask": mask[:, :0],
+            "completion_ids": pack.targets.unsqueeze(0),
+            "completion_mask": mask,
+            "advantages": pack.advantages.unsqueeze(0),
+            "num_items_in_batch": self._num_tokens,
+            "pack": pack,
+        }
+        return self._at_hand
 
-    def _prepare_inputs(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _prepare_inputs(self, batch: Any) -> Any:
         return batch
 
-    def _get_per_token_logps_and_entropies(self, *args: Any, **options: Any) -> tuple[Any, Any, Any]:
-        result: tuple[Any, Any, Any] = super()._get_per_token_logps_and_entropies(*args, **options)
-        self._log_probs = result[0].detach()
-        for name in ("old_per_token_logps", "ref_per_token_logps"):
-            if self._inputs.get(name, self) is None:
-                self._inputs[name] = self._log_probs
-        return result
+    def _get_per_token_logps_and_entropies(self, *args: Any, **options: Any) -> tuple[Tensor, Tensor, None]:
+        """(1, C) log-probabilities of the pack at hand; entropies, which nothing here uses, are zeros."""
+        model: Any = self.model
+        pack: Pack = self._at_hand["pack"]
+        scored = log_probs(model.get_base_model(), pack)
+        now = scored.detach()
+        if not self._is_scored and not self._has_dropout and pack.counts:
+            self._old[pack.places] = now
+            if self._is_fresh:
+                self._ref[pack.places] = now
+        # TRL reads these after this call.
+        self._at_hand["old_per_token_logps"] = self._old[pack.places].unsqueeze(0)
+        self._at_hand["ref_per_token_logps"] = self._ref[pack.places].unsqueeze(0)
+        self._log_probs = now
+        return scored.unsqueeze(0), torch.zeros_like(now).unsqueeze(0), None
 
-    def _compute_loss(self, model: Any, inputs: dict[str, Tensor]) -> Tensor:
-        """TRL's loss of one micro-batch, a scalar; adds what it measures to the sums of the step."""
-        self._inputs = inputs
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        """TRL's loss of one pack, a scalar; adds what it measures to the sums of the step."""
         loss: Tensor = super()._compute_loss(model, inputs)
-        self._inputs = {}
-        mask = inputs["completion_mask"]
-        # Schulman's k3 estimator of KL(policy || base), as in DeepSeekMath arXiv:2402.03300, equation 4.
-        log_ratio_to_base = inputs["ref_per_token_logps"] - self._log_probs
-        kl = log_ratio_to_base.exp() - log_ratio_to_base - 1
-        ratio = (self._log_probs - inputs["old_per_token_logps"]).exp()
-        advantages = inputs["advantages"].unsqueeze(1)
-        is_clipped = ((ratio > 1 + self.epsilon_high) & (advantages > 0)) | (
-            (ratio < 1 - self.epsilon_low) & (advantages < 0)
-        )
-        self._sums += torch.stack([loss.detach(), (kl * mask).sum(), (is_clipped * mask).sum()])
+        pack: Pack = inputs["pack"]
+        if pack.counts:
+            # Schulman's k3 estimator of KL(policy || base), as in DeepSeekMath arXiv:2402.03300, equation 4.
+            log_ratio_to_base = self._ref[pack.places] - self._log_probs
+            kl = log_ratio_to_base.exp() - log_ratio_to_base - 1
+            ratio = (self._log_probs - self._old[pack.places]).exp()
+            is_clipped = ((ratio > 1 + self.epsilon_high) & (pack.advantages > 0)) | (
+                (ratio < 1 - self.epsilon_low) & (pack.advantages < 0)
+            )
+            self._sums += torch.stack([loss.detach(), kl.sum(), is_clipped.sum()])
         return loss
 
     def begin_step(self) -> None:
-        self._sums.zero_()
         self._start_of_step = time.perf_counter()
+
+    def _state_after(self, step: int) -> TrainingState:
+        """A copy, on the CPU, of what a later attempt needs."""
+        states: dict[int, dict[str, Tensor]] = self.optimizer.state_dict()["state"]
+        return TrainingState(
+            step=step,
+            adapter=_on_cpu(get_peft_model_state_dict(self.model, save_embedding_layers=False)),
+            optimizer=_on_cpu({f"{n}/{name}": t for n, state in states.items() for name, t in state.items()}),
+            old=self._old.cpu(),
+            ref=self._ref.cpu(),
+            random=random_state(self._old.device),
+        )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Called by Trainer after each optimizer step, and with a summary at the end that is not used."""
@@ -182,17 +263,18 @@ class SuppliedResponsesTrainer(GRPOTrainer):
         if "grad_norm" not in logs:
             return
         loss, kl, num_clipped = self._sums.tolist()
-        num_tokens = int(self._batches[0]["num_items_in_batch"])
+        num_tokens = len(self._old)
         self._on_step(
             StepMeasures(
-                step=self.state.global_step,
+                step=self._first_step + self.state.global_step,
                 loss=loss,
                 kl=kl / num_tokens,
                 clip_ratio=num_clipped / num_tokens,
                 grad_norm=logs["grad_norm"],
                 learning_rate=logs["learning_rate"],
                 seconds=time.perf_counter() - self._start_of_step,
-            )
+            ),
+            self._state_after,
         )
 
     def _send_telemetry(self) -> None:
@@ -207,6 +289,18 @@ class _StepBegin(TrainerCallback):
     def on_step_begin(self, *args: Any, **options: Any) -> None:
         self._before_step()
         self._trainer.begin_step()
+
+
+def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copies: the next step changes the originals."""
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+
+
+def _gradient(weight: Tensor) -> Tensor:
+    """Zeros where no pack of this worker reached the weight."""
+    if weight.grad is None:
+        weight.grad = torch.zeros_like(weight)
+    return weight.grad
 
 
 def _no_reward(**columns: Any) -> list[float | None]:

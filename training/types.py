@@ -68,3 +68,7 @@ class TrainingOutcome(Record):
 
 class Cancelled(Exception):
     """The job was cancelled between two optimizer steps; nothing was written."""
+
+
+class ShardedOutOfMemory(Exception):
+    """A worker of a sharded model ran out of memory while the others wait for it: the run starts again."""

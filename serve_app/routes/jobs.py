@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from registry.errors import ModelNotFound
 from registry.records import JobRecord, JobStatus
 from serve_app.schemas import Job
-from serve_app.services import Services, ServicesDependency, UserDependency
+from serve_app.services import Services, ServicesDependency, UserDependency, answered
 from serve_app.streams import stream_ndjson
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -24,7 +24,10 @@ async def list_jobs(
 ) -> Any:
     """Your trainings, newest first."""
     model_id = await _model_id(services, user, model)
-    records: list[JobRecord] = await services.trainer.list_jobs.remote(user, model_id, status, after, limit)
+    trainer = services.trainer
+    records: list[JobRecord] = await answered(
+        lambda: trainer.list_jobs.remote(user, model_id, status, after, limit)
+    )
     return [Job.of(record) for record in records]
 
 

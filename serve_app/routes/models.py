@@ -17,7 +17,7 @@ from serve_app.schemas import (
     ModelInfo,
     RevisionInfo,
 )
-from serve_app.services import Services, ServicesDependency, UserDependency
+from serve_app.services import Services, ServicesDependency, UserDependency, answered
 from serve_app.settings import Settings
 from serve_app.streams import MEDIA_TYPE
 
@@ -42,7 +42,8 @@ async def list_models(
 
     With `Accept: application/x-ndjson` the objects come one per line.
     """
-    private: tuple[ModelRecord, ...] = await services.catalog.private_models.remote(user)
+    catalog = services.catalog
+    private: tuple[ModelRecord, ...] = await answered(lambda: catalog.private_models.remote(user))
     infos = base_infos(services.settings) + [ModelInfo.of_private(model) for model in private]
     if MEDIA_TYPE in accept:
         lines = "".join(info.model_dump_json(exclude_none=True) + "\n" for info in infos)
@@ -92,7 +93,7 @@ async def delete_model(ref: Ref, user: UserDependency, services: ServicesDepende
 @router.get("/{ref}/revisions", response_model=list[RevisionInfo])
 async def list_revisions(ref: Ref, user: UserDependency, services: ServicesDependency) -> Any:
     """The revisions of one of your models that carry weights, newest first."""
-    manifests: list[Manifest] = await services.catalog.revisions.remote(user, ref)
+    manifests: list[Manifest] = await answered(lambda: services.catalog.revisions.remote(user, ref))
     return [RevisionInfo.of(manifest) for manifest in manifests]
 
 
@@ -105,7 +106,7 @@ async def activate_revision(ref: Ref, n: Revision, user: UserDependency, service
 @router.get("/{ref}/revisions/{n}/adapter", response_class=StreamingResponse)
 async def download_adapter(ref: Ref, n: Revision, user: UserDependency, services: ServicesDependency) -> Any:
     """The PEFT adapter of a revision as a tar archive; PEFT and vLLM load it as it is."""
-    model, manifest = await services.catalog.manifest.remote(user, ref, n)
+    model, manifest = await answered(lambda: services.catalog.manifest.remote(user, ref, n))
     archive = AdapterArchive(services.store, model.id, manifest)
     headers = {
         "Content-Length": str(archive.size_bytes),

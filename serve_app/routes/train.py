@@ -6,9 +6,8 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
-from registry.errors import InvalidRequest, NoLearningSignal, TrainingCancelled
+from registry.errors import InvalidRequest, NoLearningSignal, TrainingCancelled, TrainingFailed
 from registry.records import Group, Hyperparameters, JobRecord, JobRequest, ModelRecord, RewardedResponse
-from serve_app.errors import TrainingFailed
 from serve_app.schemas import IdempotencyKey, Job, Train, Trained
 from serve_app.services import Services, ServicesDependency, UserDependency
 from serve_app.streams import stream_ndjson
@@ -65,17 +64,39 @@ def build_job(request: Train, model: ModelRecord) -> JobRequest:
 
 
 async def _check(services: Services, model: ModelRecord, request: Train, job: JobRequest) -> None:
-    """Raises: InvalidRequest, NoLearningSignal, ContextLengthExceeded."""
+    """The cheap checks first: only what passes them is tokenised.
+
+    Raises: InvalidRequest, NoLearningSignal, ContextLengthExceeded.
+    """
+    limits = services.settings.limits
     is_single = request.groups is None
-    limit = services.settings.limits.max_responses_per_job
-    if sum(len(group.responses) for group in job.groups) > limit:
-        raise InvalidRequest(f"one training takes at most {limit} responses", "groups")
-    if all(len({response.reward for response in group.responses}) == 1 for group in job.groups):
-        raise NoLearningSignal(
-            "in every group all rewards are equal, so there is nothing to learn",
-            "responses" if is_single else "groups",
+    examples = "responses" if is_single else "groups"
+    _check_steps(request, job, limits.max_learning_steps)
+    num_responses = sum(len(group.responses) for group in job.groups)
+    if num_responses > limits.max_responses_per_job:
+        raise InvalidRequest(
+            f"there are {num_responses} responses; one training takes at most {limits.max_responses_per_job}",
+            examples,
         )
-    await services.servers[model.base_model].check_lengths.remote(job.groups, is_single)
+    if all(len({response.reward for response in group.responses}) == 1 for group in job.groups):
+        raise NoLearningSignal("in every group all rewards are equal, so there is nothing to learn", examples)
+    server = services.servers[model.base_model]
+    num_tokens: int = await server.check_lengths.remote(job.groups, is_single)
+    if num_tokens > limits.max_tokens_per_job:
+        raise InvalidRequest(
+            f"the responses, each with its prompt, have {num_tokens} tokens; "
+            f"one training takes at most {limits.max_tokens_per_job}",
+            examples,
+        )
+
+
+def _check_steps(request: Train, job: JobRequest, limit: int) -> None:
+    """Raises: InvalidRequest."""
+    steps = job.hyperparameters.learning_steps
+    if steps > limit:
+        is_default = request.learning_steps is None
+        asked = f"the model's default is {steps} steps" if is_default else f"{steps} steps were asked for"
+        raise InvalidRequest(f"{asked}; one training makes at most {limit}", "learning_steps")
 
 
 def _result(last: dict[str, Any]) -> Trained:

@@ -122,6 +122,25 @@ def test_background_training_of_groups_is_a_job(alice: Client, bob: Client) -> N
     assert alice.get("/v1/jobs?status=failed") == []
 
 
+def test_requests_wait_while_their_gpu_trains(alice: Client, bob: Client) -> None:
+    """`twin` shares its GPU; without one its engine pauses all the same."""
+    alice.create("Sharing", parent="twin")
+    body = training("sharing", PROMPT, REWARDS, learning_steps=3, stream=True)
+    with (
+        ThreadPoolExecutor(1) as pool,
+        alice.http.stream("POST", "/v1/train", json=body) as chunks,
+    ):
+        waiting = None
+        for line in chunks.iter_lines():
+            chunk = json.loads(line)
+            if chunk["type"] == "progress" and waiting is None:
+                waiting = pool.submit(bob.greedy, "twin", PROMPT, 4)
+            if chunk["type"] == "progress":
+                assert waiting is not None and not waiting.done()
+        assert chunk["type"] == "stop"
+        assert waiting is not None and waiting.result()["usage"]["output_tokens"] > 0
+
+
 def test_bad_trainings_are_refused_before_they_are_jobs(alice: Client) -> None:
     alice.create("Careful", parent="twin")
     equal = dict.fromkeys(REWARDS, 1.0)

@@ -1,18 +1,8 @@
-"""Every route over real HTTP: Ray Serve, Ingress, Catalog, Trainer and object store are real; no vLLM starts.
+"""Every route over real HTTP, with a fake model server: see `tests.support.service`."""
 
-The model server is a small fake bound into the real application; the test plays the training worker.
-"""
-
-import asyncio
 import json
-import os
-import secrets
 import subprocess
-import tempfile
-import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,284 +11,22 @@ import pytest
 import ray
 from ray import serve
 
-from registry.errors import ContextLengthExceeded
 from registry.keys import ApiKeys, hash_key
-from registry.records import Group, utc_now
-from registry.revisions import Revisions
-from registry.settings import StorageSettings
-from registry.store import ObjectStore
-from serve_app.application import build_application
-from serve_app.deployments import APPLICATION, TRAINER, model_server_name
-from serve_app.generation import Completion, Generation, GenerationCall
-from serve_app.object_server import ObjectServer, stop
-from serve_app.settings import (
-    BaseModelSettings,
-    HttpSettings,
-    IngressSettings,
-    LimitSettings,
-    Settings,
+from serve_app.deployments import APPLICATION, TRAINER
+from serve_app.object_server import stop
+from tests.support.service import (
+    HELLO,
+    MAX_REQUEST_BYTES,
+    RESPONSES,
+    Account,
+    Service,
+    assert_error,
+    assert_one_request_id,
+    assigned,
+    chunks_of,
+    train_once,
+    wait_until,
 )
-from tests.support.storage import free_port
-from training.run import RunConfiguration
-from training.types import Assignment, StepProgress
-
-MAX_REQUEST_BYTES = 2**20
-HELLO = [{"role": "user", "content": "Hello"}]
-RESPONSES = [{"content": "good", "reward": 1.0}, {"content": "bad", "reward": 0.0}]
-
-
-class FakeModelServer:
-    """Has the public methods of ModelServer. Files in `signals` say what it should do and what it did."""
-
-    def __init__(self, base_model: str, signals: Path) -> None:
-        self._signals = signals
-        self._base_model = base_model
-        while self._is_down():
-            time.sleep(0.05)
-
-    def check_health(self) -> None:
-        if self._is_down():
-            raise RuntimeError("down")
-
-    async def generate(self, call: GenerationCall) -> Generation:
-        if call.messages[-1].content == "break":
-            raise RuntimeError("secret of the replica")
-        return Generation(
-            completions=(Completion(content=call.model_dump_json(), stop_reason="end_turn"),) * call.n,
-            input_tokens=3,
-            output_tokens=4,
-            duration_s=0.25,
-        )
-
-    async def generate_stream(self, call: GenerationCall) -> AsyncIterator[str]:
-        what = call.messages[-1].content
-        if what == "too long":
-            raise ContextLengthExceeded("too long", "messages")
-        try:
-            yield _line(type="delta", delta="Hi ")
-            if what == "break":
-                raise RuntimeError("secret of the replica")
-            while what == "endless":
-                yield _line(type="delta", delta="and ")
-                await asyncio.sleep(0.02)
-            usage = {"input_tokens": 3, "output_tokens": 1, "duration": 0.1}
-            yield _line(
-                type="stop",
-                stop_reason="end_turn",
-                model=call.model,
-                revision=call.revision,
-                usage=usage,
-            )
-        finally:
-            (self._signals / f"ended {call.seed}").touch()
-
-    async def check_lengths(self, groups: Sequence[Group], is_single: bool) -> None:
-        if any(len(response.content) > 1000 for group in groups for response in group.responses):
-            raise ContextLengthExceeded("too long", "responses.0.content")
-
-    async def preload(self, adapter_id: str) -> None:
-        (self._signals / f"preloaded {adapter_id}").touch()
-
-    async def unload(self, uid: str) -> None:
-        (self._signals / f"unloaded {uid}").touch()
-
-    def _is_down(self) -> bool:
-        return (self._signals / f"down {self._base_model}").exists()
-
-
-def _line(**chunk: Any) -> str:
-    return json.dumps(chunk) + "\n"
-
-
-def start_no_run(configuration: RunConfiguration, on_end: Callable[[], None]) -> None:
-    """The test is the worker."""
-
-
-def base_model(base_id: str, name: str) -> BaseModelSettings:
-    return BaseModelSettings(
-        id=base_id, name=name, description=f"{name}.", last_modified=utc_now(), source="/nowhere",
-        max_context_tokens=64, rank=8, max_rank=16,
-    )  # fmt: skip
-
-
-class Service:
-    """The running application, seen from outside and from its bucket."""
-
-    def __init__(self, url: str, settings: Settings, signals: Path, object_server: ObjectServer) -> None:
-        self.url = url
-        self.settings = settings
-        self.signals = signals
-        self.object_server = object_server
-        self.object_process = object_server.start()
-        self.store = ObjectStore(settings.storage)
-
-    def user(self) -> "Account":
-        user = f"user-{secrets.token_hex(4)}"
-        return self.account(user, ApiKeys(self.store).create(user, "test"))
-
-    def account(self, user: str, key: str) -> "Account":
-        client = httpx.Client(
-            base_url=self.url,
-            headers={"Authorization": f"Bearer {key}"},
-            timeout=40,
-            trust_env=False,
-            event_hooks={"response": [assert_one_request_id]},
-        )
-        return Account(user, key, client)
-
-    def work(self, base_id: str, directory: Path) -> Assignment:
-        """Play the worker for the next job of a base model."""
-        trainer = serve.get_deployment_handle(TRAINER, APPLICATION)
-        assignment = trainer.next_assignment.remote(base_id).result(timeout_s=30)
-        assert isinstance(assignment, Assignment)
-        step = StepProgress(
-            step=1, steps=5, loss=0.5, kl=0, clip_ratio=0, grad_norm=1, reward_mean=0.5, reward_std=0.5,
-            learning_rate=1e-5, seconds=0.1,
-        )  # fmt: skip
-        trainer.progress.remote(assignment.job_id, assignment.attempt, step).result(timeout_s=30)
-        (directory / "adapter_config.json").write_text("{}")
-        (directory / "adapter_model.safetensors").write_bytes(assignment.job_id.encode())
-        Revisions(self.store).publish(
-            assignment.uid,
-            directory,
-            revision=assignment.revision,
-            parent_revision=assignment.parent_revision,
-            job=assignment.job_id,
-            base_model=base_id,
-            metrics={"loss": 0.5, "trained_tokens": 40, "duration_s": 1.5},
-        )
-        trainer.complete.remote(assignment.job_id, assignment.attempt).result(timeout_s=30)
-        return assignment
-
-
-@dataclass
-class Account:
-    user: str
-    key: str
-    http: httpx.Client
-
-    def create(self, name: str = "Mine", parent: str = "one", **more: Any) -> dict[str, Any]:
-        body = {"name": name, "description": "", "parent_model": parent, **more}
-        response = self.http.post("/v1/models", json=body)
-        assert response.status_code == 201, response.text
-        return response.json()  # type: ignore[no-any-return]
-
-    def generate(self, **body: Any) -> httpx.Response:
-        return self.http.post("/v1/generate_response", json={"messages": HELLO, **body})
-
-    def train(self, model: str = "mine", **body: Any) -> httpx.Response:
-        group = {} if "groups" in body else {"messages": HELLO, "responses": RESPONSES}
-        return self.http.post("/v1/train", json={"model": model, **group, **body})
-
-
-def assert_one_request_id(response: httpx.Response) -> None:
-    assert len(response.headers.get_list("x-request-id", split_commas=True)) == 1
-
-
-def assert_error(response: httpx.Response, status: int, code: str, param: str | None = None) -> None:
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/json"
-    assert_one_request_id(response)
-    body = response.json()
-    assert set(body) == {"error"}
-    assert set(body["error"]) == {"type", "code", "message", "param"}
-    assert (body["error"]["code"], body["error"]["param"]) == (code, param)
-    assert body["error"]["message"]
-    assert ("retry-after" in response.headers) == (status in (429, 503))
-    assert ("www-authenticate" in response.headers) == (status == 401)
-
-
-def chunks_of(response: httpx.Response) -> list[dict[str, Any]]:
-    """The chunks of a stream, which must end in exactly one `stop` or `error`."""
-    assert response.status_code == 200, response.text
-    assert response.headers["content-type"].startswith("application/x-ndjson")
-    chunks = [json.loads(line) for line in response.text.splitlines()]
-    assert [chunk["type"] in ("stop", "error") for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
-    return chunks
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float) -> float:
-    start = time.monotonic()
-    while not condition():
-        assert time.monotonic() - start < timeout_s, "it did not happen in time"
-        time.sleep(0.02)
-    return time.monotonic() - start
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    root = tmp_path_factory.mktemp("ingress")
-    (root / "signals").mkdir()
-    object_server = ObjectServer(root / "objects", free_port())
-    settings = Settings(
-        http=HttpSettings(port=free_port()),
-        storage=StorageSettings(endpoint_url=object_server.endpoint_url, bucket="tests"),
-        ingress=IngressSettings(num_cpus=0, max_request_bytes=MAX_REQUEST_BYTES),
-        limits=LimitSettings(max_models_per_user=8, max_queued_jobs_per_user=3),
-        default_model="one",
-        models=(base_model("two", "Two"), base_model("one", "One")),
-    )
-    # Sockets below the directory have names of up to 107 characters.
-    with (
-        pytest.MonkeyPatch.context() as environment,
-        tempfile.TemporaryDirectory(prefix="tiger-", dir="/tmp", ignore_cleanup_errors=True) as ray_directory,
-    ):
-        for name in [name for name in os.environ if name.startswith(("AWS_", "RAY_", "TIGER_"))]:
-            environment.delenv(name)
-        environment.setenv("AWS_SHARED_CREDENTIALS_FILE", str(object_server.credentials_path))
-        environment.setenv("RAY_AUTH_MODE", "disabled")
-        service = Service(f"http://127.0.0.1:{settings.http.port}", settings, root / "signals", object_server)
-        try:
-            ray.init(
-                address="local",
-                num_cpus=8,
-                include_dashboard=False,
-                log_to_driver=False,
-                object_store_memory=128 * 2**20,
-                _temp_dir=ray_directory,
-            )
-            serve.start(http_options={"host": settings.http.host, "port": settings.http.port})
-            servers = {
-                model.id: serve.deployment(
-                    FakeModelServer,
-                    name=model_server_name(model.id),
-                    ray_actor_options={"num_cpus": 0},
-                    health_check_period_s=0.5,
-                ).bind(model.id, service.signals)
-                for model in settings.models
-            }
-            application = build_application(settings, servers, start_no_run)
-            serve.run(application, name=APPLICATION, route_prefix="/")
-            yield service
-        finally:
-            serve.shutdown()
-            ray.shutdown()
-            stop(service.object_process.pid)
-            service.object_process.wait()
-
-
-@pytest.fixture
-def alice(service: Service) -> Iterator[Account]:
-    account = service.user()
-    with account.http:
-        yield account
-
-
-@pytest.fixture
-def bob(service: Service) -> Iterator[Account]:
-    account = service.user()
-    with account.http:
-        yield account
-
-
-def train_once(service: Service, account: Account, directory: Path, model: str = "mine") -> dict[str, Any]:
-    with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(account.train, model)
-        service.work("one", directory)
-        response = answer.result(timeout=30)
-    assert response.status_code == 200, response.text
-    return response.json()  # type: ignore[no-any-return]
-
 
 # Keys
 
@@ -603,7 +331,7 @@ def test_failed_training_is_an_error_for_who_waits(service: Service, alice: Acco
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(alice.train)
         trainer = serve.get_deployment_handle(TRAINER, APPLICATION)
-        assignment = trainer.next_assignment.remote("one").result(timeout_s=30)
+        assignment = assigned("one")
         report = trainer.fail.remote(assignment.job_id, assignment.attempt, "training_failed", "no luck")
         report.result(timeout_s=30)
         response = answer.result(timeout=30)
@@ -628,6 +356,41 @@ def test_too_many_unfinished_trainings_are_a_quota(alice: Account) -> None:
     for _ in range(3):
         assert alice.train(background=True).status_code == 202
     assert_error(alice.train(background=True), 429, "quota_exceeded")
+
+
+def rewarded(*contents: str) -> list[dict[str, Any]]:
+    return [{"content": content, "reward": reward} for reward, content in enumerate(contents)]
+
+
+def assert_over_limit(response: httpx.Response, param: str, number: int, limit: int) -> None:
+    assert_error(response, 422, "invalid_request", param)
+    message = response.json()["error"]["message"]
+    assert str(number) in message and str(limit) in message
+
+
+def test_too_many_tokens_in_one_training_are_refused(alice: Account) -> None:
+    """A thousand of them fit the context, so each response by itself is short enough."""
+    alice.create("Mine", parent="two")
+    long = ["a" * 1000, "b" * 1000, "c" * 1000]
+    assert alice.train(responses=rewarded(*long), background=True).status_code == 202
+    assert_over_limit(alice.train(responses=rewarded(*long, "d")), "responses", 3001, 3000)
+    groups = [{"messages": HELLO, "responses": rewarded(*long[:2])}] * 2
+    assert_over_limit(alice.train(groups=groups), "groups", 4000, 3000)
+
+
+def test_too_many_responses_in_one_training_are_refused(alice: Account) -> None:
+    alice.create("Mine", parent="two")
+    assert alice.train(responses=rewarded(*"abcdef"), background=True).status_code == 202
+    assert_over_limit(alice.train(responses=rewarded(*"abcdefg")), "responses", 7, 6)
+    groups = [{"messages": HELLO, "responses": rewarded(*"abcd")}] * 2
+    assert_over_limit(alice.train(groups=groups), "groups", 8, 6)
+
+
+def test_too_many_steps_are_refused_also_as_the_models_default(alice: Account) -> None:
+    alice.create("Mine", parent="two", learning_steps=51)
+    assert_over_limit(alice.train(), "learning_steps", 51, 50)
+    assert_over_limit(alice.train(learning_steps=52), "learning_steps", 52, 50)
+    assert alice.train(learning_steps=50, background=True).status_code == 202
 
 
 def test_equal_rewards_teach_nothing(alice: Account) -> None:
@@ -846,7 +609,7 @@ def test_stream_of_a_training_outlives_the_trainer(service: Service, alice: Acco
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(alice.train, stream=True)
         trainer = serve.get_deployment_handle(TRAINER, APPLICATION)
-        lost = trainer.next_assignment.remote("one").result(timeout_s=30)
+        lost = assigned("one")
         for number in range(20):
             message = f"message {number}"
             trainer.inform.remote(lost.job_id, lost.attempt, message).result(timeout_s=30)

@@ -7,7 +7,7 @@ from ray.serve._private.common import DeploymentID
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 
 from registry import errors
-from serve_app.errors import TrainingFailed, as_tiger_error, body_of, status_of
+from serve_app.errors import as_tiger_error, body_of, status_of
 
 TABLE = [
     (errors.InvalidApiKey, 401, "authentication_error", "invalid_api_key"),
@@ -26,7 +26,7 @@ TABLE = [
     (errors.QuotaExceeded, 429, "rate_limit_error", "quota_exceeded"),
     (errors.Unavailable, 503, "unavailable_error", "unavailable"),
     (errors.TigerError, 500, "server_error", "internal_error"),
-    (TrainingFailed, 500, "server_error", "training_failed"),
+    (errors.TrainingFailed, 500, "server_error", "training_failed"),
 ]
 
 

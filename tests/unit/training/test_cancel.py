@@ -1,6 +1,7 @@
 """Cancelled and repeated jobs, against a real object store. The test plays the worker."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +44,18 @@ async def test_running_job_learns_of_its_cancellation_with_its_next_report(world
     assert (await ended(world, controller, job))[-1]["error"]["code"] == "training_cancelled"
     record = await controller.job("alice", job)
     assert (record.status, record.revision, record.step) == (JobStatus.CANCELLED, None, 2)
+
+
+async def test_state_of_a_cancelled_job_is_removed(world: World, tmp_path: Path) -> None:
+    controller = await world.restarted()
+    job = await submit(controller)
+    assignment = await assigned(controller)
+    (tmp_path / "state").write_bytes(b"so far")
+    world.revisions.save_state(assignment.uid, assignment.revision, job, tmp_path / "state")
+    await controller.cancel("alice", job)
+    await controller.stopped(job, assignment.attempt)
+    await ended(world, controller, job)
+    assert not world.store.list(f"models/{assignment.uid}/")
 
 
 async def test_next_job_takes_the_revision_of_a_cancelled_one(world: World) -> None:

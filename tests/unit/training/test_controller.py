@@ -65,6 +65,7 @@ class ServingSide:
         self.models = {model.uid: model for model in models}
         self.swaps: list[tuple[str, int]] = []
         self.preloads: list[str] = []
+        self.has_gpu = True
         self.num_failures = 0
         self.may_delete = asyncio.Event()
         self.may_delete.set()
@@ -87,6 +88,15 @@ class ServingSide:
 
     async def preload(self, base_model: str, adapter_id: str) -> None:
         self.preloads.append(adapter_id)
+
+    async def lend_gpu(self, base_model: str) -> None:
+        self.has_gpu = False
+
+    async def take_back_gpu(self, base_model: str) -> None:
+        if self.num_failures:
+            self.num_failures -= 1
+            raise Unavailable("the replicas cannot be reached")
+        self.has_gpu = True
 
     async def delete(self, user: str, uid: str, base_model: str) -> None:
         await self.may_delete.wait()
@@ -174,8 +184,13 @@ async def submit(controller: TrainingController, uid: str = "uid-1", user: str =
     return (await controller.submit(user, private_model(uid), REQUEST)).id
 
 
+async def ask(controller: TrainingController) -> Assignment | str:
+    """What a worker that has just begun gets."""
+    return await controller.next_assignment(BASE, await controller.enter(BASE))
+
+
 async def assigned(controller: TrainingController) -> Assignment:
-    answer = await asyncio.wait_for(controller.next_assignment(BASE), 30)
+    answer = await asyncio.wait_for(ask(controller), 30)
     assert isinstance(answer, Assignment), answer
     return answer
 
@@ -339,7 +354,7 @@ async def finish_all(world: World, controller: TrainingController, job_id: str) 
     """Play a worker that asks until the job has ended."""
     following = asyncio.ensure_future(ended(world, controller, job_id))
     while not following.done():
-        asking = asyncio.ensure_future(controller.next_assignment(BASE))
+        asking = asyncio.ensure_future(ask(controller))
         await asyncio.wait({asking, following}, timeout=30, return_when=asyncio.FIRST_COMPLETED)
         if asking.done() and isinstance(asking.result(), Assignment):
             await world.train(controller, asking.result())
@@ -366,7 +381,7 @@ async def test_job_happens_once_wherever_the_controller_dies(world: World, num_w
     after = await world.restarted(idle_timeout_s=0.1)
     if accepted is None:
         assert await after.list_jobs("alice", None, None, None, 10) == []
-        assert await after.next_assignment(BASE) == "leave"
+        assert await ask(after) == "leave"
         return
     assert_ended_once(await finish_all(world, after, accepted), "stop")
     assert world.serving.swaps == [("uid-1", 1)]
@@ -388,7 +403,7 @@ async def test_revision_written_before_the_crash_is_published_without_training(w
     job_id = await submit(before)
     world.write_manifest(await assigned(before))
     after = await world.restarted(idle_timeout_s=0.1)
-    assert await after.next_assignment(BASE) == "leave"
+    assert await ask(after) == "leave"
     assert_ended_once(await ended(world, after, job_id), "stop")
     assert world.serving.swaps == [("uid-1", 1)]
 
@@ -399,7 +414,7 @@ async def test_catalogue_swapped_before_the_crash_is_not_swapped_again(world: Wo
     world.write_manifest(await assigned(before))
     await world.serving.publish("alice", "uid-1", 1)
     after = await world.restarted(idle_timeout_s=0.1)
-    assert await after.next_assignment(BASE) == "leave"
+    assert await ask(after) == "leave"
     assert_ended_once(await ended(world, after, job_id), "stop")
     assert world.serving.swaps == [("uid-1", 1)]
 
@@ -439,7 +454,7 @@ async def test_attempts_before_a_crash_count(world: World) -> None:
     for _ in range(2):
         await assigned(await world.restarted(max_attempts=2))
     after = await world.restarted(max_attempts=2, idle_timeout_s=0.1)
-    assert await after.next_assignment(BASE) == "leave"
+    assert await ask(after) == "leave"
     assert_ended_once(await ended(world, after, job_id), "error")
 
 
@@ -461,7 +476,7 @@ async def test_job_fails_after_its_last_attempt(world: World) -> None:
     job_id = await submit(controller)
     await assigned(controller)
     await assigned(controller)
-    assert await controller.next_assignment(BASE) == "leave"
+    assert await ask(controller) == "leave"
     events = await ended(world, controller, job_id)
     assert_ended_once(events, "error")
     assert events[-1]["error"]["code"] == "training_failed"
@@ -492,6 +507,17 @@ async def test_reports_of_an_attempt_before_a_crash_are_refused(world: World) ->
         await after.fail(job_id, stale.attempt, "training_failed", "late")
 
 
+async def test_worker_that_entered_with_an_earlier_controller_is_to_leave(world: World) -> None:
+    before = world.controller()
+    orphan = await before.enter(BASE)
+    await submit(before)
+    assert isinstance(await before.next_assignment(BASE, orphan), Assignment)
+    after = await world.restarted()
+    assignment = await assigned(after)
+    assert await after.next_assignment(BASE, orphan) == "leave"
+    assert not await after.inform(assignment.job_id, assignment.attempt, "not disturbed")
+
+
 async def test_complete_without_a_manifest_is_refused(world: World) -> None:
     controller = world.controller()
     job_id = await submit(controller)
@@ -519,7 +545,7 @@ async def test_late_work_of_a_given_up_job_is_discarded(world: World) -> None:
     controller = world.controller(max_attempts=1, idle_timeout_s=0.1)
     given_up = await submit(controller)
     late = await assigned(controller)
-    assert await controller.next_assignment(BASE) == "leave"
+    assert await ask(controller) == "leave"
     await ended(world, controller, given_up)
     world.write_manifest(late)
     job_id = await submit(controller)
@@ -546,7 +572,7 @@ async def test_worker_lost_during_publish_does_not_train_again(world: World) -> 
     completing = asyncio.ensure_future(world.train(controller, await assigned(controller)))
     await comes_true(lambda: world.serving.num_failures == 0)
     completing.cancel()
-    assert await controller.next_assignment(BASE) == "leave"
+    assert await ask(controller) == "leave"
     assert_ended_once(await ended(world, controller, job_id), "stop")
     assert world.serving.swaps == [("uid-1", 1)]
 
@@ -557,7 +583,7 @@ async def test_storage_away_at_the_assignment_keeps_the_job(world: World) -> Non
     job_id = await submit(controller)
     for _ in range(2):
         with pytest.raises(Unavailable):
-            await controller.next_assignment(BASE)
+            await ask(controller)
     assert (await assigned(await world.restarted())).job_id == job_id
 
 
@@ -602,6 +628,33 @@ async def test_progress_is_shown_and_saved(world: World) -> None:
     assert (await controller.job("alice", job_id)).step == 3
 
 
+async def test_progress_is_in_the_bucket_soon(world: World) -> None:
+    """Of steps that come close to each other, the last too, though no other one follows."""
+    controller = world.controller()
+    job_id = await submit(controller)
+    await assigned(controller)
+    for step in (1, 2, 3):
+        await controller.progress(job_id, 1, progress(step))
+    jobs = Jobs(world.store)
+    await comes_true(lambda: jobs.load("alice", job_id).step == 3)
+    assert '"step":3' in jobs.load_events("alice", job_id)[-1]
+
+
+async def test_crash_after_the_manifest_loses_no_step(world: World) -> None:
+    """Progress is saved once a second at most; what is not trained again cannot be told again."""
+    controller = world.controller()
+    job_id = await submit(controller)
+    assignment = await assigned(controller)
+    for step in range(1, 6):
+        await controller.progress(job_id, assignment.attempt, progress(step))
+    await controller.inform(job_id, assignment.attempt, "Saving revision 1")
+    world.write_manifest(assignment)
+    after = await world.restarted(idle_timeout_s=0.1)
+    assert await ask(after) == "leave"
+    events = await ended(world, after, job_id)
+    assert [event["step"] for event in events if event["type"] == "progress"] == [1, 2, 3, 4, 5]
+
+
 async def test_crash_between_stop_and_end_shows_one_stop(world: World) -> None:
     controller = world.controller()
     job_id = await submit(controller)
@@ -609,7 +662,7 @@ async def test_crash_between_stop_and_end_shows_one_stop(world: World) -> None:
     stop = json.dumps({"type": "stop", "stop_reason": "completed"})
     Jobs(world.store).save_events("alice", job_id, ['{"type": "info", "message": "Queued"}', stop])
     after = await world.restarted(idle_timeout_s=0.1)
-    assert await after.next_assignment(BASE) == "leave"
+    assert await ask(after) == "leave"
     assert_ended_once(await ended(world, after, job_id), "stop")
 
 
@@ -754,7 +807,7 @@ async def test_idle_run_leaves_and_the_next_job_starts_one(world: World) -> None
     controller = world.controller(idle_timeout_s=0.1)
     await submit(controller)
     await world.train(controller, await assigned(controller))
-    assert await controller.next_assignment(BASE) == "leave"
+    assert await ask(controller) == "leave"
     world.runs[0]()
     await submit(controller)
     assert len(world.runs) == 2

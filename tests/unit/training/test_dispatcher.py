@@ -5,6 +5,7 @@ import pytest
 
 from registry.records import JobRecord, utc_now
 from training.dispatcher import Dispatcher
+from training.metrics import NoMetrics
 from training.settings import TrainingSettings
 
 
@@ -34,7 +35,8 @@ async def runs() -> Runs:
 
 @pytest.fixture
 async def dispatcher(runs: Runs) -> Dispatcher:
-    return Dispatcher({base: TrainingSettings(idle_timeout_s=0.2) for base in ("one", "two")}, runs)
+    settings = {base: TrainingSettings(idle_timeout_s=0.2) for base in ("one", "two")}
+    return Dispatcher(settings, runs, NoMetrics())
 
 
 def job(job_id: str, base_model: str = "one") -> JobRecord:
@@ -42,6 +44,11 @@ def job(job_id: str, base_model: str = "one") -> JobRecord:
     return JobRecord(
         id=job_id, user=job_id[0], uid="u", model="m", base_model=base_model, created=utc_now(), steps=1
     )
+
+
+async def take(dispatcher: Dispatcher, base_model: str) -> str:
+    """What a worker that has just begun gets."""
+    return await dispatcher.take(base_model, await dispatcher.enter(base_model))
 
 
 async def test_run_is_started_once_for_all_jobs_of_a_base_model(dispatcher: Dispatcher, runs: Runs) -> None:
@@ -53,11 +60,11 @@ async def test_run_is_started_once_for_all_jobs_of_a_base_model(dispatcher: Disp
 async def test_base_models_do_not_wait_for_each_other(dispatcher: Dispatcher) -> None:
     await dispatcher.put(job("a1"))
     await dispatcher.put(job("b1", "two"))
-    assert [await dispatcher.take("two"), await dispatcher.take("one")] == ["b1", "a1"]
+    assert [await take(dispatcher, "two"), await take(dispatcher, "one")] == ["b1", "a1"]
 
 
 async def test_waiting_run_gets_a_job_as_it_comes(dispatcher: Dispatcher) -> None:
-    waiting = asyncio.ensure_future(dispatcher.take("one"))
+    waiting = asyncio.ensure_future(take(dispatcher, "one"))
     await asyncio.sleep(0)
     assert not waiting.done()
     await dispatcher.put(job("a1"))
@@ -67,43 +74,65 @@ async def test_waiting_run_gets_a_job_as_it_comes(dispatcher: Dispatcher) -> Non
 async def test_run_that_asks_again_gets_its_lost_job_first(dispatcher: Dispatcher) -> None:
     for record in (job("a1"), job("a2"), job("b1")):
         await dispatcher.put(record)
-    assert [await dispatcher.take("one"), await dispatcher.take("one")] == ["a1", "a1"]
+    assert [await take(dispatcher, "one"), await take(dispatcher, "one")] == ["a1", "a1"]
+
+
+async def test_worker_that_another_replaced_is_to_leave(dispatcher: Dispatcher) -> None:
+    """Asleep while it waits for work, or awake again after it was taken for dead: it gets no job."""
+    old = await dispatcher.enter("one")
+    waiting = asyncio.ensure_future(dispatcher.take("one", old))
+    await asyncio.sleep(0)
+    new = await dispatcher.enter("one")
+    assert await asyncio.wait_for(waiting, 5) == "leave"
+    await dispatcher.put(job("a1"))
+    assert await dispatcher.take("one", new) == "a1"
+    assert await dispatcher.take("one", old) == "leave"
+    assert dispatcher.has_taken(job("a1")), "taken from the one that works on it"
+
+
+async def test_worker_of_a_run_that_ended_is_to_leave(dispatcher: Dispatcher, runs: Runs) -> None:
+    await dispatcher.put(job("a1"))
+    orphan = await dispatcher.enter("one")
+    assert await dispatcher.take("one", orphan) == "a1"
+    runs.on_end["one"]()
+    assert await dispatcher.take("one", orphan) == "leave"
+    assert await take(dispatcher, "one") == "a1"
 
 
 async def test_released_job_is_never_taken_again(dispatcher: Dispatcher, runs: Runs) -> None:
     await dispatcher.put(job("a1"))
     await dispatcher.put(job("a2"))
-    await dispatcher.take("one")
+    await take(dispatcher, "one")
     dispatcher.release(job("a1"))
     assert not dispatcher.has_taken(job("a1"))
     runs.on_end["one"]()
-    assert await dispatcher.take("one") == "a2"
+    assert await take(dispatcher, "one") == "a2"
 
 
 async def test_job_released_while_it_waits_is_not_taken(dispatcher: Dispatcher) -> None:
     await dispatcher.put(job("a1"))
     dispatcher.release(job("a1"))
-    assert await dispatcher.take("one") == "leave"
+    assert await take(dispatcher, "one") == "leave"
 
 
 async def test_idle_run_is_told_to_leave(dispatcher: Dispatcher) -> None:
-    assert await asyncio.wait_for(dispatcher.take("one"), 5) == "leave"
+    assert await asyncio.wait_for(take(dispatcher, "one"), 5) == "leave"
 
 
 async def test_next_job_starts_the_run_that_left(dispatcher: Dispatcher, runs: Runs) -> None:
     await dispatcher.put(job("a1"))
     dispatcher.release(job("a1"))
-    assert await dispatcher.take("one") == "leave"
+    assert await take(dispatcher, "one") == "leave"
     runs.on_end["one"]()
     await dispatcher.put(job("a2"))
     assert runs.started == ["one", "one"]
-    assert await dispatcher.take("one") == "a2"
+    assert await take(dispatcher, "one") == "a2"
 
 
 async def test_job_that_comes_while_the_run_leaves_starts_another(dispatcher: Dispatcher, runs: Runs) -> None:
     await dispatcher.put(job("a1"))
     dispatcher.release(job("a1"))
-    assert await dispatcher.take("one") == "leave"
+    assert await take(dispatcher, "one") == "leave"
     await dispatcher.put(job("a2"))
     assert runs.started == ["one"], "two runs at once"
     runs.on_end["one"]()
@@ -112,19 +141,19 @@ async def test_job_that_comes_while_the_run_leaves_starts_another(dispatcher: Di
 
 async def test_run_that_broke_is_started_again_for_its_job(dispatcher: Dispatcher, runs: Runs) -> None:
     await dispatcher.put(job("a1"))
-    assert await dispatcher.take("one") == "a1"
+    assert await take(dispatcher, "one") == "a1"
     runs.on_end["one"]()
     assert not dispatcher.has_taken(job("a1"))
     await runs.wait_for(2)
-    assert await dispatcher.take("one") == "a1"
+    assert await take(dispatcher, "one") == "a1"
 
 
 async def test_run_that_ends_without_work_stays_away(dispatcher: Dispatcher, runs: Runs) -> None:
     await dispatcher.put(job("a1"))
-    await dispatcher.take("one")
+    await take(dispatcher, "one")
     dispatcher.release(job("a1"))
     await dispatcher.put(job("b1", "two"))
-    await dispatcher.take("two")
+    await take(dispatcher, "two")
     runs.on_end["one"]()
     runs.on_end["two"]()
     await runs.wait_for(3)  # the later of two restarts, had there been two
@@ -132,11 +161,11 @@ async def test_run_that_ends_without_work_stays_away(dispatcher: Dispatcher, run
 
 
 async def test_time_without_a_run_is_not_idle_time(dispatcher: Dispatcher, runs: Runs) -> None:
-    assert await dispatcher.take("one") == "leave"
+    assert await take(dispatcher, "one") == "leave"
     await dispatcher.put(job("a1"))
-    assert await dispatcher.take("one") == "a1"
+    assert await take(dispatcher, "one") == "a1"
     dispatcher.release(job("a1"))
-    waiting = asyncio.ensure_future(dispatcher.take("one"))
+    waiting = asyncio.ensure_future(take(dispatcher, "one"))
     await asyncio.sleep(0.05)
     assert not waiting.done(), "told to leave although it had just finished a job"
     assert await waiting == "leave"

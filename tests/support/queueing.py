@@ -1,0 +1,116 @@
+"""A training controller over objects in memory, which counts what is asked of them."""
+
+import threading
+from collections import Counter
+from pathlib import Path
+
+from registry.records import (
+    Defaults,
+    Group,
+    Hyperparameters,
+    JobRequest,
+    Message,
+    ModelRecord,
+    RewardedResponse,
+    utc_now,
+)
+from registry.settings import StorageSettings
+from registry.store import ObjectMissing, ObjectStore, StoredObject, WriteConflict
+from training.controller import TrainingController
+from training.metrics import TrainingMetrics
+from training.settings import TrainingSettings
+from training.types import Assignment
+
+
+class CountingStore(ObjectStore):
+    """Objects in memory; `operations` says how often each method was called."""
+
+    def __init__(self) -> None:
+        super().__init__(StorageSettings(endpoint_url="http://nowhere", bucket="none"))
+        self.operations: Counter[str] = Counter()
+        self._objects: dict[str, bytes] = {}
+        self._counting = threading.Lock()
+
+    def get(self, key: str) -> StoredObject:
+        self._count("get")
+        if key not in self._objects:
+            raise ObjectMissing(key)
+        return StoredObject(self._objects[key], "")
+
+    def put(self, key: str, body: bytes) -> None:
+        self._count("put")
+        self._objects[key] = body
+
+    def upload_file(self, path: Path, key: str) -> None:
+        self.put(key, path.read_bytes())
+
+    def create(self, key: str, body: bytes) -> str:
+        self._count("create")
+        if key in self._objects:
+            raise WriteConflict(key)
+        self._objects[key] = body
+        return ""
+
+    def delete(self, key: str) -> None:
+        self._count("delete")
+        self._objects.pop(key, None)
+
+    def list(self, prefix: str, start_after: str = "", limit: int | None = None) -> list[str]:
+        self._count("list")
+        return sorted(key for key in self._objects if key.startswith(prefix) and key > start_after)[:limit]
+
+    def _count(self, operation: str) -> None:
+        with self._counting:
+            self.operations[operation] += 1
+
+
+class ServingSide:
+    async def model(self, user: str, uid: str) -> ModelRecord:
+        return model_of(user)
+
+    async def publish(self, user: str, uid: str, revision: int) -> ModelRecord:
+        return model_of(user)
+
+    async def preload(self, base_model: str, adapter_id: str) -> None: ...
+
+    async def delete(self, user: str, uid: str, base_model: str) -> None: ...
+
+
+def model_of(user: str) -> ModelRecord:
+    return ModelRecord(
+        uid=f"uid-of-{user}", id="mine", name="Mine", description="", base_model="base", parent_model="Base",
+        rank=8, alpha=16, dropout=0, defaults=Defaults(), created=utc_now(), last_modified=utc_now(),
+    )  # fmt: skip
+
+
+def request(content: str = "a") -> JobRequest:
+    responses = tuple(RewardedResponse(content=text, reward=len(text)) for text in (content, "bb"))
+    return JobRequest(
+        groups=(Group(messages=(Message(role="user", content="Why?"),), responses=responses),),
+        hyperparameters=Hyperparameters(learning_rate=1e-5, learning_steps=5, beta=0.04, epsilon=0.2),
+    )
+
+
+def controller_over(store: ObjectStore, metrics: TrainingMetrics | None = None) -> TrainingController:
+    settings = {"base": TrainingSettings(idle_timeout_s=60)}
+    return TrainingController(store, ServingSide(), settings, lambda base_model, on_end: None, 100, metrics)
+
+
+async def submit(
+    controller: TrainingController, user: str = "alice", content: str = "a", key: str | None = None
+) -> str:
+    return (await controller.submit(user, model_of(user), request(content), key)).id
+
+
+async def assigned(controller: TrainingController) -> Assignment:
+    """What a worker that has just begun gets."""
+    assignment = await controller.next_assignment("base", await controller.enter("base"))
+    assert isinstance(assignment, Assignment), assignment
+    return assignment
+
+
+async def fail_next(controller: TrainingController) -> str:
+    """Play the worker for a job that does not succeed."""
+    assignment = await assigned(controller)
+    await controller.fail(assignment.job_id, assignment.attempt, "training_failed", "no luck")
+    return assignment.job_id

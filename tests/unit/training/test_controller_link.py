@@ -1,0 +1,87 @@
+"""What a worker makes of a controller that is away for a while. The handle is played by the test."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from ray.exceptions import RayActorError
+
+from registry.errors import JobNotFound, Unavailable
+from training import run
+from training.run import ControllerLink
+from training.types import Assignment, StepProgress
+
+ASSIGNMENT = Assignment.model_construct(job_id="job-1", attempt=2)
+STEP = StepProgress.model_construct(step=1)
+REPORT = ("progress", "job-1", 2, STEP)
+
+
+class Handle:
+    """Answers calls in turn: an exception is raised, anything else is the result."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self._answers = list(answers)
+
+    def __getattr__(self, method: str) -> "Call":
+        return Call(lambda *arguments: self.calls.append((method, *arguments)), self._answers)
+
+
+class Call:
+    def __init__(self, note: Callable[..., None], answers: list[Any]) -> None:
+        self._note = note
+        self._answers = answers
+
+    def remote(self, *arguments: Any) -> "Response":
+        self._note(*arguments)
+        return Response(self._answers.pop(0))
+
+
+class Response:
+    def __init__(self, answer: Any) -> None:
+        self._answer = answer
+
+    def result(self, timeout_s: float) -> Any:
+        if isinstance(self._answer, Exception):
+            raise self._answer
+        return self._answer
+
+
+@pytest.fixture(autouse=True)
+def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "RETRY_S", 0)
+
+
+def link(*answers: Any) -> tuple[ControllerLink, Handle]:
+    handle: Any = Handle(*answers)
+    return ControllerLink("base", handle), handle
+
+
+def test_worker_enters_once_and_asks_in_its_name() -> None:
+    controller, handle = link(RayActorError(), "me", Unavailable("storage"), "wait", "leave")
+    assert [controller.next_assignment(), controller.next_assignment()] == ["wait", "leave"]
+    asked = ("next_assignment", "base", "me")
+    assert handle.calls == [("enter", "base"), ("enter", "base"), asked, asked, asked]
+
+
+def test_progress_is_not_waited_for_and_its_answer_is_seen_later() -> None:
+    controller, handle = link(True)
+    controller.progress(ASSIGNMENT, STEP)
+    assert handle.calls == [REPORT]
+    assert controller.is_cancelled()
+
+
+@pytest.mark.parametrize("trouble", [RayActorError(), TimeoutError(), Unavailable("storage")])
+def test_progress_that_did_not_get_through_is_reported_again(trouble: Exception) -> None:
+    """It is no reason to give up the training."""
+    controller, handle = link(trouble, trouble, False)
+    controller.progress(ASSIGNMENT, STEP)
+    assert not controller.is_cancelled()
+    assert handle.calls == [REPORT] * 3
+
+
+def test_attempt_that_was_given_up_learns_of_it() -> None:
+    controller, _ = link(RayActorError(), JobNotFound("given up"))
+    controller.progress(ASSIGNMENT, STEP)
+    with pytest.raises(JobNotFound):
+        controller.is_cancelled()

@@ -1,0 +1,108 @@
+"""How a training is accepted: within its user's quota, durable before it is answered, once for one key.
+
+submit  ->  quota  ->  bucket (request, record, marker)  ->  queue of the base model
+submit with a key  ->  reservation: the same id for the same key  ->  the job of that id, or as above
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary
+
+from registry.errors import JobNotFound, ModelNotFound, QuotaExceeded
+from registry.jobs import JobIds, Jobs
+from registry.records import JobRecord, JobRequest, ModelRecord, utc_now
+from registry.reservations import Reservations
+from registry.store import ObjectStore
+from training.active import ActiveJob, ActiveJobs
+from training.dispatcher import Dispatcher
+
+T = TypeVar("T")
+
+
+class Acceptance:
+    """`find(user, job_id)` gives a job that was accepted, or raises JobNotFound."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        active: ActiveJobs,
+        dispatcher: Dispatcher,
+        max_queued_jobs_per_user: int,
+        find: Callable[[str, str], Awaitable[JobRecord]],
+    ) -> None:
+        self._jobs = Jobs(store)
+        self._reservations = Reservations(store)
+        self._active = active
+        self._dispatcher = dispatcher
+        self._max_queued = max_queued_jobs_per_user
+        self._find = find
+        self._ids = JobIds()
+        # Requests with one key are accepted one by one: the second finds the job of the first.
+        self._keyed: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        self._refused: set[str] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    @contextmanager
+    def refusing(self, uid: str) -> Iterator[None]:
+        """No training of this model is accepted meanwhile: it is being deleted."""
+        self._refused.add(uid)
+        try:
+            yield
+        finally:
+            self._refused.discard(uid)
+
+    async def submit(
+        self, user: str, model: ModelRecord, request: JobRequest, idempotency_key: str | None
+    ) -> JobRecord:
+        """Raises: QuotaExceeded, ModelNotFound, IdempotencyConflict, Unavailable."""
+        if idempotency_key is None:
+            return await self._accept(user, model, request, self._ids.generate())
+        return await self._to_its_end(self._submit_once(user, model, request, idempotency_key))
+
+    async def _submit_once(self, user: str, model: ModelRecord, request: JobRequest, key: str) -> JobRecord:
+        body = (model.uid + request.model_dump_json()).encode()
+        reserve, new_id = self._reservations.reserve, self._ids.generate()
+        async with self._keyed.setdefault((user, key), asyncio.Lock()):
+            reserved = await asyncio.to_thread(reserve, user, "train", key, body, new_id)
+            try:
+                return await self._find(user, reserved.id)
+            except JobNotFound:
+                return await self._accept(user, model, request, reserved.id)
+
+    async def _accept(self, user: str, model: ModelRecord, request: JobRequest, job_id: str) -> JobRecord:
+        if self._active.num_of_user(user) >= self._max_queued:
+            raise QuotaExceeded(f"you have {self._max_queued} unfinished trainings; wait for one to end")
+        if model.uid in self._refused:
+            raise ModelNotFound("there is no such model", "model")
+        record = JobRecord(
+            id=job_id,
+            user=user,
+            uid=model.uid,
+            model=model.id,
+            base_model=model.base_model,
+            created=utc_now(),
+            steps=request.hyperparameters.learning_steps,
+        )
+        self._active.expect(record)
+        await self._to_its_end(self._enqueue(record, request))
+        return record
+
+    async def _enqueue(self, record: JobRecord, request: JobRequest) -> None:
+        try:
+            await asyncio.to_thread(self._jobs.accept, record, request)
+        except BaseException:
+            self._active.forget(record)
+            raise
+        job = ActiveJob(self._jobs, record)
+        self._active.add(job)
+        await job.emit(type="info", message="Queued")
+        await self._dispatcher.put(record)
+
+    async def _to_its_end(self, work: Coroutine[Any, Any, T]) -> T:
+        """Though the client goes away: half of it would be a durable job in no queue."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(task)

@@ -1,0 +1,93 @@
+"""How much of a job goes through the model at a time: as much as memory allows, found by running out."""
+
+import gc
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from registry.errors import TrainingFailed
+from training.packs import Pack, Row, packs, share
+from training.policy import Policy
+from training.types import ShardedOutOfMemory
+
+logger = logging.getLogger(__name__)
+
+
+class Memory:
+    """The packs of this worker's share of a job.
+
+    When memory runs out they are made half as large; when a single row is still too much, activations are
+    checkpointed. Both stay so for the jobs to come, since the policy remembers.
+    """
+
+    def __init__(self, policy: Policy, model: Any, rows: Sequence[Row]) -> None:
+        self._policy = policy
+        self._model = model
+        self._rows = rows
+        workers = policy.workers
+        self._numbers = share(rows, policy.settings.max_tokens_per_pack, workers.rank, workers.size)
+        if policy.checkpoints:
+            self._checkpoint()
+        self.packs = self._packs()
+
+    def fit(self, work: Callable[[], None]) -> None:
+        """Do `work` on `packs`, again with smaller ones when memory runs out.
+
+        Raises:
+            TrainingFailed: one row alone is too much.
+            ShardedOutOfMemory: the others wait for this worker inside `work`, and nobody can begin again.
+        """
+        while not self._fits(work):
+            self._shrink()
+
+    def _fits(self, work: Callable[[], None]) -> bool:
+        """Returns rather than raises, so that what the traceback holds is free again."""
+        try:
+            work()
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            if self._policy.is_sharded:
+                raise ShardedOutOfMemory from error
+            return False
+        return True
+
+    def _shrink(self) -> None:
+        self._model.zero_grad(set_to_none=True)
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        largest = self.packs[0]
+        if largest.num_rows > 1:
+            self._policy.max_tokens_per_pack = largest.num_tokens // 2
+            logger.warning("out of memory: packs of %d tokens from now on", largest.num_tokens // 2)
+        elif not self._policy.checkpoints:
+            self._policy.checkpoints = True
+            self._checkpoint()
+            logger.warning("out of memory: activations are checkpointed from now on")
+        else:
+            raise TrainingFailed(
+                f"one response with its prompt, {largest.num_tokens} tokens, does not fit in memory"
+            )
+        self.packs = self._packs()
+
+    def _checkpoint(self) -> None:
+        self._model.gradient_checkpointing_enable({"use_reentrant": False})
+
+    def _packs(self) -> list[Pack]:
+        """Workers of a sharded model gather its layers together, so they need as many packs each."""
+        max_tokens = self._policy.max_tokens_per_pack
+        mine = packs(self._rows, self._numbers, max_tokens, self._policy.device)
+        if not self._policy.is_sharded:
+            return mine
+        number = self._policy.workers.largest(len(mine))
+        filler = mine or packs(self._rows, [0], max_tokens, self._policy.device)
+        return mine + [replace(filler[-1], counts=False)] * (number - len(mine))
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """On the CPU it has no type of its own."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

@@ -1,0 +1,88 @@
+"""The state of a running job in the bucket, written beside its steps."""
+
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from registry.errors import Unavailable
+from registry.revisions import Revisions
+from training.state import TrainingState
+from training.types import Assignment
+
+logger = logging.getLogger(__name__)
+
+
+class StoredStates:
+    """`training.state.States` of one attempt. On leaving the block the last write has ended.
+
+    Args:
+        directory: of this attempt alone; a copy of the state passes through it.
+        interval_s: between two states.
+        tell: what the job's followers read. When it returns, what they read before is durable: a step that
+            is not repeated must not be missing from the job's events.
+    """
+
+    def __init__(
+        self,
+        revisions: Revisions,
+        assignment: Assignment,
+        directory: Path,
+        interval_s: float,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._revisions = revisions
+        self._of = (assignment.uid, assignment.revision, assignment.job_id)
+        self._is_first_attempt = assignment.attempt == 1
+        self._directory = directory
+        self._interval_s = interval_s
+        self._tell = tell
+        self._kept_at = time.monotonic()
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="state")
+        self._writing: Future[None] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._writer.shutdown(wait=True)
+
+    def load(self) -> TrainingState | None:
+        """Raises: Unavailable; what `tell` raises."""
+        if self._is_first_attempt:
+            return None
+        path = self._directory / "found.safetensors"
+        if not self._revisions.fetch_state(*self._of, path):
+            return None
+        try:
+            state = TrainingState.load(path)
+        except Exception:
+            # Written by another version: an hour is lost, and not the job.
+            logger.exception("the state of job %s cannot be read; it starts again", self._of[2])
+            return None
+        self._tell(f"Going on after step {state.step}")
+        return state
+
+    def is_due(self) -> bool:
+        is_writing = self._writing is not None and not self._writing.done()
+        return not is_writing and time.monotonic() - self._kept_at >= self._interval_s
+
+    def keep(self, state: TrainingState) -> None:
+        """Raises: what `tell` raises."""
+        self._tell(f"Keeping the state after step {state.step}")
+        self._kept_at = time.monotonic()
+        self._writing = self._writer.submit(self._write, state)
+
+    def _write(self, state: TrainingState) -> None:
+        path = self._directory / "kept.safetensors"
+        try:
+            state.save(path)
+            self._revisions.save_state(*self._of, path)
+            logger.info("job %s: state after step %d is kept", self._of[2], state.step)
+        except (Unavailable, OSError):
+            logger.warning("the state of job %s could not be kept", self._of[2], exc_info=True)

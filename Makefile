@@ -10,10 +10,10 @@ TORCH_INDEX := https://download.pytorch.org/whl/cpu
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install up down demo test bench-path lock
+.PHONY: help install up down demo test bench-path bench-training bench-learning lock
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## environment in .venv with everything in it (once; 5 GB)
 
@@ -44,6 +44,12 @@ test: install ## all checks and tests
 
 bench-path: install ## measure the whole path; writes bench/results/path.json
 	$(BIN)/python -m bench.path
+
+bench-training: install ## measure training, against a hand-written loop; writes bench/results/training.json
+	$(BIN)/python -m bench.training
+
+bench-learning: install ## teach three tasks, against TRL alone; writes bench/results/learning.json and .png
+	$(BIN)/python -m bench.learning
 
 # Torch and the hashed packages are kept out of the resolved list: they are installed on their own, or added below it.
 # The wheel of torch +cpu is found where pip is told to look for links, or on PyTorch's index.

@@ -1,0 +1,101 @@
+"""The loop that one would write by hand: PyTorch, PEFT and AdamW, rows padded into micro-batches.
+
+What `training` is measured against, on the same tokens, adapter and dtypes. Rows of like lengths come
+together, since whoever writes such a loop does at least that; log-probabilities come from the logits of all
+completion tokens at once; the old ones are computed before the first step.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from registry.records import Hyperparameters, JobRequest
+from training.grpo import rows_of
+from training.packs import Row
+from training.policy import Policy
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B rows: `ids` and `mask` (B, P + C), prompts padded on the left; `completion_mask` (B, C)."""
+
+    ids: Tensor
+    mask: Tensor
+    completion_mask: Tensor
+    advantages: Tensor
+
+
+def train_by_hand(policy: Policy, job: JobRequest, rank: int, size: int) -> list[tuple[float, float]]:
+    """Loss and seconds of each optimizer step, with micro-batches of `size` rows and a fresh adapter."""
+    rows = rows_of(policy, job)
+    rows.sort(key=lambda row: len(row.exchange.prompt_ids) + len(row.exchange.completion_ids), reverse=True)
+    pad = policy.tokenizer.pad_token_id
+    batches = [_batch(rows[i : i + size], pad, policy.device) for i in range(0, len(rows), size)]
+    num_tokens = sum(len(row.exchange.completion_ids) for row in rows)
+    with policy.lend() as base:
+        base.set_attn_implementation("sdpa")
+        lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+        model: Any = get_peft_model(base, lora)
+        if policy.checkpoints:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.train()
+        return _steps(model, batches, num_tokens, job.hyperparameters)
+
+
+def _batch(rows: list[Row], pad: int, device: torch.device) -> Batch:
+    prompts = [torch.tensor(row.exchange.prompt_ids) for row in rows]
+    completions = [torch.tensor(row.exchange.completion_ids) for row in rows]
+
+    def padded(sequences: list[Tensor], value: int, side: str) -> Tensor:
+        return pad_sequence(sequences, batch_first=True, padding_value=value, padding_side=side)
+
+    ones = [[torch.ones_like(ids) for ids in sequences] for sequences in (prompts, completions)]
+    completion_mask = padded(ones[1], 0, "right")
+    return Batch(
+        ids=torch.cat([padded(prompts, pad, "left"), padded(completions, pad, "right")], dim=1).to(device),
+        mask=torch.cat([padded(ones[0], 0, "left"), completion_mask], dim=1).to(device),
+        completion_mask=completion_mask.to(device),
+        advantages=torch.tensor([row.advantage for row in rows], device=device).unsqueeze(1),
+    )
+
+
+def _steps(
+    model: Any, batches: list[Batch], num_tokens: int, values: Hyperparameters
+) -> list[tuple[float, float]]:
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=values.learning_rate, weight_decay=0.0)
+    with torch.no_grad():
+        old = [_log_probs(model, batch) for batch in batches]  # the base model too: a fresh adapter
+    steps = []
+    for _ in range(values.learning_steps):
+        start = time.perf_counter()
+        total = torch.zeros((), device=batches[0].ids.device)
+        for batch, before in zip(batches, old, strict=True):
+            new = _log_probs(model, batch)
+            ratio = (new - before).exp()
+            clipped = ratio.clamp(1 - values.epsilon, 1 + values.epsilon)
+            kl = (before - new).exp() - (before - new) - 1
+            gain = torch.minimum(ratio * batch.advantages, clipped * batch.advantages)
+            loss = ((values.beta * kl - gain) * batch.completion_mask).sum() / num_tokens
+            loss.backward()
+            total += loss.detach()
+        optimizer.step()
+        optimizer.zero_grad()
+        steps.append((total.item(), time.perf_counter() - start))
+    return steps
+
+
+def _log_probs(model: Any, batch: Batch) -> Tensor:
+    """(B, C) log-probabilities of the completion tokens."""
+    num_columns = batch.completion_mask.size(1)
+    with torch.autocast(batch.ids.device.type, torch.bfloat16, enabled=model.dtype == torch.bfloat16):
+        output = model(input_ids=batch.ids, attention_mask=batch.mask, logits_to_keep=num_columns + 1)
+    logits = output.logits[:, :-1].float()
+    targets = batch.ids[:, -num_columns:].unsqueeze(-1)
+    result: Tensor = logits.gather(-1, targets).squeeze(-1) - logits.logsumexp(-1)
+    return result

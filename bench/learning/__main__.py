@@ -1,0 +1,138 @@
+"""Does it teach? The loop a user writes, on three verifiable tasks, against TRL's own GRPOTrainer.
+
+    python -m bench.learning        (make bench-learning)
+
+    tiger   generate n=8 for each training prompt -> score with a rule -> POST /v1/train -> repeat; over HTTP,
+            against an instance of its own
+    TRL     GRPOTrainer that generates its own samples with transformers, in a process of its own, afterwards
+            and with the instance gone: same weights, adapter shape, prompts, samples, steps and loss
+
+What differs and is meant to: each of our trainings is a job with a new optimizer, whose first AdamW step is
+the size of the learning rate whatever the gradient, while TRL keeps one optimizer for the whole run and clips
+gradients at norm 1; our samples come from vLLM on bfloat16 weights, TRL's from transformers on float32; a
+response that ran into `max_tokens` is trained by us with an end of turn that it never had, since the API
+takes text, and by TRL without one. With equal rewards in every group we train nothing; TRL still makes its
+steps, on the KL term alone.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bench.learning.comparison import NUM_LAST, REACHED, as_line, compare
+from bench.learning.curves import Curve, Setup
+from bench.learning.loop import Loop
+from bench.learning.tasks import TASKS, Task
+from bench.machine import describe
+from registry.keys import ApiKeys
+from serve_app.instance import Instance
+from serve_app.ports import free_ports
+from serve_app.settings import load_settings
+from serve_app.weights import prepare_weights
+
+CONFIG = "local"
+Curves = dict[str, list[Curve]]
+"""By the task's name, one of each run."""
+
+
+def main() -> None:
+    options = _options()
+    tasks = [task for task in TASKS if task.name in options.tasks]
+    setup = Setup(num_rounds=options.rounds)
+    machine = describe()
+    with instance() as (url, key):
+        tiger = {task.name: teach_tiger(url, key, task, setup, options.runs) for task in tasks}
+    trl = {task.name: teach_trl(task, setup, options.runs) for task in tasks}
+    comparisons = {task.name: compare(tiger[task.name], trl[task.name]) for task in tasks}
+    report = {
+        "machine": machine,
+        "setup": asdict(setup) | {"runs": options.runs},
+        "compared": f"mean of the last {NUM_LAST} rounds; reached at {REACHED} of TRL's",
+        "tasks": {task.name: entry(task, tiger, trl, comparisons[task.name]) for task in tasks},
+    }
+    write(options.output, report)
+    for name, comparison in comparisons.items():
+        print(as_line(name, comparison))
+
+
+def _options() -> argparse.Namespace:
+    names = [task.name for task in TASKS]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--tasks", nargs="+", choices=names, default=names)
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--runs", type=int, default=1, help="of each task and side")
+    parser.add_argument("--output", type=Path, default=Path("bench/results/learning.json"), help="and .png")
+    return parser.parse_args()
+
+
+@contextmanager
+def instance() -> Iterator[tuple[str, str]]:
+    """An instance of our own for the block: its URL and a key."""
+    with tempfile.TemporaryDirectory(prefix="tiger-bench-", ignore_cleanup_errors=True) as home:
+        http_port, dashboard_port = free_ports(2)
+        own = Instance(Path(home), CONFIG, http_port, dashboard_port)
+        try:
+            own.up(lambda line: None)
+            yield own.url, ApiKeys(own.store()).create("bench", "bench")
+        finally:
+            own.down(lambda line: None)
+
+
+def teach_tiger(url: str, key: str, task: Task, setup: Setup, num_runs: int) -> list[Curve]:
+    base_model = load_settings(CONFIG).default_model
+    return [Loop(url, key, base_model, task, setup).learn() for _ in range(num_runs)]
+
+
+def teach_trl(task: Task, setup: Setup, num_runs: int) -> list[Curve]:
+    """In a process of its own for each run, so that none starts with what another left in memory."""
+    settings = load_settings(CONFIG)
+    model = next(model for model in settings.models if model.id == settings.default_model)
+    weights = prepare_weights(model, settings.weights_directory.expanduser())
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    curves = []
+    for seed in range(num_runs):
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(1, mp_context=spawn) as process:
+            curves.append(process.submit(_learn_with_trl, weights, task, setup, seed).result())
+    return curves
+
+
+def _learn_with_trl(weights: Path, task: Task, setup: Setup, seed: int) -> Curve:
+    # Torch and TRL: in that process only, and not while the instance needs the memory.
+    from bench.learning.stock import learn
+
+    return learn(weights, task, setup, seed)
+
+
+def entry(task: Task, tiger: Curves, trl: Curves, comparison: dict[str, Any]) -> dict[str, Any]:
+    def plain(curves: Sequence[Curve]) -> list[dict[str, Any]]:
+        return [asdict(curve) for curve in curves]
+
+    return {
+        "goal": task.goal,
+        "quality": task.quality_means,
+        "comparison": comparison,
+        "tiger": plain(tiger[task.name]),
+        "trl": plain(trl[task.name]),
+    }
+
+
+def write(path: Path, report: dict[str, Any]) -> None:
+    from bench.learning.plot import plot
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, indent=2) + "\n")
+    plot(report, path.with_suffix(".png"))
+    print(f"written to {path} and {path.with_suffix('.png')}")
+
+
+if __name__ == "__main__":
+    main()

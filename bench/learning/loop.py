@@ -1,0 +1,102 @@
+"""Our side: the loop that a user of the API writes. Generate, score, train, repeat, over HTTP."""
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+
+from bench.learning.curves import Curve, HeldOut, Round, Setup, judge
+from bench.learning.tasks import Example, Task
+
+TIMEOUT_S = 900
+
+
+class Loop:
+    """One private model of `base_model` that is taught `task`."""
+
+    def __init__(self, url: str, key: str, base_model: str, task: Task, setup: Setup) -> None:
+        headers = {"Authorization": f"Bearer {key}"}
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S, trust_env=False)
+        self._task = task
+        self._setup = setup
+        model = {
+            "name": f"Bench {task.name} {time.time_ns()}",
+            "description": task.goal,
+            "parent_model": base_model,
+            "rank": setup.rank,
+            "alpha": setup.alpha,
+        }
+        self._model: str = self._post("/v1/models", model)["id"]
+
+    def learn(self) -> Curve:
+        """Prints a line for each round."""
+        start = self._ask()
+        rounds: list[Round] = []
+        for number in range(1, self._setup.num_rounds + 1):
+            rounds.append(self._round(number))
+            print(f"tiger  {self._task.name:7} {rounds[-1].as_line()}", flush=True)
+        return Curve(start, rounds)
+
+    def _round(self, number: int) -> Round:
+        began_at = time.perf_counter()
+        groups = [self._scored(*pair) for pair in zip(self._task.training, self._samples(), strict=True)]
+        generated_at = time.perf_counter()
+        kl = self._train(groups)
+        train_s = time.perf_counter() - generated_at
+        rewards = [response["reward"] for group in groups for response in group["responses"]]
+        return Round(
+            number=number,
+            reward=sum(rewards) / len(rewards),
+            kl=kl,
+            held_out=self._ask(),
+            generate_s=generated_at - began_at,
+            train_s=train_s,
+        )
+
+    def _samples(self) -> list[list[str]]:
+        return self._generate(self._task.training, n=self._setup.group_size, temperature=1, top_p=1)
+
+    def _ask(self) -> HeldOut:
+        answers = self._generate(self._task.held_out, temperature=0)
+        return judge(self._task, [contents[0] for contents in answers])
+
+    def _scored(self, example: Example, contents: Sequence[str]) -> dict[str, Any]:
+        """A group as `/v1/train` takes it."""
+        responses = [{"content": text, "reward": self._task.reward(example, text)} for text in contents]
+        return {"messages": self._task.messages(example), "responses": responses}
+
+    def _train(self, groups: list[dict[str, Any]]) -> float | None:
+        """The KL of the last step; None where the API says that equal rewards teach nothing."""
+        body = {
+            "model": self._model,
+            "groups": groups,
+            "learning_rate": self._setup.learning_rate,
+            "learning_steps": self._setup.learning_steps,
+            "beta": self._setup.beta,
+            "epsilon": self._setup.epsilon,
+        }
+        answer = self._http.post("/v1/train", json=body)
+        if answer.status_code == 422 and answer.json()["error"]["code"] == "no_learning_signal":
+            return None
+        kl: float = answer.raise_for_status().json()["metrics"]["kl"]
+        return kl
+
+    def _generate(self, examples: Sequence[Example], **options: Any) -> list[list[str]]:
+        """The contents of the responses to each example. All requests go out at once."""
+
+        def ask(example: Example) -> list[str]:
+            body = {
+                "model": self._model,
+                "messages": self._task.messages(example),
+                "max_tokens": self._task.max_tokens,
+                **options,
+            }
+            return [r["content"] for r in self._post("/v1/generate_response", body)["responses"]]
+
+        with ThreadPoolExecutor(len(examples)) as threads:
+            return list(threads.map(ask, examples))
+
+    def _post(self, path: str, body: dict[str, Any]) -> Any:
+        return self._http.post(path, json=body).raise_for_status().json()

@@ -1,0 +1,95 @@
+"""Whether training is fast, in one run on this machine.
+
+python -m bench.training        (make bench-training)
+
+steps        one optimizer step, and how it grows with responses, tokens and groups; against a hand-written
+             PyTorch + PEFT loop on the same tokens (bench.by_hand)
+request      a 5-step request through HTTP outside its steps, warm; against a cold `TorchTrainer.fit()`
+publish      last optimizer step to the first token of the new revision; against a warm first token
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from bench.machine import describe
+from bench.path import publish, train
+from bench.steps import Shape, compare, job_of
+from registry.keys import ApiKeys
+from serve_app.instance import Instance
+from serve_app.ports import free_ports
+from serve_app.settings import load_settings
+from serve_app.weights import prepare_weights
+from training.policy import Policy
+
+STEPS = 4
+WORDS = ["red", "blue", "green", "sky", "sea", "tree", "stone", "bird", "fish", "sun", "moon", "star"]
+SHAPES = [
+    *(Shape(1, responses, 32, 32) for responses in (2, 8, 64)),
+    *(Shape(1, 8, 32, tokens) for tokens in (16, 64, 256)),
+    Shape(1, 2, 32, 1024),
+    Shape(1, 8, 512, 32),
+    *(Shape(groups, 2, 32, 32) for groups in (8, 64)),
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--output", type=Path, default=Path("bench/results/training.json"))
+    options = parser.parse_args()
+    report: dict[str, Any] = {"machine": describe()}
+    report["request"], report["publish"] = through_http()
+    print(json.dumps(report, indent=2), flush=True)
+    report["steps"] = steps()
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(report, indent=2) + "\n")
+    print(f"written to {options.output}")
+
+
+def steps() -> list[dict[str, Any]]:
+    settings = load_settings("local")
+    model = settings.models[0]
+    weights = prepare_weights(model, settings.weights_directory.expanduser())
+    policy = Policy(str(weights), model.training, model.max_context_tokens)
+    return [compare(policy, shape, job_of(shape, WORDS, " ", STEPS)) for shape in SHAPES]
+
+
+def through_http() -> tuple[dict[str, Any], dict[str, Any]]:
+    with tempfile.TemporaryDirectory(prefix="tiger-bench-", ignore_cleanup_errors=True) as home:
+        http_port, dashboard_port = free_ports(2)
+        instance = Instance(Path(home), "local", http_port, dashboard_port)
+        try:
+            instance.up(lambda line: None)
+            key = ApiKeys(instance.store()).create("bench", "bench")
+            headers = {"Authorization": f"Bearer {key}"}
+            with httpx.Client(base_url=instance.url, headers=headers, timeout=600, trust_env=False) as http:
+                for number in range(2):
+                    body = {"name": f"Model {number}", "description": "", "parent_model": "smollm2-135m"}
+                    http.post("/v1/models", json=body).raise_for_status()
+                resident = train(http)
+                published = publish(http)
+            cold_s = cold_fit(instance)
+        finally:
+            instance.down(lambda line: None)
+    warm_s = resident["outside_steps_warm_s"]
+    request = {**resident, "cold_fit_outside_steps_s": cold_s, "ratio": round(cold_s / warm_s, 1)}
+    return request, published
+
+
+def cold_fit(instance: Instance) -> float:
+    """On the same Ray, without HTTP, queue, storage or serving: the least that a run per request costs."""
+    command = [sys.executable, "-m", "bench.cold_fit"]
+    environment = {**instance.environment(), "PYTHONPATH": os.getcwd()}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
+
+
+if __name__ == "__main__":
+    main()

@@ -17,6 +17,7 @@
         NoLearningSignal       every group has equal rewards
       RequestTooLarge
       QuotaExceeded
+      TrainingFailed           a training ended without a revision
       Unavailable              storage or the model's replicas cannot be reached
 
 Classes carry data and no logic. `args` holds all of it, so that instances survive pickling
@@ -107,6 +108,10 @@ class RequestTooLarge(TigerError):
 
 class QuotaExceeded(TigerError):
     code = "quota_exceeded"
+
+
+class TrainingFailed(TigerError):
+    code = "training_failed"
 
 
 class Unavailable(TigerError):

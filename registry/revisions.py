@@ -3,6 +3,7 @@
     models/<uid>/revisions/<000007>/<attempt>/adapter_config.json
     models/<uid>/revisions/<000007>/<attempt>/adapter_model.safetensors
     models/<uid>/revisions/<000007>/manifest.json      names the files, their sizes and digests
+    models/<uid>/revisions/<000007>/state-<job>.safetensors   of a training on its way to this revision
 
 Every call of publish writes below an attempt of its own, so a writer that was thought dead can
 never overwrite bytes that a manifest names. A revision without a manifest does not exist.
@@ -150,6 +151,23 @@ class Revisions:
         """Remove a revision that no catalogue names: the late work of a job that was given up."""
         self._delete(_revision_prefix(uid, revision))
 
+    def save_state(self, uid: str, revision: int, job: str, path: Path) -> None:
+        """Keep how far `job` has come. It goes when the revision is published."""
+        self._store.upload_file(path, _state_key(uid, revision, job))
+
+    def fetch_state(self, uid: str, revision: int, job: str, path: Path) -> bool:
+        """Bring the last state of `job` to `path`; False when it kept none."""
+        try:
+            self._store.download_file(_state_key(uid, revision, job), path)
+        except ObjectMissing:
+            return False
+        return True
+
+    def delete_state(self, uid: str, revision: int, job: str) -> None:
+        """For a job that ends without its revision. Nothing else is touched: the next job may be on its way
+        to the same revision."""
+        self._store.delete(_state_key(uid, revision, job))
+
     def _delete(self, prefix: str) -> None:
         keys = self._store.list(prefix)
         self._store.delete_many(key for key in keys if _is_manifest(key))
@@ -231,6 +249,10 @@ def _revision_prefix(uid: str, revision: int) -> str:
 
 def _attempt_prefix(uid: str, revision: int) -> str:
     return f"{_revision_prefix(uid, revision)}{secrets.token_hex(8)}/"
+
+
+def _state_key(uid: str, revision: int, job: str) -> str:
+    return f"{_revision_prefix(uid, revision)}state-{job}.safetensors"
 
 
 def _manifest_key(uid: str, revision: int) -> str:

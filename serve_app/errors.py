@@ -45,12 +45,6 @@ ERROR_TYPES = {
 }
 
 
-class TrainingFailed(errors.TigerError):
-    """The training of a request that waits for its result ended without a revision."""
-
-    code = "training_failed"
-
-
 def as_tiger_error(error: BaseException) -> errors.TigerError:
     """What a client may know of `error`; unknown errors are logged and become `internal_error`."""
     cause = error.cause if isinstance(error, RayTaskError) else error

@@ -1,1 +1,6 @@
-pytest_plugins = ["tests.support.storage", "tests.support.weights", "tests.support.system"]
+pytest_plugins = [
+    "tests.support.storage",
+    "tests.support.weights",
+    "tests.support.tiny_model",
+    "tests.support.system",
+]

@@ -78,8 +78,8 @@ class Job:
 
 @pytest.fixture(scope="module")
 def policy(smollm2_weights: Path) -> Policy:
-    # Two rows at a time: five responses make three micro-batches, the last one smaller.
-    return Policy(str(smollm2_weights), TrainingSettings(micro_batch_size=2), max_context_tokens=2048)
+    # Five responses of two prompts make several packs, one of them with both prompts.
+    return Policy(str(smollm2_weights), TrainingSettings(max_tokens_per_pack=64), max_context_tokens=2048)
 
 
 @pytest.fixture(scope="module")
@@ -198,12 +198,11 @@ def test_a_saved_adapter_is_the_trained_policy_and_prefers_what_was_rewarded(
     assert gains[1] < -0.5
 
 
-@pytest.mark.parametrize("micro_batch_size", [1, 8])
-def test_the_size_of_micro_batches_changes_nothing(
-    policy: Policy, job: Job, micro_batch_size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("max_tokens", [1, 1024])
+def test_the_size_of_packs_changes_nothing(
+    policy: Policy, job: Job, max_tokens: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = policy.settings.model_copy(update={"micro_batch_size": micro_batch_size})
-    monkeypatch.setattr(policy, "settings", settings)
+    monkeypatch.setattr(policy, "max_tokens_per_pack", max_tokens)
     other = Job(policy, tmp_path / "adapter", _assignment(steps=2))
     for name in ("loss", "kl", "clip_ratio", "grad_norm"):
         assert other.column(name) == pytest.approx(job.column(name)[:2], rel=1e-4, abs=1e-6)
@@ -212,8 +211,7 @@ def test_the_size_of_micro_batches_changes_nothing(
 def test_checkpointing_changes_nothing(
     policy: Policy, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = policy.settings.model_copy(update={"gradient_checkpointing": True})
-    monkeypatch.setattr(policy, "settings", settings)
+    monkeypatch.setattr(policy, "checkpoints", True)
     other = Job(policy, tmp_path / "adapter", _assignment(steps=2))
     assert other.column("loss") == pytest.approx(job.column("loss")[:2], rel=1e-4, abs=1e-6)
 
@@ -288,7 +286,7 @@ def test_a_failed_job_does_not_harm_the_next(policy: Policy, job: Job, tmp_path:
 
 
 def test_bfloat16_starts_exactly_at_the_base_model(smollm2_weights: Path, tmp_path: Path) -> None:
-    half = Policy(str(smollm2_weights), TrainingSettings(dtype="bfloat16", micro_batch_size=4), 2048)
+    half = Policy(str(smollm2_weights), TrainingSettings(dtype="bfloat16"), 2048)
     job = Job(half, tmp_path / "adapter", _assignment(steps=2))
     assert (job.steps[0].kl, job.steps[0].clip_ratio) == (0, 0)
     assert job.steps[1].kl > 0

@@ -1,0 +1,133 @@
+"""What goes through the model together scores exactly as it would alone."""
+
+import itertools
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from training import log_probs as log_probs_module
+from training.attention import IMPLEMENTATION
+from training.conversation import Exchange
+from training.log_probs import SelectedLogProbs, log_probs
+from training.packs import Row, packs, share
+
+CPU = torch.device("cpu")
+Shape = list[tuple[int, list[int]]]
+"""Prompt lengths, with the lengths of the completions of each."""
+
+SHAPES: dict[str, Shape] = {
+    "one row": [(3, [4])],
+    "one token each": [(1, [1]), (1, [1])],
+    "a group": [(12, [5, 9, 1, 17, 16])],
+    "groups of many lengths": [(20, [5, 30]), (3, [8, 8, 40, 1]), (33, [2]), (1, [64, 3])],
+}
+
+
+def rows_of(shape: Shape) -> list[Row]:
+    choose = random.Random(0)
+    rows = []
+    for prompt_length, lengths in shape:
+        prompt_ids = choose.choices(range(93), k=prompt_length)
+        for length in lengths:
+            rows.append(Row(Exchange(prompt_ids, choose.choices(range(93), k=length)), float(len(rows))))
+    return rows
+
+
+@pytest.fixture(scope="module")
+def model(tiny_weights: Path) -> Any:
+    base = AutoModelForCausalLM.from_pretrained(tiny_weights, attn_implementation=IMPLEMENTATION)
+    adapted = get_peft_model(base.requires_grad_(False), LoraConfig(r=2, target_modules="all-linear"))
+    for name, weight in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.3)
+    return adapted
+
+
+def gradients(model: Any) -> Tensor:
+    collected = torch.cat([w.grad.flatten() for w in model.parameters() if w.requires_grad])
+    model.zero_grad()
+    return collected
+
+
+def alone(model: Any, row: Row) -> Tensor:
+    ids = torch.tensor([row.exchange.prompt_ids + row.exchange.completion_ids])
+    logits = model(input_ids=ids).logits[0, len(row.exchange.prompt_ids) - 1 : -1]
+    targets = torch.tensor(row.exchange.completion_ids).unsqueeze(1)
+    result: Tensor = logits.log_softmax(-1).gather(1, targets).squeeze(1)
+    return result
+
+
+@pytest.mark.parametrize("max_tokens", [1, 50, 4096])
+@pytest.mark.parametrize("name", SHAPES)
+def test_packed_rows_score_and_learn_as_they_do_alone(model: Any, name: str, max_tokens: int) -> None:
+    rows = rows_of(SHAPES[name])
+    expected = torch.cat([alone(model, row) for row in rows])
+    weights = torch.linspace(-1, 1, len(expected))
+    (expected * weights).sum().backward()
+    expected_gradients = gradients(model)
+    found = torch.full_like(expected, torch.nan)
+    for pack in packs(rows, range(len(rows)), max_tokens, CPU):
+        scored = log_probs(model.get_base_model(), pack)
+        (scored * weights[pack.places]).sum().backward()
+        found[pack.places] = scored.detach()
+    assert torch.allclose(found, expected, atol=1e-5)
+    assert torch.allclose(gradients(model), expected_gradients, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("max_tokens", [1, 40, 60, 4096])
+def test_packs_keep_to_the_budget_and_leave_nothing_out(max_tokens: int) -> None:
+    rows = rows_of(SHAPES["groups of many lengths"])
+    made = packs(rows, range(len(rows)), max_tokens, CPU)
+    assert all(pack.num_tokens <= max_tokens or pack.num_rows == 1 for pack in made)
+    assert [pack.num_tokens for pack in made] == sorted((pack.num_tokens for pack in made), reverse=True)
+    places = sorted(itertools.chain(*(pack.places.tolist() for pack in made)))
+    assert places == list(range(sum(len(row.exchange.completion_ids) for row in rows)))
+    assert sum(pack.num_rows for pack in made) == len(rows)
+
+
+def test_the_prompt_of_a_group_is_there_once() -> None:
+    rows = rows_of([(100, [10] * 8)])
+    (pack,) = packs(rows, range(8), 4096, CPU)
+    assert pack.num_tokens == 100 + 8 * 9
+
+
+def test_advantages_stay_with_their_rows() -> None:
+    rows = rows_of(SHAPES["groups of many lengths"])
+    expected = torch.cat([torch.full((len(row.exchange.completion_ids),), row.advantage) for row in rows])
+    for pack in packs(rows, range(len(rows)), 50, CPU):
+        assert torch.equal(pack.advantages, expected[pack.places])
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 8])
+@pytest.mark.parametrize("name", SHAPES)
+def test_every_row_has_one_worker(name: str, size: int) -> None:
+    rows = rows_of(SHAPES[name])
+    shares = [share(rows, 4096, rank, size) for rank in range(size)]
+    assert sorted(itertools.chain(*shares)) == list(range(len(rows)))
+
+
+def test_workers_get_about_as_much() -> None:
+    rows = rows_of([(10, [20] * 16)])
+    assert [len(share(rows, 4096, rank, 4)) for rank in range(4)] == [4] * 4
+
+
+def test_log_probs_are_those_of_all_logits_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(11, 8, dtype=torch.float64, requires_grad=True), torch.randn(7, 8).double()
+    targets = torch.randint(7, (11,))
+    expected = (hidden @ weight.T).log_softmax(1).gather(1, targets.unsqueeze(1)).squeeze(1)
+    upstream = torch.randn(11)
+    (expected * upstream).sum().backward()
+    expected_gradient, hidden.grad = hidden.grad, None
+    monkeypatch.setattr(log_probs_module, "LOGITS_BYTES", 4 * 7 * 3)  # three rows at a time
+    found = SelectedLogProbs.apply(hidden, weight, targets)  # type: ignore[no-untyped-call]
+    (found * upstream).sum().backward()
+    assert torch.allclose(found.double(), expected, atol=1e-5)
+    assert hidden.grad is not None and expected_gradient is not None
+    assert torch.allclose(hidden.grad, expected_gradient, atol=1e-5)

@@ -1,0 +1,72 @@
+"""Several workers make the same update as one, with whole models and with a sharded one."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.support.tiny_jobs import REWARDS, run, run_together, tiny_assignment, tiny_policy
+from training import grpo
+from training.policy import Policy
+from training.types import Cancelled, StepProgress
+
+COLUMNS = ("loss", "kl", "clip_ratio", "grad_norm", "reward_mean")
+
+
+def two_jobs(policy: Policy, output: Path) -> list[StepProgress]:
+    """A fresh adapter, then one that goes on from it."""
+    first = run(policy, output / "first")
+    policy.workers.all_of(lambda: None)  # the file is there for all
+    return first + run(policy, output / "second", tiny_assignment(), parent=output / "first")
+
+
+def one_response_is_too_long(policy: Policy, output: Path) -> list[StepProgress]:
+    """Errors and cancelling end the job on every worker, and the next job runs."""
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        run(policy, output / "first", tiny_assignment(), parent=_misfit(policy, output))
+    heard: list[StepProgress] = []
+    with pytest.raises(Cancelled):
+        grpo.train(policy, tiny_assignment(), None, output / "none", heard.append, lambda: len(heard) == 2)
+    return run(policy, output / "second", tiny_assignment(steps=1))
+
+
+def _misfit(policy: Policy, output: Path) -> Path:
+    run(policy, output / "misfit", tiny_assignment(steps=1).model_copy(update={"rank": 2}))
+    policy.workers.all_of(lambda: None)
+    return output / "misfit"
+
+
+@pytest.mark.parametrize("shard", [False, True], ids=["whole models", "sharded"])
+@pytest.mark.parametrize("max_tokens", [48, 4096])
+def test_two_workers_make_the_update_of_one(
+    tiny_weights: Path, tmp_path: Path, shard: bool, max_tokens: int
+) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    expected = two_jobs(tiny_policy(tiny_weights, max_tokens_per_pack=max_tokens), tmp_path / "one")
+    found = run_together(
+        2, tiny_weights, tmp_path / "two", two_jobs, shard_base_model=shard, max_tokens_per_pack=max_tokens
+    )
+    for name in COLUMNS:
+        assert [step[name] for step in found] == pytest.approx(
+            [getattr(step, name) for step in expected], rel=1e-3, abs=1e-5
+        )
+    for adapter in ("first", "second"):
+        one, two = (load_file(tmp_path / where / adapter / grpo.WEIGHTS_FILE) for where in ("one", "two"))
+        assert one.keys() == two.keys()
+        assert all(torch.allclose(one[name], two[name], atol=1e-3) for name in one)
+
+
+def test_three_workers_share_fewer_rows_than_packs(tiny_weights: Path, tmp_path: Path) -> None:
+    assert len(REWARDS) == 5
+    (tmp_path / "many").mkdir()
+    found = run_together(3, tiny_weights, tmp_path / "many", two_jobs, shard_base_model=True)
+    (tmp_path / "one").mkdir()
+    expected = two_jobs(tiny_policy(tiny_weights), tmp_path / "one")
+    assert [step["loss"] for step in found] == pytest.approx([s.loss for s in expected], rel=1e-3, abs=1e-5)
+
+
+def test_what_ends_a_job_ends_it_on_every_worker(tiny_weights: Path, tmp_path: Path) -> None:
+    found = run_together(2, tiny_weights, tmp_path, one_response_is_too_long)
+    assert len(found) == 1

@@ -10,13 +10,15 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
-from registry.errors import JobNotFound, ModelNotFound, QuotaExceeded
+from registry.errors import JobNotFound, ModelNotFound, QuotaExceeded, Unavailable
 from registry.jobs import JobIds, Jobs
 from registry.records import JobRecord, JobRequest, ModelRecord, utc_now
 from registry.reservations import Reservations
 from registry.store import ObjectStore
 from training.active import ActiveJob, ActiveJobs
 from training.dispatcher import Dispatcher
+
+RETRY_S = 1.0
 
 T = TypeVar("T")
 
@@ -42,6 +44,7 @@ class Acceptance:
         # Requests with one key are accepted one by one: the second finds the job of the first.
         self._keyed: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
         self._refused: set[str] = set()
+        self._uncertain: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
     @contextmanager
@@ -85,6 +88,8 @@ class Acceptance:
             created=utc_now(),
             steps=request.hyperparameters.learning_steps,
         )
+        if (uncertain := self._uncertain.pop(job_id, None)) is not None:
+            uncertain.cancel()
         self._active.expect(record)
         await self._to_its_end(self._enqueue(record, request))
         return record
@@ -92,9 +97,30 @@ class Acceptance:
     async def _enqueue(self, record: JobRecord, request: JobRequest) -> None:
         try:
             await asyncio.to_thread(self._jobs.accept, record, request)
+        except Unavailable:
+            self._uncertain[record.id] = self._spawn(self._find_out(record))
+            raise
         except BaseException:
             self._active.forget(record)
             raise
+        await self._begin(record)
+
+    async def _find_out(self, record: JobRecord) -> None:
+        """The last write may have happened though its answer was lost: then the job is accepted, and runs."""
+        while True:
+            try:
+                await asyncio.to_thread(self._jobs.load, record.user, record.id)
+            except JobNotFound:
+                self._active.forget(record)
+                break
+            except Unavailable:
+                await asyncio.sleep(RETRY_S)
+            else:
+                await self._begin(record)
+                break
+        del self._uncertain[record.id]
+
+    async def _begin(self, record: JobRecord) -> None:
         job = ActiveJob(self._jobs, record)
         self._active.add(job)
         await job.emit(type="info", message="Queued")
@@ -102,7 +128,10 @@ class Acceptance:
 
     async def _to_its_end(self, work: Coroutine[Any, Any, T]) -> T:
         """Though the client goes away: half of it would be a durable job in no queue."""
+        return await asyncio.shield(self._spawn(work))
+
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return await asyncio.shield(task)
+        return task

@@ -184,6 +184,8 @@ class JobRecord(Record):
     parent_revision: int | None = Field(None, description="fixed when the job starts")
     revision: int | None = Field(None, description="the revision it makes; fixed when the job starts")
     attempt: int = 0
+    stalled_attempts: int = Field(0, description="in a row that came no further than those before")
+    furthest_step: int = Field(0, description="that an earlier attempt reached")
     step: int = 0
     steps: int
     metrics: dict[str, float] = {}

@@ -239,7 +239,9 @@ class TrainingController:
             if record.is_cancelled:
                 await self._endings.cancel(job)
                 return None
-            if record.attempt >= self._settings[record.base_model].max_attempts:
+            is_stalled = record.step <= record.furthest_step
+            stalled_attempts = record.stalled_attempts + (record.attempt > 0) if is_stalled else 0
+            if stalled_attempts >= self._settings[record.base_model].max_attempts:
                 await self._endings.fail(
                     job, "training_failed", "the training failed repeatedly and was given up"
                 )
@@ -257,6 +259,8 @@ class TrainingController:
                 parent_revision=model.revision if is_first else record.parent_revision,
                 revision=model.latest_revision + 1 if is_first else record.revision,
                 step=0,
+                stalled_attempts=stalled_attempts,
+                furthest_step=max(record.step, record.furthest_step),
             )
             await job.save()
         except ModelNotFound as error:

@@ -38,7 +38,9 @@ class TrainingSettings(Record):
     idle_timeout_s: float = Field(
         600, gt=0, description="a run without work leaves after this time and frees its memory"
     )
-    max_attempts: int = Field(3, ge=1, description="how often a job may die with its worker before it fails")
+    max_attempts: int = Field(
+        3, ge=1, description="how often a job may die with its worker, no further than before, until it fails"
+    )
 
     @property
     def gpus_per_worker(self) -> float:

@@ -483,6 +483,17 @@ async def test_job_fails_after_its_last_attempt(world: World) -> None:
     assert (await controller.job("alice", job_id)).status == JobStatus.FAILED
 
 
+async def test_a_long_job_outlives_many_workers_while_it_gets_further(world: World) -> None:
+    controller = world.controller(max_attempts=2, idle_timeout_s=0.1)
+    job_id = await submit(controller)
+    for step in (1, 2, 3):
+        await controller.progress(job_id, (await assigned(controller)).attempt, progress(step))
+    for step in (2, 3):
+        await controller.progress(job_id, (await assigned(controller)).attempt, progress(step))
+    assert await ask(controller) == "leave"
+    assert_ended_once(await ended(world, controller, job_id), "error")
+
+
 async def test_reports_of_a_given_up_attempt_are_refused(world: World) -> None:
     controller = world.controller()
     job_id = await submit(controller)

@@ -27,7 +27,7 @@ TRAIN_WORKER = "ray::RayTrainWorker"
 
 PROMPT = "Pick a number."
 REWARDS = {"Seven.": 1.0, "No.": 0.0}
-PAUSE_S = 0.2
+PAUSE_S = 0.5
 
 
 # Processes

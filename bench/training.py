@@ -29,7 +29,7 @@ from serve_app.settings import load_settings
 from serve_app.weights import prepare_weights
 from training.policy import Policy
 
-STEPS = 4
+STEPS = 3
 WORDS = ["red", "blue", "green", "sky", "sea", "tree", "stone", "bird", "fish", "sun", "moon", "star"]
 SHAPES = [
     *(Shape(1, responses, 32, 32) for responses in (2, 8, 64)),

@@ -46,7 +46,7 @@ Curves = dict[str, list[Curve]]
 def main() -> None:
     options = _options()
     tasks = [task for task in TASKS if task.name in options.tasks]
-    setup = Setup(num_rounds=options.rounds)
+    setup = Setup(num_rounds=options.rounds, learning_rate=options.learning_rate)
     machine = describe()
     with instance() as (url, key):
         tiger = {task.name: teach_tiger(url, key, task, setup, options.runs) for task in tasks}
@@ -68,6 +68,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--tasks", nargs="+", choices=names, default=names)
     parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--learning-rate", type=float, default=Setup.learning_rate)
     parser.add_argument("--runs", type=int, default=1, help="of each task and side")
     parser.add_argument("--output", type=Path, default=Path("bench/results/learning.json"), help="and .png")
     return parser.parse_args()

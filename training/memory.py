@@ -47,7 +47,7 @@ class Memory:
         """Returns rather than raises, so that what the traceback holds is free again."""
         try:
             work()
-        except (torch.OutOfMemoryError, RuntimeError) as error:
+        except RuntimeError as error:
             if not _is_out_of_memory(error):
                 raise
             if self._policy.is_sharded:

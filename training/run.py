@@ -27,6 +27,7 @@ from registry.records import Record
 from registry.revisions import Revisions
 from registry.settings import StorageSettings
 from registry.store import ObjectStore
+from training.patience import until_storage
 from training.settings import TrainingSettings
 from training.types import Assignment, Cancelled, ShardedOutOfMemory, StepProgress, TrainingOutcome
 
@@ -303,14 +304,3 @@ def _publish(
             metrics=metrics,
         )
     )
-
-
-def until_storage(step: Callable[[], Any]) -> None:
-    """Do `step`, again and again while storage is away: an hour of training is not thrown away for that."""
-    while True:
-        try:
-            step()
-            return
-        except Unavailable:
-            logger.warning("storage is away; trying again")
-            time.sleep(RETRY_S)

@@ -10,6 +10,7 @@ from typing import Self
 
 from registry.errors import Unavailable
 from registry.revisions import Revisions
+from training.patience import until_storage
 from training.state import TrainingState
 from training.types import Assignment
 
@@ -53,11 +54,14 @@ class StoredStates:
         self._writer.shutdown(wait=True)
 
     def load(self) -> TrainingState | None:
-        """Raises: Unavailable; what `tell` raises."""
+        """Waits for storage: a state that could not be asked for is not one that is missing.
+
+        Raises: what `tell` raises.
+        """
         if self._is_first_attempt:
             return None
         path = self._directory / "found.safetensors"
-        if not self._revisions.fetch_state(*self._of, path):
+        if not until_storage(lambda: self._revisions.fetch_state(*self._of, path)):
             return None
         try:
             state = TrainingState.load(path)

@@ -5,9 +5,9 @@ TRL does the loss, the optimizer and its loop. Here is only what differs from it
     rows -> packs -> every optimizer step goes over all of them, in as many passes as memory needs
 
 GRPOTrainer would generate, group by a fixed number of generations, and pad all rows to the longest. Its data
-loader, `training_step`, `_prepare_inputs` and `_get_per_token_logps_and_entropies` are replaced;
-`_compute_loss` is its own. The names with an underscore are private to TRL: its version is pinned, and
-`tests/training/test_grpo.py` compares the result with an independent implementation.
+loader, `training_step` and `_get_per_token_logps_and_entropies` are replaced; `_compute_loss` is its own. The
+names with an underscore are private to TRL: its version is pinned, and `tests/training/test_grpo.py` compares
+the result with an independent implementation.
 """
 
 import time
@@ -195,7 +195,7 @@ class SuppliedResponsesTrainer(GRPOTrainer):
                     self._ref[pack.places] = self._old[pack.places]
 
     def _inputs(self, pack: Pack) -> dict[str, Any]:
-        """What TRL's loss takes, as one row of C completion tokens; `_score_pack` adds the rest."""
+        """What TRL's loss takes, as one row of C completion tokens; with the pack for the methods below."""
         mask = torch.full_like(pack.targets, int(pack.counts)).unsqueeze(0)
         self._at_hand = {
             "prompt_ids": pack.targets[:0].unsqueeze(0),
@@ -207,9 +207,6 @@ class SuppliedResponsesTrainer(GRPOTrainer):
             "pack": pack,
         }
         return self._at_hand
-
-    def _prepare_inputs(self, batch: Any) -> Any:
-        return batch
 
     def _get_per_token_logps_and_entropies(self, *args: Any, **options: Any) -> tuple[Tensor, Tensor, None]:
         """(1, C) log-probabilities of the pack at hand; entropies, which nothing here uses, are zeros."""

@@ -7,10 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from registry.errors import Unavailable
 from registry.revisions import Revisions
 from registry.store import ObjectStore
 from tests.support.tiny_jobs import MemoryStates, run, tiny_assignment, tiny_policy
-from training import grpo
+from training import grpo, patience
 from training.state import TrainingState
 from training.stored_states import StoredStates
 
@@ -44,6 +45,16 @@ def test_a_resumed_job_makes_the_same_adapter(
             load_file(tmp_path / where / grpo.WEIGHTS_FILE) for where in ("whole", f"from-{state.step}")
         )
         assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+class AwayAtFirst(ObjectStore):
+    num_failures = 2
+
+    def download_file(self, key: str, path: Path) -> None:
+        if self.num_failures:
+            self.num_failures -= 1
+            raise Unavailable("storage cannot be reached")
+        super().download_file(key, path)
 
 
 @pytest.fixture
@@ -103,6 +114,20 @@ def test_a_state_that_nobody_needs_is_deleted_alone(
     revisions.delete_state(uid, 1, "job")
     assert not store.list(f"models/{uid}/revisions/000001")
     assert revisions.manifest(uid, 2) == manifest
+
+
+def test_storage_that_is_away_does_not_end_a_job_that_goes_on(
+    store: ObjectStore, state: TrainingState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(patience, "RETRY_S", 0.01)
+    with StoredStates(Revisions(store), tiny_assignment(), tmp_path, 0, told.append) as states:
+        states.keep(state)
+    away = AwayAtFirst(store.settings)
+    with StoredStates(Revisions(away), tiny_assignment(attempt=2), tmp_path, 0, told.append) as states:
+        found = states.load()
+    assert found is not None and away.num_failures == 0
+    assert_equal(found, state)
 
 
 def test_a_state_that_cannot_be_read_costs_its_steps_and_not_the_job(

@@ -21,7 +21,7 @@ def two_jobs(policy: Policy, output: Path) -> list[StepProgress]:
     return first + run(policy, output / "second", tiny_assignment(), parent=output / "first")
 
 
-def one_response_is_too_long(policy: Policy, output: Path) -> list[StepProgress]:
+def two_that_end_early_and_one_more(policy: Policy, output: Path) -> list[StepProgress]:
     """Errors and cancelling end the job on every worker, and the next job runs."""
     with pytest.raises(RuntimeError, match="size mismatch"):
         run(policy, output / "first", tiny_assignment(), parent=_misfit(policy, output))
@@ -68,5 +68,5 @@ def test_three_workers_share_fewer_rows_than_packs(tiny_weights: Path, tmp_path:
 
 
 def test_what_ends_a_job_ends_it_on_every_worker(tiny_weights: Path, tmp_path: Path) -> None:
-    found = run_together(2, tiny_weights, tmp_path, one_response_is_too_long)
+    found = run_together(2, tiny_weights, tmp_path, two_that_end_early_and_one_more)
     assert len(found) == 1

@@ -56,6 +56,7 @@ class ModelServer(LLMServer):  # type: ignore[misc]
         )
         self._awake = asyncio.Event()
         self._awake.set()
+        self._loading = asyncio.Lock()
         # Level 1 takes the weights to the CPU's memory; without a GPU the engine only pauses.
         self._sleep_level = 1 if base.serving.accelerator.kind == "gpu" else 0
         await super().__init__(llm_config)
@@ -77,7 +78,8 @@ class ModelServer(LLMServer):  # type: ignore[misc]
     async def lend_gpu(self) -> None:
         """Finish what is being generated, give the engine's memory to the trainer, and let requests wait."""
         self._awake.clear()
-        await self._llm.sleep(level=self._sleep_level, mode="wait")
+        async with self._loading:
+            await self._llm.sleep(level=self._sleep_level, mode="wait")
 
     async def take_back_gpu(self) -> None:
         """Go on. Without having lent it, nothing happens."""
@@ -93,7 +95,12 @@ class ModelServer(LLMServer):  # type: ignore[misc]
         if not self._adapters.is_loaded(adapter_id):
             # Serve loads one adapter at a time: bring the bytes here first, beside other downloads.
             await self._adapters.fetch(adapter_id)
-        adapter: Adapter = await self._load_model(adapter_id)
+        if self._awake.is_set() and self._adapters.is_loaded(adapter_id):
+            adapter: Adapter = await self._load_model(adapter_id)
+        else:
+            async with self._loading:  # the engine falls asleep before or after, not meanwhile
+                await self._awake.wait()
+                adapter = await self._load_model(adapter_id)
         if adapter.is_freed:  # its model was deleted between the ingress and here
             raise ModelNotFound("there is no such model", "model")
         return adapter

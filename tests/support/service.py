@@ -153,7 +153,6 @@ class Service:
         """Play the worker for the next job of a base model."""
         trainer = serve.get_deployment_handle(TRAINER, APPLICATION)
         assignment = assigned(base_id)
-        assert isinstance(assignment, Assignment)
         step = StepProgress(
             step=1, steps=5, loss=0.5, kl=0, clip_ratio=0, grad_norm=1, reward_mean=0.5, reward_std=0.5,
             learning_rate=1e-5, seconds=0.1,
@@ -174,11 +173,16 @@ class Service:
         return assignment
 
 
-def assigned(base_id: str) -> Any:
-    """What a training worker that has just begun gets."""
+def assigned(base_id: str) -> Assignment:
+    """What a training worker that has just begun gets, or the next one if a Trainer died with the first."""
     trainer = serve.get_deployment_handle(TRAINER, APPLICATION)
-    worker = trainer.enter.remote(base_id).result(timeout_s=30)
-    return trainer.next_assignment.remote(base_id, worker).result(timeout_s=30)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        worker = trainer.enter.remote(base_id).result(timeout_s=30)
+        answer = trainer.next_assignment.remote(base_id, worker).result(timeout_s=30)
+        if isinstance(answer, Assignment):
+            return answer
+    raise AssertionError("no job came in time")
 
 
 @dataclass

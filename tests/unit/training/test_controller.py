@@ -761,7 +761,7 @@ async def test_submission_that_storage_refused_leaves_nothing(world: World) -> N
     controller = world.controller(DyingStore(world.store, 1))
     with pytest.raises(Unavailable):
         await submit(controller)
-    assert not await controller.is_training("uid-1")
+    await idle(controller, "uid-1")
     assert world.runs == []
 
 

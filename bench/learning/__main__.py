@@ -17,16 +17,14 @@ steps, on the KL term alone.
 
 import argparse
 import json
-import multiprocessing
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bench.learning.apart import CONFIG, teach_trl
 from bench.learning.comparison import NUM_LAST, REACHED, as_line, compare
 from bench.learning.curves import Curve, Setup
 from bench.learning.loop import Loop
@@ -36,9 +34,7 @@ from registry.keys import ApiKeys
 from serve_app.instance import Instance
 from serve_app.ports import free_ports
 from serve_app.settings import load_settings
-from serve_app.weights import prepare_weights
 
-CONFIG = "local"
 Curves = dict[str, list[Curve]]
 """By the task's name, one of each run."""
 
@@ -90,27 +86,6 @@ def instance() -> Iterator[tuple[str, str]]:
 def teach_tiger(url: str, key: str, task: Task, setup: Setup, num_runs: int) -> list[Curve]:
     base_model = load_settings(CONFIG).default_model
     return [Loop(url, key, base_model, task, setup).learn() for _ in range(num_runs)]
-
-
-def teach_trl(task: Task, setup: Setup, num_runs: int) -> list[Curve]:
-    """In a process of its own for each run, so that none starts with what another left in memory."""
-    settings = load_settings(CONFIG)
-    model = next(model for model in settings.models if model.id == settings.default_model)
-    weights = prepare_weights(model, settings.weights_directory.expanduser())
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    curves = []
-    for seed in range(num_runs):
-        spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(1, mp_context=spawn) as process:
-            curves.append(process.submit(_learn_with_trl, weights, task, setup, seed).result())
-    return curves
-
-
-def _learn_with_trl(weights: Path, task: Task, setup: Setup, seed: int) -> Curve:
-    # Torch and TRL: in that process only, and not while the instance needs the memory.
-    from bench.learning.stock import learn
-
-    return learn(weights, task, setup, seed)
 
 
 def entry(task: Task, tiger: Curves, trl: Curves, comparison: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ anything else                                ->  500 internal_error, details in 
 """
 
 import logging
-from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -32,6 +31,7 @@ STATUS: dict[type[errors.TigerError], int] = {
     errors.Unavailable: 503,
 }
 RETRY_AFTER_S = 2
+OPENAI_PREFIX = "/openai/"
 ERROR_TYPES = {
     401: "authentication_error",
     403: "permission_error",
@@ -73,30 +73,56 @@ def body_of(error: errors.TigerError) -> dict[str, Any]:
     return error_body(status_of(error), error.code, error.message, error.param)
 
 
-def _response(error: errors.TigerError) -> JSONResponse:
+def _response(request: Request, error: errors.TigerError) -> JSONResponse:
     status = status_of(error)
     headers = {}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if status in (429, 503):
         headers["Retry-After"] = str(RETRY_AFTER_S)
-    return JSONResponse(body_of(error), status, headers)
+    return JSONResponse(body_of(error), _status_for(request, status), headers)
 
 
-def _param(location: Sequence[str | int]) -> str | None:
-    """`("body", "groups", 0, "responses")` -> `groups.0.responses`."""
-    return ".".join(str(part) for part in location[1:]) or None
+def _status_for(request: Request, status: int) -> int:
+    """OpenAI's clients know 400 where the rest of the API says 422."""
+    return 400 if status == 422 and request.url.path.startswith(OPENAI_PREFIX) else status
+
+
+def _deepest(error: RequestValidationError) -> tuple[dict[str, Any], str | None]:
+    """Of several errors the one that is furthest inside the body, and where: `groups.0.responses`.
+
+    Where a value may have several forms, each form that did not fit has an error, with the form's name in its
+    location; such names are no part of the body and are left out.
+    """
+    found = [(details, _path(details, error.body)) for details in error.errors()]
+    details, path = max(found, key=lambda pair: len(pair[1]))
+    return details, ".".join(map(str, path)) or None
+
+
+def _path(details: dict[str, Any], body: Any) -> list[str | int]:
+    source, *location = details["loc"]
+    if source != "body" or details["type"] == "json_invalid":
+        return location
+    path: list[str | int] = []
+    for part in location:
+        is_index = isinstance(body, list) and isinstance(part, int) and part < len(body)
+        if is_index or (isinstance(body, dict) and part in body):
+            path.append(part)
+            body = body[part]
+    if details["type"] == "missing":
+        path.append(location[-1])
+    return path
 
 
 async def _on_error(request: Request, error: Exception) -> JSONResponse:
-    return _response(as_tiger_error(error))
+    return _response(request, as_tiger_error(error))
 
 
 async def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    location = first["loc"]
-    param = None if first["type"] == "json_invalid" else _param(location)
+    first, param = _deepest(error)
+    if first["type"] == "json_invalid":
+        param = None
     message = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "json_invalid":
         message = "the body is not valid JSON"
@@ -104,19 +130,20 @@ async def _on_validation_error(request: Request, error: Exception) -> JSONRespon
         message = "the body must be a JSON object, sent with Content-Type: application/json"
     elif param:
         message = f"{param}: {message}"
-    return JSONResponse(error_body(422, "invalid_request", message, param), 422)
+    return JSONResponse(error_body(422, "invalid_request", message, param), _status_for(request, 422))
 
 
 async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     if isinstance(error.__cause__, errors.TigerError):  # raised while the body was read
-        return _response(error.__cause__)
+        return _response(request, error.__cause__)
     if error.status_code == 400:  # FastAPI could not parse the body at all
-        return JSONResponse(error_body(422, "invalid_request", "the body cannot be read as JSON", None), 422)
+        message = "the body cannot be read as JSON"
+        return JSONResponse(error_body(422, "invalid_request", message, None), _status_for(request, 422))
     code = {404: "route_not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
-    message = {404: "there is no such route", 405: "this route does not take that method"}
+    messages = {404: "there is no such route", 405: "this route does not take that method"}
     return JSONResponse(
-        error_body(error.status_code, code, message.get(error.status_code, str(error.detail)), None),
+        error_body(error.status_code, code, messages.get(error.status_code, str(error.detail)), None),
         error.status_code,
         error.headers,
     )

@@ -1,9 +1,17 @@
 """What passes between the ingress and a model replica."""
 
+import hashlib
+from typing import Any, Literal
+
 from pydantic import Field
 
 from registry.records import Message, Record
 from serve_app.schemas import StopReason
+
+
+def cache_salt_of(user: str) -> str:
+    """What keeps prefix-cache hits inside one user's requests; no client can give one."""
+    return hashlib.sha256(user.encode()).hexdigest()
 
 
 class GenerationCall(Record):
@@ -19,7 +27,7 @@ class GenerationCall(Record):
     max_tokens: int | None
     stop: tuple[str, ...]
     seed: int | None
-    cache_salt: str = Field(description="keeps prefix-cache hits inside one user's requests")
+    cache_salt: str
 
 
 class Completion(Record):
@@ -32,3 +40,14 @@ class Generation(Record):
     input_tokens: int
     output_tokens: int
     duration_s: float
+
+
+class OpenAICall(Record):
+    """A request in OpenAI's form, for vLLM's OpenAI layer: checked, with the model's defaults filled in."""
+
+    kind: Literal["chat", "text"]
+    user: str
+    model: str = Field(description="id that the answer names, with the revision of a private one")
+    adapter_id: str | None = Field(description="`<uid>@<revision>`; None: the base model as it is")
+    body: dict[str, Any] = Field(description="OpenAI's fields but `model`, as they were given")
+    cache_salt: str

@@ -23,8 +23,9 @@ from registry.revisions import Revisions
 from registry.settings import StorageSettings
 from registry.store import ObjectStore
 from serve_app.adapters import Adapter, Adapters, leased
-from serve_app.generation import Completion, Generation, GenerationCall
+from serve_app.generation import Completion, Generation, GenerationCall, OpenAICall
 from serve_app.lengths import count_tokens
+from serve_app.openai_layer import OpenAILayer
 from serve_app.schemas import StopReason
 from serve_app.settings import BaseModelSettings
 from training.conversation import tokenise_prompt
@@ -61,6 +62,7 @@ class ModelServer(LLMServer):  # type: ignore[misc]
         self._sleep_level = 1 if base.serving.accelerator.kind == "gpu" else 0
         await super().__init__(llm_config)
         self._tokenizer = self._llm.get_tokenizer()
+        self._openai = OpenAILayer(self.engine._oai_serving_chat, self.engine._oai_serving_completion)
 
     @property
     def _llm(self) -> Any:
@@ -169,6 +171,17 @@ class ModelServer(LLMServer):  # type: ignore[misc]
                 "duration": round(time.monotonic() - start, 6),
             },
         )
+
+    async def openai_answer(self, call: OpenAICall) -> str:
+        """A JSON object in OpenAI's form. Raises InvalidRequest too."""
+        async with leased(await self._adapter(call.adapter_id)) as lora_request:
+            return await self._openai.answer(call, self._llm, lora_request)
+
+    async def openai_events(self, call: OpenAICall) -> AsyncIterator[str]:
+        """Server-sent events in OpenAI's form. Raises InvalidRequest too, before the first."""
+        async with leased(await self._adapter(call.adapter_id)) as lora_request:
+            async for event in self._openai.events(call, self._llm, lora_request):
+                yield event
 
     async def check_lengths(self, groups: Sequence[Group], is_single: bool) -> int:
         """Tokens of all responses, each with its prompt. Raises: ContextLengthExceeded, InvalidRequest."""

@@ -1,12 +1,11 @@
 """`POST /v1/generate_response`: talk to a model."""
 
-import hashlib
 from typing import Any
 
 from fastapi import APIRouter
 
 from serve_app.catalog import Resolved
-from serve_app.generation import Generation, GenerationCall
+from serve_app.generation import Generation, GenerationCall, cache_salt_of
 from serve_app.schemas import (
     AssistantMessage,
     Generated,
@@ -48,7 +47,7 @@ def build_call(request: GenerateResponse, resolved: Resolved, user: str) -> Gene
         max_tokens=request.max_tokens,
         stop=tuple(request.stop or ()),
         seed=request.seed,
-        cache_salt=hashlib.sha256(user.encode()).hexdigest(),
+        cache_salt=cache_salt_of(user),
     )
 
 

@@ -18,7 +18,7 @@ from serve_app.schemas import (
     RevisionInfo,
 )
 from serve_app.services import Services, ServicesDependency, UserDependency, answered
-from serve_app.settings import Settings
+from serve_app.settings import BaseModelSettings, Settings
 from serve_app.streams import MEDIA_TYPE
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
@@ -28,10 +28,13 @@ Ref = Annotated[str, Path(description="id or name of a model")]
 Revision = Annotated[int, Path(ge=0, le=10**9)]
 
 
+def base_models(settings: Settings) -> list[BaseModelSettings]:
+    """In configured order, the default first."""
+    return sorted(settings.models, key=lambda model: model.id != settings.default_model)
+
+
 def base_infos(settings: Settings) -> list[ModelInfo]:
-    """Base models in configured order, the default first."""
-    infos = [ModelInfo.of_base(model, model.id == settings.default_model) for model in settings.models]
-    return sorted(infos, key=lambda info: not info.default_model)
+    return [ModelInfo.of_base(model, model.id == settings.default_model) for model in base_models(settings)]
 
 
 @router.get("", response_model=list[ModelInfo], response_model_exclude_none=True)

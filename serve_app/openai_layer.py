@@ -1,0 +1,112 @@
+"""vLLM's own OpenAI layer, for one request of one user: their model, their adapter, their share of the cache.
+
+    OpenAICall  ->  vLLM's request  ->  its serving object, with one model in it  ->  JSON, or SSE events
+
+vLLM's layer finds adapters by name in a table that all requests share. Here each request gets a shallow copy
+of the serving object whose table has the one adapter that was leased for it, so that no name can be mixed up
+with another user's, and the answer names the model as the user does.
+"""
+
+import copy
+from collections.abc import AsyncIterator
+from typing import Any
+
+from pydantic import ValidationError
+
+from registry.errors import ContextLengthExceeded, InvalidRequest, TigerError, Unavailable
+from serve_app.generation import OpenAICall
+
+LEFT_OUT = {
+    "prompt_logprobs": True,
+    "prompt_token_ids": True,
+    "prompt_text": True,
+    "kv_transfer_params": True,
+    "ec_transfer_params": True,
+    "metrics": True,
+    "choices": {
+        "__all__": {"stop_reason", "token_ids", "routed_experts", "prompt_logprobs", "prompt_token_ids"}
+    },
+}
+"""Of vLLM's answer: what OpenAI's does not have."""
+
+
+class OpenAILayer:
+    """`serving`: the object of each kind of call, as vLLM built it beside its engine."""
+
+    def __init__(self, chat: Any, text: Any) -> None:
+        self._serving = {"chat": chat, "text": text}
+
+    async def answer(self, call: OpenAICall, engine: Any, lora_request: Any) -> str:
+        """A JSON object. Raises: InvalidRequest, ContextLengthExceeded, Unavailable, TigerError."""
+        answer = await self._create(call, engine, lora_request)
+        return str(answer.model_dump_json(exclude=LEFT_OUT))
+
+    async def events(self, call: OpenAICall, engine: Any, lora_request: Any) -> AsyncIterator[str]:
+        """Server-sent events, the last one `[DONE]`. What is wrong is raised before the first, as above."""
+        events = await self._create(call, engine, lora_request)
+        try:
+            async for event in events:
+                yield event
+        finally:
+            await events.aclose()
+
+    async def _create(self, call: OpenAICall, engine: Any, lora_request: Any) -> Any:
+        from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+        from vllm.entrypoints.openai.completion.protocol import CompletionRequest
+        from vllm.entrypoints.serve.engine.protocol import ErrorResponse
+        from vllm.exceptions import GracefulHTTPError, VLLMClientError
+
+        serving = copy.copy(self._serving[call.kind])
+        serving.models = OnlyModel(call.model, lora_request)
+        serving.engine_client = engine
+        fields = {**call.body, "model": call.model, "cache_salt": call.cache_salt}
+        try:
+            if call.kind == "chat":
+                answer = await serving.create_chat_completion(ChatCompletionRequest(**fields))
+            else:
+                answer = await serving.create_completion(CompletionRequest(**fields))
+        except ValidationError as error:
+            first = error.errors()[0]
+            param = ".".join(str(part) for part in first["loc"][:1]) or None
+            raise InvalidRequest(str(first["msg"]).removeprefix("Value error, "), param) from None
+        except GracefulHTTPError:
+            raise Unavailable("the model has too much to do at the moment; try again") from None
+        except (VLLMClientError, ValueError, NotImplementedError) as error:
+            raise _refusal(error) from None
+        if isinstance(answer, ErrorResponse):
+            raise _told(answer)
+        return answer
+
+
+class OnlyModel:
+    """What vLLM's layer asks of its table of models, with one model in it."""
+
+    base_model_paths = ()
+
+    def __init__(self, name: str, lora_request: Any | None) -> None:
+        self._name = name
+        self.lora_requests = {} if lora_request is None else {name: lora_request}
+
+    def is_base_model(self, name: str) -> bool:
+        return name == self._name and not self.lora_requests
+
+    def model_name(self, lora_request: Any | None = None) -> str:
+        return self._name
+
+
+def _refusal(error: Exception) -> TigerError:
+    """vLLM's errors append parameter and value to their message when they are made a text."""
+    param = getattr(error, "parameter", None)
+    message = str(error.args[0]) if error.args else str(error)
+    if param in ("input_tokens", "input_text"):
+        return ContextLengthExceeded(message, "messages")
+    return InvalidRequest(message, param)
+
+
+def _told(answer: Any) -> TigerError:
+    error = answer.error
+    if error.code >= 500:
+        return TigerError("internal error")
+    if error.param in ("input_tokens", "input_text"):
+        return ContextLengthExceeded(error.message, "messages")
+    return InvalidRequest(error.message, error.param)

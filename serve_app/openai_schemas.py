@@ -1,0 +1,286 @@
+"""What OpenAI's clients send, as far as it is taken: what is not named here is refused, with its name.
+
+vLLM knows more fields. Some of them reach the engine or its files, the chat template, the cache or another
+user's place in the queue, so the list below is of what may come in, not of what may not. Fields that OpenAI
+defines and that mean nothing here are taken and change nothing. The values are checked here where a wrong
+one would cost something; vLLM checks the rest.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from serve_app.schemas import Answer, Request, Temperature, Text, TopP
+
+MAX_SAMPLES = 64
+MAX_PROMPTS = 64
+MAX_TOOLS = 128
+
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+StopText = Annotated[Text, Field(min_length=1)]
+Stop = StopText | Annotated[list[StopText], Field(max_length=16)]
+FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
+JsonSchema = dict[str, Any]
+
+WITHOUT_MEANING = (
+    "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key",
+    "prompt_cache_retention", "verbosity",
+)  # fmt: skip
+"""Of OpenAI's fields: taken from any client, and of no effect."""
+
+
+class Lenient(BaseModel):
+    """A part of a conversation: clients send back what they got, with the fields of other services in it."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False, frozen=True)
+
+
+class TextPart(Lenient):
+    type: Literal["text", "refusal"]
+    text: Text = ""
+    refusal: Text | None = None
+
+
+Content = Text | Annotated[list[TextPart], Field(min_length=1)]
+
+
+class CalledFunction(Lenient):
+    name: FunctionName
+    arguments: Text
+
+
+class ToolCall(Lenient):
+    id: str
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
+class GivenMessage(Lenient):
+    """From the system, the developer or the user."""
+
+    role: Literal["system", "developer", "user"]
+    content: Content
+    name: str | None = None
+
+
+class AssistantTurn(Lenient):
+    role: Literal["assistant"]
+    content: Content | None = None
+    name: str | None = None
+    tool_calls: list[ToolCall] | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.content is None and not self.tool_calls:
+            raise ValueError("an assistant's message has content or tool_calls")
+        return self
+
+
+class ToolResult(Lenient):
+    role: Literal["tool"]
+    content: Content
+    tool_call_id: str
+
+
+ChatTurn = Annotated[GivenMessage | AssistantTurn | ToolResult, Field(discriminator="role")]
+
+
+class StreamOptions(Request):
+    include_usage: bool = False
+    include_obfuscation: bool | None = Field(None, description="of no effect")
+
+
+class FunctionDefinition(Request):
+    name: FunctionName
+    description: Text | None = None
+    parameters: JsonSchema | None = None
+    strict: bool | None = None
+
+
+class Tool(Request):
+    type: Literal["function"]
+    function: FunctionDefinition
+
+
+class NamedFunction(Request):
+    name: FunctionName
+
+
+class NamedTool(Request):
+    type: Literal["function"]
+    function: NamedFunction
+
+
+class AnyFormat(Request):
+    type: Literal["text", "json_object"]
+
+
+class SchemaFormat(Request):
+    name: FunctionName
+    description: Text | None = None
+    schema_: JsonSchema | None = Field(None, alias="schema")
+    strict: bool | None = None
+
+
+class JsonSchemaFormat(Request):
+    type: Literal["json_schema"]
+    json_schema: SchemaFormat
+
+
+ResponseFormat = Annotated[AnyFormat | JsonSchemaFormat, Field(discriminator="type")]
+
+
+class Sampling(Request):
+    """What chat and text completions have in common."""
+
+    model: Text | None = Field(
+        None, description="id or name, `@N` for a revision; left out: the default model"
+    )
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    n: Annotated[int, Field(ge=1, le=MAX_SAMPLES)] | None = None
+    response_format: ResponseFormat | None = None
+    seed: Seed | None = None
+    stop: Stop | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    temperature: Temperature | None = Field(None, description="left out: the model's own default")
+    top_p: TopP | None = Field(None, description="left out: the model's own default")
+    top_k: Annotated[int, Field(ge=-1)] | None = Field(None, description="not OpenAI's")
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = Field(None, description="not OpenAI's")
+    repetition_penalty: Annotated[float, Field(gt=0, le=2)] | None = Field(None, description="not OpenAI's")
+    user: Any = Field(None, description="of no effect")
+    metadata: Any = Field(None, description="of no effect")
+    store: Any = Field(None, description="of no effect")
+    service_tier: Any = Field(None, description="of no effect")
+    safety_identifier: Any = Field(None, description="of no effect")
+    prompt_cache_key: Any = Field(None, description="of no effect")
+    prompt_cache_retention: Any = Field(None, description="of no effect")
+    verbosity: Any = Field(None, description="of no effect")
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        if self.stream_options is not None and not self.stream:
+            raise ValueError("stream_options is only for stream: true")
+        if self.temperature == 0 and (self.n or 1) > 1:
+            raise ValueError("n must be 1 when temperature is 0: all samples would be the same")
+        return self
+
+    def body(self) -> dict[str, Any]:
+        """What vLLM is asked: the fields that were given and mean something."""
+        given = self.model_dump(exclude_none=True, by_alias=True, exclude={"model", *WITHOUT_MEANING})
+        if options := given.get("stream_options"):
+            options.pop("include_obfuscation", None)
+        return given
+
+
+class ChatCompletionRequest(Sampling):
+    messages: Annotated[list[ChatTurn], Field(min_length=1)]
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    tools: Annotated[list[Tool], Field(min_length=1, max_length=MAX_TOOLS)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    parallel_tool_calls: bool | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    modalities: list[Literal["text"]] | None = Field(None, description="of no effect")
+
+    @model_validator(mode="after")
+    def _chat_goes_together(self) -> Self:
+        if self.top_logprobs and not self.logprobs:
+            raise ValueError("top_logprobs is only for logprobs: true")
+        if self.tool_choice not in (None, "none") and not self.tools:
+            raise ValueError("tool_choice is only for a request with tools")
+        return self
+
+    def body(self) -> dict[str, Any]:
+        given = super().body()
+        given.pop("modalities", None)
+        for message in given["messages"]:
+            if message["role"] == "developer":  # a system message, by its newer name
+                message["role"] = "system"
+        return given
+
+
+Prompt = (
+    Text
+    | Annotated[list[Text], Field(min_length=1, max_length=MAX_PROMPTS)]
+    | Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
+)
+
+
+class CompletionRequest(Sampling):
+    prompt: Prompt = Field(description="a text, up to 64 texts, or the ids of a text's tokens")
+    max_tokens: Annotated[int, Field(ge=1)] | None = Field(None, description="left out: 16")
+    echo: bool | None = None
+    logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+
+
+class OpenAIModel(Answer):
+    id: str
+    object: Literal["model"] = "model"
+    created: int = Field(description="seconds since 1970, UTC")
+    owned_by: str
+
+
+class OpenAIModels(Answer):
+    object: Literal["list"] = "list"
+    data: list[OpenAIModel]
+
+
+class Usage(Answer):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class Choice(Answer):
+    index: int
+    finish_reason: str | None
+    logprobs: dict[str, Any] | None = None
+
+
+class AnsweredFunction(Answer):
+    name: str
+    arguments: str
+
+
+class AnsweredToolCall(Answer):
+    id: str
+    type: Literal["function"]
+    function: AnsweredFunction
+
+
+class ChatAnswer(Answer):
+    role: Literal["assistant"]
+    content: str | None
+    tool_calls: list[AnsweredToolCall] | None = None
+
+
+class ChatChoice(Choice):
+    message: ChatAnswer
+
+
+class ChatCompletion(Answer):
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str = Field(description="the id of the model that answered, with the revision of a private one")
+    choices: list[ChatChoice]
+    usage: Usage
+
+
+class TextChoice(Choice):
+    text: str
+
+
+class Completion(Answer):
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str = Field(description="the id of the model that answered, with the revision of a private one")
+    choices: list[TextChoice]
+    usage: Usage

@@ -1,0 +1,88 @@
+"""`/openai/v1`: the models for everything that speaks OpenAI's API; the answers are vLLM's own."""
+
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+
+from registry.records import ModelRecord
+from serve_app.catalog import Resolved
+from serve_app.generation import OpenAICall, cache_salt_of
+from serve_app.openai_schemas import (
+    ChatCompletion,
+    ChatCompletionRequest,
+    Completion,
+    CompletionRequest,
+    OpenAIModel,
+    OpenAIModels,
+    Sampling,
+)
+from serve_app.routes.models import Ref, base_models
+from serve_app.services import Services, ServicesDependency, UserDependency, answered
+from serve_app.settings import BaseModelSettings
+from serve_app.streams import stream_events
+
+router = APIRouter(prefix="/openai/v1", tags=["openai"])
+
+
+@router.get("/models", response_model=OpenAIModels)
+async def list_models(user: UserDependency, services: ServicesDependency) -> Any:
+    """All models you may use, base models first."""
+    catalog = services.catalog
+    private: tuple[ModelRecord, ...] = await answered(lambda: catalog.private_models.remote(user))
+    base = [_of_base(model) for model in base_models(services.settings)]
+    return OpenAIModels(data=base + [_of_private(model) for model in private])
+
+
+@router.get("/models/{ref}", response_model=OpenAIModel)
+async def get_model(ref: Ref, user: UserDependency, services: ServicesDependency) -> Any:
+    """One model, by its id or name."""
+    resolved = await services.resolve(user, ref)
+    return _of_private(resolved.private) if resolved.private else _of_base(resolved.base)
+
+
+@router.post("/chat/completions", response_model=ChatCompletion)
+async def chat_completions(
+    request: ChatCompletionRequest, user: UserDependency, services: ServicesDependency
+) -> Any:
+    """Answer a conversation. With `stream`, server-sent events as OpenAI makes them."""
+    return await _complete("chat", request, user, services)
+
+
+@router.post("/completions", response_model=Completion)
+async def completions(request: CompletionRequest, user: UserDependency, services: ServicesDependency) -> Any:
+    """Go on from a text, without a chat template. With `stream`, server-sent events as OpenAI makes them."""
+    return await _complete("text", request, user, services)
+
+
+async def _complete(kind: Any, request: Sampling, user: str, services: Services) -> Response:
+    resolved = await services.resolve(user, request.model)
+    call = OpenAICall(
+        kind=kind,
+        user=user,
+        model=_name(resolved),
+        adapter_id=resolved.adapter_id,
+        body=_body(request, resolved),
+        cache_salt=cache_salt_of(user),
+    )
+    server = services.server(resolved)
+    if request.stream:
+        return await stream_events(server.options(stream=True).openai_events.remote(call))
+    return Response(await server.openai_answer.remote(call), media_type="application/json")
+
+
+def _body(request: Sampling, resolved: Resolved) -> dict[str, Any]:
+    defaults = resolved.private.defaults if resolved.private else resolved.base.defaults
+    return {"temperature": defaults.temperature, "top_p": defaults.top_p, **request.body()}
+
+
+def _name(resolved: Resolved) -> str:
+    return f"{resolved.id}@{resolved.revision}" if resolved.private else resolved.id
+
+
+def _of_base(model: BaseModelSettings) -> OpenAIModel:
+    return OpenAIModel(id=model.id, created=int(model.last_modified.timestamp()), owned_by="tiger")
+
+
+def _of_private(model: ModelRecord) -> OpenAIModel:
+    return OpenAIModel(id=model.id, created=int(model.created.timestamp()), owned_by="you")

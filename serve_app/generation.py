@@ -9,6 +9,7 @@ from serve_app.schemas import StopReason
 class GenerationCall(Record):
     """One prompt with everything decided: no default is left to the replica but `max_tokens`."""
 
+    user: str = Field(description="whose limits and usage it falls under")
     model: str = Field(description="id that the answer names")
     revision: int
     adapter_id: str | None = Field(description="`<uid>@<revision>`; None: the base model as it is")

@@ -17,6 +17,7 @@
         NoLearningSignal       every group has equal rewards
       RequestTooLarge
       QuotaExceeded
+      RateLimited              too much at once; it says when to come back
       TrainingFailed           a training ended without a revision
       Unavailable              storage or the model's replicas cannot be reached
 
@@ -108,6 +109,19 @@ class RequestTooLarge(TigerError):
 
 class QuotaExceeded(TigerError):
     code = "quota_exceeded"
+
+
+class RateLimited(TigerError):
+    """`retry_after_s`: whole seconds until the same request may be worth asking again."""
+
+    code = "rate_limited"
+
+    def __init__(self, message: str, param: str | None = None, retry_after_s: int = 1) -> None:
+        Exception.__init__(self, message, param, retry_after_s)
+
+    @property
+    def retry_after_s(self) -> int:
+        return self.args[2]
 
 
 class TrainingFailed(TigerError):

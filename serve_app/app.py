@@ -38,7 +38,7 @@ def build_model_server(model: BaseModelSettings, settings: Settings) -> Applicat
         **ModelServer.get_deployment_options(config),
         "name": model_server_name(model.id),
     }
-    return serve.deployment(ModelServer, **options).bind(config, model, settings.storage)
+    return serve.deployment(ModelServer, **options).bind(config, model, settings)
 
 
 def llm_config(model: BaseModelSettings, settings: Settings) -> LLMConfig:
@@ -52,6 +52,7 @@ def llm_config(model: BaseModelSettings, settings: Settings) -> LLMConfig:
         "max_lora_rank": model.max_rank,
         "max_cpu_loras": serving.max_adapters,
         "enable_prefix_caching": True,
+        "scheduling_policy": "priority",
         **({"enable_sleep_mode": True} if is_gpu and model.training.share_gpu else {}),
         **serving.engine,
     }

@@ -28,6 +28,7 @@ STATUS: dict[type[errors.TigerError], int] = {
     errors.RequestTooLarge: 413,
     errors.InvalidRequest: 422,
     errors.QuotaExceeded: 429,
+    errors.RateLimited: 429,
     errors.Unavailable: 503,
 }
 RETRY_AFTER_S = 2
@@ -73,14 +74,19 @@ def body_of(error: errors.TigerError) -> dict[str, Any]:
     return error_body(status_of(error), error.code, error.message, error.param)
 
 
-def _response(request: Request, error: errors.TigerError) -> JSONResponse:
+def headers_of(error: errors.TigerError) -> dict[str, str]:
+    """What the answer to `error` says beside its body."""
     status = status_of(error)
-    headers = {}
     if status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
+        return {"WWW-Authenticate": "Bearer"}
     if status in (429, 503):
-        headers["Retry-After"] = str(RETRY_AFTER_S)
-    return JSONResponse(body_of(error), _status_for(request, status), headers)
+        seconds = error.retry_after_s if isinstance(error, errors.RateLimited) else RETRY_AFTER_S
+        return {"Retry-After": str(seconds)}
+    return {}
+
+
+def _response(request: Request, error: errors.TigerError) -> JSONResponse:
+    return JSONResponse(body_of(error), _status_for(request, status_of(error)), headers_of(error))
 
 
 def _status_for(request: Request, status: int) -> int:

@@ -17,6 +17,7 @@ def cache_salt_of(user: str) -> str:
 class GenerationCall(Record):
     """One prompt with everything decided: no default is left to the replica but `max_tokens`."""
 
+    user: str = Field(description="whose limits and usage it falls under")
     model: str = Field(description="id that the answer names")
     revision: int
     adapter_id: str | None = Field(description="`<uid>@<revision>`; None: the base model as it is")
@@ -47,7 +48,12 @@ class OpenAICall(Record):
 
     kind: Literal["chat", "text"]
     user: str
-    model: str = Field(description="id that the answer names, with the revision of a private one")
-    adapter_id: str | None = Field(description="`<uid>@<revision>`; None: the base model as it is")
+    model: str = Field(description="its id")
+    revision: int | None = Field(description="None: a base model")
+    adapter_id: str | None
     body: dict[str, Any] = Field(description="OpenAI's fields but `model`, as they were given")
-    cache_salt: str
+
+    @property
+    def answering(self) -> str:
+        """What the answer calls the model: which revision of a private one it was matters to its user."""
+        return self.model if self.revision is None else f"{self.model}@{self.revision}"

@@ -1,6 +1,6 @@
 """One base model behind vLLM, with the adapters of its private models: Ray Serve LLM's server, specialised.
 
-    generate, generate_stream  ->  adapter lease  ->  AsyncLLM.generate  ->  completions or NDJSON lines
+    generate, generate_stream  ->  adapter lease  ->  TenantEngine  ->  completions or NDJSON lines
 
 The prompt is rendered here with the tokenizer's own chat template, as the trainer does, so that training
 and generation see the same tokens. NDJSON lines are made here, beside the tokens: the ingress passes them on.
@@ -10,7 +10,8 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from ray import serve
@@ -18,16 +19,19 @@ from ray.llm._internal.common.callbacks.base import CallbackBase
 from ray.serve.llm import LLMConfig, LLMServer
 
 from registry.errors import ContextLengthExceeded, InvalidRequest, ModelNotFound
+from registry.meter import Meter
 from registry.records import Group
 from registry.revisions import Revisions
-from registry.settings import StorageSettings
 from registry.store import ObjectStore
+from registry.usage import Usage, UsageParts
 from serve_app.adapters import Adapter, Adapters, leased
+from serve_app.admission import Admission
 from serve_app.generation import Completion, Generation, GenerationCall, OpenAICall
 from serve_app.lengths import count_tokens
 from serve_app.openai_layer import OpenAILayer
 from serve_app.schemas import StopReason
-from serve_app.settings import BaseModelSettings
+from serve_app.settings import BaseModelSettings, Settings
+from serve_app.tenant_engine import TenantEngine
 from training.conversation import tokenise_prompt
 
 
@@ -41,17 +45,19 @@ class WeightsInPlace(CallbackBase):
 class ModelServer(LLMServer):  # type: ignore[misc]
     """A replica. The public methods below are called through Ray handles.
 
-    Raises (all that generate): ContextLengthExceeded, RevisionNotFound, Unavailable.
+    Raises (all that generate): ContextLengthExceeded, RateLimited, RevisionNotFound, Unavailable.
     """
 
     async def __init__(  # type: ignore[misc]
-        self, llm_config: LLMConfig, base: BaseModelSettings, storage: StorageSettings
+        self, llm_config: LLMConfig, base: BaseModelSettings, settings: Settings
     ) -> None:
         from vllm.lora.request import LoRARequest
 
         self._base = base
+        store = ObjectStore(settings.storage)
+        self._meter = Meter(UsageParts(store), settings.usage.flush_interval_s)
         self._adapters = Adapters(
-            Revisions(ObjectStore(storage)),
+            Revisions(store),
             engine=lambda: self._llm,
             build_request=lambda name, lora_id, path: LoRARequest(name, lora_id, path),
         )
@@ -63,11 +69,27 @@ class ModelServer(LLMServer):  # type: ignore[misc]
         await super().__init__(llm_config)
         self._tokenizer = self._llm.get_tokenizer()
         self._openai = OpenAILayer(self.engine._oai_serving_chat, self.engine._oai_serving_completion)
+        self._admission = Admission(
+            self._llm.vllm_config.scheduler_config.max_num_seqs,
+            settings.limits.max_concurrent_generations_per_user,
+            settings.limits.max_queued_tokens_per_user,
+        )
+        self._meter.start()
+
+    async def __del__(self) -> None:
+        """Serve awaits this when it stops a replica."""
+        if hasattr(self, "_meter"):
+            await self._meter.close()
+        await super().__del__()
 
     @property
     def _llm(self) -> Any:
         """vLLM's AsyncLLM."""
         return self.engine._engine_client
+
+    def tenant_engine(self, user: str, model_id: str) -> TenantEngine:
+        """The engine for one request; `model_id` is what its usage is counted under."""
+        return TenantEngine(self._llm, user, model_id, self._admission, self._meter)
 
     def _init_multiplex_loader(self, model_downloader_cls: Any = None) -> None:
         """Replace Ray's loader, which trusts what it downloads and never frees it."""
@@ -137,6 +159,7 @@ class ModelServer(LLMServer):  # type: ignore[misc]
         )
         num_tokens = sum(len(c.token_ids) for c in final.outputs)
         if samples != call.n:
+            self._meter.count(call.user, call.model, Usage(output_tokens=num_tokens * (call.n - samples)))
             completions, num_tokens = completions * call.n, num_tokens * call.n
         return Generation(
             completions=completions,
@@ -155,11 +178,13 @@ class ModelServer(LLMServer):  # type: ignore[misc]
             yield _line(type="info", message=f"Loading model {call.model}")
         num_tokens = 0
         async with leased(await self._adapter(call.adapter_id)) as lora_request:
-            async for output in self._run(call, prompt, 1, RequestOutputKind.DELTA, lora_request):
-                completion = output.outputs[0]
-                num_tokens += len(completion.token_ids)
-                if completion.text:
-                    yield _line(type="delta", delta=completion.text)
+            outputs = self._run(call, prompt, 1, RequestOutputKind.DELTA, lora_request)
+            async with aclosing(outputs):
+                async for output in outputs:
+                    completion = output.outputs[0]
+                    num_tokens += len(completion.token_ids)
+                    if completion.text:
+                        yield _line(type="delta", delta=completion.text)
         yield _line(
             type="stop",
             stop_reason=_stop_reason(completion.finish_reason, completion.stop_reason),
@@ -174,13 +199,15 @@ class ModelServer(LLMServer):  # type: ignore[misc]
 
     async def openai_answer(self, call: OpenAICall) -> str:
         """A JSON object in OpenAI's form. Raises InvalidRequest too."""
+        engine = self.tenant_engine(call.user, call.model)
         async with leased(await self._adapter(call.adapter_id)) as lora_request:
-            return await self._openai.answer(call, self._llm, lora_request)
+            return await self._openai.answer(call, engine, lora_request)
 
     async def openai_events(self, call: OpenAICall) -> AsyncIterator[str]:
         """Server-sent events in OpenAI's form. Raises InvalidRequest too, before the first."""
+        engine = self.tenant_engine(call.user, call.model)
         async with leased(await self._adapter(call.adapter_id)) as lora_request:
-            async for event in self._openai.events(call, self._llm, lora_request):
+            async for event in self._openai.events(call, engine, lora_request):
                 yield event
 
     async def check_lengths(self, groups: Sequence[Group], is_single: bool) -> int:
@@ -202,7 +229,7 @@ class ModelServer(LLMServer):  # type: ignore[misc]
 
     def _run(
         self, call: GenerationCall, prompt: list[int], n: int, output_kind: Any, lora_request: Any
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncGenerator[Any, None]:
         from vllm import SamplingParams
         from vllm.inputs import TokensPrompt
 
@@ -217,7 +244,8 @@ class ModelServer(LLMServer):  # type: ignore[misc]
             output_kind=output_kind,
         )
         tokens = TokensPrompt(prompt_token_ids=prompt, cache_salt=call.cache_salt)
-        return self._llm.generate(tokens, params, uuid.uuid4().hex, lora_request=lora_request)
+        engine = self.tenant_engine(call.user, call.model)
+        return engine.generate(tokens, params, uuid.uuid4().hex, lora_request=lora_request)
 
 
 def _line(**chunk: Any) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from registry.errors import ContextLengthExceeded, InvalidRequest, TigerError, Unavailable
-from serve_app.generation import OpenAICall
+from serve_app.generation import OpenAICall, cache_salt_of
 
 LEFT_OUT = {
     "prompt_logprobs": True,
@@ -57,9 +57,9 @@ class OpenAILayer:
         from vllm.exceptions import GracefulHTTPError, VLLMClientError
 
         serving = copy.copy(self._serving[call.kind])
-        serving.models = OnlyModel(call.model, lora_request)
+        serving.models = OnlyModel(call.answering, lora_request)
         serving.engine_client = engine
-        fields = {**call.body, "model": call.model, "cache_salt": call.cache_salt}
+        fields = {**call.body, "model": call.answering, "cache_salt": cache_salt_of(call.user)}
         try:
             if call.kind == "chat":
                 answer = await serving.create_chat_completion(ChatCompletionRequest(**fields))

@@ -41,6 +41,20 @@ class LimitSettings(Record):
         2**20, ge=1, description="prompt and completion of every response of a training, added up"
     )
     max_learning_steps: int = Field(1000, ge=1, le=1000, description="optimizer steps of a training")
+    max_concurrent_generations_per_user: int = Field(
+        64, ge=1, description="on one replica; each of `n` samples is one"
+    )
+    max_queued_tokens_per_user: int = Field(
+        2**20, ge=1, description="on one replica: prompt and max_tokens of generations that have not ended"
+    )
+
+
+class UsageSettings(Record):
+    """How what is used is accounted for."""
+
+    flush_interval_s: float = Field(
+        30, gt=0, description="between writes to the bucket: what a crash may leave uncounted"
+    )
 
 
 class AcceleratorSettings(Record):
@@ -105,6 +119,7 @@ class Settings(BaseSettings):
     storage: StorageSettings = StorageSettings()
     ingress: IngressSettings = IngressSettings()
     limits: LimitSettings = LimitSettings()
+    usage: UsageSettings = UsageSettings()
     weights_directory: Path = Field(
         Path("~/.cache/tiger/weights"), description="where weights shipped in packages are converted to"
     )

@@ -37,6 +37,7 @@ def build_call(request: GenerateResponse, resolved: Resolved, user: str) -> Gene
     """The request with the model's defaults where it gives none."""
     defaults = resolved.private.defaults if resolved.private else resolved.base.defaults
     return GenerationCall(
+        user=user,
         model=resolved.id,
         revision=resolved.revision,
         adapter_id=resolved.adapter_id,

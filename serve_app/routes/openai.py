@@ -7,7 +7,7 @@ from fastapi.responses import Response
 
 from registry.records import ModelRecord
 from serve_app.catalog import Resolved
-from serve_app.generation import OpenAICall, cache_salt_of
+from serve_app.generation import OpenAICall
 from serve_app.openai_schemas import (
     ChatCompletion,
     ChatCompletionRequest,
@@ -60,10 +60,10 @@ async def _complete(kind: Any, request: Sampling, user: str, services: Services)
     call = OpenAICall(
         kind=kind,
         user=user,
-        model=_name(resolved),
+        model=resolved.id,
+        revision=resolved.revision if resolved.private else None,
         adapter_id=resolved.adapter_id,
         body=_body(request, resolved),
-        cache_salt=cache_salt_of(user),
     )
     server = services.server(resolved)
     if request.stream:
@@ -74,10 +74,6 @@ async def _complete(kind: Any, request: Sampling, user: str, services: Services)
 def _body(request: Sampling, resolved: Resolved) -> dict[str, Any]:
     defaults = resolved.private.defaults if resolved.private else resolved.base.defaults
     return {"temperature": defaults.temperature, "top_p": defaults.top_p, **request.body()}
-
-
-def _name(resolved: Resolved) -> str:
-    return f"{resolved.id}@{resolved.revision}" if resolved.private else resolved.id
 
 
 def _of_base(model: BaseModelSettings) -> OpenAIModel:

@@ -7,7 +7,7 @@ from ray.serve._private.common import DeploymentID
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 
 from registry import errors
-from serve_app.errors import as_tiger_error, body_of, status_of
+from serve_app.errors import as_tiger_error, body_of, headers_of, status_of
 
 TABLE = [
     (errors.InvalidApiKey, 401, "authentication_error", "invalid_api_key"),
@@ -24,6 +24,7 @@ TABLE = [
     (errors.ContextLengthExceeded, 422, "invalid_request_error", "context_length_exceeded"),
     (errors.NoLearningSignal, 422, "invalid_request_error", "no_learning_signal"),
     (errors.QuotaExceeded, 429, "rate_limit_error", "quota_exceeded"),
+    (errors.RateLimited, 429, "rate_limit_error", "rate_limited"),
     (errors.Unavailable, 503, "unavailable_error", "unavailable"),
     (errors.TigerError, 500, "server_error", "internal_error"),
     (errors.TrainingFailed, 500, "server_error", "training_failed"),
@@ -94,3 +95,9 @@ def test_unknown_error_is_logged_and_shows_nothing(
     assert status_of(shown) == 500
     assert "secret" not in str(body_of(shown))
     assert any(record.exc_info for record in caplog.records)
+
+
+def test_refusal_says_when_to_come_back() -> None:
+    assert headers_of(errors.RateLimited("too much", retry_after_s=7)) == {"Retry-After": "7"}
+    assert int(headers_of(errors.Unavailable("away"))["Retry-After"]) > 0
+    assert headers_of(errors.ModelNotFound("no")) == {}

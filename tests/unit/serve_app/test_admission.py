@@ -1,0 +1,170 @@
+"""Limits and turns of one replica with 16 places."""
+
+import asyncio
+import pickle
+
+import pytest
+
+from registry.errors import RateLimited
+from serve_app.admission import Admission, Ticket
+
+
+def admission(num_places: int = 16, max_generations: int = 1000, max_tokens: int = 10**9) -> Admission:
+    return Admission(num_places, max_generations, max_tokens)
+
+
+async def started(
+    places: Admission, user: str, count: int, num_samples: int = 1
+) -> list[tuple[Ticket, "asyncio.Task[None]"]]:
+    """`count` requests of a user, each waiting for its turn or past it."""
+    tickets = [places.admit(user, num_samples, 10) for _ in range(count)]
+    tasks = [(ticket, asyncio.ensure_future(ticket.turn())) for ticket in tickets]
+    await asyncio.sleep(0)
+    return tasks
+
+
+def num_running(requests: "list[tuple[Ticket, asyncio.Task[None]]]") -> int:
+    return sum(ticket.is_running for ticket, _ in requests)
+
+
+async def settle() -> None:
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+def test_generations_over_the_limit_are_refused_until_one_ends() -> None:
+    places = admission(max_generations=2)
+    first, _ = places.admit("alice", 1, 10), places.admit("alice", 1, 10)
+    with pytest.raises(RateLimited) as refused:
+        places.admit("alice", 1, 10)
+    assert refused.value.retry_after_s >= 1
+    places.admit("bob", 1, 10)
+    first.release()
+    places.admit("alice", 1, 10)
+
+
+def test_each_sample_is_a_generation() -> None:
+    places = admission(max_generations=4)
+    places.admit("alice", 3, 10)
+    with pytest.raises(RateLimited):
+        places.admit("alice", 2, 10)
+    places.admit("alice", 1, 10)
+
+
+def test_tokens_over_the_limit_are_refused() -> None:
+    places = admission(max_tokens=100)
+    places.admit("alice", 1, 60)
+    with pytest.raises(RateLimited):
+        places.admit("alice", 1, 41)
+    places.admit("alice", 1, 40)
+
+
+@pytest.mark.parametrize(("num_samples", "num_tokens"), [(5, 1), (1, 101)])
+def test_request_over_a_limit_by_itself_is_let_in_alone(num_samples: int, num_tokens: int) -> None:
+    places = admission(max_generations=4, max_tokens=100)
+    alone = places.admit("alice", num_samples, num_tokens)
+    with pytest.raises(RateLimited):
+        places.admit("alice", 1, 1)
+    alone.release()
+    other = places.admit("alice", 1, 1)
+    with pytest.raises(RateLimited):
+        places.admit("alice", num_samples, num_tokens)
+    other.release()
+
+
+def test_release_counts_once() -> None:
+    places = admission(max_generations=2)
+    first = places.admit("alice", 1, 10)
+    places.admit("alice", 1, 10)
+    first.release()
+    first.release()
+    assert places.num_generations("alice") == 1
+
+
+async def test_greedy_user_leaves_places_free_for_the_next_one() -> None:
+    places = admission()
+    greedy = await started(places, "greedy", 200)
+    assert num_running(greedy) == 12
+    light = await started(places, "light", 1)
+    assert num_running(light) == 1
+
+
+async def test_several_greedy_users_leave_a_place_free() -> None:
+    places = admission()
+    users = [await started(places, f"greedy-{number}", 100) for number in range(3)]
+    for _ in range(300):  # the first user's share shrinks as its generations end
+        for requests in users:
+            running = next((ticket for ticket, _ in requests if ticket.is_running), None)
+            if running is not None:
+                running.release()
+                requests[:] = [(t, task) for t, task in requests if t is not running]
+                requests += await started(places, running.user, 1)
+    shares = [num_running(requests) for requests in users]
+    assert sum(shares) < 16
+    assert max(shares) - min(shares) <= 2
+
+
+async def test_requests_of_a_user_start_in_order_as_places_get_free() -> None:
+    places = admission(num_places=2)
+    requests = await started(places, "alice", 4)
+    assert [ticket.is_running for ticket, _ in requests] == [True, False, False, False]
+    for position in range(3):
+        requests[position][0].release()
+        await settle()
+        assert [task.done() for _, task in requests] == [n <= position + 1 for n in range(4)]
+
+
+async def test_who_has_least_running_is_first() -> None:
+    places = admission(num_places=8)
+    greedy = await started(places, "greedy", 10)
+    other = await started(places, "other", 3)
+    assert (num_running(greedy), num_running(other)) == (6, 1)
+    for ticket, _ in greedy[:4]:
+        ticket.release()
+    await settle()
+    assert num_running(other) == 3
+
+
+async def test_waiting_request_that_is_given_up_leaves_the_queue() -> None:
+    places = admission(num_places=2)
+    (first, _), (second, waiting), (_, last) = await started(places, "alice", 3)
+    waiting.cancel()
+    await settle()
+    second.release()
+    first.release()
+    await settle()
+    assert last.done()
+    assert places.num_generations("alice") == 1
+
+
+async def test_turn_that_comes_as_the_request_is_given_up_goes_to_the_next() -> None:
+    places = admission(num_places=2)
+    (first, _), (second, waiting), (third, last) = await started(places, "alice", 3)
+    first.release()
+    assert second.is_running
+    waiting.cancel()
+    second.release()
+    await settle()
+    assert third.is_running and last.done()
+
+
+async def test_request_with_more_samples_than_places_runs() -> None:
+    (request, task), (_, waiting) = await started(admission(), "alice", 2, num_samples=64)
+    assert task.done() and not waiting.done()
+    request.release()
+    await settle()
+    assert waiting.done()
+
+
+async def test_nothing_is_kept_of_users_that_are_gone() -> None:
+    places = admission(num_places=2)
+    for user in ("alice", "bob"):
+        for ticket, _ in await started(places, user, 3):
+            ticket.release()
+    assert not places._generations and not places._tokens and not places._running and not places._waiting
+    assert places._num_running == 0
+
+
+def test_error_survives_pickling() -> None:
+    error = pickle.loads(pickle.dumps(RateLimited("too many", retry_after_s=7)))
+    assert (error.message, error.param, error.retry_after_s) == ("too many", None, 7)

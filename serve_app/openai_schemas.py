@@ -231,10 +231,15 @@ class OpenAIModels(Answer):
     data: list[OpenAIModel]
 
 
+class PromptTokens(Answer):
+    cached_tokens: int | None = Field(None, description="found in the cache, from earlier requests of yours")
+
+
 class Usage(Answer):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    prompt_tokens_details: PromptTokens | None = None
 
 
 class Choice(Answer):

@@ -1,4 +1,4 @@
-"""LangChain's ChatOpenAI as its users write it; prints what it got as JSON. Arguments: base URL, key, model."""
+"""LangChain's ChatOpenAI as its users write it; prints what it got. Arguments: base URL, key, model."""
 
 import asyncio
 import json

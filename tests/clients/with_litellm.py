@@ -1,4 +1,4 @@
-"""LiteLLM as its users write it; prints what it got as JSON. Arguments: base URL, key, model."""
+"""LiteLLM as its users write it; prints what it got, as JSON. Arguments: base URL, key, model."""
 
 import asyncio
 import json

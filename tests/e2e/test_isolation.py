@@ -39,7 +39,7 @@ def asked(client: Client, ref: str) -> tuple[str, str]:
 
 
 def rolling(clients: list[Client], rounds: Iterator[int]) -> int:
-    """Revision 1, revision 2, over and over, while answers are given: the current model changes under them."""
+    """Activate revision 1, then 2, over and over, while answers are given."""
     for turn in rounds:
         for client in clients:
             client.post(f"/v1/models/mine/revisions/{1 + turn % 2}/activate")

@@ -127,16 +127,12 @@ def status(home: Home = DEFAULT_HOME) -> None:
 
 
 @app.command()
-def models(
-    home: Home = DEFAULT_HOME,
-    key: Annotated[
-        str, typer.Option(envvar="TIGER_API_KEY", help="Whose models; made by `tiger keys create`.")
-    ] = "",
-) -> None:
-    """List the base models and the private models of the key's user."""
+def models(home: Home = DEFAULT_HOME) -> None:
+    """List the base models and the private models of the user of the key in TIGER_API_KEY."""
     url = f"{open_instance(home).url}/v1/models"
+    headers = {"Authorization": f"Bearer {_given_key()}"}
     try:
-        answer = httpx.get(url, headers={"Authorization": f"Bearer {key}"}, timeout=30, trust_env=False)
+        answer = httpx.get(url, headers=headers, timeout=30, trust_env=False)
     except httpx.HTTPError as error:
         raise _failed(
             f"{url} does not answer ({type(error).__name__}): is it up? See `tiger status`."
@@ -154,14 +150,13 @@ def models(
 
 
 @app.command()
-def demo(
-    home: Home = DEFAULT_HOME,
-    key: Annotated[
-        str, typer.Option(envvar="TIGER_API_KEY", help="Whose model it will be. [default: a key made for it]")
-    ] = "",
-) -> None:
-    """Create a model, teach it with rewards until it answers differently, and show the difference."""
+def demo(home: Home = DEFAULT_HOME) -> None:
+    """Create a model, teach it with rewards until it answers differently, and show the difference.
+
+    With the key in TIGER_API_KEY; without one, with a key that is made for it and revoked in the end.
+    """
     instance = open_instance(home)
+    key = _given_key()
     own = "" if key else ApiKeys(instance.store()).create(FIRST_USER, "tiger demo")
     try:
         Demo(instance.url, key or own, typer.echo).run()
@@ -279,6 +274,11 @@ def _open_keys(home: Path, config: str | None) -> ApiKeys:
     except (InstanceError, TigerError, StorageUnfit) as error:
         raise _failed(error) from error
     return ApiKeys(store)
+
+
+def _given_key() -> str:
+    """Only from the environment: every user of the machine can see a command line."""
+    return os.environ.get("TIGER_API_KEY", "")
 
 
 def _expiry(text: str) -> datetime:

@@ -90,6 +90,13 @@ def test_end_that_is_none_is_refused(cluster: ObjectStore, expires: str) -> None
     assert ApiKeys(cluster).is_empty()
 
 
+@pytest.mark.parametrize("command", ["models", "demo"])
+def test_no_key_is_taken_from_the_command_line(command: str) -> None:
+    """Every user of the machine can see it."""
+    assert "--key" not in tiger(command, "--help").stdout
+    assert tiger(command, "--key", "tiger_x").exit_code == 2
+
+
 def test_keys_create_refuses_what_is_no_user_name(cluster: ObjectStore) -> None:
     result = tiger("keys", "create", "Not A User")
     assert result.exit_code == 1

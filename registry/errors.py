@@ -1,12 +1,13 @@
 """Everything that can go wrong for a caller, as one tree.
 
     TigerError
-      InvalidApiKey            no such key, revoked, malformed
+      InvalidApiKey            no such key, revoked, expired, malformed
       ModelReadOnly            a base model cannot be changed or trained
       NotFound
         ModelNotFound          unknown, or another user's: the same answer
         RevisionNotFound
         JobNotFound
+        KeyNotFound            unknown, or another user's: the same answer
       Conflict
         NameTaken
         ModelInUse             delete while a job of the model runs
@@ -69,6 +70,10 @@ class RevisionNotFound(NotFound):
 
 class JobNotFound(NotFound):
     code = "job_not_found"
+
+
+class KeyNotFound(NotFound):
+    code = "key_not_found"
 
 
 class Conflict(TigerError):

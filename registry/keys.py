@@ -1,75 +1,207 @@
-"""API keys: `keys/<sha256 of key>.json` says whose a key is. The key itself is stored nowhere."""
+"""API keys: who is calling, found by the hash of what is presented. The key itself is stored nowhere.
+
+    keys/<sha256 of key>.json              KeyRecord: while this exists, and until it expires, the key works
+    keys-of/<user>/<id>/<sha256 of key>    marker: finds a user's keys; its body: the hour of last use
+
+The marker is written before the record and deleted after it, and a use writes the marker alone. So a process
+that dies between two writes leaves at most a marker without a record: no list shows it, no request is let in
+by it, and revoking its id once more deletes it. A key that works always has a marker, except one from before
+there were markers: `mark_unmarked` and every use give it one.
+"""
 
 import builtins
 import hashlib
+import json
 import re
 import secrets
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
+from registry.errors import KeyNotFound
 from registry.records import KeyRecord, utc_now
-from registry.store import ObjectMissing, ObjectStore
+from registry.store import ObjectMissing, ObjectStore, WriteConflict
 
 PREFIX = "keys/"
+MARKERS = "keys-of/"
 HASH_PATTERN = re.compile(r"[0-9a-f]{64}")
 HASH_PREFIX_PATTERN = re.compile(r"[0-9a-f]{8,64}")
-SHOWN_HASH_CHARACTERS = 12
+DERIVED_ID_HASH_CHARACTERS = 12
+ID_PATTERN = re.compile(r"key-(?:[0-9a-f]{24}|[0-9a-f]{12})")
 
 
 class KeyNotIdentified(LookupError):
-    """Not exactly one key begins with the given characters; the message is for the operator."""
+    """Not exactly one key has the given id or hash prefix; the message is for the operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedKey:
+    """A key that is in a list; `last_used` is the beginning of the hour, None before the first use."""
+
+    hash: str
+    record: KeyRecord
+    last_used: datetime | None
+
+
+def generate_key() -> str:
+    return f"tiger_{secrets.token_urlsafe(32)}"
 
 
 def hash_key(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
+def hour_of(time: datetime) -> datetime:
+    """The beginning of the hour: how exactly a last use is known."""
+    return time.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+
+
+def parse_expiry(text: str) -> datetime:
+    """`2030-01-31T12:00:00Z` -> when a key expires. Raises: ValueError, which says what is wrong."""
+    try:
+        expires = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError("give a time in ISO 8601, for example 2030-01-31T12:00:00Z") from None
+    if expires.utcoffset() != timedelta(0):
+        raise ValueError("give the time in UTC, with a Z at its end")
+    if expires <= utc_now():
+        raise ValueError("the time must be in the future")
+    return expires.astimezone(UTC)
+
+
 class ApiKeys:
-    """The operator shows and names keys by the first 12 characters of their hash."""
+    """A key is named by its id; to the operator also by the first characters of its hash."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
-    def create(self, user: str, name: str) -> str:
+    def create(self, user: str, name: str, expires: datetime | None = None) -> str:
         """Returns the key, which cannot be had again.
 
         Raises:
             pydantic.ValidationError: `user` is not a user name.
         """
-        record = KeyRecord(user=user, name=name, created=utc_now())
-        key = f"tiger_{secrets.token_urlsafe(32)}"
-        self._store.create(_object_key(hash_key(key)), record.model_dump_json().encode())
+        key = generate_key()
+        self.add(hash_key(key), user, name, expires)
         return key
 
+    def add(self, key_hash: str, user: str, name: str, expires: datetime | None = None) -> KeyRecord:
+        """Let the key with this hash in as `user` from now on.
+
+        Raises:
+            pydantic.ValidationError: `user` is not a user name.
+        """
+        key_id = f"key-{secrets.token_hex(12)}"
+        record = KeyRecord(id=key_id, user=user, name=name, created=utc_now(), expires=expires)
+        self._store.put(_marker(key_hash, record), b"")
+        self._store.create(_object_key(key_hash), record.model_dump_json().encode())
+        return record
+
     def lookup(self, key_hash: str) -> KeyRecord | None:
+        """The record of a key, expired or not."""
         if not HASH_PATTERN.fullmatch(key_hash):
             return None
         try:
-            return KeyRecord.model_validate_json(self._store.get(_object_key(key_hash)).body)
+            return _record(key_hash, self._store.get(_object_key(key_hash)).body)
         except ObjectMissing:
             return None
 
-    def list(self) -> builtins.list[tuple[str, KeyRecord]]:
-        """All keys by hash, oldest first."""
-        keys = self._store.list(PREFIX)
-        found = [
-            (_hash_of(key), KeyRecord.model_validate_json(stored.body))
-            for key, stored in zip(keys, self._store.get_many(keys), strict=True)
-            if stored is not None
-        ]
-        return sorted(found, key=lambda item: item[1].created)
+    def mark_used(self, key_hash: str, record: KeyRecord, hour: datetime) -> None:
+        """Write the hour of the last use. A key that is revoked meanwhile stays gone, and its marker too."""
+        self._store.put(_marker(key_hash, record), hour.isoformat().encode())
+        self._delete_if_revoked(key_hash, record)
 
-    def revoke(self, hash_prefix: str) -> str:
-        """Delete the one key whose hash begins so; returns its hash.
+    def mark_unmarked(self) -> None:
+        """Give the keys that have no marker one. Reads the names of all keys, and only those records."""
+        marked = {_hash_of_marker(marker) for marker in self._store.list(MARKERS)}
+        for key_hash in map(_hash_of, self._store.list(PREFIX)):
+            if key_hash in marked or (record := self.lookup(key_hash)) is None:
+                continue
+            with suppress(WriteConflict):
+                self._store.create(_marker(key_hash, record), b"")
+                self._delete_if_revoked(key_hash, record)
+
+    def is_empty(self) -> bool:
+        """There is no key of any user."""
+        return not self._store.list(PREFIX, limit=1)
+
+    def list(self) -> builtins.list[ListedKey]:
+        """The keys of all users, oldest first."""
+        return self._read([_hash_of(key) for key in self._store.list(PREFIX)])
+
+    def list_of(self, user: str) -> builtins.list[ListedKey]:
+        """The keys of one user, oldest first."""
+        return self._read([_hash_of_marker(marker) for marker in self._store.list(f"{MARKERS}{user}/")])
+
+    def has_as_many_as(self, user: str, number: int) -> bool:
+        """Whether a user has at least this many keys; records are read only where the markers say so."""
+        return len(self._store.list(f"{MARKERS}{user}/", limit=number)) == number and (
+            len(self.list_of(user)) >= number
+        )
+
+    def revoke_own(self, user: str, key_id: str) -> None:
+        """Delete a user's key. Raises: KeyNotFound: unknown, or another user's."""
+        is_id = ID_PATTERN.fullmatch(key_id) is not None
+        markers = self._store.list(f"{MARKERS}{user}/{key_id}/") if is_id else []
+        if not markers:
+            raise KeyNotFound("there is no such key")
+        for marker in markers:
+            self._delete(_hash_of_marker(marker), marker)
+
+    def revoke(self, name: str) -> KeyRecord:
+        """Delete the one key that has this id, or whose hash begins so; returns what it was.
 
         Raises:
-            KeyNotIdentified: too short or not hexadecimal, no such key, or more than one.
+            KeyNotIdentified: neither an id nor 8 hexadecimal characters, no such key, or more than one.
         """
-        if not HASH_PREFIX_PATTERN.fullmatch(hash_prefix):
-            raise KeyNotIdentified("name a key by at least 8 hexadecimal characters of its hash")
-        matching = self._store.list(PREFIX + hash_prefix)
-        if len(matching) != 1:
-            raise KeyNotIdentified(f"{len(matching)} keys have a hash that begins with {hash_prefix}")
-        self._store.delete(matching[0])
-        return _hash_of(matching[0])
+        if ID_PATTERN.fullmatch(name):
+            found = [named for named in self._named(self._hashes_of_id(name)) if named[1].id == name]
+        elif HASH_PREFIX_PATTERN.fullmatch(name):
+            found = self._named(_hash_of(key) for key in self._store.list(PREFIX + name))
+        else:
+            raise KeyNotIdentified(
+                "name a key by its id, or by at least 8 hexadecimal characters of its hash"
+            )
+        if len(found) != 1:
+            raise KeyNotIdentified(f"{len(found)} keys have the id, or a hash that begins with, {name}")
+        key_hash, record = found[0]
+        self._delete(key_hash, _marker(key_hash, record))
+        return record
+
+    def _delete_if_revoked(self, key_hash: str, record: KeyRecord) -> None:
+        """After a write to the marker of a key that was there: a revocation may have come before it."""
+        if self.lookup(key_hash) is None:
+            self._store.delete(_marker(key_hash, record))
+
+    def _delete(self, key_hash: str, marker: str) -> None:
+        self._store.delete(_object_key(key_hash))
+        self._store.delete(marker)
+
+    def _hashes_of_id(self, key_id: str) -> builtins.list[str]:
+        """Where a key of any user with this id may be; one whose id is derived need not have a marker."""
+        derived = self._store.list(PREFIX + key_id.removeprefix("key-"))
+        marked = [marker for marker in self._store.list(MARKERS) if f"/{key_id}/" in marker]
+        return sorted({*map(_hash_of, derived), *map(_hash_of_marker, marked)})
+
+    def _named(self, hashes: Iterable[str]) -> builtins.list[tuple[str, KeyRecord]]:
+        """The records of those keys that there are."""
+        hashes = tuple(hashes)
+        stored = self._store.get_many(_object_key(key_hash) for key_hash in hashes)
+        return [
+            (key_hash, _record(key_hash, found.body))
+            for key_hash, found in zip(hashes, stored, strict=True)
+            if found is not None
+        ]
+
+    def _read(self, hashes: Iterable[str]) -> builtins.list[ListedKey]:
+        named = self._named(hashes)
+        markers = self._store.get_many(_marker(key_hash, record) for key_hash, record in named)
+        listed = [
+            ListedKey(key_hash, record, _last_used(marker.body) if marker else None)
+            for (key_hash, record), marker in zip(named, markers, strict=True)
+        ]
+        return sorted(listed, key=lambda key: (key.record.created, key.record.id))
 
 
 def _object_key(key_hash: str) -> str:
@@ -78,3 +210,21 @@ def _object_key(key_hash: str) -> str:
 
 def _hash_of(object_key: str) -> str:
     return object_key.removeprefix(PREFIX).removesuffix(".json")
+
+
+def _marker(key_hash: str, record: KeyRecord) -> str:
+    return f"{MARKERS}{record.user}/{record.id}/{key_hash}"
+
+
+def _hash_of_marker(marker: str) -> str:
+    return marker.rpartition("/")[2]
+
+
+def _last_used(marker: bytes) -> datetime | None:
+    return datetime.fromisoformat(marker.decode()) if marker else None
+
+
+def _record(key_hash: str, body: bytes) -> KeyRecord:
+    """A record from before keys had ids gets one made of what the operator was shown of its hash."""
+    derived = {"id": f"key-{key_hash[:DERIVED_ID_HASH_CHARACTERS]}"}
+    return KeyRecord.model_validate(derived | json.loads(body))

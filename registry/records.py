@@ -88,9 +88,14 @@ class UserModels(Record):
 class KeyRecord(Record):
     """`keys/<sha256 of key>.json`. The key itself is stored nowhere."""
 
+    id: str = Field(description="random, public: what the key is called, never what it is")
     user: User
     name: str
     created: Timestamp
+    expires: Timestamp | None = Field(None, description="from then on it is refused; None: never")
+
+    def is_expired(self, now: datetime) -> bool:
+        return self.expires is not None and self.expires <= now
 
 
 class AdapterFile(Record):

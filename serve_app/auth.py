@@ -1,15 +1,18 @@
 """Who is calling: `Authorization: Bearer <key>` -> user.
 
-A known key is asked for again after two seconds, so a revocation is seen within that; while storage is
-away the last answer stands. Unknown keys are never remembered: a key works the moment it is made.
+A known key is asked for again two seconds after it was last asked for, so a revocation is seen within
+that; while storage is away the last answer stands. What is remembered of a key ends when it expires, to the
+moment. Unknown keys are never remembered: a key works the moment it is made.
 """
 
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 
 from registry.errors import InvalidApiKey, TigerError, Unavailable
 from registry.keys import hash_key
+from registry.records import KeyRecord, utc_now
 from serve_app.errors import as_tiger_error
 
 FRESH_S = 2.0
@@ -18,38 +21,60 @@ MAX_KEYS = 10_000
 MAX_KEY_LENGTH = 256
 
 
+def presented_hash(authorization: str | None) -> str:
+    """The hash of the key in an `Authorization` header. Raises: InvalidApiKey: malformed."""
+    scheme, _, key = (authorization or "").partition(" ")
+    key = key.strip()
+    if scheme.lower() != "bearer" or not key or len(key) > MAX_KEY_LENGTH:
+        raise InvalidApiKey("give your API key as `Authorization: Bearer <key>`")
+    return hash_key(key)
+
+
 class Authenticator:
-    """`lookup` gives the user of a key's hash, or raises InvalidApiKey."""
+    """`lookup` gives the record of a key by its hash, or raises InvalidApiKey.
+
+    `clock` is in seconds from anywhere; `now` is the time of day that keys expire by.
+    """
 
     def __init__(
-        self, lookup: Callable[[str], Awaitable[str]], clock: Callable[[], float] = time.monotonic
+        self,
+        lookup: Callable[[str], Awaitable[KeyRecord]],
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._lookup = lookup
         self._clock = clock
-        self._known: OrderedDict[str, tuple[str, float]] = OrderedDict()
+        self._now = now
+        self._known: OrderedDict[str, tuple[KeyRecord, float]] = OrderedDict()
 
     async def user(self, authorization: str | None) -> str:
         """The user of an `Authorization` header. Raises: InvalidApiKey, Unavailable."""
-        scheme, _, key = (authorization or "").partition(" ")
-        key = key.strip()
-        if scheme.lower() != "bearer" or not key or len(key) > MAX_KEY_LENGTH:
-            raise InvalidApiKey("give your API key as `Authorization: Bearer <key>`")
-        key_hash = hash_key(key)
-        user, asked_at = self._known.get(key_hash, ("", -STALE_S))
-        age_s = self._clock() - asked_at
-        if user and age_s < FRESH_S:
-            return user
+        key_hash = presented_hash(authorization)
+        record = await self._record(key_hash)
+        if record.is_expired(self._now()):
+            raise InvalidApiKey("the API key has expired")
+        return record.user
+
+    async def _record(self, key_hash: str) -> KeyRecord:
+        """What is remembered, or was asked for just now; it may have expired."""
+        asking_at = self._clock()
+        known, asked_at = self._known.get(key_hash, (None, -STALE_S))
+        age_s = asking_at - asked_at
+        if known is not None and (age_s < FRESH_S or known.is_expired(self._now())):
+            return known
         try:
-            return self._remember(key_hash, await self._ask(key_hash))
+            record = await self._ask(key_hash)
         except Unavailable:
-            if user and age_s < STALE_S:
-                return user
+            if known is not None and age_s < STALE_S:
+                return known
             raise
         except InvalidApiKey:
             self._known.pop(key_hash, None)
             raise
+        self._remember(key_hash, record, asking_at)
+        return record
 
-    async def _ask(self, key_hash: str) -> str:
+    async def _ask(self, key_hash: str) -> KeyRecord:
         try:
             return await self._lookup(key_hash)
         except TigerError:
@@ -57,9 +82,8 @@ class Authenticator:
         except Exception as error:
             raise as_tiger_error(error) from None
 
-    def _remember(self, key_hash: str, user: str) -> str:
-        self._known[key_hash] = (user, self._clock())
+    def _remember(self, key_hash: str, record: KeyRecord, asked_at: float) -> None:
+        self._known[key_hash] = (record, asked_at)
         self._known.move_to_end(key_hash)
         if len(self._known) > MAX_KEYS:
             self._known.popitem(last=False)
-        return user

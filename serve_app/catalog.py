@@ -12,10 +12,10 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 
 from registry.catalogue import Catalogues
 from registry.errors import (
-    InvalidApiKey,
     InvalidRequest,
     ModelNotFound,
     ModelReadOnly,
@@ -24,14 +24,23 @@ from registry.errors import (
     RevisionNotFound,
     Unavailable,
 )
-from registry.keys import ApiKeys
+from registry.keys import ApiKeys, ListedKey
 from registry.leftovers import Leftovers
-from registry.records import Manifest, ModelRecord, UserModels, generate_uid, model_id_from_name, utc_now
+from registry.records import (
+    KeyRecord,
+    Manifest,
+    ModelRecord,
+    UserModels,
+    generate_uid,
+    model_id_from_name,
+    utc_now,
+)
 from registry.reservations import Reservations
 from registry.revisions import Revisions
 from registry.store import ObjectStore
 from serve_app.schemas import ChangeModel, CreateModel
 from serve_app.settings import BaseModelSettings, Settings
+from serve_app.user_keys import UserKeys
 
 REVISION_REFERENCE = re.compile(r"^(?P<ref>.+)@(?P<revision>\d{1,9})$", re.DOTALL)
 
@@ -69,6 +78,7 @@ class Catalog:
         store.probe()
         self._settings = settings
         self._keys = ApiKeys(store)
+        self._user_keys = UserKeys(self._keys, settings.limits.max_keys_per_user)
         self._catalogues = Catalogues(store)
         self._revisions = Revisions(store)
         self._reservations = Reservations(store)
@@ -82,12 +92,21 @@ class Catalog:
         """One small read that does not come from memory."""
         await asyncio.to_thread(self._keys.lookup, "0" * 64)
 
-    async def user_of(self, key_hash: str) -> str:
-        """The user of an API key, read from the bucket. Raises `InvalidApiKey`."""
-        record = await asyncio.to_thread(self._keys.lookup, key_hash)
-        if record is None:
-            raise InvalidApiKey("the API key is not valid")
-        return record.user
+    async def authenticate(self, key_hash: str) -> KeyRecord:
+        """The key with this hash, read from the bucket. Raises: InvalidApiKey: unknown, revoked, expired."""
+        return await self._user_keys.authenticate(key_hash)
+
+    async def create_key(self, user: str, name: str, expires: datetime | None, key_hash: str) -> KeyRecord:
+        """Let another key in as this user. Raises: QuotaExceeded."""
+        return await self._user_keys.create(user, name, expires, key_hash)
+
+    async def list_keys(self, user: str) -> list[ListedKey]:
+        """Oldest first, expired ones too."""
+        return await self._user_keys.list(user)
+
+    async def revoke_key(self, user: str, key_id: str) -> None:
+        """Raises: KeyNotFound: unknown, or another user's."""
+        await self._user_keys.revoke(user, key_id)
 
     async def private_models(self, user: str) -> tuple[ModelRecord, ...]:
         return (await self._load(user)).models

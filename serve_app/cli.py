@@ -1,8 +1,10 @@
 """The `tiger` command: brings an installation up on one machine, looks at it, and hands out API keys."""
 
 import os
+import re
 import sys
 import time
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -13,8 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from registry.errors import TigerError
-from registry.keys import SHOWN_HASH_CHARACTERS, ApiKeys, KeyNotIdentified, hash_key
-from registry.records import USER_PATTERN
+from registry.keys import ApiKeys, KeyNotIdentified, hash_key, parse_expiry
+from registry.records import USER_PATTERN, utc_now
 from registry.store import StorageUnfit
 from serve_app import log_files
 from serve_app.demo import Demo
@@ -45,6 +47,9 @@ Config = Annotated[
     ),
 ]
 DEFAULT_HOME = Path("~/.tiger")
+# A key is one line also where the output is piped, so that its id can be cut out of it.
+LINE_CHARACTERS = 220
+DAYS_PATTERN = re.compile(r"(\d{1,4})d")
 
 
 @app.callback()
@@ -122,16 +127,12 @@ def status(home: Home = DEFAULT_HOME) -> None:
 
 
 @app.command()
-def models(
-    home: Home = DEFAULT_HOME,
-    key: Annotated[
-        str, typer.Option(envvar="TIGER_API_KEY", help="Whose models; made by `tiger keys create`.")
-    ] = "",
-) -> None:
-    """List the base models and the private models of the key's user."""
+def models(home: Home = DEFAULT_HOME) -> None:
+    """List the base models and the private models of the user of the key in TIGER_API_KEY."""
     url = f"{open_instance(home).url}/v1/models"
+    headers = {"Authorization": f"Bearer {_given_key()}"}
     try:
-        answer = httpx.get(url, headers={"Authorization": f"Bearer {key}"}, timeout=30, trust_env=False)
+        answer = httpx.get(url, headers=headers, timeout=30, trust_env=False)
     except httpx.HTTPError as error:
         raise _failed(
             f"{url} does not answer ({type(error).__name__}): is it up? See `tiger status`."
@@ -149,14 +150,13 @@ def models(
 
 
 @app.command()
-def demo(
-    home: Home = DEFAULT_HOME,
-    key: Annotated[
-        str, typer.Option(envvar="TIGER_API_KEY", help="Whose model it will be. [default: a key made for it]")
-    ] = "",
-) -> None:
-    """Create a model, teach it with rewards until it answers differently, and show the difference."""
+def demo(home: Home = DEFAULT_HOME) -> None:
+    """Create a model, teach it with rewards until it answers differently, and show the difference.
+
+    With the key in TIGER_API_KEY; without one, with a key that is made for it and revoked in the end.
+    """
     instance = open_instance(home)
+    key = _given_key()
     own = "" if key else ApiKeys(instance.store()).create(FIRST_USER, "tiger demo")
     try:
         Demo(instance.url, key or own, typer.echo).run()
@@ -195,12 +195,21 @@ def logs(
 def create_key(
     user: Annotated[str, typer.Argument(help="Whose key it is; a new name makes a new user.")],
     name: Annotated[str, typer.Option(help="What the key is for, shown by `tiger keys list`.")] = "default",
+    expires: Annotated[
+        str | None,
+        typer.Option(
+            help="When it ends: days from now, as in 90d, or a time in UTC, as in 2030-01-31T12:00:00Z. "
+            "[default: never]",
+            show_default=False,
+        ),
+    ] = None,
     home: Home = DEFAULT_HOME,
     config: Config = None,
 ) -> None:
     """Make an API key and print it, and nothing else, on standard output. It cannot be shown again."""
+    ends = None if expires is None else _expiry(expires)
     try:
-        typer.echo(_open_keys(home, config).create(user, name))
+        typer.echo(_open_keys(home, config).create(user, name, ends))
     except ValidationError:
         raise _failed(f"{user!r} is not a user name: it must match {USER_PATTERN}") from None
     except TigerError as error:
@@ -209,30 +218,37 @@ def create_key(
 
 @keys_app.command("list")
 def list_keys(home: Home = DEFAULT_HOME, config: Config = None) -> None:
-    """List the keys: id, user, name, and when it was made."""
+    """List the keys: id, user, name, when it was made, when it ends, and the hour of its last use, in UTC."""
     try:
         found = _open_keys(home, config).list()
     except TigerError as error:
         raise _failed(error) from error
-    table = Table("id", "user", "name", "created", box=None)
-    for key_hash, record in found:
-        created = record.created.isoformat(timespec="seconds")
-        table.add_row(key_hash[:SHOWN_HASH_CHARACTERS], record.user, record.name, created)
-    Console().print(table)
+    table = Table("id", "user", "name", "created", "expires", "last used", box=None)
+    for key in found:
+        record = key.record
+        shown = (_shown(time) for time in (record.created, record.expires, key.last_used))
+        table.add_row(record.id, record.user, record.name, *shown)
+    Console(width=LINE_CHARACTERS).print(table)
 
 
 @keys_app.command("revoke")
 def revoke_key(
-    key_id: Annotated[str, typer.Argument(metavar="ID", help="As `tiger keys list` shows it.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID",
+            help="As `tiger keys list` shows it, or the first 8 or more characters of its SHA-256.",
+        ),
+    ],
     home: Home = DEFAULT_HOME,
     config: Config = None,
 ) -> None:
     """Make a key worthless, within seconds. What its user stored stays."""
     try:
-        revoked = _open_keys(home, config).revoke(key_id)
+        revoked = _open_keys(home, config).revoke(name)
     except (KeyNotIdentified, TigerError) as error:
         raise _failed(error) from error
-    typer.echo(f"revoked {revoked[:SHOWN_HASH_CHARACTERS]}")
+    typer.echo(f"revoked {revoked.id}, {revoked.name!r} of {revoked.user}")
 
 
 def open_instance(
@@ -258,6 +274,26 @@ def _open_keys(home: Path, config: str | None) -> ApiKeys:
     except (InstanceError, TigerError, StorageUnfit) as error:
         raise _failed(error) from error
     return ApiKeys(store)
+
+
+def _given_key() -> str:
+    """Only from the environment: every user of the machine can see a command line."""
+    return os.environ.get("TIGER_API_KEY", "")
+
+
+def _expiry(text: str) -> datetime:
+    """Exits with a message when it is neither days nor a time to come."""
+    days = DAYS_PATTERN.fullmatch(text)
+    if days is not None and int(days[1]):
+        return utc_now() + timedelta(days=int(days[1]))
+    try:
+        return parse_expiry(text)
+    except ValueError as error:
+        raise _failed(f"--expires {text}: {error}, or days, for example 90d") from None
+
+
+def _shown(time: datetime | None) -> str:
+    return "-" if time is None else f"{time:%Y-%m-%d %H:%M}"
 
 
 def _show_urls(instance: Instance) -> None:

@@ -8,12 +8,19 @@ from ray.serve.handle import DeploymentHandle
 
 from serve_app.errors import install_error_handlers
 from serve_app.middleware import BodyLimit
-from serve_app.routes import generate, jobs, models, openai, operations, train
+from serve_app.routes import generate, jobs, keys, models, openai, operations, train
 from serve_app.schemas import ErrorAnswer
 from serve_app.services import Services, bearer
 from serve_app.settings import Settings
 
-ROUTERS = (models.router, generate.router, train.router, jobs.router, openai.router)
+ROUTERS = (
+    models.router,
+    generate.router,
+    train.router,
+    jobs.router,
+    keys.router,
+    openai.router,
+)
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorAnswer} for status in (401, 403, 404, 409, 413, 422, 429, 500, 503)
 }

@@ -221,7 +221,7 @@ class Instance:
                     self._stop()
                 raise
             keys = ApiKeys(self.store())
-            return None if keys.list() else keys.create(FIRST_USER, "first")
+            return keys.create(FIRST_USER, "first") if keys.is_empty() else None
 
     def _bring_up(self, report: Report) -> None:
         for model in self.settings.models:

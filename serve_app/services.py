@@ -11,7 +11,7 @@ from fastapi.security import HTTPBearer
 from ray.exceptions import RayActorError
 from ray.serve.handle import DeploymentHandle
 
-from registry.records import JobRecord, ModelRecord
+from registry.records import JobRecord, KeyRecord, ModelRecord
 from registry.store import ObjectStore
 from serve_app.auth import Authenticator
 from serve_app.catalog import Resolved
@@ -51,9 +51,9 @@ class Services:
     authenticator: Authenticator = field(init=False)
 
     def __post_init__(self) -> None:
-        async def lookup(key_hash: str) -> str:
-            user: str = await answered(lambda: self.catalog.user_of.remote(key_hash))
-            return user
+        async def lookup(key_hash: str) -> KeyRecord:
+            record: KeyRecord = await answered(lambda: self.catalog.authenticate.remote(key_hash))
+            return record
 
         self.store = ObjectStore(self.settings.storage)
         self.authenticator = Authenticator(lookup)
@@ -119,5 +119,5 @@ async def current_user(request: Request, services: ServicesDependency) -> str:
 
 
 # Documents the scheme in /docs; `current_user` does the work and gives the errors their shape.
-bearer = HTTPBearer(auto_error=False, description="An API key made with `tiger keys create`")
+bearer = HTTPBearer(auto_error=False, description="An API key of `tiger keys create` or `POST /v1/keys`")
 UserDependency = Annotated[str, Depends(current_user)]

@@ -35,6 +35,7 @@ class LimitSettings(Record):
     """What one user, and one training, may ask of everybody's machines."""
 
     max_models_per_user: int = Field(1000, ge=1)
+    max_keys_per_user: int = Field(100, ge=1, description="expired ones too, until they are revoked")
     max_queued_jobs_per_user: int = Field(100, ge=1, description="trainings that have not ended")
     max_responses_per_job: int = Field(4096, ge=2, description="over all groups of a training")
     max_tokens_per_job: int = Field(

@@ -127,10 +127,13 @@ def base_model(base_id: str, name: str) -> BaseModelSettings:
 class Service:
     """The running application, seen from outside and from its bucket."""
 
-    def __init__(self, url: str, settings: Settings, signals: Path, object_server: ObjectServer) -> None:
+    def __init__(
+        self, url: str, settings: Settings, signals: Path, logs: Path, object_server: ObjectServer
+    ) -> None:
         self.url = url
         self.settings = settings
         self.signals = signals
+        self.logs = logs
         self.object_server = object_server
         self.object_process = object_server.start()
         self.store = ObjectStore(settings.storage)
@@ -240,14 +243,14 @@ def wait_until(condition: Callable[[], bool], timeout_s: float) -> float:
 
 
 @contextmanager
-def running_service(root: Path, limits: LimitSettings) -> Iterator[Service]:
+def running_service(root: Path, limits: LimitSettings, num_ingresses: int = 1) -> Iterator[Service]:
     """Start all of it in `root`, with an object store and a Ray of its own."""
     (root / "signals").mkdir()
     object_server = ObjectServer(root / "objects", free_port())
     settings = Settings(
         http=HttpSettings(port=free_port()),
         storage=StorageSettings(endpoint_url=object_server.endpoint_url, bucket="tests"),
-        ingress=IngressSettings(num_cpus=0, max_request_bytes=MAX_REQUEST_BYTES),
+        ingress=IngressSettings(num_replicas=num_ingresses, num_cpus=0, max_request_bytes=MAX_REQUEST_BYTES),
         limits=limits,
         default_model="one",
         models=(base_model("two", "Two"), base_model("one", "One")),
@@ -261,7 +264,8 @@ def running_service(root: Path, limits: LimitSettings) -> Iterator[Service]:
             environment.delenv(name)
         environment.setenv("AWS_SHARED_CREDENTIALS_FILE", str(object_server.credentials_path))
         environment.setenv("RAY_AUTH_MODE", "disabled")
-        service = Service(f"http://127.0.0.1:{settings.http.port}", settings, root / "signals", object_server)
+        url, logs = f"http://127.0.0.1:{settings.http.port}", Path(ray_directory) / "session_latest" / "logs"
+        service = Service(url, settings, root / "signals", logs, object_server)
         try:
             ray.init(
                 address="local",

@@ -1,8 +1,14 @@
+import asyncio
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from registry.errors import InvalidApiKey, Unavailable
 from registry.keys import hash_key
+from registry.records import KeyRecord
 from serve_app.auth import FRESH_S, MAX_KEY_LENGTH, MAX_KEYS, STALE_S, Authenticator
+
+START = datetime(2030, 1, 31, 12, tzinfo=UTC)
 
 
 class Keys:
@@ -10,16 +16,19 @@ class Keys:
 
     def __init__(self) -> None:
         self.users = {hash_key("good"): "alice"}
+        self.expires: datetime | None = None
         self.is_away = False
         self.num_asked = 0
 
-    async def user_of(self, key_hash: str) -> str:
+    async def authenticate(self, key_hash: str) -> KeyRecord:
         self.num_asked += 1
         if self.is_away:
             raise Unavailable("storage cannot be reached")
         if key_hash not in self.users:
             raise InvalidApiKey("the API key is not valid")
-        return self.users[key_hash]
+        return KeyRecord(
+            id="key-0", user=self.users[key_hash], name="key", created=START, expires=self.expires
+        )
 
 
 class Clock:
@@ -28,6 +37,10 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+    def time(self) -> datetime:
+        """The time of day; it is START in the beginning."""
+        return START + timedelta(seconds=self.now - 1000)
 
 
 @pytest.fixture
@@ -42,7 +55,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def authenticator(keys: Keys, clock: Clock) -> Authenticator:
-    return Authenticator(keys.user_of, clock)
+    return Authenticator(keys.authenticate, clock, clock.time)
 
 
 @pytest.mark.parametrize("header", ["Bearer good", "bearer good", "BEARER  good "])
@@ -134,8 +147,68 @@ async def test_unknown_key_in_an_outage_is_unavailable(authenticator: Authentica
         await authenticator.user("Bearer good")
 
 
+async def test_remembered_key_is_refused_from_the_moment_it_expires(
+    authenticator: Authenticator, keys: Keys, clock: Clock
+) -> None:
+    keys.expires = START + timedelta(seconds=1)
+    await authenticator.user("Bearer good")
+    clock.now += 0.9
+    assert await authenticator.user("Bearer good") == "alice"
+    clock.now += 0.1
+    with pytest.raises(InvalidApiKey, match="expired"):
+        await authenticator.user("Bearer good")
+    assert keys.num_asked == 1
+
+
+async def test_key_that_expires_in_an_outage_is_refused_and_not_asked_for(
+    authenticator: Authenticator, keys: Keys, clock: Clock
+) -> None:
+    keys.expires = START + timedelta(seconds=10)
+    await authenticator.user("Bearer good")
+    keys.is_away = True
+    clock.now += 9.9
+    assert await authenticator.user("Bearer good") == "alice"
+    asked = keys.num_asked
+    for later_s in (0.1, FRESH_S, STALE_S * 2):
+        clock.now += later_s
+        with pytest.raises(InvalidApiKey, match="expired"):
+            await authenticator.user("Bearer good")
+    assert keys.num_asked == asked
+
+
+async def test_key_that_expires_while_it_is_asked_for_is_refused(keys: Keys, clock: Clock) -> None:
+    async def slow(key_hash: str) -> KeyRecord:
+        record = await keys.authenticate(key_hash)
+        clock.now += 2
+        return record
+
+    keys.expires = START + timedelta(seconds=1)
+    with pytest.raises(InvalidApiKey, match="expired"):
+        await Authenticator(slow, clock, clock.time).user("Bearer good")
+
+
+async def test_answer_that_was_long_on_its_way_is_not_fresh_for_longer(keys: Keys, clock: Clock) -> None:
+    """A revocation may have come after storage was read, and before the answer."""
+    sent = asyncio.Event()
+
+    async def slow(key_hash: str) -> KeyRecord:
+        record = await keys.authenticate(key_hash)
+        await sent.wait()
+        return record
+
+    authenticator = Authenticator(slow, clock)
+    first = asyncio.create_task(authenticator.user("Bearer good"))
+    await asyncio.sleep(0)
+    keys.users.clear()
+    clock.now += FRESH_S
+    sent.set()
+    assert await first == "alice"
+    with pytest.raises(InvalidApiKey):
+        await authenticator.user("Bearer good")
+
+
 async def test_lookup_that_breaks_shows_nothing(clock: Clock) -> None:
-    async def broken(key_hash: str) -> str:
+    async def broken(key_hash: str) -> KeyRecord:
         raise RuntimeError("secret")
 
     with pytest.raises(Exception, match="internal error") as raised:
@@ -144,7 +217,7 @@ async def test_lookup_that_breaks_shows_nothing(clock: Clock) -> None:
 
 
 async def test_remembered_keys_are_bounded(keys: Keys, clock: Clock) -> None:
-    authenticator = Authenticator(keys.user_of, clock)
+    authenticator = Authenticator(keys.authenticate, clock)
     keys.users |= {hash_key(f"key-{number}"): "bob" for number in range(MAX_KEYS)}
     await authenticator.user("Bearer good")
     for number in range(MAX_KEYS):

@@ -515,7 +515,7 @@ async def test_storage_away_leaves_what_is_known(behind: Catalog, proxy: Proxy) 
     proxy.close()
     assert await names(behind) == ["Mine"]
     assert (await behind.resolve(USER, "mine")).id == "mine"
-    for call in (behind.private_models("bob"), behind.check_storage(), behind.user_of("0" * 64)):
+    for call in (behind.private_models("bob"), behind.check_storage(), behind.authenticate("0" * 64)):
         with pytest.raises(Unavailable):
             await call
 

@@ -1,12 +1,14 @@
 """What the `tiger` command prints and how it exits."""
 
 import os
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
-from registry.keys import ApiKeys, hash_key
+from registry.keys import ApiKeys, hash_key, hour_of
+from registry.records import utc_now
 from registry.settings import StorageSettings
 from registry.store import ObjectStore
 from serve_app.cli import app
@@ -42,15 +44,57 @@ def test_keys_create_prints_the_key_and_nothing_else(cluster: ObjectStore) -> No
 def test_keys_are_listed_without_the_key_and_revoked_by_the_listed_id(cluster: ObjectStore) -> None:
     key = tiger("keys", "create", "alice", "--name", "laptop").stdout.strip()
     listed = tiger("keys", "list").stdout
-    assert "alice" in listed and "laptop" in listed and key not in listed
-    key_id = hash_key(key)[:12]
-    assert key_id in listed
+    assert key not in listed and hash_key(key)[:12] not in listed
+    (row,) = (line.split() for line in listed.splitlines() if "alice" in line)
+    key_id = row[0]
+    assert row[1:3] == ["alice", "laptop"] and row[-2:] == ["-", "-"]
 
-    assert tiger("keys", "revoke", key_id).exit_code == 0
+    revoked = tiger("keys", "revoke", key_id)
+    assert revoked.exit_code == 0 and key_id in revoked.stdout
 
     assert "alice" not in tiger("keys", "list").stdout
     again = tiger("keys", "revoke", key_id)
     assert again.exit_code == 1 and key_id in again.stderr
+
+
+def test_key_is_revoked_by_the_beginning_of_its_hash(cluster: ObjectStore) -> None:
+    key = tiger("keys", "create", "alice").stdout.strip()
+    assert tiger("keys", "revoke", hash_key(key)[:12]).exit_code == 0
+    assert ApiKeys(cluster).is_empty()
+
+
+def test_keys_are_listed_with_their_end_and_the_hour_of_their_last_use(cluster: ObjectStore) -> None:
+    keys = ApiKeys(cluster)
+    key = tiger("keys", "create", "alice", "--expires", "2100-01-31T12:30:00Z").stdout.strip()
+    record = keys.lookup(hash_key(key))
+    assert record is not None
+    hour = hour_of(utc_now())
+    keys.mark_used(hash_key(key), record, hour)
+    (row,) = (line for line in tiger("keys", "list").stdout.splitlines() if "alice" in line)
+    assert row.rstrip().endswith(f"2100-01-31 12:30  {hour:%Y-%m-%d %H:00}")
+
+
+def test_key_may_end_in_some_days(cluster: ObjectStore) -> None:
+    before = utc_now()
+    key = tiger("keys", "create", "alice", "--expires", "90d").stdout.strip()
+    record = ApiKeys(cluster).lookup(hash_key(key))
+    assert record is not None and record.expires is not None
+    assert before <= record.expires - timedelta(days=90) <= utc_now()
+
+
+@pytest.mark.parametrize("expires", ["0d", "-1d", "99999d", "soon", "2000-01-31T12:00:00Z", "2100-01-31"])
+def test_end_that_is_none_is_refused(cluster: ObjectStore, expires: str) -> None:
+    result = tiger("keys", "create", "alice", "--expires", expires)
+    assert result.exit_code == 1 and result.stdout == ""
+    assert expires in result.stderr and "90d" in result.stderr
+    assert ApiKeys(cluster).is_empty()
+
+
+@pytest.mark.parametrize("command", ["models", "demo"])
+def test_no_key_is_taken_from_the_command_line(command: str) -> None:
+    """Every user of the machine can see it."""
+    assert "--key" not in tiger(command, "--help").stdout
+    assert tiger(command, "--key", "tiger_x").exit_code == 2
 
 
 def test_keys_create_refuses_what_is_no_user_name(cluster: ObjectStore) -> None:

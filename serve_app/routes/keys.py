@@ -1,0 +1,43 @@
+"""`/v1/keys`: a user's own API keys."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request, Response
+
+from registry.keys import ListedKey, generate_key, hash_key
+from registry.records import KeyRecord
+from serve_app.auth import presented_hash
+from serve_app.key_schemas import CreatedKey, CreateKey, OwnKey, RevokedKey
+from serve_app.services import ServicesDependency, UserDependency, answered
+
+router = APIRouter(prefix="/v1/keys", tags=["keys"])
+
+KeyId = Annotated[str, Path(description="as `GET /v1/keys` shows it")]
+
+
+@router.post("", status_code=201, response_model=CreatedKey)
+async def create_key(
+    request: CreateKey, user: UserDependency, services: ServicesDependency, response: Response
+) -> Any:
+    """Make another key of yours. The answer is the one place where it is ever shown."""
+    key = generate_key()
+    record: KeyRecord = await services.catalog.create_key.remote(
+        user, request.name, request.expires, hash_key(key)
+    )
+    response.headers["Cache-Control"] = "no-store"
+    return CreatedKey.of(record, None, key=key)
+
+
+@router.get("", response_model=list[OwnKey])
+async def list_keys(http: Request, user: UserDependency, services: ServicesDependency) -> Any:
+    """Your keys, oldest first; expired ones are listed until they are revoked."""
+    found: list[ListedKey] = await answered(lambda: services.catalog.list_keys.remote(user))
+    current = presented_hash(http.headers.get("authorization"))
+    return [OwnKey.of_listed(listed, current) for listed in found]
+
+
+@router.delete("/{key_id}", response_model=RevokedKey)
+async def revoke_key(key_id: KeyId, user: UserDependency, services: ServicesDependency) -> Any:
+    """Revoke one of your keys, also the one in use: within five seconds it is refused everywhere."""
+    await services.catalog.revoke_key.remote(user, key_id)
+    return RevokedKey(id=key_id)

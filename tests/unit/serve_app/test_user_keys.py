@@ -1,0 +1,168 @@
+"""Keys as the Catalog answers for them, on a real object store; some of its writes fail or wait."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from registry.errors import InvalidApiKey, QuotaExceeded, Unavailable
+from registry.keys import ApiKeys, hash_key
+from registry.records import KeyRecord
+from registry.store import ObjectStore
+from serve_app.user_keys import UserKeys
+
+NOON = datetime(2030, 1, 31, 12, tzinfo=UTC)
+MAX_KEYS = 3
+
+
+class Watched(ApiKeys):
+    """Counts the writes of uses, once each is over, and can let them fail or wait."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        super().__init__(store)
+        self.num_tried = 0
+        self.is_failing = False
+        self.may_write = threading.Event()
+        self.may_write.set()
+
+    def mark_used(self, key_hash: str, record: KeyRecord, hour: datetime) -> None:
+        self.may_write.wait(30)
+        try:
+            if self.is_failing:
+                raise Unavailable("storage cannot be reached")
+            super().mark_used(key_hash, record, hour)
+        finally:
+            self.num_tried += 1
+
+
+class Now:
+    def __init__(self) -> None:
+        self.time = NOON
+
+    def __call__(self) -> datetime:
+        return self.time
+
+
+@pytest.fixture
+def keys(store: ObjectStore) -> Watched:
+    return Watched(store)
+
+
+@pytest.fixture
+def now() -> Now:
+    return Now()
+
+
+@pytest.fixture
+def user_keys(keys: Watched, now: Now) -> UserKeys:
+    return UserKeys(keys, MAX_KEYS, now)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        await asyncio.sleep(0.01)
+
+
+async def test_key_is_its_users_until_it_is_revoked(user_keys: UserKeys) -> None:
+    record = await user_keys.create("alice", "laptop", None, hash_key("a"))
+    assert await user_keys.authenticate(hash_key("a")) == record
+    await user_keys.revoke("alice", record.id)
+    with pytest.raises(InvalidApiKey):
+        await user_keys.authenticate(hash_key("a"))
+
+
+async def test_expired_key_is_refused_and_still_listed(user_keys: UserKeys, now: Now) -> None:
+    await user_keys.create("alice", "laptop", NOON + timedelta(seconds=1), hash_key("a"))
+    await user_keys.authenticate(hash_key("a"))
+    now.time += timedelta(seconds=1)
+    with pytest.raises(InvalidApiKey, match="expired"):
+        await user_keys.authenticate(hash_key("a"))
+    assert [key.record.name for key in await user_keys.list("alice")] == ["laptop"]
+
+
+async def test_keys_of_one_user_are_limited_also_at_once(user_keys: UserKeys) -> None:
+    creations = (user_keys.create("alice", "key", None, hash_key(str(number))) for number in range(6))
+    made = await asyncio.gather(*creations, return_exceptions=True)
+    assert [type(result) for result in made].count(QuotaExceeded) == 6 - MAX_KEYS
+    await user_keys.create("bob", "key", None, hash_key("bob"))
+    mine = await user_keys.list("alice")
+    assert len(mine) == MAX_KEYS
+    await user_keys.revoke("alice", mine[0].record.id)
+    await user_keys.create("alice", "key", None, hash_key("next"))
+
+
+async def test_creation_whose_caller_goes_away_counts(user_keys: UserKeys) -> None:
+    for number in range(2 * MAX_KEYS):
+        creation = asyncio.create_task(user_keys.create("alice", "key", None, hash_key(str(number))))
+        await asyncio.sleep(0)
+        creation.cancel()
+    with pytest.raises(QuotaExceeded):
+        await user_keys.create("alice", "key", None, hash_key("last"))
+    assert len(await user_keys.list("alice")) == MAX_KEYS
+
+
+async def test_use_is_written_once_an_hour(user_keys: UserKeys, keys: Watched, now: Now) -> None:
+    await user_keys.create("alice", "key", None, hash_key("a"))
+    for hours in range(3):
+        for minutes in (0, 1, 59):
+            now.time = NOON + timedelta(hours=hours, minutes=minutes)
+            await user_keys.authenticate(hash_key("a"))
+    await until(lambda: keys.num_tried == 3)
+    assert keys.list_of("alice")[0].last_used == NOON + timedelta(hours=2)
+
+
+async def test_use_that_cannot_be_written_holds_up_no_request(user_keys: UserKeys, keys: Watched) -> None:
+    await user_keys.create("alice", "key", None, hash_key("a"))
+    keys.may_write.clear()
+    for _ in range(20):
+        await user_keys.authenticate(hash_key("a"))
+    assert keys.list_of("alice")[0].last_used is None
+    keys.may_write.set()
+    await until(lambda: keys.num_tried == 1)
+    assert keys.list_of("alice")[0].last_used == NOON
+
+
+async def test_use_that_failed_to_be_written_is_written_with_a_later_one(
+    user_keys: UserKeys, keys: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    record = await user_keys.create("alice", "key", None, hash_key("a"))
+    keys.is_failing = True
+    with caplog.at_level(logging.WARNING, "ray.serve"):
+        await user_keys.authenticate(hash_key("a"))
+        await until(lambda: record.id in caplog.text)
+    assert hash_key("a")[:8] not in caplog.text
+    keys.is_failing = False
+    await user_keys.authenticate(hash_key("a"))
+    await until(lambda: keys.num_tried == 2)
+    assert keys.list_of("alice")[0].last_used == NOON
+
+
+async def test_use_that_waits_during_a_revocation_revives_nothing(
+    user_keys: UserKeys, keys: Watched, store: ObjectStore
+) -> None:
+    record = await user_keys.create("alice", "key", None, hash_key("a"))
+    keys.may_write.clear()
+    await user_keys.authenticate(hash_key("a"))
+    await user_keys.revoke("alice", record.id)
+    keys.may_write.set()
+    await until(lambda: keys.num_tried == 1)
+    assert store.list("") == []
+    with pytest.raises(InvalidApiKey):
+        await user_keys.authenticate(hash_key("a"))
+
+
+async def test_key_from_before_there_were_markers_is_listed_after_a_start(
+    keys: Watched, store: ObjectStore
+) -> None:
+    store.put(
+        f"keys/{hash_key('old')}.json",
+        b'{"user": "alice", "name": "old", "created": "2025-01-01T00:00:00.000Z"}',
+    )
+    UserKeys(keys, MAX_KEYS)
+    await until(lambda: [key.record.name for key in keys.list_of("alice")] == ["old"])

@@ -10,7 +10,7 @@ from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
 
 base_url, api_key, model = sys.argv[1:]
-chat = ChatOpenAI(model=model, base_url=base_url, api_key=api_key, temperature=0, max_tokens=24)
+chat = ChatOpenAI(model=model, base_url=base_url, api_key=api_key, temperature=0, max_tokens=64)
 question = "What is your favourite colour?"
 
 

@@ -1,12 +1,11 @@
 """Two users on one replica: neither's weights nor cache ever show in what the other gets."""
 
-import itertools
 import random
 import secrets
+import threading
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Self
 
 import pytest
 
@@ -24,58 +23,76 @@ BASE = "smollm2-135m"
 
 @pytest.fixture(scope="module")
 def tenants(system: System) -> dict[str, Client]:
-    """Each taught its model to answer with its own word, twice: revisions 1 and 2."""
+    """Each has taught its model to answer with its own word."""
     clients = {name: system.client(f"{name}-{secrets.token_hex(4)}") for name in WORDS}
     for name, client in clients.items():
         client.create("Mine")
         rewards = {f"{WORDS[name]}.": 1.0, **dict.fromkeys(OTHERS, 0.0)}
-        for _ in range(2):
+        for _ in range(8):
             client.train("mine", PROMPT, rewards, **FAST)
+            if WORDS[name] in asked(client, "mine"):
+                break
+        client.train("mine", PROMPT, rewards, **FAST)
     return clients
 
 
-def asked(client: Client, ref: str) -> tuple[str, str]:
-    return ref, client.greedy(ref, PROMPT, MAX_TOKENS)["message"]["content"]
+def asked(client: Client, ref: str) -> str:
+    answer: str = client.greedy(ref, PROMPT, MAX_TOKENS)["message"]["content"]
+    return answer
 
 
-def rolling(clients: list[Client], rounds: Iterator[int]) -> int:
-    """Activate revision 1, then 2, over and over, while answers are given."""
-    for turn in rounds:
-        for client in clients:
-            client.post(f"/v1/models/mine/revisions/{1 + turn % 2}/activate")
-    return turn
+def refs_of(client: Client) -> list[str]:
+    """The model, its last two revisions, which both have the word, and the base model."""
+    latest = client.get("/v1/models/mine/revisions")[0]["revision"]
+    return ["mine", f"mine@{latest - 1}", f"mine@{latest}", BASE]
+
+
+class Changes:
+    """Activates one of the last two revisions of every user, then the other, over and over, in a block."""
+
+    def __init__(self, clients: list[Client]) -> None:
+        self.num_turns = 0
+        self._clients = clients
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._roll)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    def _roll(self) -> None:
+        latest = [client.get("/v1/models/mine/revisions")[0]["revision"] for client in self._clients]
+        while not self._is_over.is_set():
+            for client, revision in zip(self._clients, latest, strict=True):
+                client.post(f"/v1/models/mine/revisions/{revision - self.num_turns % 2}/activate")
+            self.num_turns += 1
 
 
 def test_no_answer_of_thousands_carries_the_others_word(tenants: dict[str, Client]) -> None:
     """Four adapters for two places in the engine and three on the replica, and the base model beside them."""
-    alone = {
-        (name, ref): asked(client, ref)[1]
-        for name, client in tenants.items()
-        for ref in ("mine@1", "mine@2", BASE)
-    }
-    for name, client in tenants.items():
-        assert WORDS[name] in alone[name, "mine@2"], f"{client.user} did not learn its word: {alone}"
+    refs = {name: refs_of(client) for name, client in tenants.items()}
+    alone = {(name, ref): asked(tenants[name], ref) for name in tenants for ref in refs[name]}
+    for name in tenants:
+        assert all(WORDS[name] in alone[name, ref] for ref in refs[name][:3]), alone
     choice = random.Random(0)
-    questions = [
-        (choice.choice(list(tenants)), choice.choice(("mine", "mine@1", "mine@2", BASE)))
-        for _ in range(NUM_ANSWERS)
-    ]
-    is_over = False
-    with ThreadPoolExecutor(NUM_AT_ONCE + 1) as threads:
-        turns = itertools.takewhile(lambda turn: not is_over, itertools.count())
-        changes = threads.submit(rolling, list(tenants.values()), turns)
+    questions = [(name, choice.choice(refs[name])) for name in choice.choices(list(tenants), k=NUM_ANSWERS)]
+    with ThreadPoolExecutor(NUM_AT_ONCE) as threads, Changes(list(tenants.values())) as changes:
         answers = list(threads.map(lambda question: asked(tenants[question[0]], question[1]), questions))
-        is_over = True
-        assert changes.result() > 2
-    wrong: Counter[Any] = Counter()
-    for (name, _), (ref, content) in zip(questions, answers, strict=True):
-        allowed = {alone[name, ref]} if ref != "mine" else {alone[name, "mine@1"], alone[name, "mine@2"]}
-        if content not in allowed:
-            wrong[name, ref, content] += 1
+    assert changes.num_turns > 2
     theirs = {"alice": WORDS["bob"], "bob": WORDS["alice"]}
-    assert not [key for key in wrong if theirs[key[0]] in key[2]], wrong
+    other = Counter(
+        (*question, answer)
+        for question, answer in zip(questions, answers, strict=True)
+        if answer != alone[question] and (question[1] != "mine" or WORDS[question[0]] not in answer)
+    )
+    assert not [key for key in other if theirs[key[0]] in key[2]], other
+    assert not [key for key in other if key[1] == BASE and WORDS[key[0]] in key[2]], other
     # bfloat16 sums differ a little with what else is in the batch: a near tie may fall the other way.
-    assert wrong.total() < NUM_ANSWERS / 100, wrong
+    assert other.total() < NUM_ANSWERS / 50, other
 
 
 def cached_tokens(client: Client, prompt: str, model: str) -> int:

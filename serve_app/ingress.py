@@ -8,12 +8,12 @@ from ray.serve.handle import DeploymentHandle
 
 from serve_app.errors import install_error_handlers
 from serve_app.middleware import BodyLimit
-from serve_app.routes import generate, jobs, models, operations, train
+from serve_app.routes import generate, jobs, models, operations, train, usage
 from serve_app.schemas import ErrorAnswer
 from serve_app.services import Services, bearer
 from serve_app.settings import Settings
 
-ROUTERS = (models.router, generate.router, train.router, jobs.router)
+ROUTERS = (models.router, generate.router, train.router, jobs.router, usage.router)
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorAnswer} for status in (401, 403, 404, 409, 413, 422, 429, 500, 503)
 }

@@ -7,7 +7,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from serve_app.errors import install_error_handlers
-from serve_app.middleware import BodyLimit
+from serve_app.middleware import AnswerHeaders, BodyLimit
 from serve_app.routes import generate, jobs, models, operations, train, usage
 from serve_app.schemas import ErrorAnswer
 from serve_app.services import Services, bearer
@@ -29,6 +29,7 @@ def build_api(services: Services) -> FastAPI:
     )
     api.state.services = services
     api.add_middleware(BodyLimit, max_bytes=services.settings.ingress.max_request_bytes)
+    api.add_middleware(AnswerHeaders)
     install_error_handlers(api)
     for router in ROUTERS:
         api.include_router(router, dependencies=[Depends(bearer)], responses=ERRORS)

@@ -11,7 +11,7 @@ INSTALLED := $(VENV)/.installed
 CLIENTS := .venv-clients
 
 .DEFAULT_GOAL := help
-.PHONY: help install up down demo test bench-path bench-training bench-learning lock
+.PHONY: help install up down demo test bench-path bench-training bench-learning bench-fairness lock
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ bench-training: install ## measure training, against a hand-written loop; writes
 
 bench-learning: install ## teach three tasks, against TRL alone; writes bench/results/learning.json and .png
 	$(BIN)/python -m bench.learning
+
+bench-fairness: install ## a light user beside a greedy one; writes bench/results/fairness.json
+	$(BIN)/python -m bench.fairness
 
 # Torch and the hashed packages are kept out of the resolved list: they are installed on their own, or added below it.
 # The wheel of torch +cpu is found where pip is told to look for links, or on PyTorch's index.

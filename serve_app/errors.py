@@ -33,6 +33,7 @@ STATUS: dict[type[errors.TigerError], int] = {
 }
 RETRY_AFTER_S = 2
 OPENAI_PREFIX = "/openai/"
+ANSWER_HEADERS = "tiger.answer_headers"  # in the scope of a request: what its answer says in any case
 ERROR_TYPES = {
     401: "authentication_error",
     403: "permission_error",
@@ -121,7 +122,10 @@ def _path(details: dict[str, Any], body: Any) -> list[str | int]:
 
 
 async def _on_error(request: Request, error: Exception) -> JSONResponse:
-    return _response(request, as_tiger_error(error))
+    response = _response(request, as_tiger_error(error))
+    # The last resort for errors stands outside of all middleware.
+    response.headers.update(request.scope.get(ANSWER_HEADERS, {}))
+    return response
 
 
 async def _on_validation_error(request: Request, error: Exception) -> JSONResponse:

@@ -7,8 +7,8 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from serve_app.errors import install_error_handlers
-from serve_app.middleware import BodyLimit
-from serve_app.routes import generate, jobs, keys, models, openai, operations, train
+from serve_app.middleware import AnswerHeaders, BodyLimit
+from serve_app.routes import generate, jobs, keys, models, openai, operations, train, usage
 from serve_app.schemas import ErrorAnswer
 from serve_app.services import Services, bearer
 from serve_app.settings import Settings
@@ -19,6 +19,7 @@ ROUTERS = (
     train.router,
     jobs.router,
     keys.router,
+    usage.router,
     openai.router,
 )
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -36,6 +37,7 @@ def build_api(services: Services) -> FastAPI:
     )
     api.state.services = services
     api.add_middleware(BodyLimit, max_bytes=services.settings.ingress.max_request_bytes)
+    api.add_middleware(AnswerHeaders)
     install_error_handlers(api)
     for router in ROUTERS:
         api.include_router(router, dependencies=[Depends(bearer)], responses=ERRORS)

@@ -1,10 +1,11 @@
-"""Plain ASGI around the routes: a limit on the size of a body."""
+"""Plain ASGI around the routes: a limit on the size of a body, headers of every answer."""
 
+from starlette.datastructures import MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from registry.errors import RequestTooLarge
-from serve_app.errors import body_of, status_of
+from serve_app.errors import ANSWER_HEADERS, body_of, status_of
 
 
 class BodyLimit:
@@ -40,3 +41,18 @@ class BodyLimit:
     def _refusal(self) -> JSONResponse:
         error = self._error()
         return JSONResponse(body_of(error), status_of(error))
+
+
+class AnswerHeaders:
+    """Adds what a dependency left under ANSWER_HEADERS in the scope, to streams and errors too."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(scope.get(ANSWER_HEADERS, {}))
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)

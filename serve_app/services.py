@@ -15,6 +15,8 @@ from registry.records import JobRecord, KeyRecord, ModelRecord
 from registry.store import ObjectStore
 from serve_app.auth import Authenticator
 from serve_app.catalog import Resolved
+from serve_app.errors import ANSWER_HEADERS
+from serve_app.rate_limits import RequestLimit
 from serve_app.settings import Settings
 from training.active import is_last
 
@@ -49,6 +51,7 @@ class Services:
     servers: dict[str, DeploymentHandle[Any]]
     store: ObjectStore = field(init=False)
     authenticator: Authenticator = field(init=False)
+    request_limit: RequestLimit = field(init=False)
 
     def __post_init__(self) -> None:
         async def lookup(key_hash: str) -> KeyRecord:
@@ -57,6 +60,9 @@ class Services:
 
         self.store = ObjectStore(self.settings.storage)
         self.authenticator = Authenticator(lookup)
+        self.request_limit = RequestLimit(
+            self.settings.limits.max_requests_per_minute_per_user, self.settings.ingress.num_replicas
+        )
 
     async def resolve(self, user: str, ref: str | None) -> Resolved:
         """Raises: ModelNotFound, RevisionNotFound."""
@@ -114,8 +120,13 @@ ServicesDependency = Annotated[Services, Depends(services)]
 
 
 async def current_user(request: Request, services: ServicesDependency) -> str:
-    """Raises: InvalidApiKey."""
-    return await services.authenticator.user(request.headers.get("authorization"))
+    """The caller, with this request counted. Raises: InvalidApiKey, RateLimited."""
+    user = await services.authenticator.user(request.headers.get("authorization"))
+    headers, refusal = services.request_limit.count(user)
+    request.scope[ANSWER_HEADERS] = headers
+    if refusal is not None:
+        raise refusal
+    return user
 
 
 # Documents the scheme in /docs; `current_user` does the work and gives the errors their shape.

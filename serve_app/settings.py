@@ -42,6 +42,9 @@ class LimitSettings(Record):
         2**20, ge=1, description="prompt and completion of every response of a training, added up"
     )
     max_learning_steps: int = Field(1000, ge=1, le=1000, description="optimizer steps of a training")
+    max_requests_per_minute_per_user: int | None = Field(
+        3000, ge=1, description="over all ingress replicas, each of which allows its share; None: any number"
+    )
     max_concurrent_generations_per_user: int = Field(
         64, ge=1, description="on one replica; each of `n` samples is one"
     )

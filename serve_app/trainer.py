@@ -73,9 +73,16 @@ class Trainer(TrainingController):
             self._run,
             settings.limits.max_queued_jobs_per_user,
             RayTrainingMetrics(),
+            settings.usage.flush_interval_s,
         )
+        self._meter.start()
         await catalog.check_storage.remote()  # the catalog makes the bucket
         await self.recover()
+
+    async def __del__(self) -> None:
+        """Serve awaits this when it stops the replica."""
+        if hasattr(self, "_meter"):
+            await self._meter.close()
 
     def _run(self, base_model: str, on_end: Callable[[], None]) -> None:
         model = self._configured.base_model(base_model)

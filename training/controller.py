@@ -17,9 +17,11 @@ from typing import Any, Literal
 
 from registry.errors import JobNotFound, ModelInUse, ModelNotFound, Unavailable
 from registry.jobs import Jobs
+from registry.meter import FLUSH_INTERVAL_S, Meter
 from registry.records import JobRecord, JobRequest, JobStatus, Manifest, ModelRecord, utc_now
 from registry.revisions import Revisions
 from registry.store import ObjectStore
+from registry.usage import UsageParts
 from training.acceptance import Acceptance
 from training.active import ActiveJob, ActiveJobs
 from training.dispatcher import Dispatcher, StartRun
@@ -49,17 +51,21 @@ class TrainingController:
         start_run: StartRun,
         max_queued_jobs_per_user: int,
         metrics: TrainingMetrics | None = None,
+        usage_flush_interval_s: float = FLUSH_INTERVAL_S,
     ) -> None:
         self._jobs = Jobs(store)
         self._revisions = Revisions(store)
         self._publisher = publisher
         self._settings = settings
         self._metrics = metrics or NoMetrics()
+        self._meter = Meter(UsageParts(store), usage_flush_interval_s)
         self._active = ActiveJobs()
         self._gpus = SharedGpus(publisher, settings)
         self._launch = start_run
         self._dispatcher = Dispatcher(settings, self._begin_run, self._metrics)
-        self._endings = Endings(publisher, self._revisions, self._dispatcher, self._active, self._metrics)
+        self._endings = Endings(
+            publisher, self._revisions, self._dispatcher, self._active, self._metrics, self._meter
+        )
         self._acceptance = Acceptance(
             store, self._active, self._dispatcher, max_queued_jobs_per_user, self.job
         )

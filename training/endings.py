@@ -1,6 +1,6 @@
 """How a job ends: published, failed or cancelled; and then it is written down until storage has it.
 
-publish -> catalogue swap -> (the run may go on) -> adapter loaded ahead -> `stop`  -> saved
+publish -> catalogue swap -> (the run may go on) -> adapter loaded ahead -> `stop`  -> saved -> counted
 fail, cancel                                                            -> `error` -> saved
 """
 
@@ -11,8 +11,10 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from registry.errors import TrainingCancelled, Unavailable
+from registry.meter import Meter
 from registry.records import JobError, JobRecord, JobStatus, Manifest, ModelRecord, utc_now
 from registry.revisions import Revisions
+from registry.usage import Usage
 from training.active import ActiveJob, ActiveJobs
 from training.dispatcher import Dispatcher
 from training.metrics import TrainingMetrics
@@ -50,12 +52,14 @@ class Endings:
         dispatcher: Dispatcher,
         active: ActiveJobs,
         metrics: TrainingMetrics,
+        meter: Meter,
     ) -> None:
         self._publisher = publisher
         self._revisions = revisions
         self._dispatcher = dispatcher
         self._active = active
         self._metrics = metrics
+        self._meter = meter
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def publish(self, job: ActiveJob, manifest: Manifest) -> None:
@@ -135,7 +139,14 @@ class Endings:
             delete = partial(self._revisions.delete_state, before.uid, before.revision, before.id)
             await _until_storage(lambda: asyncio.to_thread(delete))
         await _until_storage(job.save)
+        self._count(job.record)
         self._active.forget(job.record)
+
+    def _count(self, record: JobRecord) -> None:
+        """Once its end is saved no job ends again, after whatever crash: none is counted twice."""
+        if record.status is JobStatus.SUCCEEDED:
+            usage = Usage(trained_tokens=record.trained_tokens, training_seconds=record.duration_s)
+            self._meter.count(record.user, record.model, usage)
 
 
 def _run_seconds(record: JobRecord) -> float:

@@ -599,7 +599,7 @@ def test_openapi_describes_every_route(service: Service) -> None:
     assert set(paths) >= {
         "/v1/models", "/v1/models/{ref}", "/v1/models/{ref}/revisions",
         "/v1/models/{ref}/revisions/{n}/activate", "/v1/generate_response", "/v1/train", "/v1/jobs",
-        "/v1/jobs/{job_id}", "/v1/jobs/{job_id}/events", "/healthz", "/readyz",
+        "/v1/jobs/{job_id}", "/v1/jobs/{job_id}/events", "/v1/usage", "/healthz", "/readyz",
     }  # fmt: skip
 
 

@@ -9,11 +9,12 @@ import os
 import secrets
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -23,10 +24,13 @@ from ray import serve
 
 from registry.errors import ContextLengthExceeded
 from registry.keys import ApiKeys
+from registry.meter import Meter
 from registry.records import Group, utc_now
 from registry.revisions import Revisions
 from registry.settings import StorageSettings
 from registry.store import ObjectStore
+from registry.usage import UsageParts
+from serve_app.admission import Admission
 from serve_app.application import build_application
 from serve_app.deployments import APPLICATION, TRAINER, model_server_name
 from serve_app.generation import Completion, Generation, GenerationCall
@@ -37,7 +41,9 @@ from serve_app.settings import (
     IngressSettings,
     LimitSettings,
     Settings,
+    UsageSettings,
 )
+from serve_app.tenant_engine import TenantEngine
 from tests.support.storage import free_port
 from training.run import RunConfiguration
 from training.types import Assignment, StepProgress
@@ -47,10 +53,30 @@ HELLO = [{"role": "user", "content": "Hello"}]
 RESPONSES = [{"content": "good", "reward": 1.0}, {"content": "bad", "reward": 0.0}]
 
 
+class FakeEngine:
+    """Gives tokens as vLLM does: four in a final output, else one at a time; all to the first sample."""
+
+    async def generate(
+        self, prompt: Any, params: Any, request_id: str, **more: Any
+    ) -> AsyncGenerator[Any, None]:
+        is_final = params.output_kind.name == "FINAL_ONLY"
+        for _ in range(1 if is_final else params.max_tokens):
+            sample = SimpleNamespace(index=0, token_ids=[7] * (4 if is_final else 1))
+            yield SimpleNamespace(prompt_token_ids=prompt["prompt_token_ids"], outputs=[sample])
+            if params.max_tokens > 1:
+                await asyncio.sleep(0.02)
+
+
 class FakeModelServer:
     """Has the public methods of ModelServer. Files in `signals` say what it should do and what it did."""
 
-    def __init__(self, base_model: str, signals: Path) -> None:
+    def __init__(self, base_model: str, signals: Path, settings: Settings) -> None:
+        limits = settings.limits
+        self._admission = Admission(
+            16, limits.max_concurrent_generations_per_user, limits.max_queued_tokens_per_user
+        )
+        self._meter = Meter(UsageParts(ObjectStore(settings.storage)), settings.usage.flush_interval_s)
+        self._meter.start()
         self._signals = signals
         self._base_model = base_model
         while self._is_down():
@@ -60,9 +86,19 @@ class FakeModelServer:
         if self._is_down():
             raise RuntimeError("down")
 
+    async def __del__(self) -> None:
+        await self._meter.close()
+
+    def _outputs(self, call: GenerationCall, kind: str, max_tokens: int) -> AsyncGenerator[Any, None]:
+        params = SimpleNamespace(n=call.n, max_tokens=max_tokens, output_kind=SimpleNamespace(name=kind))
+        engine = TenantEngine(FakeEngine(), call.user, call.model, self._admission, self._meter)
+        return engine.generate({"prompt_token_ids": [1, 2, 3]}, params, "request")
+
     async def generate(self, call: GenerationCall) -> Generation:
         if call.messages[-1].content == "break":
             raise RuntimeError("secret of the replica")
+        async for _ in self._outputs(call, "FINAL_ONLY", 4):
+            pass
         return Generation(
             completions=(Completion(content=call.model_dump_json(), stop_reason="end_turn"),) * call.n,
             input_tokens=3,
@@ -74,13 +110,13 @@ class FakeModelServer:
         what = call.messages[-1].content
         if what == "too long":
             raise ContextLengthExceeded("too long", "messages")
+        outputs = self._outputs(call, "DELTA", 10**5 if what == "endless" else 1)
         try:
-            yield _line(type="delta", delta="Hi ")
+            async with aclosing(outputs):
+                async for _ in outputs:
+                    yield _line(type="delta", delta="Hi ")
             if what == "break":
                 raise RuntimeError("secret of the replica")
-            while what == "endless":
-                yield _line(type="delta", delta="and ")
-                await asyncio.sleep(0.02)
             usage = {"input_tokens": 3, "output_tokens": 1, "duration": 0.1}
             yield _line(
                 type="stop",
@@ -252,6 +288,7 @@ def running_service(root: Path, limits: LimitSettings, num_ingresses: int = 1) -
         storage=StorageSettings(endpoint_url=object_server.endpoint_url, bucket="tests"),
         ingress=IngressSettings(num_replicas=num_ingresses, num_cpus=0, max_request_bytes=MAX_REQUEST_BYTES),
         limits=limits,
+        usage=UsageSettings(flush_interval_s=0.2),
         default_model="one",
         models=(base_model("two", "Two"), base_model("one", "One")),
     )
@@ -283,7 +320,7 @@ def running_service(root: Path, limits: LimitSettings, num_ingresses: int = 1) -
                     name=model_server_name(model.id),
                     ray_actor_options={"num_cpus": 0},
                     health_check_period_s=0.5,
-                ).bind(model.id, service.signals)
+                ).bind(model.id, service.signals, settings)
                 for model in settings.models
             }
             application = build_application(settings, servers, start_no_run)

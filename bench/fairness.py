@@ -1,0 +1,132 @@
+"""What a greedy user costs a light one: time to first token, with an instance of its own, in one run.
+
+python -m bench.fairness    (make bench-fairness)
+
+idle         a light user's requests, one after another, on an instance that does nothing else
+beside       the same while a greedy user keeps 200 streams open; one that is refused waits as it was told
+ratio        of the medians; the light user's requests have prompts that no prefix cache knows
+"""
+
+import argparse
+import asyncio
+import json
+import statistics
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from bench.machine import describe
+from registry.keys import ApiKeys
+from serve_app.instance import Instance
+from serve_app.ports import free_ports
+
+NUM_STREAMS = 200
+MAX_TOKENS = 128
+NUM_WARM = 5
+SETTLE_S = 15.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--requests", type=int, default=40, help="of the light user, idle and beside")
+    parser.add_argument("--streams", type=int, default=NUM_STREAMS, help="of the greedy user")
+    parser.add_argument("--output", type=Path, default=Path("bench/results/fairness.json"))
+    options = parser.parse_args()
+    report: dict[str, Any] = {"machine": describe()}
+    with tempfile.TemporaryDirectory(prefix="tiger-bench-", ignore_cleanup_errors=True) as home:
+        http_port, dashboard_port = free_ports(2)
+        instance = Instance(Path(home), "local", http_port, dashboard_port)
+        try:
+            instance.up(lambda line: None)
+            report["time_to_first_token"] = asyncio.run(measure(instance, options.requests, options.streams))
+        finally:
+            instance.down(lambda line: None)
+    print(json.dumps(report["time_to_first_token"], indent=2))
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(report, indent=2) + "\n")
+    print(f"written to {options.output}")
+
+
+async def measure(instance: Instance, num_requests: int, num_streams: int) -> dict[str, Any]:
+    async with client(instance, "light") as light, client(instance, "greedy") as greedy:
+        for number in range(NUM_WARM):
+            await first_token(light, f"warm {number}")
+        idle = [await first_token(light, f"idle {number}") for number in range(num_requests)]
+        greed = Greed(greedy)
+        streams = [asyncio.ensure_future(greed.stream(number)) for number in range(num_streams)]
+        await asyncio.sleep(SETTLE_S)
+        greed.outcomes.clear()
+        start, num_tokens = time.perf_counter(), greed.num_tokens
+        beside = [await first_token(light, f"beside {number}") for number in range(num_requests)]
+        tokens_per_s = (greed.num_tokens - num_tokens) / (time.perf_counter() - start)
+        for stream in streams:
+            stream.cancel()
+        await asyncio.gather(*streams, return_exceptions=True)
+    return {
+        "requests": num_requests,
+        "greedy_streams": num_streams,
+        "idle_p50_s": round(statistics.median(idle), 3),
+        "idle_max_s": round(max(idle), 3),
+        "beside_p50_s": round(statistics.median(beside), 3),
+        "beside_max_s": round(max(beside), 3),
+        "ratio_p50": round(statistics.median(beside) / statistics.median(idle), 2),
+        "greedy_tokens_per_s": round(tokens_per_s, 1),
+        "greedy_outcomes": dict(greed.outcomes),
+    }
+
+
+def client(instance: Instance, user: str) -> httpx.AsyncClient:
+    key = ApiKeys(instance.store()).create(user, "bench")
+    return httpx.AsyncClient(
+        base_url=instance.url,
+        headers={"Authorization": f"Bearer {key}"},
+        timeout=600,
+        trust_env=False,
+        limits=httpx.Limits(max_connections=None),
+    )
+
+
+def body(content: str, max_tokens: int) -> dict[str, Any]:
+    messages = [{"role": "user", "content": f"{content}: tell me a story."}]
+    return {"messages": messages, "max_tokens": max_tokens, "stream": True}
+
+
+async def first_token(http: httpx.AsyncClient, content: str) -> float:
+    start = time.perf_counter()
+    async with http.stream("POST", "/v1/generate_response", json=body(content, 1)) as answer:
+        async for line in answer.aiter_lines():
+            kind = json.loads(line).get("type")
+            if kind in ("delta", "stop"):
+                return time.perf_counter() - start
+            if kind != "info":
+                break
+    raise RuntimeError(f"the light user was not answered: {answer.status_code}")
+
+
+class Greed:
+    """A user who wants as much as there is."""
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self.outcomes: Counter[str] = Counter()
+        self.num_tokens = 0
+        self._http = http
+
+    async def stream(self, number: int) -> None:
+        """One stream after another, for ever."""
+        while True:
+            request = body(f"greedy {number}", MAX_TOKENS)
+            async with self._http.stream("POST", "/v1/generate_response", json=request) as answer:
+                self.outcomes[str(answer.status_code)] += 1
+                if answer.status_code == 200:
+                    async for line in answer.aiter_lines():
+                        self.num_tokens += json.loads(line)["type"] == "delta"
+            if answer.status_code != 200:
+                await asyncio.sleep(float(answer.headers.get("retry-after", 1)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""`GET /v1/usage`: what you have used."""
+
+import asyncio
+import re
+from collections.abc import Mapping
+from datetime import date
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import BeforeValidator
+
+from registry.errors import InvalidRequest
+from registry.meter import utc_today
+from registry.usage import Usage, UsageParts
+from serve_app.services import ServicesDependency, UserDependency
+from serve_app.usage_schemas import By, DayUsage, ModelUsage, UsageReport, UsageTotals
+
+router = APIRouter(prefix="/v1", tags=["usage"])
+
+DEFAULT_NUM_DAYS = 30
+MAX_NUM_DAYS = 366
+DAY_PATTERN = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+
+
+def _day_as_written(value: Any) -> Any:
+    """Pydantic takes times and numbers for dates, too."""
+    if isinstance(value, str) and not DAY_PATTERN.fullmatch(value):
+        raise ValueError("a day is written YYYY-MM-DD")
+    return value
+
+
+Day = Annotated[date, BeforeValidator(_day_as_written)]
+
+
+@router.get("/usage", response_model=UsageReport)
+async def get_usage(
+    user: UserDependency,
+    services: ServicesDependency,
+    first: Annotated[Day | None, Query(alias="from", description="the first day, in UTC")] = None,
+    last: Annotated[Day | None, Query(alias="to", description="the last day, in UTC; inclusive")] = None,
+    by: By = "day",
+) -> Any:
+    """Your tokens and seconds by day or by model, of the last 30 days or of up to 366 others.
+
+    What was used in the last half minute may still be missing.
+    """
+    first, last = _span(first, last)
+    sums = await asyncio.to_thread(UsageParts(services.store).sums, user, first, last)
+    return _report(first, last, by, sums)
+
+
+def _span(first: date | None, last: date | None) -> tuple[date, date]:
+    """Raises: InvalidRequest."""
+    last = last or utc_today()
+    first = first or date.fromordinal(max(last.toordinal() - DEFAULT_NUM_DAYS + 1, 1))
+    if first > last:
+        raise InvalidRequest(f"from is {first}, after to, {last}", "from")
+    if (last - first).days >= MAX_NUM_DAYS:
+        raise InvalidRequest(f"from {first} to {last} are more than {MAX_NUM_DAYS} days", "from")
+    return first, last
+
+
+def _report(first: date, last: date, by: By, sums: Mapping[tuple[date, str], Usage]) -> UsageReport:
+    days: dict[date, Usage] = {}
+    models: dict[str, Usage] = {}
+    for (day, model), usage in sorted(sums.items()):
+        days[day] = days.get(day, Usage()) + usage
+        models[model] = models.get(model, Usage()) + usage
+    rounded = UsageTotals.rounded
+    data: list[DayUsage] | list[ModelUsage]
+    if by == "day":
+        data = [DayUsage(day=day, **rounded(usage)) for day, usage in days.items()]
+    else:
+        data = [ModelUsage(model=model, **rounded(models[model])) for model in sorted(models)]
+    total = UsageTotals(**rounded(sum(days.values(), Usage())))
+    return UsageReport(first=first, last=last, by=by, data=data, total=total)

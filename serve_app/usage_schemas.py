@@ -1,0 +1,46 @@
+"""What goes over the wire for `/v1/usage`."""
+
+from datetime import date
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from registry.usage import Usage
+
+By = Literal["day", "model"]
+
+
+class UsageTotals(BaseModel):
+    """Tokens of prompts and completions, tokens trained on, and seconds in the engine and in training."""
+
+    requests: int = Field(description="generations that were begun, one for each prompt")
+    input_tokens: int
+    output_tokens: int
+    trained_tokens: int
+    generation_seconds: float
+    training_seconds: float
+
+    @staticmethod
+    def rounded(usage: Usage) -> dict[str, float]:
+        """The fields of a row; seconds to the millisecond."""
+        return {name: round(value, 3) for name, value in usage.model_dump().items()}
+
+
+class DayUsage(UsageTotals):
+    day: date = Field(description="in UTC")
+
+
+class ModelUsage(UsageTotals):
+    model: str = Field(description="id of the model")
+
+
+class UsageReport(BaseModel):
+    """Days and models without any usage are left out."""
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
+
+    first: date = Field(alias="from")
+    last: date = Field(alias="to", description="inclusive")
+    by: By
+    data: list[DayUsage] | list[ModelUsage]
+    total: UsageTotals

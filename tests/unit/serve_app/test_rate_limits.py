@@ -1,0 +1,56 @@
+import time
+
+import pytest
+
+from registry.errors import RateLimited
+from serve_app.rate_limits import RequestLimit, duration
+
+MINUTE = 60 * 30_000_000  # since the epoch
+
+
+class Clock:
+    now = float(MINUTE)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(time, "time", lambda: clock.now)
+    return clock
+
+
+def test_request_over_the_limit_is_refused_and_others_are_not(clock: Clock) -> None:
+    limit = RequestLimit(2, 1)
+    seen = [limit.count("alice") for _ in range(3)]
+    assert [headers["x-ratelimit-remaining-requests"] for headers, _ in seen] == ["1", "0", "0"]
+    assert [refusal is None for _, refusal in seen] == [True, True, False]
+    refusal = seen[-1][1]
+    assert isinstance(refusal, RateLimited) and 1 <= refusal.retry_after_s <= 60
+    assert limit.count("bob")[1] is None
+
+
+def test_one_may_come_back_when_it_was_said(clock: Clock) -> None:
+    limit = RequestLimit(60, 1)
+    clock.now += 30
+    while (refusal := limit.count("alice")[1]) is None:
+        pass
+    for _ in range(2):  # the end of this minute, then a sixtieth of the next one
+        clock.now += refusal.retry_after_s
+        if (found := limit.count("alice")[1]) is not None:
+            refusal = found
+    assert found is None
+
+
+def test_replicas_have_a_share_rounded_up(clock: Clock) -> None:
+    assert RequestLimit(10, 3).count("alice")[0]["x-ratelimit-limit-requests"] == "4"
+
+
+def test_without_a_limit_nothing_is_said(clock: Clock) -> None:
+    assert RequestLimit(None, 1).count("alice") == ({}, None)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0s"), (0.2, "1s"), (59.5, "1m0s"), (60, "1m0s"), (360, "6m0s"), (75, "1m15s")]
+)
+def test_duration_is_written_as_openai_does(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

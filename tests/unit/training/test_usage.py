@@ -1,0 +1,70 @@
+"""What a training adds to its user's usage, against a real object store. The test plays the worker."""
+
+import asyncio
+
+from registry.records import JobStatus
+from registry.usage import Usage, UsageParts
+from tests.unit.training.test_controller import (
+    DyingStore,
+    World,
+    ask,
+    assigned,
+    comes_true,
+    ended,
+    submit,
+    world,
+)
+from training.controller import TrainingController
+
+__all__ = ["world"]
+
+TRAINING = Usage(trained_tokens=42, training_seconds=1.5)
+
+
+async def usage_of(world: World, *controllers: TrainingController, user: str = "alice") -> dict[str, Usage]:
+    """The last of `controllers` is alive, and has counted a job when it is done with it."""
+    await comes_true(lambda: not controllers[-1]._active._jobs)
+    for controller in controllers:
+        await controller._meter.flush()
+    today = controllers[0]._meter._today()
+    sums = await asyncio.to_thread(UsageParts(world.store).sums, user, today, today)
+    return {model: usage for (_, model), usage in sums.items()}
+
+
+async def test_training_counts_once_though_its_completion_is_told_twice(world: World) -> None:
+    controller = await world.restarted()
+    job = await submit(controller)
+    assignment = await assigned(controller)
+    await asyncio.to_thread(world.write_manifest, assignment)
+    complete = controller.complete
+    await asyncio.gather(*(complete(job, assignment.attempt) for _ in range(3)), return_exceptions=True)
+    await ended(world, controller, job)
+    assert await usage_of(world, controller) == {"id-of-uid-1": TRAINING}
+    assert await usage_of(world, controller, user="bob") == {}
+
+
+async def test_training_without_a_revision_costs_nothing(world: World) -> None:
+    controller = await world.restarted()
+    failed, cancelled = [await submit(controller) for _ in range(2)]
+    await controller.cancel("alice", cancelled)
+    assignment = await assigned(controller)
+    await controller.fail(failed, assignment.attempt, "training_failed", "no luck")
+    for job in (failed, cancelled):
+        await ended(world, controller, job)
+    assert await usage_of(world, controller) == {}
+
+
+async def test_training_whose_end_a_dead_trainer_did_not_save_counts_once(world: World) -> None:
+    dying = DyingStore(world.store, 1000)
+    lost = world.controller(dying)
+    job = await submit(lost)
+    assignment = await assigned(lost)
+    dying._left = 0
+    await world.train(lost, assignment)
+    await comes_true(lambda: dying.is_dead)
+    successor = await world.restarted()
+    asking = asyncio.ensure_future(ask(successor))
+    await ended(world, successor, job)
+    asking.cancel()
+    assert (await successor.job("alice", job)).status == JobStatus.SUCCEEDED
+    assert await usage_of(world, lost, successor) == {"id-of-uid-1": TRAINING}

@@ -53,6 +53,7 @@ def llm_config(model: BaseModelSettings, settings: Settings) -> LLMConfig:
         "max_cpu_loras": serving.max_adapters,
         "enable_prefix_caching": True,
         "enable_prompt_tokens_details": True,
+        "tool_strict_level": "parameter",  # arguments of a tool call fit their schema, asked for or not
         "scheduling_policy": "priority",
         **({"enable_sleep_mode": True} if is_gpu and model.training.share_gpu else {}),
         **serving.engine,

@@ -49,11 +49,14 @@ class Authenticator:
 
     async def user(self, authorization: str | None) -> str:
         """The user of an `Authorization` header. Raises: InvalidApiKey, Unavailable."""
-        key_hash = presented_hash(authorization)
-        record = await self._record(key_hash)
+        return (await self.record(authorization)).user
+
+    async def record(self, authorization: str | None) -> KeyRecord:
+        """The key of an `Authorization` header. Raises: InvalidApiKey, Unavailable."""
+        record = await self._record(presented_hash(authorization))
         if record.is_expired(self._now()):
             raise InvalidApiKey("the API key has expired")
-        return record.user
+        return record
 
     async def _record(self, key_hash: str) -> KeyRecord:
         """What is remembered, or was asked for just now; it may have expired."""

@@ -35,7 +35,9 @@ class CreateKey(Request):
 
     name: KeyName = Field(description="what the key is for; several may have one name")
     expires: Expiry | None = Field(
-        None, description="ISO 8601 in UTC, in the future; the key is refused from then on. Left out: never"
+        None,
+        description="ISO 8601 in UTC, in the future; the key is refused from then on. Left out: "
+        "never, or with the key that makes it",
     )
 
 

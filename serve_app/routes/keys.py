@@ -1,9 +1,11 @@
 """`/v1/keys`: a user's own API keys."""
 
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
 
+from registry.errors import InvalidRequest
 from registry.keys import ListedKey, generate_key, hash_key
 from registry.records import KeyRecord
 from serve_app.auth import presented_hash
@@ -17,13 +19,16 @@ KeyId = Annotated[str, Path(description="as `GET /v1/keys` shows it")]
 
 @router.post("", status_code=201, response_model=CreatedKey)
 async def create_key(
-    request: CreateKey, user: UserDependency, services: ServicesDependency, response: Response
+    request: CreateKey, user: UserDependency, services: ServicesDependency, http: Request, response: Response
 ) -> Any:
-    """Make another key of yours. The answer is the one place where it is ever shown."""
+    """Make another key of yours. The answer is the one place where it is ever shown.
+
+    A key that expires makes only keys that expire with it, or before.
+    """
+    maker = await services.authenticator.record(http.headers.get("authorization"))
+    expires = _within(maker.expires, request.expires)
     key = generate_key()
-    record: KeyRecord = await services.catalog.create_key.remote(
-        user, request.name, request.expires, hash_key(key)
-    )
+    record: KeyRecord = await services.catalog.create_key.remote(user, request.name, expires, hash_key(key))
     response.headers["Cache-Control"] = "no-store"
     return CreatedKey.of(record, None, key=key)
 
@@ -41,3 +46,10 @@ async def revoke_key(key_id: KeyId, user: UserDependency, services: ServicesDepe
     """Revoke one of your keys, also the one in use: within five seconds it is refused everywhere."""
     await services.catalog.revoke_key.remote(user, key_id)
     return RevokedKey(id=key_id)
+
+
+def _within(limit: datetime | None, asked: datetime | None) -> datetime | None:
+    """Raises: InvalidRequest."""
+    if limit is not None and asked is not None and asked > limit:
+        raise InvalidRequest("a key cannot make one that expires after itself", "expires")
+    return asked or limit

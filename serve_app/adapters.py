@@ -3,8 +3,9 @@
     bucket --fetch--> disk --add_lora--> vLLM       Serve's multiplexing decides which to keep (LRU)
     lease counts > 0: running requests keep an evicted adapter alive until the last one has finished
 
-Every load has a directory and a vLLM integer id of its own, never used again, so a reload of an adapter
-cannot meet what an earlier load left behind.
+Every load has a directory, a name and a vLLM integer id of its own, never used again, so a reload of an
+adapter cannot meet what an earlier load left behind. vLLM takes adapters of one name for one and the same: two
+loads in one batch, an evicted one that still generates beside its reload, ended the engine.
 """
 
 import asyncio
@@ -121,7 +122,7 @@ class Adapters:
         """Load a fetched adapter into the engine. Raises: RevisionNotFound, Unavailable."""
         directory = await self.fetch(adapter_id)
         lora_id = next(self._lora_ids)
-        request = self._build_request(adapter_id, lora_id, str(directory))
+        request = self._build_request(f"{adapter_id}#{lora_id}", lora_id, str(directory))
         try:
             await self._engine().add_lora(request)
         except BaseException:

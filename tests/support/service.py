@@ -79,9 +79,9 @@ class FakeModelServer:
             yield _line(type="delta", delta="Hi ")
             if what == "break":
                 raise RuntimeError("secret of the replica")
-            while what == "endless":
+            while what.startswith("endless"):
                 yield _line(type="delta", delta="and ")
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.02 if what == "endless" else 0.5)
             usage = {"input_tokens": 3, "output_tokens": 1, "duration": 0.1}
             yield _line(
                 type="stop",
@@ -337,6 +337,7 @@ def running_service(root: Path, limits: LimitSettings) -> Iterator[Service]:
                     name=model_server_name(model.id),
                     ray_actor_options={"num_cpus": 0},
                     health_check_period_s=0.5,
+                    max_ongoing_requests=1000,
                 ).bind(model.id, service.signals)
                 for model in settings.models
             }

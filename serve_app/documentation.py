@@ -135,7 +135,9 @@ def one(content: dict[str, Any], description: str) -> Responses:
 
 def streamed(media_type: str, example: str, description: str) -> dict[str, Any]:
     """The content of an answer in pieces."""
-    schema = {"type": "string", "description": description}
+    schema = {"description": description}
+    if media_type != "text/event-stream":  # there a schema is of one event
+        schema["type"] = "string"
     return {media_type: {"schema": schema, "example": example}}
 
 

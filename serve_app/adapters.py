@@ -4,8 +4,8 @@
     lease counts > 0: running requests keep an evicted adapter alive until the last one has finished
 
 Every load has a directory, a name and a vLLM integer id of its own, never used again, so a reload of an
-adapter cannot meet what an earlier load left behind. vLLM takes adapters of one name for one and the same: two
-loads in one batch, an evicted one that still generates beside its reload, ended the engine.
+adapter cannot meet what an earlier load left behind. vLLM takes adapters of one name for the same: two of
+them in one batch, when an evicted one still generates beside its reload, would end the engine.
 """
 
 import asyncio

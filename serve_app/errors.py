@@ -116,7 +116,7 @@ def _path(details: dict[str, Any], body: Any) -> list[str | int]:
         if is_index or (isinstance(body, dict) and part in body):
             path.append(part)
             body = body[part]
-    if details["type"] == "missing":
+    if details["type"] == "missing" and location:  # without a place, the body itself is missing
         path.append(location[-1])
     return path
 

@@ -6,10 +6,10 @@ from fastapi import Depends, FastAPI
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
+from serve_app.documentation import ALWAYS, DESCRIPTION, TAGS, describe, errors
 from serve_app.errors import install_error_handlers
 from serve_app.middleware import AnswerHeaders, BodyLimit
 from serve_app.routes import generate, jobs, keys, models, openai, operations, train, usage
-from serve_app.schemas import ErrorAnswer
 from serve_app.services import Services, bearer
 from serve_app.settings import Settings
 
@@ -22,9 +22,6 @@ ROUTERS = (
     usage.router,
     openai.router,
 )
-ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorAnswer} for status in (401, 403, 404, 409, 413, 422, 429, 500, 503)
-}
 
 
 def build_api(services: Services) -> FastAPI:
@@ -32,16 +29,18 @@ def build_api(services: Services) -> FastAPI:
     api = FastAPI(
         title="tiger",
         version="0.1.0",
-        description="Private language models: list, copy, teach with rewards, talk to them.",
+        description=DESCRIPTION,
         openapi_url="/openapi.json",
+        openapi_tags=TAGS,
     )
+    api.openapi = describe(api, services.settings)  # type: ignore[method-assign]
     api.state.services = services
     api.add_middleware(BodyLimit, max_bytes=services.settings.ingress.max_request_bytes)
     api.add_middleware(AnswerHeaders)
     install_error_handlers(api)
     for router in ROUTERS:
-        api.include_router(router, dependencies=[Depends(bearer)], responses=ERRORS)
-    api.include_router(operations.router, responses={503: ERRORS[503]})
+        api.include_router(router, dependencies=[Depends(bearer)], responses=errors(*ALWAYS))
+    api.include_router(operations.router)
     return api
 
 

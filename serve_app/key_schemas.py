@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from registry.keys import ListedKey, parse_expiry
 from registry.records import KeyRecord, Timestamp
@@ -28,10 +28,6 @@ Expiry = Annotated[datetime, BeforeValidator(_valid_expiry)]
 
 class CreateKey(Request):
     """Another key of the caller."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"name": "laptop", "expires": "2030-01-31T12:00:00Z"}]}
-    )
 
     name: KeyName = Field(description="what the key is for; several may have one name")
     expires: Expiry | None = Field(

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from serve_app.schemas import Answer, Request, Temperature, Text, TopP
+from serve_app.schemas import Answer, MaxTokens, Request, Temperature, Text, TopP
 
 MAX_SAMPLES = 64
 MAX_PROMPTS = 64
@@ -39,7 +39,7 @@ class Lenient(BaseModel):
 class TextPart(Lenient):
     type: Literal["text", "refusal"]
     text: Text = ""
-    refusal: Text | None = None
+    refusal: Text | None = Field(None, description="instead of text, when the type is `refusal`")
 
 
 Content = Text | Annotated[list[TextPart], Field(min_length=1)]
@@ -47,7 +47,7 @@ Content = Text | Annotated[list[TextPart], Field(min_length=1)]
 
 class CalledFunction(Lenient):
     name: FunctionName
-    arguments: Text
+    arguments: Text = Field(description="a JSON object, as text")
 
 
 class ToolCall(Lenient):
@@ -68,7 +68,7 @@ class AssistantTurn(Lenient):
     role: Literal["assistant"]
     content: Content | None = None
     name: str | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: list[ToolCall] | None = Field(None, description="the tools that the model asked for")
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
@@ -80,22 +80,22 @@ class AssistantTurn(Lenient):
 class ToolResult(Lenient):
     role: Literal["tool"]
     content: Content
-    tool_call_id: str
+    tool_call_id: str = Field(description="the `id` of the call that this is the result of")
 
 
 ChatTurn = Annotated[GivenMessage | AssistantTurn | ToolResult, Field(discriminator="role")]
 
 
 class StreamOptions(Request):
-    include_usage: bool = False
+    include_usage: bool = Field(False, description="a last chunk with the usage of the whole request")
     include_obfuscation: bool | None = Field(None, description="of no effect")
 
 
 class FunctionDefinition(Request):
     name: FunctionName
     description: Text | None = None
-    parameters: JsonSchema | None = None
-    strict: bool | None = None
+    parameters: JsonSchema | None = Field(None, description="JSON Schema of the arguments")
+    strict: bool | None = Field(None, description="hold the arguments to the schema")
 
 
 class Tool(Request):
@@ -119,8 +119,8 @@ class AnyFormat(Request):
 class SchemaFormat(Request):
     name: FunctionName
     description: Text | None = None
-    schema_: JsonSchema | None = Field(None, alias="schema")
-    strict: bool | None = None
+    schema_: JsonSchema | None = Field(None, alias="schema", description="JSON Schema of the answer")
+    strict: bool | None = Field(None, description="the answer is held to the schema anyway")
 
 
 class JsonSchemaFormat(Request):
@@ -137,15 +137,17 @@ class Sampling(Request):
     model: Text | None = Field(
         None, description="id or name, `@N` for a revision; left out: the default model"
     )
-    frequency_penalty: Penalty | None = None
-    presence_penalty: Penalty | None = None
-    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
-    n: Annotated[int, Field(ge=1, le=MAX_SAMPLES)] | None = None
-    response_format: ResponseFormat | None = None
-    seed: Seed | None = None
-    stop: Stop | None = None
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
+    frequency_penalty: Penalty | None = Field(None, description="against tokens, by how often they came")
+    presence_penalty: Penalty | None = Field(None, description="against tokens that came at all")
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = Field(
+        None, description="what is added to the logits of tokens, by the token's id"
+    )
+    n: Annotated[int, Field(ge=1, le=MAX_SAMPLES)] | None = Field(None, description="number of choices")
+    response_format: ResponseFormat | None = Field(None, description="what the answer is held to")
+    seed: Seed | None = Field(None, description="the same seed makes the same choices of the same request")
+    stop: Stop | None = Field(None, description="one or up to 16 texts that end an answer")
+    stream: bool | None = Field(None, description="answer in server-sent events, as they are made")
+    stream_options: StreamOptions | None = Field(None, description="only with stream")
     temperature: Temperature | None = Field(None, description="left out: the model's own default")
     top_p: TopP | None = Field(None, description="left out: the model's own default")
     top_k: Annotated[int, Field(ge=-1)] | None = Field(None, description="not OpenAI's")
@@ -178,14 +180,22 @@ class Sampling(Request):
 
 class ChatCompletionRequest(Sampling):
     messages: Annotated[list[ChatTurn], Field(min_length=1)]
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
-    logprobs: bool | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    tools: Annotated[list[Tool], Field(min_length=1, max_length=MAX_TOOLS)] | None = None
-    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
-    parallel_tool_calls: bool | None = None
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    max_tokens: MaxTokens | None = Field(None, description="the older name of max_completion_tokens")
+    max_completion_tokens: MaxTokens | None = None
+    logprobs: bool | None = Field(None, description="with the log-probability of each token")
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
+        None, description="with those of so many likelier tokens; needs logprobs"
+    )
+    tools: Annotated[list[Tool], Field(min_length=1, max_length=MAX_TOOLS)] | None = Field(
+        None, description="what the model may call"
+    )
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = Field(
+        None, description="whether it may, must, or which"
+    )
+    parallel_tool_calls: bool | None = Field(None, description="false: one call at most")
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = Field(
+        None, description="of models that reason"
+    )
     modalities: list[Literal["text"]] | None = Field(None, description="of no effect")
 
     @model_validator(mode="after")
@@ -214,16 +224,18 @@ Prompt = (
 
 class CompletionRequest(Sampling):
     prompt: Prompt = Field(description="a text, up to 64 texts, or the ids of a text's tokens")
-    max_tokens: Annotated[int, Field(ge=1)] | None = Field(None, description="left out: 16")
-    echo: bool | None = None
-    logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    max_tokens: MaxTokens | None = Field(None, description="left out: 16")
+    echo: bool | None = Field(None, description="with the prompt before the answer")
+    logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
+        None, description="with the log-probabilities of so many likeliest tokens"
+    )
 
 
 class OpenAIModel(Answer):
     id: str
     object: Literal["model"] = "model"
     created: int = Field(description="seconds since 1970, UTC")
-    owned_by: str
+    owned_by: str = Field(description="`tiger`: a base model; `you`: a private one")
 
 
 class OpenAIModels(Answer):
@@ -232,25 +244,27 @@ class OpenAIModels(Answer):
 
 
 class PromptTokens(Answer):
-    cached_tokens: int | None = Field(None, description="found in the cache, from earlier requests of yours")
+    cached_tokens: int | None = Field(
+        None, ge=0, description="found in the cache, from earlier requests of yours"
+    )
 
 
 class Usage(Answer):
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
+    prompt_tokens: int = Field(ge=0)
+    completion_tokens: int = Field(ge=0)
+    total_tokens: int = Field(ge=0)
     prompt_tokens_details: PromptTokens | None = None
 
 
 class Choice(Answer):
     index: int
-    finish_reason: str | None
-    logprobs: dict[str, Any] | None = None
+    finish_reason: str | None = Field(description="`stop`, `length` or `tool_calls`")
+    logprobs: dict[str, Any] | None = Field(None, description="as OpenAI has them, if they were asked for")
 
 
 class AnsweredFunction(Answer):
     name: str
-    arguments: str
+    arguments: str = Field(description="a JSON object, as text")
 
 
 class AnsweredToolCall(Answer):
@@ -262,7 +276,7 @@ class AnsweredToolCall(Answer):
 class ChatAnswer(Answer):
     role: Literal["assistant"]
     content: str | None
-    tool_calls: list[AnsweredToolCall] | None = None
+    tool_calls: list[AnsweredToolCall] | None = Field(None, description="the tools that the model asks for")
 
 
 class ChatChoice(Choice):
@@ -272,7 +286,7 @@ class ChatChoice(Choice):
 class ChatCompletion(Answer):
     id: str
     object: Literal["chat.completion"]
-    created: int
+    created: int = Field(description="seconds since 1970, UTC")
     model: str = Field(description="the id of the model that answered, with the revision of a private one")
     choices: list[ChatChoice]
     usage: Usage
@@ -285,7 +299,7 @@ class TextChoice(Choice):
 class Completion(Answer):
     id: str
     object: Literal["text_completion"]
-    created: int
+    created: int = Field(description="seconds since 1970, UTC")
     model: str = Field(description="the id of the model that answered, with the revision of a private one")
     choices: list[TextChoice]
     usage: Usage

@@ -31,14 +31,27 @@ def _valid_text(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_valid_text)]
-Name = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_valid_name)]
+Name = Annotated[
+    str,
+    Field(min_length=1, max_length=64, description="printable characters, without `/` and `@`"),
+    AfterValidator(_valid_name),
+]
 Description = Annotated[str, Field(max_length=4096)]
-Temperature = Annotated[float, Field(ge=0, le=2)]
-TopP = Annotated[float, Field(gt=0, le=1)]
-LearningRate = Annotated[float, Field(gt=0)]
-LearningSteps = Annotated[int, Field(ge=1, le=1000)]
-Beta = Annotated[float, Field(ge=0)]
-Epsilon = Annotated[float, Field(gt=0, lt=1)]
+Temperature = Annotated[float, Field(ge=0, le=2, description="of sampling; 0: always the likeliest token")]
+TopP = Annotated[float, Field(gt=0, le=1, description="sample from the likeliest tokens of this probability")]
+LearningRate = Annotated[float, Field(gt=0, description="of AdamW, constant")]
+LearningSteps = Annotated[int, Field(ge=1, le=1000, description="optimizer steps of a training")]
+Beta = Annotated[float, Field(ge=0, description="weight of the KL divergence from the base model")]
+Epsilon = Annotated[float, Field(gt=0, lt=1, description="clip of the probability ratio of a training")]
+Rank = Annotated[int, Field(ge=1, description="of the adapter; the base model has a highest one")]
+Alpha = Annotated[float, Field(gt=0, description="scale of the adapter; left out: twice its rank")]
+Dropout = Annotated[float, Field(ge=0, lt=1, description="of the adapter while it is trained")]
+MaxTokens = Annotated[int, Field(ge=1, description="at most so many tokens in an answer")]
+CurrentRevision = Annotated[int, Field(ge=0, description="the current one; 0 before the first training")]
+Stream = Annotated[bool, Field(description="answer in chunks, as they are made")]
+Metrics = Annotated[
+    dict[str, float], Field(description="of the last step: loss, kl, clip_ratio, grad_norm and others")
+]
 
 
 IdempotencyKey = Annotated[
@@ -74,9 +87,9 @@ class CreateModel(DefaultValues):
     name: Name
     description: Description
     parent_model: Text = Field(description="id or name of a base model or of one of your own models")
-    rank: Annotated[int, Field(ge=1)] | None = None
-    alpha: Annotated[float, Field(gt=0)] | None = None
-    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    rank: Rank | None = None
+    alpha: Alpha | None = None
+    dropout: Dropout | None = None
 
 
 class ChangeModel(DefaultValues):
@@ -88,19 +101,19 @@ class ModelInfo(Answer):
     """One model that the caller may use."""
 
     name: str
-    id: str
+    id: str = Field(description="made of the name, URL-safe, unique in the account; never changes")
     description: str
-    read_only: bool
-    parent_model: str | None = Field(None, description="absent for base models")
-    revision: int
+    read_only: bool = Field(description="true for base models")
+    parent_model: str | None = Field(None, description="its name when this was copied; not of base models")
+    revision: CurrentRevision
     last_modified: Timestamp
-    default_model: bool
-    temperature: float
-    top_p: float
-    learning_rate: float
-    learning_steps: int
-    beta: float
-    epsilon: float
+    default_model: bool = Field(description="answers when a request names none; one model in the list is it")
+    temperature: Temperature
+    top_p: TopP
+    learning_rate: LearningRate
+    learning_steps: LearningSteps
+    beta: Beta
+    epsilon: Epsilon
 
     @classmethod
     def of_base(cls, model: BaseModelSettings, is_default: bool) -> Self:
@@ -134,12 +147,12 @@ class ModelInfo(Answer):
 class ModelDetail(ModelInfo):
     """A model with how it was made. A base model has no rank, alpha, dropout or created."""
 
-    base_model: str
-    rank: int | None = None
-    alpha: float | None = None
-    dropout: float | None = None
+    base_model: str = Field(description="id of the base model")
+    rank: Rank | None = None
+    alpha: Alpha | None = None
+    dropout: Dropout | None = None
     created: Timestamp | None = None
-    status: Literal["ready", "training"]
+    status: Literal["ready", "training"] = Field(description="`training`: one waits or runs")
 
     @classmethod
     def describe_base(cls, model: BaseModelSettings, is_default: bool) -> Self:
@@ -159,19 +172,25 @@ class ModelDetail(ModelInfo):
         )
 
 
+class Status(Answer):
+    status: Literal["ok", "ready"]
+
+
 class DeletedModel(Answer):
     id: str
     message: str = "model has been deleted"
 
 
 class RevisionInfo(Answer):
+    """A revision that carries weights."""
+
     revision: int
-    parent_revision: int | None
+    parent_revision: int | None = Field(description="the one it was trained from; null: a copy")
     created: Timestamp
-    job: str | None
-    metrics: dict[str, float]
-    size_bytes: int
-    sha256: str
+    job: str | None = Field(description="the training that made it; null: a copy")
+    metrics: Metrics
+    size_bytes: int = Field(ge=0, description="of all files of the adapter")
+    sha256: str = Field(description="digest of the adapter's weights")
 
     @classmethod
     def of(cls, manifest: Manifest) -> Self:
@@ -198,7 +217,11 @@ def _valid_conversation(messages: list[ChatMessage]) -> list[ChatMessage]:
     return messages
 
 
-Conversation = Annotated[list[ChatMessage], Field(min_length=1), AfterValidator(_valid_conversation)]
+Conversation = Annotated[
+    list[ChatMessage],
+    Field(min_length=1, description="a system message, if any, is the first, and the last one is the user's"),
+    AfterValidator(_valid_conversation),
+]
 
 
 class GenerateResponse(Request):
@@ -206,13 +229,17 @@ class GenerateResponse(Request):
         None, description="id or name, `@N` for a revision; left out: the default model"
     )
     messages: Conversation
-    stream: bool = False
+    stream: Stream = False
     temperature: Temperature | None = None
     top_p: TopP | None = None
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
-    stop: Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=16)] | None = None
-    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
-    n: int = Field(1, ge=1, le=64)
+    max_tokens: MaxTokens | None = None
+    stop: Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=16)] | None = Field(
+        None, description="texts that end an answer; they are not part of it"
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = Field(
+        None, description="the same seed makes the same samples of the same request"
+    )
+    n: int = Field(1, ge=1, le=64, description="number of samples; 1 with stream")
 
     @model_validator(mode="after")
     def _one_stream(self) -> Self:
@@ -226,7 +253,9 @@ class AssistantMessage(Answer):
     content: str
 
 
-StopReason = Literal["end_turn", "max_tokens", "stop_sequence"]
+StopReason = Annotated[
+    Literal["end_turn", "max_tokens", "stop_sequence"], Field(description="why the model said no more")
+]
 
 
 class GeneratedResponse(Answer):
@@ -235,43 +264,54 @@ class GeneratedResponse(Answer):
 
 
 class GenerationUsage(Answer):
-    input_tokens: int
-    output_tokens: int
+    input_tokens: int = Field(ge=0, description="of the prompt")
+    output_tokens: int = Field(ge=0, description="of all samples")
     duration: float = Field(description="seconds")
 
 
 class Generated(Answer):
-    model: str
-    revision: int
-    message: AssistantMessage
-    responses: list[GeneratedResponse]
+    """Samples of a model."""
+
+    model: str = Field(description="id of the model that answered")
+    revision: int = Field(ge=0, description="the one that answered")
+    message: AssistantMessage = Field(description="the first sample")
+    responses: list[GeneratedResponse] = Field(description="all samples, as train takes them with a reward")
     stop_reason: StopReason
     usage: GenerationUsage
 
 
 class TrainedResponse(Request):
-    content: Text
-    reward: float
+    content: Text = Field(description="what the model could have said")
+    reward: float = Field(description="how good that is; only differences within a group matter")
+
+
+RewardedResponses = Annotated[
+    list[TrainedResponse], Field(min_length=2, description="possible answers to the messages")
+]
 
 
 class TrainingGroup(Request):
+    """A prompt and its rewarded responses."""
+
     messages: Conversation
-    responses: Annotated[list[TrainedResponse], Field(min_length=2)]
+    responses: RewardedResponses
 
 
 class Train(Request):
     """One group (`messages`, `responses`) or many (`groups`)."""
 
-    model: Text
+    model: Text = Field(description="id or name of a private model")
     messages: Conversation | None = None
-    responses: Annotated[list[TrainedResponse], Field(min_length=2)] | None = None
-    groups: Annotated[list[TrainingGroup], Field(min_length=1)] | None = None
+    responses: RewardedResponses | None = None
+    groups: Annotated[list[TrainingGroup], Field(min_length=1)] | None = Field(
+        None, description="instead of messages and responses"
+    )
     learning_rate: LearningRate | None = None
     learning_steps: LearningSteps | None = None
     beta: Beta | None = None
     epsilon: Epsilon | None = None
-    stream: bool = False
-    background: bool = False
+    stream: Stream = False
+    background: bool = Field(False, description="answer at once, with the job")
 
     @model_validator(mode="after")
     def _one_or_many(self) -> Self:
@@ -292,30 +332,34 @@ class Train(Request):
 
 
 class TrainingUsage(Answer):
-    trained_tokens: int
+    trained_tokens: int = Field(ge=0, description="of all responses, in every step")
     duration: float = Field(description="seconds")
 
 
 class Trained(Answer):
-    job: str
-    model: str
-    revision: int
-    metrics: dict[str, float]
+    """A training that made a revision."""
+
+    job: str = Field(description="id of the job")
+    model: str = Field(description="id of the model")
+    revision: int = Field(ge=0, description="the new one, now current")
+    metrics: Metrics
     usage: TrainingUsage
 
 
 class Job(Answer):
+    """A training, from accepted to ended."""
+
     id: str
-    model: str
+    model: str = Field(description="id of the model")
     status: JobStatus
     created: Timestamp
     started: Timestamp | None
     finished: Timestamp | None
-    revision: int | None
-    step: int
-    steps: int
-    metrics: dict[str, float]
-    error: JobError | None
+    revision: int | None = Field(description="the one it makes; null before it starts")
+    step: int = Field(ge=0, description="optimizer steps made")
+    steps: int = Field(ge=1, description="optimizer steps to make")
+    metrics: Metrics
+    error: JobError | None = Field(description="why it failed")
 
     @classmethod
     def of(cls, record: JobRecord) -> Self:
@@ -323,10 +367,10 @@ class Job(Answer):
 
 
 class ErrorDetail(Answer):
-    type: str
-    code: str
-    message: str
-    param: str | None
+    type: str = Field(description="the kind of error, as OpenAI's clients know it")
+    code: str = Field(description="what a program looks at")
+    message: str = Field(description="what a person reads")
+    param: str | None = Field(description="path of the field it is about, such as `responses.0.reward`")
 
 
 class ErrorAnswer(Answer):

@@ -13,12 +13,12 @@ By = Literal["day", "model"]
 class UsageTotals(BaseModel):
     """Tokens of prompts and completions, tokens trained on, and seconds in the engine and in training."""
 
-    requests: int = Field(description="generations that were begun, one for each prompt")
-    input_tokens: int
-    output_tokens: int
-    trained_tokens: int
-    generation_seconds: float
-    training_seconds: float
+    requests: int = Field(ge=0, description="generations that were begun, one for each prompt")
+    input_tokens: int = Field(ge=0, description="of prompts")
+    output_tokens: int = Field(ge=0, description="of completions, also of those nobody waited for")
+    trained_tokens: int = Field(ge=0, description="of prompts and responses, once for each training")
+    generation_seconds: float = Field(ge=0, description="from a generation's turn in the engine to its end")
+    training_seconds: float = Field(ge=0, description="of trainings that made a revision")
 
     @staticmethod
     def rounded(usage: Usage) -> dict[str, float]:
@@ -39,8 +39,8 @@ class UsageReport(BaseModel):
 
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
 
-    first: date = Field(alias="from")
-    last: date = Field(alias="to", description="inclusive")
-    by: By
+    first: date = Field(alias="from", description="the first day, in UTC")
+    last: date = Field(alias="to", description="the last day, in UTC; inclusive")
+    by: By = Field(description="what a row of `data` is of")
     data: list[DayUsage] | list[ModelUsage]
-    total: UsageTotals
+    total: UsageTotals = Field(description="of all rows")

@@ -4,7 +4,10 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from registry.errors import ContextLengthExceeded, RateLimited
 from serve_app.catalog import Resolved
+from serve_app.documentation import BODY, MODEL, errors, streamed, success
+from serve_app.examples import GENERATED, GENERATED_LINES
 from serve_app.generation import Generation, GenerationCall, cache_salt_of
 from serve_app.schemas import (
     AssistantMessage,
@@ -14,12 +17,18 @@ from serve_app.schemas import (
     GenerationUsage,
 )
 from serve_app.services import ServicesDependency, UserDependency
-from serve_app.streams import cancelled_at_end, stream_ndjson
+from serve_app.streams import MEDIA_TYPE, cancelled_at_end, stream_ndjson
 
 router = APIRouter(prefix="/v1", tags=["generate"])
 
+RESPONSES = success(GENERATED, "all samples; with `stream`, the text as it is made")
+RESPONSES[200]["content"] |= streamed(
+    MEDIA_TYPE, GENERATED_LINES, "chunks: `info`, `delta`..., then `stop` or `error`"
+)
+RESPONSES |= errors(*BODY, *MODEL, ContextLengthExceeded, RateLimited)
 
-@router.post("/generate_response", response_model=Generated)
+
+@router.post("/generate_response", response_model=Generated, responses=RESPONSES)
 async def generate_response(
     request: GenerateResponse, user: UserDependency, services: ServicesDependency
 ) -> Any:

@@ -2,24 +2,35 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
+from fastapi.responses import StreamingResponse
 
-from registry.errors import ModelNotFound
+from registry.errors import InvalidRequest, JobNotFound, ModelNotFound, RevisionNotFound
 from registry.records import JobRecord, JobStatus
+from serve_app.documentation import errors, one, streamed, success
+from serve_app.examples import EVENT_LINES, JOB
 from serve_app.schemas import Job
 from serve_app.services import Services, ServicesDependency, UserDependency, answered
-from serve_app.streams import stream_ndjson
+from serve_app.streams import MEDIA_TYPE, stream_ndjson
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
+JobId = Annotated[str, Path(description="the id of a job of yours")]
+EVENTS = streamed(MEDIA_TYPE, EVENT_LINES, "chunks: `info` and `progress`, then `stop` or `error`")
+ONE_JOB = success(JOB, "the job") | errors(JobNotFound)
 
-@router.get("", response_model=list[Job])
+
+@router.get(
+    "",
+    response_model=list[Job],
+    responses=success([JOB], "a page of jobs") | errors(RevisionNotFound, JobNotFound, InvalidRequest),
+)
 async def list_jobs(
     user: UserDependency,
     services: ServicesDependency,
-    model: Annotated[str | None, Query(description="id or name of a model")] = None,
-    status: JobStatus | None = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    model: Annotated[str | None, Query(description="only jobs of this model, by its id or name")] = None,
+    status: Annotated[JobStatus | None, Query(description="only jobs of this status")] = None,
+    limit: Annotated[int, Query(ge=1, le=100, description="jobs on a page")] = 20,
     after: Annotated[str | None, Query(description="the id of the last job of the page before")] = None,
 ) -> Any:
     """Your trainings, newest first."""
@@ -31,14 +42,14 @@ async def list_jobs(
     return [Job.of(record) for record in records]
 
 
-@router.get("/{job_id}", response_model=Job)
-async def get_job(job_id: str, user: UserDependency, services: ServicesDependency) -> Any:
+@router.get("/{job_id}", response_model=Job, responses=ONE_JOB)
+async def get_job(job_id: JobId, user: UserDependency, services: ServicesDependency) -> Any:
     """One training."""
     return Job.of(await services.job(user, job_id))
 
 
-@router.post("/{job_id}/cancel", response_model=Job)
-async def cancel_job(job_id: str, user: UserDependency, services: ServicesDependency) -> Any:
+@router.post("/{job_id}/cancel", response_model=Job, responses=ONE_JOB)
+async def cancel_job(job_id: JobId, user: UserDependency, services: ServicesDependency) -> Any:
     """End a training without a revision: at once if it waits, within a step if it runs.
 
     One that has ended, or that is being published, stays as it is.
@@ -46,9 +57,16 @@ async def cancel_job(job_id: str, user: UserDependency, services: ServicesDepend
     return Job.of(await services.trainer.cancel.remote(user, job_id))
 
 
-@router.get("/{job_id}/events")
+@router.get(
+    "/{job_id}/events",
+    response_class=StreamingResponse,
+    responses=one(EVENTS, "its events") | errors(JobNotFound, InvalidRequest),
+)
 async def job_events(
-    job_id: str, user: UserDependency, services: ServicesDependency, follow: bool = False
+    job_id: JobId,
+    user: UserDependency,
+    services: ServicesDependency,
+    follow: Annotated[bool, Query(description="wait for what is to come, until the job has ended")] = False,
 ) -> Any:
     """What happened in a training so far, as NDJSON; with `follow`, also what happens until it ends."""
     return await stream_ndjson(services.job_events(user, job_id, follow))

@@ -5,10 +5,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
 
-from registry.errors import InvalidRequest
+from registry.errors import InvalidRequest, KeyNotFound, QuotaExceeded, RateLimited
 from registry.keys import ListedKey, generate_key, hash_key
 from registry.records import KeyRecord
 from serve_app.auth import presented_hash
+from serve_app.documentation import BODY, errors, success
+from serve_app.examples import CREATED_KEY, KEY, REVOKED_KEY
 from serve_app.key_schemas import CreatedKey, CreateKey, OwnKey, RevokedKey
 from serve_app.services import ServicesDependency, UserDependency, answered
 
@@ -17,7 +19,12 @@ router = APIRouter(prefix="/v1/keys", tags=["keys"])
 KeyId = Annotated[str, Path(description="as `GET /v1/keys` shows it")]
 
 
-@router.post("", status_code=201, response_model=CreatedKey)
+@router.post(
+    "",
+    status_code=201,
+    response_model=CreatedKey,
+    responses=success(CREATED_KEY, "the new key", 201) | errors(*BODY, QuotaExceeded, RateLimited),
+)
 async def create_key(
     request: CreateKey, user: UserDependency, services: ServicesDependency, http: Request, response: Response
 ) -> Any:
@@ -33,7 +40,7 @@ async def create_key(
     return CreatedKey.of(record, None, key=key)
 
 
-@router.get("", response_model=list[OwnKey])
+@router.get("", response_model=list[OwnKey], responses=success([{**KEY, "current": True}], "your keys"))
 async def list_keys(http: Request, user: UserDependency, services: ServicesDependency) -> Any:
     """Your keys, oldest first; expired ones are listed until they are revoked."""
     found: list[ListedKey] = await answered(lambda: services.catalog.list_keys.remote(user))
@@ -41,7 +48,11 @@ async def list_keys(http: Request, user: UserDependency, services: ServicesDepen
     return [OwnKey.of_listed(listed, current) for listed in found]
 
 
-@router.delete("/{key_id}", response_model=RevokedKey)
+@router.delete(
+    "/{key_id}",
+    response_model=RevokedKey,
+    responses=success(REVOKED_KEY, "it is revoked") | errors(KeyNotFound),
+)
 async def revoke_key(key_id: KeyId, user: UserDependency, services: ServicesDependency) -> Any:
     """Revoke one of your keys, also the one in use: within five seconds it is refused everywhere."""
     await services.catalog.revoke_key.remote(user, key_id)

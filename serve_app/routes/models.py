@@ -6,8 +6,11 @@ from fastapi import APIRouter, Header, Path
 from fastapi.responses import Response, StreamingResponse
 from pydantic import TypeAdapter
 
+from registry.errors import IdempotencyConflict, ModelInUse, NameTaken, QuotaExceeded
 from registry.records import Manifest, ModelRecord
 from serve_app.archive import AdapterArchive
+from serve_app.documentation import BODY, MODEL, PRIVATE_MODEL, errors, one, streamed, success
+from serve_app.examples import BASE_MODEL_INFO, DELETED_MODEL, MODEL_DETAIL, MODEL_INFO, MODEL_LINES, REVISION
 from serve_app.schemas import (
     ChangeModel,
     CreateModel,
@@ -25,7 +28,12 @@ router = APIRouter(prefix="/v1/models", tags=["models"])
 
 MODEL_INFOS = TypeAdapter(list[ModelInfo])
 Ref = Annotated[str, Path(description="id or name of a model")]
-Revision = Annotated[int, Path(ge=0, le=10**9)]
+Revision = Annotated[int, Path(ge=0, le=10**9, description="number of a revision")]
+Accept = Annotated[str, Header(description="`application/x-ndjson`: one model a line")]
+
+LISTING = success([BASE_MODEL_INFO, MODEL_INFO], "the models, in an array or one per line")
+LISTING[200]["content"] |= streamed(MEDIA_TYPE, MODEL_LINES, "the objects of the array, one a line")
+ARCHIVE = {"application/x-tar": {"schema": {"type": "string", "format": "binary"}}}
 
 
 def base_models(settings: Settings) -> list[BaseModelSettings]:
@@ -37,10 +45,8 @@ def base_infos(settings: Settings) -> list[ModelInfo]:
     return [ModelInfo.of_base(model, model.id == settings.default_model) for model in base_models(settings)]
 
 
-@router.get("", response_model=list[ModelInfo], response_model_exclude_none=True)
-async def list_models(
-    user: UserDependency, services: ServicesDependency, accept: Annotated[str, Header()] = ""
-) -> Response:
+@router.get("", response_model=list[ModelInfo], response_model_exclude_none=True, responses=LISTING)
+async def list_models(user: UserDependency, services: ServicesDependency, accept: Accept = "") -> Response:
     """All models you may use: base models, the default first, then your own, oldest first.
 
     With `Accept: application/x-ndjson` the objects come one per line.
@@ -54,7 +60,14 @@ async def list_models(
     return Response(MODEL_INFOS.dump_json(infos, exclude_none=True), media_type="application/json")
 
 
-@router.post("", status_code=201, response_model=ModelDetail, response_model_exclude_none=True)
+@router.post(
+    "",
+    status_code=201,
+    response_model=ModelDetail,
+    response_model_exclude_none=True,
+    responses=success(MODEL_DETAIL, "the new model", 201)
+    | errors(*BODY, *MODEL, NameTaken, IdempotencyConflict, QuotaExceeded),
+)
 async def create_model(
     request: CreateModel,
     user: UserDependency,
@@ -66,7 +79,12 @@ async def create_model(
     return ModelDetail.describe_private(model, is_training=False)
 
 
-@router.get("/{ref}", response_model=ModelDetail, response_model_exclude_none=True)
+@router.get(
+    "/{ref}",
+    response_model=ModelDetail,
+    response_model_exclude_none=True,
+    responses=success(MODEL_DETAIL, "the model") | errors(*MODEL),
+)
 async def get_model(ref: Ref, user: UserDependency, services: ServicesDependency) -> Any:
     """One model with how it was made and whether it is in training."""
     resolved = await services.resolve(user, ref)
@@ -77,7 +95,12 @@ async def get_model(ref: Ref, user: UserDependency, services: ServicesDependency
     return await _detail(services, model)
 
 
-@router.patch("/{ref}", response_model=ModelDetail, response_model_exclude_none=True)
+@router.patch(
+    "/{ref}",
+    response_model=ModelDetail,
+    response_model_exclude_none=True,
+    responses=success(MODEL_DETAIL, "the changed model") | errors(*BODY, *PRIVATE_MODEL, NameTaken),
+)
 async def change_model(
     ref: Ref, request: ChangeModel, user: UserDependency, services: ServicesDependency
 ) -> Any:
@@ -85,7 +108,11 @@ async def change_model(
     return await _detail(services, await services.catalog.change.remote(user, ref, request))
 
 
-@router.delete("/{ref}", response_model=DeletedModel)
+@router.delete(
+    "/{ref}",
+    response_model=DeletedModel,
+    responses=success(DELETED_MODEL, "it is gone") | errors(*PRIVATE_MODEL, ModelInUse),
+)
 async def delete_model(ref: Ref, user: UserDependency, services: ServicesDependency) -> Any:
     """Delete one of your models with all its revisions."""
     model = await services.private_model(user, ref)
@@ -93,20 +120,33 @@ async def delete_model(ref: Ref, user: UserDependency, services: ServicesDepende
     return DeletedModel(id=model.id)
 
 
-@router.get("/{ref}/revisions", response_model=list[RevisionInfo])
+@router.get(
+    "/{ref}/revisions",
+    response_model=list[RevisionInfo],
+    responses=success([REVISION], "the revisions") | errors(*PRIVATE_MODEL),
+)
 async def list_revisions(ref: Ref, user: UserDependency, services: ServicesDependency) -> Any:
     """The revisions of one of your models that carry weights, newest first."""
     manifests: list[Manifest] = await answered(lambda: services.catalog.revisions.remote(user, ref))
     return [RevisionInfo.of(manifest) for manifest in manifests]
 
 
-@router.post("/{ref}/revisions/{n}/activate", response_model=ModelDetail, response_model_exclude_none=True)
+@router.post(
+    "/{ref}/revisions/{n}/activate",
+    response_model=ModelDetail,
+    response_model_exclude_none=True,
+    responses=success(MODEL_DETAIL, "the model, at that revision") | errors(*PRIVATE_MODEL),
+)
 async def activate_revision(ref: Ref, n: Revision, user: UserDependency, services: ServicesDependency) -> Any:
     """Make revision `n` the current one: roll back, or forward again."""
     return await _detail(services, await services.catalog.activate.remote(user, ref, n))
 
 
-@router.get("/{ref}/revisions/{n}/adapter", response_class=StreamingResponse)
+@router.get(
+    "/{ref}/revisions/{n}/adapter",
+    response_class=StreamingResponse,
+    responses=one(ARCHIVE, "the archive") | errors(*PRIVATE_MODEL),
+)
 async def download_adapter(ref: Ref, n: Revision, user: UserDependency, services: ServicesDependency) -> Any:
     """The PEFT adapter of a revision as a tar archive; PEFT and vLLM load it as it is."""
     model, manifest = await answered(lambda: services.catalog.manifest.remote(user, ref, n))

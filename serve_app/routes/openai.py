@@ -5,8 +5,17 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import Response
 
+from registry.errors import ContextLengthExceeded, RateLimited
 from registry.records import ModelRecord
 from serve_app.catalog import Resolved
+from serve_app.documentation import BODY, MODEL, Responses, errors, streamed, success
+from serve_app.examples import (
+    CHAT_COMPLETION,
+    CHAT_EVENTS,
+    COMPLETION,
+    COMPLETION_EVENTS,
+    OPENAI_MODEL,
+)
 from serve_app.generation import OpenAICall
 from serve_app.openai_schemas import (
     ChatCompletion,
@@ -20,12 +29,20 @@ from serve_app.openai_schemas import (
 from serve_app.routes.models import Ref, base_models
 from serve_app.services import Services, ServicesDependency, UserDependency, answered
 from serve_app.settings import BaseModelSettings
-from serve_app.streams import stream_events
+from serve_app.streams import EVENTS_MEDIA_TYPE, stream_events
 
 router = APIRouter(prefix="/openai/v1", tags=["openai"])
 
+LISTING = success({"object": "list", "data": [OPENAI_MODEL]}, "the models")
 
-@router.get("/models", response_model=OpenAIModels)
+
+def _completed(example: Any, events: str) -> Responses:
+    responses = success(example, "all choices; with `stream`, their text as it is made")
+    responses[200]["content"] |= streamed(EVENTS_MEDIA_TYPE, events, "chunks, then `[DONE]`")
+    return responses | errors(*BODY, *MODEL, ContextLengthExceeded, RateLimited, openai=True)
+
+
+@router.get("/models", response_model=OpenAIModels, responses=LISTING)
 async def list_models(user: UserDependency, services: ServicesDependency) -> Any:
     """All models you may use, base models first."""
     catalog = services.catalog
@@ -34,14 +51,18 @@ async def list_models(user: UserDependency, services: ServicesDependency) -> Any
     return OpenAIModels(data=base + [_of_private(model) for model in private])
 
 
-@router.get("/models/{ref}", response_model=OpenAIModel)
+@router.get(
+    "/models/{ref}", response_model=OpenAIModel, responses=success(OPENAI_MODEL, "the model") | errors(*MODEL)
+)
 async def get_model(ref: Ref, user: UserDependency, services: ServicesDependency) -> Any:
     """One model, by its id or name."""
     resolved = await services.resolve(user, ref)
     return _of_private(resolved.private) if resolved.private else _of_base(resolved.base)
 
 
-@router.post("/chat/completions", response_model=ChatCompletion)
+@router.post(
+    "/chat/completions", response_model=ChatCompletion, responses=_completed(CHAT_COMPLETION, CHAT_EVENTS)
+)
 async def chat_completions(
     request: ChatCompletionRequest, user: UserDependency, services: ServicesDependency
 ) -> Any:
@@ -49,7 +70,7 @@ async def chat_completions(
     return await _complete("chat", request, user, services)
 
 
-@router.post("/completions", response_model=Completion)
+@router.post("/completions", response_model=Completion, responses=_completed(COMPLETION, COMPLETION_EVENTS))
 async def completions(request: CompletionRequest, user: UserDependency, services: ServicesDependency) -> Any:
     """Go on from a text, without a chat template. With `stream`, server-sent events as OpenAI makes them."""
     return await _complete("text", request, user, services)

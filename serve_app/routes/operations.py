@@ -9,6 +9,8 @@ from ray.serve.schema import ServeStatus
 
 from registry.errors import Unavailable
 from serve_app.deployments import model_server_name
+from serve_app.documentation import errors
+from serve_app.schemas import Status
 from serve_app.services import Services, ServicesDependency
 
 router = APIRouter(tags=["operations"])
@@ -17,17 +19,17 @@ TIMEOUT_S = 5.0
 
 
 @router.get("/healthz")
-async def healthz() -> dict[str, str]:
+async def healthz() -> Status:
     """The process answers."""
-    return {"status": "ok"}
+    return Status(status="ok")
 
 
-@router.get("/readyz")
-async def readyz(services: ServicesDependency) -> dict[str, str]:
+@router.get("/readyz", responses=errors(Unavailable))
+async def readyz(services: ServicesDependency) -> Status:
     """Storage can be reached and every base model has a replica; if not, 503 says which."""
     if problems := await _problems(services):
         raise Unavailable("; ".join(problems))
-    return {"status": "ready"}
+    return Status(status="ready")
 
 
 async def _problems(services: Services) -> list[str]:

@@ -6,16 +6,45 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
-from registry.errors import InvalidRequest, NoLearningSignal, TrainingCancelled, TrainingFailed
+from registry.errors import (
+    ContextLengthExceeded,
+    IdempotencyConflict,
+    InvalidRequest,
+    NoLearningSignal,
+    QuotaExceeded,
+    TigerError,
+    TrainingCancelled,
+    TrainingFailed,
+)
 from registry.records import Group, Hyperparameters, JobRecord, JobRequest, ModelRecord, RewardedResponse
+from serve_app.documentation import BODY, PRIVATE_MODEL, errors, streamed, success
+from serve_app.examples import EVENT_LINES, QUEUED_JOB, TRAINED
 from serve_app.schemas import IdempotencyKey, Job, Train, Trained
 from serve_app.services import Services, ServicesDependency, UserDependency
-from serve_app.streams import stream_ndjson
+from serve_app.streams import MEDIA_TYPE, stream_ndjson
 
 router = APIRouter(prefix="/v1", tags=["train"])
 
+RESPONSES = success(TRAINED, "the new revision, which serves; with `stream`, how it is made")
+RESPONSES[200]["content"] |= streamed(
+    MEDIA_TYPE, EVENT_LINES, "chunks: `info` and a `progress` per step, then `stop` or `error`"
+)
+RESPONSES |= success(QUEUED_JOB, "with `background`: the job", 202)
+RESPONSES[202]["model"] = Job
+RESPONSES |= errors(
+    *BODY,
+    *PRIVATE_MODEL,
+    IdempotencyConflict,
+    TrainingCancelled,
+    ContextLengthExceeded,
+    NoLearningSignal,
+    QuotaExceeded,
+    TrainingFailed,
+    TigerError,
+)
 
-@router.post("/train", response_model=Trained, responses={202: {"model": Job}})
+
+@router.post("/train", response_model=Trained, responses=RESPONSES)
 async def train(
     request: Train,
     user: UserDependency,

@@ -12,6 +12,8 @@ from pydantic import BeforeValidator
 from registry.errors import InvalidRequest
 from registry.meter import utc_today
 from registry.usage import Usage, UsageParts
+from serve_app.documentation import errors, success
+from serve_app.examples import USAGE_REPORT
 from serve_app.services import ServicesDependency, UserDependency
 from serve_app.usage_schemas import By, DayUsage, ModelUsage, UsageReport, UsageTotals
 
@@ -32,13 +34,17 @@ def _day_as_written(value: Any) -> Any:
 Day = Annotated[date, BeforeValidator(_day_as_written)]
 
 
-@router.get("/usage", response_model=UsageReport)
+@router.get(
+    "/usage",
+    response_model=UsageReport,
+    responses=success(USAGE_REPORT, "what was used") | errors(InvalidRequest),
+)
 async def get_usage(
     user: UserDependency,
     services: ServicesDependency,
     first: Annotated[Day | None, Query(alias="from", description="the first day, in UTC")] = None,
     last: Annotated[Day | None, Query(alias="to", description="the last day, in UTC; inclusive")] = None,
-    by: By = "day",
+    by: Annotated[By, Query(description="what a row of `data` is of")] = "day",
 ) -> Any:
     """Your tokens and seconds by day or by model, of the last 30 days or of up to 366 others.
 

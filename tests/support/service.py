@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import tempfile
+import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +34,7 @@ from registry.usage import UsageParts
 from serve_app.admission import Admission
 from serve_app.application import build_application
 from serve_app.deployments import APPLICATION, TRAINER, model_server_name
-from serve_app.generation import Completion, Generation, GenerationCall
+from serve_app.generation import Completion, Generation, GenerationCall, OpenAICall
 from serve_app.object_server import ObjectServer, stop
 from serve_app.settings import (
     BaseModelSettings,
@@ -56,6 +57,9 @@ RESPONSES = [{"content": "good", "reward": 1.0}, {"content": "bad", "reward": 0.
 class FakeEngine:
     """Gives tokens as vLLM does: four in a final output, else one at a time; all to the first sample."""
 
+    def __init__(self, pause_s: float) -> None:
+        self._pause_s = pause_s
+
     async def generate(
         self, prompt: Any, params: Any, request_id: str, **more: Any
     ) -> AsyncGenerator[Any, None]:
@@ -64,7 +68,7 @@ class FakeEngine:
             sample = SimpleNamespace(index=0, token_ids=[7] * (4 if is_final else 1))
             yield SimpleNamespace(prompt_token_ids=prompt["prompt_token_ids"], outputs=[sample])
             if params.max_tokens > 1:
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(self._pause_s)
 
 
 class FakeModelServer:
@@ -89,9 +93,11 @@ class FakeModelServer:
     async def __del__(self) -> None:
         await self._meter.close()
 
-    def _outputs(self, call: GenerationCall, kind: str, max_tokens: int) -> AsyncGenerator[Any, None]:
+    def _outputs(
+        self, call: GenerationCall, kind: str, max_tokens: int, pause_s: float = 0.02
+    ) -> AsyncGenerator[Any, None]:
         params = SimpleNamespace(n=call.n, max_tokens=max_tokens, output_kind=SimpleNamespace(name=kind))
-        engine = TenantEngine(FakeEngine(), call.user, call.model, self._admission, self._meter)
+        engine = TenantEngine(FakeEngine(pause_s), call.user, call.model, self._admission, self._meter)
         return engine.generate({"prompt_token_ids": [1, 2, 3]}, params, "request")
 
     async def generate(self, call: GenerationCall) -> Generation:
@@ -110,7 +116,8 @@ class FakeModelServer:
         what = call.messages[-1].content
         if what == "too long":
             raise ContextLengthExceeded("too long", "messages")
-        outputs = self._outputs(call, "DELTA", 10**5 if what == "endless" else 1)
+        num_tokens = 10**4 if what.startswith("endless") else 1
+        outputs = self._outputs(call, "DELTA", num_tokens, 0.02 if what == "endless" else 0.5)
         try:
             async with aclosing(outputs):
                 async for _ in outputs:
@@ -128,6 +135,13 @@ class FakeModelServer:
         finally:
             (self._signals / f"ended {call.seed}").touch()
 
+    async def openai_answer(self, call: OpenAICall) -> str:
+        return json.dumps(_openai_object(call, "message" if call.kind == "chat" else "text"))
+
+    async def openai_events(self, call: OpenAICall) -> AsyncIterator[str]:
+        yield f"data: {json.dumps(_openai_object(call, 'delta' if call.kind == 'chat' else 'text'))}\n\n"
+        yield "data: [DONE]\n\n"
+
     async def check_lengths(self, groups: Sequence[Group], is_single: bool) -> int:
         """A character is a token, and the context has room for a thousand in a response."""
         lengths = [len(response.content) for group in groups for response in group.responses]
@@ -143,6 +157,22 @@ class FakeModelServer:
 
     def _is_down(self) -> bool:
         return (self._signals / f"down {self._base_model}").exists()
+
+
+def _openai_object(call: OpenAICall, text_field: str) -> dict[str, Any]:
+    text: Any = "Hi" if call.kind == "text" else {"role": "assistant", "content": "Hi"}
+    name = {"message": "chat.completion", "delta": "chat.completion.chunk", "text": "text_completion"}
+    return {
+        "id": "cmpl-1",
+        "object": name[text_field],
+        "created": 1738499698,
+        "model": call.answering,
+        "choices": [
+            {"index": index, "finish_reason": "stop", "logprobs": None, text_field: text}
+            for index in range(call.body.get("n") or 1)
+        ],
+        "usage": {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4},
+    }
 
 
 def _line(**chunk: Any) -> str:
@@ -190,13 +220,48 @@ class Service:
 
     def work(self, base_id: str, directory: Path) -> Assignment:
         """Play the worker for the next job of a base model."""
-        trainer = serve.get_deployment_handle(TRAINER, APPLICATION)
         assignment = assigned(base_id)
+        self.train(base_id, assignment, directory)
+        return assignment
+
+    @contextmanager
+    def working(self, directory: Path) -> Iterator[None]:
+        """Workers of all base models, who train what is accepted."""
+        base_ids = [model.id for model in self.settings.models]
+        is_over = threading.Event()
+        with ThreadPoolExecutor(len(base_ids)) as pool:
+            workers = [pool.submit(self._work_on, base_id, directory, is_over) for base_id in base_ids]
+            try:
+                yield
+            finally:
+                is_over.set()
+                trainer = serve.get_deployment_handle(TRAINER, APPLICATION)
+                for base_id in base_ids:  # who waits for work is sent away
+                    trainer.enter.remote(base_id).result(timeout_s=30)
+            for worker in workers:
+                worker.result(timeout=60)
+
+    def _work_on(self, base_id: str, directory: Path, is_over: threading.Event) -> None:
+        trainer = serve.get_deployment_handle(TRAINER, APPLICATION)
+        own_directory = directory / base_id
+        own_directory.mkdir()
+        worker = trainer.enter.remote(base_id).result(timeout_s=30)
+        while not is_over.is_set():
+            answer = trainer.next_assignment.remote(base_id, worker).result(timeout_s=60)
+            if isinstance(answer, Assignment):
+                self.train(base_id, answer, own_directory)
+
+    def train(self, base_id: str, assignment: Assignment, directory: Path) -> None:
+        """One step, unless it was cancelled, and the new revision."""
+        trainer = serve.get_deployment_handle(TRAINER, APPLICATION)
         step = StepProgress(
             step=1, steps=5, loss=0.5, kl=0, clip_ratio=0, grad_norm=1, reward_mean=0.5, reward_std=0.5,
             learning_rate=1e-5, seconds=0.1,
         )  # fmt: skip
-        trainer.progress.remote(assignment.job_id, assignment.attempt, step).result(timeout_s=30)
+        attempt = (assignment.job_id, assignment.attempt)
+        if trainer.progress.remote(*attempt, step).result(timeout_s=30):
+            trainer.stopped.remote(*attempt).result(timeout_s=30)
+            return
         (directory / "adapter_config.json").write_text("{}")
         (directory / "adapter_model.safetensors").write_bytes(assignment.job_id.encode())
         Revisions(self.store).publish(
@@ -208,8 +273,7 @@ class Service:
             base_model=base_id,
             metrics={"loss": 0.5, "trained_tokens": 40, "duration_s": 1.5},
         )
-        trainer.complete.remote(assignment.job_id, assignment.attempt).result(timeout_s=30)
-        return assignment
+        trainer.complete.remote(*attempt).result(timeout_s=30)
 
 
 def assigned(base_id: str) -> Assignment:
@@ -320,6 +384,7 @@ def running_service(root: Path, limits: LimitSettings, num_ingresses: int = 1) -
                     name=model_server_name(model.id),
                     ray_actor_options={"num_cpus": 0},
                     health_check_period_s=0.5,
+                    max_ongoing_requests=1000,
                 ).bind(model.id, service.signals, settings)
                 for model in settings.models
             }

@@ -108,7 +108,7 @@ async def is_empty(disk: Path) -> bool:
 async def test_loaded_adapter_is_in_the_engine(adapters: Adapters, engine: Engine) -> None:
     adapter = await adapters.load(f"{UID}@1")
     assert engine.added == [adapter.request]
-    assert adapter.request.name == f"{UID}@1"
+    assert adapter.request.name == f"{UID}@1#1"
     assert (adapter.directory / "adapter_model.safetensors").read_bytes() == b"weights"
     assert adapters.is_loaded(f"{UID}@1") and not adapters.is_loaded(f"{UID}@2")
 

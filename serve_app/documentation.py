@@ -1,0 +1,197 @@
+"""What /openapi.json says beside the types: the errors of each route, streams, and the examples.
+
+errors(...)    ->  the error statuses of a route, with the codes that each can have
+streamed(...)  ->  an answer in pieces, with an example of them
+describe(api)  ->  the whole document; `serve_app.examples` has the bodies of requests
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from registry.errors import (
+    ContextLengthExceeded,
+    IdempotencyConflict,
+    InvalidApiKey,
+    InvalidRequest,
+    JobNotFound,
+    KeyNotFound,
+    ModelInUse,
+    ModelNotFound,
+    ModelReadOnly,
+    NameTaken,
+    NoLearningSignal,
+    QuotaExceeded,
+    RateLimited,
+    RequestTooLarge,
+    RevisionNotFound,
+    TigerError,
+    TrainingCancelled,
+    TrainingFailed,
+    Unavailable,
+)
+from serve_app.errors import body_of, headers_of, status_of
+from serve_app.examples import request_examples
+from serve_app.schemas import ErrorAnswer
+from serve_app.settings import Settings
+
+Responses = dict[int | str, dict[str, Any]]
+
+DESCRIPTION = """Private language models: list, copy, teach with rewards, talk to them.
+
+Every request but `/healthz` and `/readyz` carries an API key: `Authorization: Bearer <key>`. A key belongs
+to one user, who sees the base models and their own private models; what belongs to another user answers
+exactly like what does not exist. Wherever a model is named, its `id` and its `name` both will do.
+Every answer to a valid key says in `x-ratelimit-limit-requests`, `x-ratelimit-remaining-requests` and
+`x-ratelimit-reset-requests` how many requests its user may make in a minute.
+
+Bodies are JSON and strict: a field that is not described here, a wrong type or a value out of range is
+refused, and the answer says which field and why. Every error is
+`{"error": {"type", "code", "message", "param"}}`. Every answer has an `X-Request-Id`: that of the request,
+or a new one.
+
+A stream is `application/x-ndjson`, one JSON object a line, and ends in exactly one `stop` or `error`; below
+`/openai` it is `text/event-stream`, ended by `data: [DONE]`."""
+
+TAGS = [
+    {"name": "models", "description": "Base models, private models and their revisions."},
+    {"name": "generate", "description": "Talk to a model."},
+    {"name": "train", "description": "Teach a private model with rewards."},
+    {"name": "jobs", "description": "What became of trainings."},
+    {"name": "keys", "description": "Your own API keys."},
+    {"name": "usage", "description": "What you have used."},
+    {"name": "openai", "description": "The same models for clients of OpenAI's API."},
+    {"name": "operations", "description": "Whether the service works; without a key."},
+]
+
+EXAMPLES: tuple[TigerError, ...] = (
+    InvalidApiKey("the API key is not valid"),
+    ModelReadOnly("a base model cannot be changed, trained or deleted; make a copy first", "model"),
+    ModelNotFound("there is no such model", "model"),
+    RevisionNotFound("the model has no such revision", "model"),
+    JobNotFound("no such job"),
+    KeyNotFound("there is no such key"),
+    NameTaken("there is a model of that name already", "name"),
+    ModelInUse("a training of this model has not ended; wait for it", "model"),
+    IdempotencyConflict("this Idempotency-Key was used with another body"),
+    TrainingCancelled("the training was cancelled"),
+    RequestTooLarge("the body is over 8388608 bytes"),
+    InvalidRequest("temperature: Input should be less than or equal to 2", "temperature"),
+    ContextLengthExceeded("the messages have 9000 tokens; the model takes 8192 in all", "messages"),
+    NoLearningSignal("in every group all rewards are equal, so there is nothing to learn", "responses"),
+    QuotaExceeded("you have as many models as you may have; delete one first"),
+    RateLimited("your generations in progress would be more than 64"),
+    TrainingFailed("the training ended without a revision"),
+    TigerError("internal error"),
+    Unavailable("the service cannot be reached at the moment; try again"),
+)  # fmt: skip
+EXAMPLE_OF = {type(example): example for example in EXAMPLES}
+
+ALWAYS = (InvalidApiKey, RateLimited, TigerError, Unavailable)
+"""What every route with a key can answer."""
+BODY = (RequestTooLarge, InvalidRequest)
+"""What every route with a body can answer."""
+MODEL = (ModelNotFound, RevisionNotFound)
+"""What every route that takes a reference to a model can answer."""
+PRIVATE_MODEL = (*MODEL, ModelReadOnly, InvalidRequest)
+"""What every route that takes a private model, and no `@N`, can answer."""
+
+HEADERS = {
+    "WWW-Authenticate": {"required": True, "schema": {"type": "string"}, "description": "`Bearer`"},
+    "Retry-After": {
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[0-9]+$"},
+        "description": "seconds until the same request may be worth asking again",
+    },
+}
+
+
+def errors(*kinds: type[TigerError], openai: bool = False) -> Responses:
+    """The error statuses of a route that raises `kinds`, with an example of each code."""
+    by_status: dict[int, list[TigerError]] = {}
+    for example in (EXAMPLE_OF[kind] for kind in dict.fromkeys(kinds)):
+        status = status_of(example)
+        by_status.setdefault(400 if openai and status == 422 else status, []).append(example)
+    return {status: _error(by_status[status]) for status in sorted(by_status)}
+
+
+def _error(examples: list[TigerError]) -> dict[str, Any]:
+    shown = {example.code: {"value": body_of(example)} for example in examples}
+    response: dict[str, Any] = {
+        "model": ErrorAnswer,
+        "description": ", ".join(f"`{code}`" for code in shown),
+        "content": {"application/json": {"examples": shown}},
+    }
+    if headers := headers_of(examples[0]):
+        response["headers"] = {name: HEADERS[name] for name in headers}
+    return response
+
+
+def success(example: Any, description: str, status: int = 200) -> Responses:
+    """The good answer of a route, as JSON."""
+    return {status: {"description": description, "content": {"application/json": {"example": example}}}}
+
+
+def one(content: dict[str, Any], description: str) -> Responses:
+    """The good answer of a route that is not JSON."""
+    return {200: {"description": description, "content": content}}
+
+
+def streamed(media_type: str, example: str, description: str) -> dict[str, Any]:
+    """The content of an answer in pieces."""
+    schema = {"description": description}
+    if media_type != "text/event-stream":  # there a schema is of one event
+        schema["type"] = "string"
+    return {media_type: {"schema": schema, "example": example}}
+
+
+def describe(api: FastAPI, settings: Settings) -> Callable[[], dict[str, Any]]:
+    """FastAPI's document of `api`, with what it cannot know and without what is not so."""
+
+    def openapi() -> dict[str, Any]:
+        if api.openapi_schema is None:
+            document = FastAPI.openapi(api)
+            _remove_fastapis_errors(document)
+            _restore_examples(document, api)
+            _add_request_examples(document, request_examples(settings))
+        assert api.openapi_schema is not None
+        return api.openapi_schema
+
+    return openapi
+
+
+def _operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {
+        f"{method.upper()} {path}": operation
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+    }
+
+
+def _remove_fastapis_errors(document: dict[str, Any]) -> None:
+    """FastAPI adds its own 422 wherever a route has parameters and none that is documented."""
+    for operation in _operations(document).values():
+        if "HTTPValidationError" in str(operation["responses"].get("422")):
+            del operation["responses"]["422"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)
+
+
+def _restore_examples(document: dict[str, Any], api: FastAPI) -> None:
+    """FastAPI leaves out of an example what is null."""
+    for route in (route for route in api.routes if isinstance(route, APIRoute)):
+        for method in route.methods:
+            shown = document["paths"][route.path_format][method.lower()]["responses"]
+            for status, response in route.responses.items():
+                for media_type, content in response.get("content", {}).items():
+                    examples = {name: content[name] for name in ("example", "examples") if name in content}
+                    shown[str(status)]["content"][media_type].update(examples)
+
+
+def _add_request_examples(document: dict[str, Any], examples: dict[str, dict[str, Any]]) -> None:
+    operations = _operations(document)
+    for route, bodies in examples.items():
+        content = operations[route]["requestBody"]["content"]["application/json"]
+        content["examples"] = {summary: {"value": body} for summary, body in bodies.items()}

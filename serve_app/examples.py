@@ -1,0 +1,271 @@
+"""Examples of requests and answers, as /docs shows them; a test sends and checks them all."""
+
+import json
+from typing import Any
+
+from serve_app.settings import Settings
+
+PROMPT = [{"role": "user", "content": "Name a fruit."}]
+RESPONSES = [{"content": "Mango.", "reward": 1}, {"content": "I cannot decide.", "reward": 0}]
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "Today's weather in a city.",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}},
+            "required": ["city"],
+        },
+    },
+}
+FRUIT = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "fruit",
+        "schema": {"type": "object", "properties": {"fruit": {"type": "string"}}, "required": ["fruit"]},
+    },
+}
+
+
+def request_examples(settings: Settings) -> dict[str, dict[str, Any]]:
+    """Bodies by route and by what each shows. `model42` is what the first one makes."""
+    base_model = settings.base_model(settings.default_model).name
+    create = {"name": "Model42", "description": "Knows what we like.", "parent_model": base_model}
+    return {
+        "POST /v1/models": {
+            "a copy": create,
+            "a copy with values of its own": {
+                **create,
+                "name": "Careful",
+                "rank": 8,
+                "alpha": 16,
+                "dropout": 0.05,
+                "temperature": 0.2,
+                "learning_steps": 10,
+            },
+        },
+        "PATCH /v1/models/{ref}": {
+            "description": {"description": "Knows fruit."},
+            "defaults": {"temperature": 0.3, "top_p": 0.9, "beta": 0.1},
+        },
+        "POST /v1/generate_response": {
+            "one answer": {"model": "model42", "messages": PROMPT},
+            "a stream": {"model": "model42", "messages": PROMPT, "stream": True, "max_tokens": 100},
+            "samples for a training": {
+                "model": "model42@0",
+                "messages": [{"role": "system", "content": "Be brief."}, *PROMPT],
+                "n": 4,
+                "temperature": 1,
+                "top_p": 0.95,
+                "seed": 7,
+                "stop": ["\n\n"],
+            },
+        },
+        "POST /v1/train": {
+            "one group": {"model": "model42", "messages": PROMPT, "responses": RESPONSES},
+            "many groups": {
+                "model": "model42",
+                "groups": [
+                    {"messages": PROMPT, "responses": RESPONSES},
+                    {"messages": [{"role": "user", "content": "And a tree?"}], "responses": RESPONSES},
+                ],
+                "learning_rate": 0.0001,
+                "learning_steps": 3,
+                "beta": 0.04,
+                "epsilon": 0.2,
+            },
+            "a stream": {"model": "model42", "messages": PROMPT, "responses": RESPONSES, "stream": True},
+            "a job": {"model": "model42", "messages": PROMPT, "responses": RESPONSES, "background": True},
+        },
+        "POST /v1/keys": {
+            "a key": {"name": "laptop"},
+            "one that expires": {"name": "visitor", "expires": "2100-01-31T12:00:00Z"},
+        },
+        "POST /openai/v1/chat/completions": {
+            "one answer": {"model": "model42", "messages": PROMPT, "max_completion_tokens": 100},
+            "a stream": {
+                "model": "model42",
+                "messages": PROMPT,
+                "stream": True,
+                "stream_options": {"include_usage": True},
+            },
+            "a tool": {"model": "model42", "messages": PROMPT, "tools": [WEATHER], "tool_choice": "auto"},
+            "structured output": {"model": "model42", "messages": PROMPT, "response_format": FRUIT},
+        },
+        "POST /openai/v1/completions": {
+            "one answer": {"model": "model42", "prompt": "My favourite fruit is", "max_tokens": 16},
+            "a stream": {"model": "model42", "prompt": "My favourite fruit is", "stream": True},
+        },
+    }
+
+
+def _lines(*chunks: dict[str, Any]) -> str:
+    return "".join(json.dumps(chunk, separators=(",", ":")) + "\n" for chunk in chunks)
+
+
+def _events(*chunks: dict[str, Any]) -> str:
+    data = [json.dumps(chunk, separators=(",", ":")) for chunk in chunks]
+    return "".join(f"data: {event}\n\n" for event in [*data, "[DONE]"])
+
+
+BASE_MODEL_INFO = {
+    "name": "SmolLM2-135M",
+    "id": "smollm2-135m",
+    "description": "Small instruction-tuned language model that runs on a laptop.",
+    "read_only": True,
+    "revision": 0,
+    "last_modified": "2024-11-01T00:00:00.000Z",
+    "default_model": True,
+    "temperature": 0.7,
+    "top_p": 0.95,
+    "learning_rate": 0.00001,
+    "learning_steps": 5,
+    "beta": 0.04,
+    "epsilon": 0.2,
+}
+MODEL_INFO = {
+    **BASE_MODEL_INFO,
+    "name": "Model42",
+    "id": "model42",
+    "description": "Knows what we like.",
+    "read_only": False,
+    "parent_model": "SmolLM2-135M",
+    "revision": 1,
+    "last_modified": "2025-02-02T12:34:58.488Z",
+    "default_model": False,
+}
+MODEL_DETAIL = {
+    **MODEL_INFO,
+    "base_model": "smollm2-135m",
+    "rank": 16,
+    "alpha": 32,
+    "dropout": 0,
+    "created": "2025-02-02T12:30:00.000Z",
+    "status": "ready",
+}
+MODEL_LINES = _lines(BASE_MODEL_INFO, MODEL_INFO)
+DELETED_MODEL = {"id": "model42", "message": "model has been deleted"}
+JOB_ID = "job-fe5df8fe659653f90a896e9b"
+METRICS = {"loss": 0.0087, "kl": 1.2568, "clip_ratio": 0.8889, "grad_norm": 0.9627}
+REVISION = {
+    "revision": 1,
+    "parent_revision": 0,
+    "created": "2025-02-02T12:34:58.488Z",
+    "job": JOB_ID,
+    "metrics": METRICS,
+    "size_bytes": 3702784,
+    "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+}
+GENERATED = {
+    "model": "model42",
+    "revision": 1,
+    "message": {"role": "assistant", "content": "Mango."},
+    "responses": [{"content": "Mango.", "stop_reason": "end_turn"}],
+    "stop_reason": "end_turn",
+    "usage": {"input_tokens": 34, "output_tokens": 3, "duration": 0.412},
+}
+GENERATED_LINES = _lines(
+    {"type": "info", "message": "Loading model model42"},
+    {"type": "delta", "delta": "Man"},
+    {"type": "delta", "delta": "go."},
+    {
+        "type": "stop",
+        "stop_reason": "end_turn",
+        "model": "model42",
+        "revision": 1,
+        "usage": GENERATED["usage"],
+    },
+)
+TRAINED = {
+    "job": JOB_ID,
+    "model": "model42",
+    "revision": 1,
+    "metrics": METRICS,
+    "usage": {"trained_tokens": 27, "duration": 6.419},
+}
+EVENT_LINES = _lines(
+    {"type": "info", "message": "Queued"},
+    {"type": "info", "message": "Loading revision 0"},
+    {
+        "type": "progress",
+        "step": 1,
+        "steps": 1,
+        **METRICS,
+        "reward_mean": 0.5,
+        "reward_std": 0.7071,
+        "learning_rate": 0.0002,
+        "seconds": 1.4,
+    },
+    {"type": "info", "message": "Publishing revision 1"},
+    {"type": "stop", "stop_reason": "completed", **TRAINED},
+)
+JOB: dict[str, Any] = {
+    "id": JOB_ID,
+    "model": "model42",
+    "status": "running",
+    "created": "2025-02-02T12:34:50.000Z",
+    "started": "2025-02-02T12:34:51.000Z",
+    "finished": None,
+    "revision": 1,
+    "step": 2,
+    "steps": 5,
+    "metrics": {},
+    "error": None,
+}
+QUEUED_JOB = {**JOB, "status": "queued", "started": None, "revision": None, "step": 0}
+KEY = {
+    "id": "key-0123456789abcdef01234567",
+    "name": "laptop",
+    "created": "2025-02-02T12:30:00.000Z",
+    "expires": None,
+    "last_used": "2025-02-02T12:00:00.000Z",
+}
+CREATED_KEY = {**KEY, "last_used": None, "key": "tiger_..."}
+REVOKED_KEY = {"id": KEY["id"], "message": "key has been revoked"}
+USED = {
+    "requests": 3,
+    "input_tokens": 102,
+    "output_tokens": 48,
+    "trained_tokens": 27,
+    "generation_seconds": 1.162,
+    "training_seconds": 6.419,
+}
+USAGE_REPORT = {
+    "from": "2025-02-01",
+    "to": "2025-02-02",
+    "by": "model",
+    "data": [{**USED, "model": "model42"}],
+    "total": USED,
+}
+OPENAI_MODEL = {"id": "model42", "object": "model", "created": 1738499400, "owned_by": "you"}
+_USAGE = {"prompt_tokens": 34, "completion_tokens": 3, "total_tokens": 37}
+_CHAT = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1738499698, "model": "model42@1"}
+_CHAT_CHUNK = {**_CHAT, "object": "chat.completion.chunk"}
+CHAT_COMPLETION = {
+    **_CHAT,
+    "choices": [
+        {
+            "index": 0,
+            "finish_reason": "stop",
+            "logprobs": None,
+            "message": {"role": "assistant", "content": "Mango."},
+        }
+    ],
+    "usage": _USAGE,
+}
+CHAT_EVENTS = _events(
+    {**_CHAT_CHUNK, "choices": [{"index": 0, "delta": {"role": "assistant"}, "finish_reason": None}]},
+    {**_CHAT_CHUNK, "choices": [{"index": 0, "delta": {"content": "Mango."}, "finish_reason": None}]},
+    {**_CHAT_CHUNK, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+)
+_TEXT = {"id": "cmpl-1", "object": "text_completion", "created": 1738499698, "model": "model42@1"}
+COMPLETION = {
+    **_TEXT,
+    "choices": [{"index": 0, "finish_reason": "length", "logprobs": None, "text": " mango, and"}],
+    "usage": _USAGE,
+}
+COMPLETION_EVENTS = _events(
+    {**_TEXT, "choices": [{"index": 0, "text": " mango,", "finish_reason": None}]},
+    {**_TEXT, "choices": [{"index": 0, "text": " and", "finish_reason": "length"}]},
+)

@@ -1,0 +1,117 @@
+"""The running application, asked by Schemathesis what its OpenAPI document allows, and what it does not."""
+
+import traceback
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+import schemathesis
+from schemathesis.checks import not_a_server_error
+from schemathesis.pytest.lazy import get_all_tests
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from serve_app.settings import LimitSettings
+from tests.support.service import Account, Service
+
+TIMEOUT_S = 30
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    response_schema_conformance,
+    response_headers_conformance,
+    content_type_conformance,
+    negative_data_rejection,
+]
+
+
+@pytest.fixture(scope="module")
+def limits() -> LimitSettings:
+    """What is created is not to fill the account: nothing but quotas would be tested."""
+    return LimitSettings(
+        max_models_per_user=10_000,
+        max_queued_jobs_per_user=10_000,
+        max_keys_per_user=10_000,
+        max_requests_per_minute_per_user=None,
+    )
+
+
+@pytest.fixture(scope="module")
+def mallory(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
+    """Has a model, and workers for what she trains: who waits for a training, or follows it, gets its end."""
+    account = service.user()
+    with account.http, service.working(tmp_path_factory.mktemp("workers")):
+        account.create("Mine")
+        assert account.train("mine").status_code == 200
+        yield account
+
+
+@pytest.fixture(scope="module")
+def session(mallory: Account) -> Iterator[requests.Session]:
+    with requests.Session() as session:
+        session.trust_env = False
+        session.headers["Authorization"] = f"Bearer {mallory.key}"
+        yield session
+
+
+@pytest.fixture(scope="module")
+def schema(service: Service, mallory: Account) -> Any:
+    document = mallory.http.get("/openapi.json").json()
+    config = schemathesis.Config.from_dict(
+        {
+            "seed": 1,
+            "base-url": service.url,
+            "generation": {"max-examples": 12, "deterministic": True, "database": "none"},
+            "phases": {"stateful": {"enabled": False}},
+        }
+    )
+    return schemathesis.openapi.from_dict(document, config=config)
+
+
+def test_answers_are_those_of_the_document(schema: Any, mallory: Account, session: requests.Session) -> None:
+    def ask(case: Any) -> None:
+        name_something_real(case, mallory)
+        answer = case.call_and_validate(session=session, checks=CHECKS, timeout=TIMEOUT_S)
+        answers[case.operation.label][answer.status_code] += 1
+
+    answers: defaultdict[str, Counter[int]] = defaultdict(Counter)
+    failures = {}
+    for found in get_all_tests(schema=schema, test_func=ask, settings=None, given_kwargs=None):
+        operation, fuzz = found.ok()
+        try:
+            fuzz()
+        except (BaseExceptionGroup, AssertionError, requests.RequestException) as error:
+            failures[operation.label] = "".join(traceback.format_exception_only(error))
+    assert failures == {}, "\n".join(failures.values())
+    assert [label for label, found in answers.items() if min(found) >= 300] == [], "never answered well"
+
+
+def name_something_real(case: Any, account: Account) -> None:
+    """Every other reference is one that exists, so that more than the 404 is seen."""
+    parameters = case.path_parameters or {}
+    if is_chosen(parameters.get("ref")):
+        parameters["ref"] = victim(account) if case.method == "DELETE" else "mine"
+    if is_chosen(parameters.get("job_id")):
+        parameters["job_id"] = account.http.get("/v1/jobs?limit=1").json()[0]["id"]
+    if isinstance(case.body, dict):
+        for field in ("model", "parent_model"):
+            if is_chosen(case.body.get(field)):
+                case.body[field] = "mine"
+
+
+def is_chosen(value: Any) -> bool:
+    return isinstance(value, str) and len(value) % 2 == 1
+
+
+def victim(account: Account) -> str:
+    """A model that may be deleted."""
+    body = {"name": "Victim", "description": "", "parent_model": "one"}
+    assert account.http.post("/v1/models", json=body).status_code in (201, 409)
+    return "victim"

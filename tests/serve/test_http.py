@@ -1,0 +1,367 @@
+"""HTTP as no client library speaks it, over raw sockets: refused cleanly, and the others are served on."""
+
+import gzip
+import json
+import socket
+import struct
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+import ray
+
+from serve_app.deployments import APPLICATION, INGRESS, model_server_name
+from serve_app.settings import LimitSettings
+from tests.support.service import HELLO, MAX_REQUEST_BYTES, Account, Service, wait_until
+
+GOOD = json.dumps({"messages": HELLO}).encode()
+TIMEOUT_S = 30
+NUM_CLIENTS = 200
+NUM_AT_ONCE = 50
+
+
+@pytest.fixture(scope="module")
+def limits() -> LimitSettings:
+    """What one user has in progress is not what is tested here."""
+    return LimitSettings(max_concurrent_generations_per_user=1000, max_queued_tokens_per_user=10**8)
+
+
+class Answer:
+    """One response, read from `file` to its end and no further."""
+
+    def __init__(self, file: Any) -> None:
+        self.status = int(file.readline().split()[1])
+        lines = iter(file.readline, b"\r\n")
+        pairs = (line.decode().partition(":") for line in lines)
+        self.headers = {name.lower(): value.strip() for name, _, value in pairs}
+        if "content-length" in self.headers:
+            self.body = file.read(int(self.headers["content-length"]))
+        elif self.headers.get("transfer-encoding") == "chunked":
+            self.body = b"".join(iter(lambda: self._chunk(file), b""))
+        else:
+            self.body = b"" if self.status == 100 else file.read()
+
+    @staticmethod
+    def _chunk(file: Any) -> bytes:
+        content: bytes = file.read(int(file.readline(), 16))
+        file.readline()
+        return content
+
+
+class Connection:
+    def __init__(self, service: Service) -> None:
+        address = urlsplit(service.url)
+        self.socket = socket.create_connection((address.hostname, address.port), timeout=TIMEOUT_S)
+        self.file = self.socket.makefile("rb")
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def answer(self) -> Answer:
+        return Answer(self.file)
+
+    def is_closed(self) -> bool:
+        """Waits until the server has sent something more, or closed."""
+        try:
+            return not self.file.read(1)
+        except ConnectionResetError:
+            return True
+
+    def vanish(self) -> None:
+        """As a client whose machine is unplugged and plugged in again: a reset, not an end."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close()
+
+    def close(self) -> None:
+        self.file.close()
+        self.socket.close()
+
+
+@contextmanager
+def connected(service: Service) -> Iterator[Connection]:
+    connection = Connection(service)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def head(account: Account, *headers: str, path: str = "/v1/generate_response", method: str = "POST") -> bytes:
+    lines = [
+        f"{method} {path} HTTP/1.1",
+        "Host: tiger",
+        f"Authorization: Bearer {account.key}",
+        "Content-Type: application/json",
+        *headers,
+    ]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+def request(account: Account, body: bytes, *headers: str, path: str = "/v1/generate_response") -> bytes:
+    return head(account, f"Content-Length: {len(body)}", *headers, path=path) + body
+
+
+def assert_error(answer: Answer, status: int, code: str) -> None:
+    assert answer.status == status, answer.body
+    assert answer.headers["content-type"] == "application/json"
+    assert json.loads(answer.body)["error"]["code"] == code
+
+
+@pytest.fixture(autouse=True)
+def still_serving(service: Service, alice: Account) -> Iterator[None]:
+    yield
+    assert httpx.get(f"{service.url}/healthz", trust_env=False, timeout=TIMEOUT_S).status_code == 200
+    assert alice.generate().status_code == 200
+
+
+# Lengths
+
+
+def test_body_in_chunks_needs_no_length(service: Service, alice: Account) -> None:
+    with connected(service) as connection:
+        connection.send(head(alice, "Transfer-Encoding: chunked"))
+        for start in range(0, len(GOOD), 7):
+            piece = GOOD[start : start + 7]
+            connection.send(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
+        connection.send(b"0\r\n\r\n")
+        assert connection.answer().status == 200
+
+
+def test_body_without_length_and_chunks_is_no_body(service: Service, alice: Account) -> None:
+    with connected(service) as connection:
+        connection.send(head(alice))
+        assert_error(connection.answer(), 422, "invalid_request")
+
+
+def test_body_shorter_than_its_length_is_never_answered_as_whole(service: Service, alice: Account) -> None:
+    with connected(service) as connection:
+        connection.send(head(alice, f"Content-Length: {len(GOOD) + 10}") + GOOD)
+        connection.socket.shutdown(socket.SHUT_WR)
+        assert connection.is_closed()
+
+
+def test_body_longer_than_its_length_ends_the_connection(service: Service, alice: Account) -> None:
+    """The rest is no request, which the HTTP server itself says, in plain text."""
+    with connected(service) as connection:
+        connection.send(head(alice, f"Content-Length: {len(GOOD) - 3}") + GOOD + b"\r\n\r\n")
+        answer = connection.answer()
+        assert (answer.status, answer.headers["content-type"]) == (400, "text/plain; charset=utf-8")
+        assert connection.is_closed()
+
+
+@pytest.mark.parametrize("length", ["-1", "ten", "1, 2", "9" * 30])
+def test_length_that_is_none_is_refused(service: Service, alice: Account, length: str) -> None:
+    """By the HTTP server itself."""
+    with connected(service) as connection:
+        connection.send(head(alice, f"Content-Length: {length}"))
+        assert connection.answer().status in (400, 413)
+
+
+def test_length_and_chunks_together_are_refused(service: Service, alice: Account) -> None:
+    """What two servers may read as two requests; by the HTTP server itself."""
+    with connected(service) as connection:
+        connection.send(head(alice, "Content-Length: 5", "Transfer-Encoding: chunked") + b"0\r\n\r\n")
+        assert connection.answer().status == 400
+
+
+def test_body_over_the_limit_is_refused_by_its_length(service: Service, alice: Account) -> None:
+    with connected(service) as connection:
+        connection.send(head(alice, f"Content-Length: {MAX_REQUEST_BYTES + 1}"))
+        assert_error(connection.answer(), 413, "request_too_large")
+
+
+def test_body_over_the_limit_is_refused_while_it_arrives(service: Service, alice: Account) -> None:
+    with connected(service) as connection:
+        connection.send(head(alice, "Transfer-Encoding: chunked"))
+        piece = b"10000\r\n" + b" " * 2**16 + b"\r\n"
+        connection.send(piece * (MAX_REQUEST_BYTES // 2**16 + 1))
+        assert_error(connection.answer(), 413, "request_too_large")
+
+
+# The course of a connection
+
+
+def test_client_that_waits_for_100_continue_gets_it(service: Service, alice: Account) -> None:
+    with connected(service) as connection:
+        connection.send(head(alice, f"Content-Length: {len(GOOD)}", "Expect: 100-continue"))
+        assert connection.answer().status == 100
+        connection.send(GOOD)
+        assert connection.answer().status == 200
+
+
+def test_pipelined_requests_are_answered_in_order(service: Service, alice: Account) -> None:
+    models = head(alice, method="GET", path="/v1/models")
+    nothing = head(alice, method="GET", path="/v1/nothing")
+    with connected(service) as connection:
+        connection.send(models + request(alice, GOOD) + nothing + request(alice, b"{") + models)
+        assert [connection.answer().status for _ in range(5)] == [200, 200, 404, 422, 200]
+
+
+def test_others_are_served_while_a_body_comes_byte_by_byte(service: Service, alice: Account) -> None:
+    """Each byte is sent when others have been served since the one before."""
+    with connected(service) as connection:
+        connection.send(head(alice, f"Content-Length: {len(GOOD)}"))
+        for byte in GOOD:
+            connection.send(bytes([byte]))
+            assert alice.http.get("/healthz").status_code == 200
+        assert connection.answer().status == 200
+
+
+def test_clients_that_send_half_a_head_do_not_keep_others_out(service: Service, alice: Account) -> None:
+    connections = [Connection(service) for _ in range(NUM_CLIENTS)]
+    for connection in connections:
+        connection.send(head(alice)[:-20])
+    assert alice.generate().status_code == 200
+    for connection in connections:
+        connection.vanish()
+
+
+def test_headers_of_64_kb_do_no_harm(service: Service, alice: Account) -> None:
+    """The HTTP server refuses them itself, or takes them."""
+    with connected(service) as connection:
+        connection.send(head(alice, f"X-Large: {'x' * 2**16}", method="GET", path="/v1/models"))
+        assert connection.answer().status in (200, 400, 431)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"NONSENSE\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /\x00 HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"\x16\x03\x01\x02\r\n\r\n",
+    ],
+)
+def test_what_is_no_http_is_refused(service: Service, line: bytes) -> None:
+    """By the HTTP server itself; the last one is TLS."""
+    with connected(service) as connection:
+        connection.send(line)
+        assert connection.answer().status == 400
+
+
+# Bodies
+
+OF_PATH = [("/v1/generate_response", 422), ("/openai/v1/chat/completions", 400)]
+HELLO_AND = b'{"messages": [{"role": "user", "content": "Hello"}], '
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/v1/generate_response", 422), ("/openai/v1/chat/completions", 400)]
+)
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"messages": [{"role": "user", "content": "\xff\xfe"}]}',
+        b'{"messages": [{"role": "user", "content": "\xed\xa0\x80"}]}',
+        b'{"messages": [{"role": "user", "content": "\x00"}]}',
+        GOOD + b"\x00",
+        b"\x00" * 1000,
+        b'{"messages": [{"role": "user", "content": "\\ud800"}]}',
+        b'{"messages": [{"role": "user", "content": "\\udc00\\ud800"}]}',
+        b"[" * 100_000 + b"]" * 100_000,
+        b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+        HELLO_AND + b'"metadata": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        HELLO_AND + b'"temperature": NaN}',
+        HELLO_AND + b'"top_p": Infinity}',
+        HELLO_AND + b'"top_p": -Infinity}',
+        HELLO_AND + b'"seed": ' + b"9" * 5000 + b"}",
+        HELLO_AND + b'"seed": ' + b"9" * 100 + b"}",
+        HELLO_AND + b'"max_tokens": 1e400}',
+        gzip.compress(GOOD),
+    ],
+    ids=lambda body: repr(body[:60]) if isinstance(body, bytes) else str(body),
+)
+def test_broken_body_is_refused(
+    service: Service, alice: Account, body: bytes, path: str, status: int
+) -> None:
+    with connected(service) as connection:
+        connection.send(request(alice, body, path=path))
+        assert_error(connection.answer(), status, "invalid_request")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32-be"])
+def test_body_in_another_encoding_of_unicode_is_read(service: Service, alice: Account, encoding: str) -> None:
+    """As JSON was first defined: its beginning says which one it is."""
+    with connected(service) as connection:
+        connection.send(request(alice, GOOD.decode().encode(encoding)))
+        assert connection.answer().status == 200
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "deflate"])
+def test_compressed_body_is_not_unpacked(service: Service, alice: Account, encoding: str) -> None:
+    """A small one could be a large one."""
+    with connected(service) as connection:
+        connection.send(request(alice, gzip.compress(GOOD), f"Content-Encoding: {encoding}"))
+        assert_error(connection.answer(), 422, "invalid_request")
+
+
+def test_of_a_key_that_comes_twice_the_last_counts(service: Service, alice: Account) -> None:
+    """As JSON is read nearly everywhere; nothing in front of this server reads it another way."""
+    with connected(service) as connection:
+        connection.send(request(alice, b'{"model": "one", "model": "nothing", ' + GOOD[1:]))
+        assert_error(connection.answer(), 404, "model_not_found")
+
+
+ODD = ["%00", "%FF%FE", "%ED%A0%80", "..", "%2E%2E", "a%0D%0Ab", "%F0%9F%90%AF", "x" * 20_000]
+
+
+@pytest.mark.parametrize("ref", ODD)
+def test_odd_path_is_not_found(service: Service, alice: Account, ref: str) -> None:
+    for path in (f"/v1/models/{ref}", f"/v1/jobs/{ref}/events", f"/openai/v1/models/{ref}"):
+        with connected(service) as connection:
+            connection.send(head(alice, path=path, method="GET"))
+            assert connection.answer().status == 404
+
+
+# Clients that vanish
+
+
+def num_ongoing(deployment: str) -> int:
+    """Requests that Serve counts at the replicas of a deployment."""
+    names = [actor["name"] for actor in ray.util.list_named_actors(all_namespaces=True)]
+    replicas = [name for name in names if f"{APPLICATION}#{deployment}#" in name]
+    assert replicas
+    return sum(
+        ray.get(ray.get_actor(name, namespace="serve").get_num_ongoing_requests.remote()) for name in replicas
+    )
+
+
+def streaming(service: Service, account: Account, seed: int) -> Connection:
+    """A connection in the middle of an endless stream."""
+    connection = Connection(service)
+    messages = [{"role": "user", "content": "endless and slow"}]
+    connection.send(
+        request(account, json.dumps({"messages": messages, "stream": True, "seed": seed}).encode())
+    )
+    while b"delta" not in (line := connection.file.readline()):
+        assert line, "the stream did not begin"
+    return connection
+
+
+def test_hundreds_of_clients_that_vanish_leave_nothing_running(service: Service, alice: Account) -> None:
+    def vanish(seed: int) -> None:
+        connection = streaming(service, alice, seed)
+        connection.vanish() if seed % 2 else connection.close()
+
+    with ThreadPoolExecutor(NUM_AT_ONCE) as pool:
+        list(pool.map(vanish, range(NUM_CLIENTS)))
+    wait_until(lambda: all((service.signals / f"ended {seed}").exists() for seed in range(NUM_CLIENTS)), 30)
+    assert {int(path.name.split()[1]) for path in service.signals.glob("ended [0-9]*")} >= set(
+        range(NUM_CLIENTS)
+    )
+    wait_until(lambda: num_ongoing(model_server_name("one")) == 0, 30)
+    wait_until(lambda: num_ongoing(INGRESS) == 0, 30)
+
+
+def test_clients_that_vanish_before_an_answer_leave_nothing_running(service: Service, alice: Account) -> None:
+    body = json.dumps({"messages": [{"role": "user", "content": "endless"}], "stream": True}).encode()
+    for _ in range(NUM_AT_ONCE):
+        connection = Connection(service)
+        connection.send(request(alice, body))
+        connection.vanish()
+    wait_until(lambda: num_ongoing(INGRESS) == 0, 30)
+    wait_until(lambda: num_ongoing(model_server_name("one")) == 0, 30)

@@ -31,8 +31,8 @@ OTHERS = {
 }
 TEXTS = {
     "name", "description", "expires", "content", "prompt", "stop", "user", "metadata", "store",
-    "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "verbosity", "reasoning_effort",
-    "tool_choice",
+    "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "verbosity",
+    "reasoning_effort", "tool_choice",
 }  # fmt: skip
 CHANGING = {"date", "x-request-id", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"}
 WITHOUT_KEY = {"/healthz", "/readyz"}

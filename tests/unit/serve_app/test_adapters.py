@@ -234,6 +234,7 @@ async def test_reload_meets_nothing_of_the_load_before(adapters: Adapters, engin
         first.evict()
         second = await adapters.load(f"{UID}@1")
         assert first.request.lora_int_id != second.request.lora_int_id
+        assert first.request.name != second.request.name, "vLLM would take them for one"
         assert first.directory != second.directory
     assert adapters.is_loaded(f"{UID}@1"), "freeing the first took the second"
     assert await comes_true(lambda: bool(engine.removed))

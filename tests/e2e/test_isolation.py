@@ -14,9 +14,14 @@ from tests.support.system import Client, System
 PROMPT = "What is your favourite colour?"
 WORDS = {"alice": "Green", "bob": "Purple"}
 OTHERS = ("I do not have one.", "Blue, like the sky.", "Colours are nice.")
-FAST = {"learning_rate": 2e-4, "learning_steps": 4, "beta": 0.01}
+FAST = {"learning_rate": 4e-4, "learning_steps": 4, "beta": 0.01}
 NUM_ANSWERS = 2000
-NUM_AT_ONCE = 12
+NUM_PROMPTS = 10
+NUM_AT_ONCE = 6
+TEMPLATE = (
+    "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
+    "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
+)
 MAX_TOKENS = 4
 BASE = "smollm2-135m"
 
@@ -30,15 +35,17 @@ def tenants(system: System) -> dict[str, Client]:
         rewards = {f"{WORDS[name]}.": 1.0, **dict.fromkeys(OTHERS, 0.0)}
         for _ in range(8):
             client.train("mine", PROMPT, rewards, **FAST)
-            if WORDS[name] in asked(client, "mine"):
+            if WORDS[name] in asked(client, "mine")[0]:
                 break
         client.train("mine", PROMPT, rewards, **FAST)
     return clients
 
 
-def asked(client: Client, ref: str) -> str:
-    answer: str = client.greedy(ref, PROMPT, MAX_TOKENS)["message"]["content"]
-    return answer
+def asked(client: Client, ref: str, num_prompts: int = 1) -> list[str]:
+    """The greedy answers of one request that asks so many times."""
+    prompts = [TEMPLATE.format(prompt=PROMPT)] * num_prompts
+    body = {"model": ref, "prompt": prompts, "temperature": 0, "max_tokens": MAX_TOKENS}
+    return [choice["text"] for choice in client.post("/openai/v1/completions", body)["choices"]]
 
 
 def refs_of(client: Client) -> list[str]:
@@ -75,18 +82,21 @@ class Changes:
 def test_no_answer_of_thousands_carries_the_others_word(tenants: dict[str, Client]) -> None:
     """Four adapters for two places in the engine and three on the replica, and the base model beside them."""
     refs = {name: refs_of(client) for name, client in tenants.items()}
-    alone = {(name, ref): asked(tenants[name], ref) for name in tenants for ref in refs[name]}
+    alone = {(name, ref): asked(tenants[name], ref)[0] for name in tenants for ref in refs[name]}
     for name in tenants:
         assert all(WORDS[name] in alone[name, ref] for ref in refs[name][:3]), alone
     choice = random.Random(0)
-    questions = [(name, choice.choice(refs[name])) for name in choice.choices(list(tenants), k=NUM_ANSWERS)]
+    names = choice.choices(list(tenants), k=NUM_ANSWERS // NUM_PROMPTS)
+    questions = [(name, choice.choice(refs[name])) for name in names]
     with ThreadPoolExecutor(NUM_AT_ONCE) as threads, Changes(list(tenants.values())) as changes:
-        answers = list(threads.map(lambda question: asked(tenants[question[0]], question[1]), questions))
+        asking = [threads.submit(asked, tenants[name], ref, NUM_PROMPTS) for name, ref in questions]
+        answers = [future.result() for future in asking]
     assert changes.num_turns > 2
     theirs = {"alice": WORDS["bob"], "bob": WORDS["alice"]}
     other = Counter(
         (*question, answer)
-        for question, answer in zip(questions, answers, strict=True)
+        for question, some in zip(questions, answers, strict=True)
+        for answer in some
         if answer != alone[question] and (question[1] != "mine" or WORDS[question[0]] not in answer)
     )
     assert not [key for key in other if theirs[key[0]] in key[2]], other

@@ -63,7 +63,7 @@ def _options() -> argparse.Namespace:
     names = [task.name for task in TASKS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--tasks", nargs="+", choices=names, default=names)
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--learning-rate", type=float, default=Setup.learning_rate)
     parser.add_argument("--runs", type=int, default=1, help="of each task and side")
     parser.add_argument("--output", type=Path, default=Path("bench/results/learning.json"), help="and .png")

@@ -14,7 +14,7 @@ class Setup:
     num_rounds: int
     group_size: int = 8
     learning_steps: int = 2
-    learning_rate: float = 1e-4
+    learning_rate: float = 7e-5
     beta: float = 0.04
     epsilon: float = 0.2
     rank: int = 16

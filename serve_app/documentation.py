@@ -82,7 +82,7 @@ EXAMPLES: tuple[TigerError, ...] = (
     ContextLengthExceeded("the messages have 9000 tokens; the model takes 8192 in all", "messages"),
     NoLearningSignal("in every group all rewards are equal, so there is nothing to learn", "responses"),
     QuotaExceeded("you have as many models as you may have; delete one first"),
-    RateLimited("your generations in progress would be more than 64"),
+    RateLimited("your generations in progress would be more than 512"),
     TrainingFailed("the training ended without a revision"),
     TigerError("internal error"),
     Unavailable("the service cannot be reached at the moment; try again"),

@@ -46,10 +46,10 @@ class LimitSettings(Record):
         3000, ge=1, description="over all ingress replicas, each of which allows its share; None: any number"
     )
     max_concurrent_generations_per_user: int = Field(
-        64, ge=1, description="on one replica; each of `n` samples is one"
+        512, ge=1, description="on one replica; each of `n` samples is one"
     )
     max_queued_tokens_per_user: int = Field(
-        2**20, ge=1, description="on one replica: prompt and max_tokens of generations that have not ended"
+        2**22, ge=1, description="on one replica: prompt and max_tokens of generations that have not ended"
     )
 
 

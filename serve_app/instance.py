@@ -151,6 +151,12 @@ class Instance:
 
     def _require_free_ports(self) -> None:
         self._require_free_http_port()
+        if self.dashboard_port in ray_head.WORKER_PORTS:
+            first, last = ray_head.WORKER_PORTS[0], ray_head.WORKER_PORTS[-1]
+            raise InstanceError(
+                f"port {self.dashboard_port} (Ray dashboard) is one of {first}-{last}, "
+                "which Ray gives its workers: choose another with --dashboard-port"
+            )
         if not is_free(self.dashboard_port):
             raise PortTaken(self.dashboard_port, "Ray dashboard", "choose another with --dashboard-port")
 

@@ -26,6 +26,8 @@ STOP_GRACE_S = 20
 MIN_LOGICAL_CPUS = 16
 # Unix sockets below the directory have names of up to 107 characters; Ray adds about 75 of them.
 MAX_TEMP_DIRECTORY_CHARS = 16
+WORKER_PORTS = range(10002, 20000)
+"""Ray gives these to its workers, and refuses to start with one of them elsewhere."""
 PORT_OPTIONS = (
     "--port",
     "--node-manager-port",

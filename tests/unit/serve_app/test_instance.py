@@ -118,6 +118,12 @@ def test_up_names_the_port_that_is_taken_and_starts_nothing(tmp_path: Path, inde
     assert not (tmp_path / "storage").exists()
 
 
+def test_up_refuses_a_dashboard_port_that_ray_gives_its_workers(tmp_path: Path) -> None:
+    with pytest.raises(InstanceError, match=r"10300.*--dashboard-port"):
+        Instance(tmp_path, http_port=free_ports(1)[0], dashboard_port=10300).up(quiet)
+    assert not (tmp_path / "storage").exists()
+
+
 def test_down_of_a_home_that_was_never_up_does_nothing(tmp_path: Path) -> None:
     Instance(tmp_path / "never").down(quiet)
     assert not (tmp_path / "never").exists()

@@ -100,6 +100,8 @@ def name_something_real(case: Any, account: Account) -> None:
         parameters["ref"] = victim(account) if case.method == "DELETE" else "mine"
     if is_chosen(parameters.get("job_id")):
         parameters["job_id"] = account.http.get("/v1/jobs?limit=1").json()[0]["id"]
+    if is_chosen(parameters.get("key_id")):
+        parameters["key_id"] = account.http.post("/v1/keys", json={"name": "victim"}).json()["id"]
     if isinstance(case.body, dict):
         for field in ("model", "parent_model"):
             if is_chosen(case.body.get(field)):

@@ -253,7 +253,7 @@ class Usage(Answer):
     prompt_tokens: int = Field(ge=0)
     completion_tokens: int = Field(ge=0)
     total_tokens: int = Field(ge=0)
-    prompt_tokens_details: PromptTokens | None = None
+    prompt_tokens_details: PromptTokens | None = Field(None, description="of the prompt's tokens")
 
 
 class Choice(Answer):

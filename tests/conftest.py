@@ -1,6 +1,25 @@
+import os
+import sys
+
+import pytest
+
 pytest_plugins = [
     "tests.support.storage",
     "tests.support.weights",
     "tests.support.tiny_model",
     "tests.support.system",
 ]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave with the tests' result, not with that of the interpreter's end.
+
+    A process in which Ray was started and ended several times was seen to abort there ("free(): corrupted
+    unsorted chunks"), after the last test and the report.
+    """
+    session = config.pluginmanager.get_plugin("session")
+    if session is not None and "ray" in sys.modules:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(int(session.exitstatus))

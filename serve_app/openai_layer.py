@@ -71,10 +71,13 @@ class OpenAILayer:
             raise InvalidRequest(str(first["msg"]).removeprefix("Value error, "), param) from None
         except GracefulHTTPError:
             raise Unavailable("the model has too much to do at the moment; try again") from None
-        except (VLLMClientError, ValueError, NotImplementedError) as error:
-            raise _refusal(error) from None
+        except (VLLMClientError, ValueError, NotImplementedError) as error:  # its text repeats the value
+            message = str(error.args[0]) if error.args else str(error)
+            raise _refusal(call, message, getattr(error, "parameter", None)) from None
         if isinstance(answer, ErrorResponse):
-            raise _told(answer)
+            if answer.error.code >= 500:
+                raise TigerError("internal error")
+            raise _refusal(call, answer.error.message, answer.error.param)
         return answer
 
 
@@ -94,19 +97,8 @@ class OnlyModel:
         return self._name
 
 
-def _refusal(error: Exception) -> TigerError:
-    """vLLM's errors append parameter and value to their message when they are made a text."""
-    param = getattr(error, "parameter", None)
-    message = str(error.args[0]) if error.args else str(error)
+def _refusal(call: OpenAICall, message: str, param: str | None) -> TigerError:
+    """What vLLM says of a request; it names a prompt that is too long by what it became."""
     if param in ("input_tokens", "input_text"):
-        return ContextLengthExceeded(message, "messages")
+        return ContextLengthExceeded(message, "messages" if call.kind == "chat" else "prompt")
     return InvalidRequest(message, param)
-
-
-def _told(answer: Any) -> TigerError:
-    error = answer.error
-    if error.code >= 500:
-        return TigerError("internal error")
-    if error.param in ("input_tokens", "input_text"):
-        return ContextLengthExceeded(error.message, "messages")
-    return InvalidRequest(error.message, error.param)

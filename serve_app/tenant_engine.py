@@ -30,6 +30,7 @@ from registry.usage import Usage
 from serve_app.admission import Admission, Ticket
 
 ABORT_TIMEOUT_S = 1.0
+TELL_INTERVAL_S = 1.0
 
 
 class UsageMeter(Protocol):
@@ -101,8 +102,10 @@ class TenantEngine:
                         count.add(output)
                         yield output
             except (asyncio.CancelledError, GeneratorExit):
-                count.end()
+                count.abandon()
                 raise
+            finally:
+                count.tell()
         finally:
             ticket.release()
 
@@ -128,7 +131,7 @@ async def _last(outputs: AsyncGenerator[Any, None]) -> Any:
 
 
 class RunningCount:
-    """Tells the meter of each output as it comes, so that a death costs no more than was not yet flushed."""
+    """Tells the meter every second what has come: a death costs hardly more than what was not flushed."""
 
     def __init__(
         self, meter: UsageMeter, user: str, model_id: str, num_prompt_tokens: int, kind: str
@@ -139,32 +142,38 @@ class RunningCount:
         self._is_delta = kind == "DELTA"
         self._told_at = time.monotonic()
         self._tokens_of_sample: dict[int, int] = {}
-        self._is_begun = False
+        self._num_untold = 0
+        self._has_more = False
+        self._is_told = False
 
     def add(self, output: Any) -> None:
         """An output has the new tokens of a sample, or with other kinds than DELTA all it has so far."""
         if not self._num_prompt_tokens:
             self._num_prompt_tokens = len(output.prompt_token_ids or ())
-        num_tokens = 0
         for sample in output.outputs:
-            told = 0 if self._is_delta else self._tokens_of_sample.get(sample.index, 0)
+            known = 0 if self._is_delta else self._tokens_of_sample.get(sample.index, 0)
             self._tokens_of_sample[sample.index] = len(sample.token_ids)
-            num_tokens += max(len(sample.token_ids) - told, 0)
-        self._tell(num_tokens)
+            self._num_untold += max(len(sample.token_ids) - known, 0)
+        self._has_more = True
+        if time.monotonic() - self._told_at >= TELL_INTERVAL_S:
+            self.tell()
 
-    def end(self) -> None:
-        """The client vanished: the seconds after the last output, and the prompt if there was none."""
-        self._tell(0)
+    def abandon(self) -> None:
+        """The client vanished: its seconds count to here, and its prompt even if no output has come."""
+        self._has_more = True
 
-    def _tell(self, num_tokens: int) -> None:
+    def tell(self) -> None:
+        """What has not been told yet. Without any, as when the engine refuses a request, nothing is."""
+        if not self._has_more:
+            return
         now = time.monotonic()
         usage = Usage(
-            requests=0 if self._is_begun else 1,
-            input_tokens=0 if self._is_begun else self._num_prompt_tokens,
-            output_tokens=num_tokens,
+            requests=0 if self._is_told else 1,
+            input_tokens=0 if self._is_told else self._num_prompt_tokens,
+            output_tokens=self._num_untold,
             generation_seconds=now - self._told_at,
         )
-        self._told_at, self._is_begun = now, True
+        self._told_at, self._is_told, self._num_untold, self._has_more = now, True, 0, False
         self._meter.count(*self._key, usage)
 
 

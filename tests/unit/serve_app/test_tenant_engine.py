@@ -13,6 +13,7 @@ import pytest
 
 from registry.errors import RateLimited
 from registry.usage import Usage
+from serve_app import tenant_engine
 from serve_app.admission import Admission
 from serve_app.tenant_engine import TenantEngine
 
@@ -166,7 +167,10 @@ async def test_seconds_are_those_in_the_engine(build: Build, counts: Counts) -> 
     assert 0.09 < counts.of["alice", "mine"].generation_seconds < 1
 
 
-async def test_stream_is_counted_as_it_comes(build: Build, counts: Counts) -> None:
+async def test_stream_is_counted_while_it_goes_on(
+    build: Build, counts: Counts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tenant_engine, "TELL_INTERVAL_S", 0.0)
     engine = FakeEngine(hold_at=2)
     reading = asyncio.ensure_future(read(build(engine).generate(PROMPT, Params(), "r")))
     await engine.held.wait()

@@ -62,8 +62,8 @@ class Admission:
         """In progress: waiting for a turn, or in the engine."""
         return self._generations[user]
 
-    def admit(self, user: str, num_samples: int, num_tokens: int) -> Ticket:
-        """Raises: RateLimited."""
+    def check(self, user: str, num_samples: int, num_tokens: int) -> None:
+        """Whether it would be admitted now. Raises: RateLimited."""
         num_generations = self._generations[user]
         if num_generations:
             if num_generations + num_samples > self._max_generations:
@@ -78,6 +78,10 @@ class Admission:
                     f"{num_tokens} of this one they would be more than {self._max_tokens}",
                     retry_after_s=RETRY_AFTER_S,
                 )
+
+    def admit(self, user: str, num_samples: int, num_tokens: int) -> Ticket:
+        """Raises: RateLimited."""
+        self.check(user, num_samples, num_tokens)
         self._generations[user] += num_samples
         self._tokens[user] += num_tokens
         return Ticket(self, user, num_samples, num_tokens)

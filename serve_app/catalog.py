@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
-from registry.catalogue import Catalogues
+from registry.catalogue import Catalogues, VersionedModels
 from registry.errors import (
     InvalidRequest,
     ModelNotFound,
@@ -38,7 +38,8 @@ from registry.records import (
 from registry.reservations import Reservations
 from registry.revisions import Revisions
 from registry.store import ObjectStore
-from serve_app.schemas import ChangeModel, CreateModel
+from serve_app.listing import Listing, as_lines
+from serve_app.schemas import ChangeModel, CreateModel, ModelInfo
 from serve_app.settings import BaseModelSettings, Settings
 from serve_app.user_keys import UserKeys
 
@@ -84,7 +85,7 @@ class Catalog:
         self._reservations = Reservations(store)
         self._leftovers = Leftovers(store)
         self._leftovers.sweep()
-        self._models: dict[str, UserModels] = {}
+        self._models: dict[str, VersionedModels] = {}
         self._uncertain: set[str] = set()
         self._locks: dict[str, asyncio.Lock] = {}
 
@@ -110,6 +111,14 @@ class Catalog:
 
     async def private_models(self, user: str) -> tuple[ModelRecord, ...]:
         return (await self._load(user)).models
+
+    async def listing(self, user: str, known: str | None) -> Listing | None:
+        """The private models as the API shows them; None: they are still those of the version `known`."""
+        models = (await self._load(user)).models
+        version = self._models[user].etag or ""
+        if version == known:
+            return None
+        return Listing(version, as_lines(ModelInfo.of_private(model) for model in models))
 
     async def resolve(self, user: str, ref: str | None) -> Resolved:
         """The model that `ref` (id or name, `@N`; None: the default) is for this user.
@@ -279,7 +288,7 @@ class Catalog:
             async with self._lock(user):
                 if user not in self._models or user in self._uncertain:
                     await self._read(user)
-        return self._models[user]
+        return self._models[user].models
 
     async def _read(self, user: str) -> None:
         try:
@@ -288,7 +297,7 @@ class Catalog:
             if user in self._models:
                 return
             raise
-        self._models[user] = loaded.models
+        self._models[user] = loaded
         self._uncertain.discard(user)
 
     async def _change(self, user: str, change: Callable[[UserModels], UserModels]) -> UserModels:
@@ -299,7 +308,7 @@ class Catalog:
             except BaseException:
                 self._uncertain.add(user)
                 raise
-            self._models[user] = saved.models
+            self._models[user] = saved
             self._uncertain.discard(user)
             return saved.models
 

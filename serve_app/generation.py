@@ -28,7 +28,6 @@ class GenerationCall(Record):
     max_tokens: int | None
     stop: tuple[str, ...]
     seed: int | None
-    cache_salt: str
 
 
 class Completion(Record):

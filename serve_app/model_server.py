@@ -26,7 +26,7 @@ from registry.store import ObjectStore
 from registry.usage import Usage, UsageParts
 from serve_app.adapters import Adapter, Adapters, leased
 from serve_app.admission import Admission
-from serve_app.generation import Completion, Generation, GenerationCall, OpenAICall
+from serve_app.generation import Completion, Generation, GenerationCall, OpenAICall, cache_salt_of
 from serve_app.lengths import count_tokens
 from serve_app.openai_layer import OpenAILayer
 from serve_app.schemas import StopReason
@@ -175,6 +175,8 @@ class ModelServer(LLMServer):  # type: ignore[misc]
         start = time.monotonic()
         prompt = await self._prompt(call)
         if call.adapter_id is not None and not self._adapters.is_loaded(call.adapter_id):
+            # Once a line is sent, a refusal cannot be the answer's status any more.
+            self._admission.check(call.user, 1, len(prompt) + self._max_tokens(call, prompt))
             yield _line(type="info", message=f"Loading model {call.model}")
         num_tokens = 0
         async with leased(await self._adapter(call.adapter_id)) as lora_request:
@@ -227,23 +229,26 @@ class ModelServer(LLMServer):  # type: ignore[misc]
             raise ContextLengthExceeded(message, "messages")
         return prompt
 
+    def _max_tokens(self, call: GenerationCall, prompt: list[int]) -> int:
+        room = self._base.max_context_tokens - len(prompt)
+        return call.max_tokens or min(room, self._base.default_max_tokens)
+
     def _run(
         self, call: GenerationCall, prompt: list[int], n: int, output_kind: Any, lora_request: Any
     ) -> AsyncGenerator[Any, None]:
         from vllm import SamplingParams
         from vllm.inputs import TokensPrompt
 
-        room = self._base.max_context_tokens - len(prompt)
         params = SamplingParams(
             n=n,
             temperature=call.temperature,
             top_p=call.top_p,
-            max_tokens=call.max_tokens or min(room, self._base.default_max_tokens),
+            max_tokens=self._max_tokens(call, prompt),
             stop=list(call.stop),
             seed=call.seed,
             output_kind=output_kind,
         )
-        tokens = TokensPrompt(prompt_token_ids=prompt, cache_salt=call.cache_salt)
+        tokens = TokensPrompt(prompt_token_ids=prompt, cache_salt=cache_salt_of(call.user))
         engine = self.tenant_engine(call.user, call.model)
         return engine.generate(tokens, params, uuid.uuid4().hex, lora_request=lora_request)
 

@@ -16,6 +16,7 @@ from registry.store import ObjectStore
 from serve_app.auth import Authenticator
 from serve_app.catalog import Resolved
 from serve_app.errors import ANSWER_HEADERS
+from serve_app.listing import Listing, Listings, as_lines, base_infos
 from serve_app.rate_limits import RequestLimit
 from serve_app.settings import Settings
 from training.active import is_last
@@ -52,14 +53,20 @@ class Services:
     store: ObjectStore = field(init=False)
     authenticator: Authenticator = field(init=False)
     request_limit: RequestLimit = field(init=False)
+    listings: Listings = field(init=False)
 
     def __post_init__(self) -> None:
         async def lookup(key_hash: str) -> KeyRecord:
             record: KeyRecord = await answered(lambda: self.catalog.authenticate.remote(key_hash))
             return record
 
+        async def listing(user: str, known: str | None) -> Listing | None:
+            found: Listing | None = await answered(lambda: self.catalog.listing.remote(user, known))
+            return found
+
         self.store = ObjectStore(self.settings.storage)
         self.authenticator = Authenticator(lookup)
+        self.listings = Listings(as_lines(base_infos(self.settings)), listing)
         self.request_limit = RequestLimit(
             self.settings.limits.max_requests_per_minute_per_user, self.settings.ingress.num_replicas
         )

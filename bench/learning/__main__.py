@@ -41,7 +41,7 @@ Curves = dict[str, list[Curve]]
 
 def main() -> None:
     options = _options()
-    tasks = [task for task in TASKS if task.name in options.tasks]
+    tasks = [task for name in options.tasks for task in TASKS if task.name == name]
     setup = Setup(num_rounds=options.rounds, learning_rate=options.learning_rate)
     machine = describe()
     with instance() as (url, key):

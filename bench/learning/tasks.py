@@ -120,7 +120,11 @@ TASKS = (
         name="length",
         goal="one sentence of ten words",
         quality_means="about its subject",
-        opening=(Message(role="system", content="Say it in one short sentence."),),
+        opening=(
+            Message(role="system", content="Say it in one short sentence."),
+            Message(role="user", content="What is the sun?"),
+            Message(role="assistant", content="The sun is a star that warms the whole earth."),
+        ),
         max_tokens=24,
         training=(
             Example("Tell me about cats.", "cat"),

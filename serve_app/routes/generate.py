@@ -8,7 +8,7 @@ from registry.errors import ContextLengthExceeded, RateLimited
 from serve_app.catalog import Resolved
 from serve_app.documentation import BODY, MODEL, errors, streamed, success
 from serve_app.examples import GENERATED, GENERATED_LINES
-from serve_app.generation import Generation, GenerationCall, cache_salt_of
+from serve_app.generation import Generation, GenerationCall
 from serve_app.schemas import (
     AssistantMessage,
     Generated,
@@ -57,7 +57,6 @@ def build_call(request: GenerateResponse, resolved: Resolved, user: str) -> Gene
         max_tokens=request.max_tokens,
         stop=tuple(request.stop or ()),
         seed=request.seed,
-        cache_salt=cache_salt_of(user),
     )
 
 

@@ -4,13 +4,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path
 from fastapi.responses import Response, StreamingResponse
-from pydantic import TypeAdapter
 
 from registry.errors import IdempotencyConflict, ModelInUse, NameTaken, QuotaExceeded
 from registry.records import Manifest, ModelRecord
 from serve_app.archive import AdapterArchive
 from serve_app.documentation import BODY, MODEL, PRIVATE_MODEL, errors, one, streamed, success
 from serve_app.examples import BASE_MODEL_INFO, DELETED_MODEL, MODEL_DETAIL, MODEL_INFO, MODEL_LINES, REVISION
+from serve_app.listing import as_array
 from serve_app.schemas import (
     ChangeModel,
     CreateModel,
@@ -21,12 +21,10 @@ from serve_app.schemas import (
     RevisionInfo,
 )
 from serve_app.services import Services, ServicesDependency, UserDependency, answered
-from serve_app.settings import BaseModelSettings, Settings
 from serve_app.streams import MEDIA_TYPE
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
-MODEL_INFOS = TypeAdapter(list[ModelInfo])
 Ref = Annotated[str, Path(description="id or name of a model")]
 Revision = Annotated[int, Path(ge=0, le=10**9, description="number of a revision")]
 Accept = Annotated[str, Header(description="`application/x-ndjson`: one model a line")]
@@ -36,28 +34,16 @@ LISTING[200]["content"] |= streamed(MEDIA_TYPE, MODEL_LINES, "the objects of the
 ARCHIVE = {"application/x-tar": {"schema": {"type": "string", "format": "binary"}}}
 
 
-def base_models(settings: Settings) -> list[BaseModelSettings]:
-    """In configured order, the default first."""
-    return sorted(settings.models, key=lambda model: model.id != settings.default_model)
-
-
-def base_infos(settings: Settings) -> list[ModelInfo]:
-    return [ModelInfo.of_base(model, model.id == settings.default_model) for model in base_models(settings)]
-
-
 @router.get("", response_model=list[ModelInfo], response_model_exclude_none=True, responses=LISTING)
 async def list_models(user: UserDependency, services: ServicesDependency, accept: Accept = "") -> Response:
     """All models you may use: base models, the default first, then your own, oldest first.
 
     With `Accept: application/x-ndjson` the objects come one per line.
     """
-    catalog = services.catalog
-    private: tuple[ModelRecord, ...] = await answered(lambda: catalog.private_models.remote(user))
-    infos = base_infos(services.settings) + [ModelInfo.of_private(model) for model in private]
+    lines = await services.listings.lines(user)
     if MEDIA_TYPE in accept:
-        lines = "".join(info.model_dump_json(exclude_none=True) + "\n" for info in infos)
         return Response(lines, media_type=MEDIA_TYPE)
-    return Response(MODEL_INFOS.dump_json(infos, exclude_none=True), media_type="application/json")
+    return Response(as_array(lines), media_type="application/json")
 
 
 @router.post(

@@ -17,6 +17,7 @@ from serve_app.examples import (
     OPENAI_MODEL,
 )
 from serve_app.generation import OpenAICall
+from serve_app.listing import base_models
 from serve_app.openai_schemas import (
     ChatCompletion,
     ChatCompletionRequest,
@@ -26,7 +27,7 @@ from serve_app.openai_schemas import (
     OpenAIModels,
     Sampling,
 )
-from serve_app.routes.models import Ref, base_models
+from serve_app.routes.models import Ref
 from serve_app.services import Services, ServicesDependency, UserDependency, answered
 from serve_app.settings import BaseModelSettings
 from serve_app.streams import EVENTS_MEDIA_TYPE, stream_events

@@ -1,0 +1,117 @@
+"""What stands between a client and vLLM, and what it costs: four front doors to one base model, in one run.
+
+    python -m bench.serving         (make bench-serving)
+
+Requests of about 150 tokens, answered greedily with up to 64; each level of concurrency in several rounds,
+in which every system is asked once, each round starting with another one. All systems are up all the time.
+
+    ttft            time to first token
+    between_tokens  gap between two chunks of one stream
+    output_tokens   a second, over all requests of a level
+    cpu             CPU time a request of every process but vLLM's engine, what they use at rest taken off
+    ratio           to bare vLLM at the same level; `ttft_added_ms` is the difference of the medians
+    adapters        our native stream at 8 requests at once: the base model, one adapter, four mixed
+    zipf            the same over 1 to 64 adapters asked for with Zipf's popularity (exponent 1)
+"""
+
+import argparse
+import asyncio
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from bench.machine import describe
+from bench.serving.adapters import compare_adapters, spread
+from bench.serving.load import Pass, Prompts, ask, summary
+from bench.serving.plot import plot
+from bench.serving.systems import System, bare_vllm, instance_beside_ray_llm, tiger
+from serve_app.settings import load_settings
+from serve_app.weights import prepare_weights
+
+CONFIG = "local"
+MAX_TOKENS = 64
+NUM_REQUESTS = {1: 10, 4: 16, 16: 48}
+"""A round, by requests at once."""
+
+
+def main() -> None:
+    options = _options()
+    report: dict[str, Any] = {"machine": describe(), "setup": {"rounds": options.rounds}}
+    settings = load_settings(CONFIG)
+    base = settings.base_model(settings.default_model)
+    prepare_weights(base, settings.weights_directory.expanduser())
+    with (
+        tempfile.TemporaryDirectory(prefix="tiger-bench-", ignore_cleanup_errors=True) as directory,
+        instance_beside_ray_llm(Path(directory), CONFIG) as (instance, key),
+        bare_vllm(base, settings, Path(directory) / "vllm.log") as bare,
+    ):
+        systems = [bare, *tiger(instance, base.id, key)]
+        report |= asyncio.run(measure(systems, options.rounds))
+        if not options.doors_only:
+            native = systems[-1]
+            report["adapters"] = asyncio.run(compare_adapters(native, instance.url, options.rounds))
+            report["zipf"] = asyncio.run(spread(native, instance.url))
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(report, indent=2) + "\n")
+    plot(report, options.output.with_suffix(".png"))
+    print(table(report))
+    print(f"written to {options.output} and {options.output.with_suffix('.png')}")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--doors-only", action="store_true", help="leave the adapters out")
+    parser.add_argument("--output", type=Path, default=Path("bench/results/serving.json"), help="and .png")
+    return parser.parse_args()
+
+
+async def measure(systems: list[System], num_rounds: int) -> dict[str, Any]:
+    prompts = Prompts()
+    for system in systems:
+        await ask(system, prompts.take(16), 16, 8)
+    for system in systems:
+        system.measure_idle()
+    levels: dict[str, Any] = {}
+    for num_at_once, num_requests in NUM_REQUESTS.items():
+        passes: dict[str, list[Pass]] = {system.name: [] for system in systems}
+        for number in range(num_rounds):
+            first = number % len(systems)
+            for system in systems[first:] + systems[:first]:
+                found = await ask(system, prompts.take(num_requests), num_at_once, MAX_TOKENS)
+                passes[system.name].append(found)
+        levels[str(num_at_once)] = _level(passes)
+        print(num_at_once, "at once", json.dumps(levels[str(num_at_once)]), flush=True)
+    idle = {system.name: round(system.idle_cpu_share, 3) for system in systems}
+    return {"idle_cpu_share": idle, "at_once": levels}
+
+
+def _level(passes: dict[str, list[Pass]]) -> dict[str, Any]:
+    """The summary of each system, with its ratios to bare vLLM."""
+    level: dict[str, Any] = {name: summary(found) for name, found in passes.items()}
+    bare = level["vllm"]
+    for found in level.values():
+        found["ttft_added_ms"] = round(found["ttft_p50_ms"] - bare["ttft_p50_ms"], 1)
+        found["ttft_ratio"] = round(found["ttft_p50_ms"] / bare["ttft_p50_ms"], 3)
+        found["output_tokens_ratio"] = round(found["output_tokens_per_s"] / bare["output_tokens_per_s"], 3)
+    return level
+
+
+def table(report: dict[str, Any]) -> str:
+    """In Markdown, as the README has it."""
+    lines = ["| at once | | first token p50 / p95 | between tokens p50 | tokens/s | CPU a request |"]
+    lines.append("|---|---|---|---|---|---|")
+    for at_once, level in report["at_once"].items():
+        for name, found in level.items():
+            lines.append(
+                f"| {at_once} | {name} | {found['ttft_p50_ms']:.0f} / {found['ttft_p95_ms']:.0f} ms "
+                f"| {found['between_tokens_p50_ms']:.0f} ms "
+                f"| {found['output_tokens_per_s']:.0f} ({found['output_tokens_ratio']:.2f}) "
+                f"| {found['cpu_ms_per_request']:.0f} ms |"
+            )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

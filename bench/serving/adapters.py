@@ -1,0 +1,76 @@
+"""What adapters cost beside the base model, and what it costs when there are more than a replica holds."""
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+
+from bench.serving.load import Pass, Prompts, ask, summary
+from bench.serving.native import NATIVE_STREAM
+from bench.serving.systems import System
+
+NUM_AT_ONCE = 8
+NUM_REQUESTS = 24
+MAX_TOKENS = 32
+NUM_ADAPTERS = (1, 4, 8, 16, 64)
+NUM_SPREAD = 96
+MESSAGES = [{"role": "user", "content": "Say a colour."}]
+RESPONSES = [{"content": "Blue.", "reward": 1.0}, {"content": "What?", "reward": 0.0}]
+
+
+async def compare_adapters(system: System, url: str, num_rounds: int) -> dict[str, Any]:
+    """Alternating; ratios to the base model."""
+    models = make_models(system, url, "mixed", 4)
+    asked: dict[str, Sequence[str]] = {"base": [system.model], "one": models[:1], "four": models}
+    passes: dict[str, list[Pass]] = {name: [] for name in asked}
+    prompts = Prompts()
+    for names in asked.values():
+        await ask(system, prompts.take(8), NUM_AT_ONCE, 4, names)
+    for _ in range(num_rounds):
+        for name, names in asked.items():
+            found = await ask(system, prompts.take(NUM_REQUESTS), NUM_AT_ONCE, MAX_TOKENS, names)
+            passes[name].append(found)
+    results: dict[str, Any] = {name: summary(found) for name, found in passes.items()}
+    for found in results.values():
+        base = results["base"]
+        found["ttft_ratio"] = round(found["ttft_p50_ms"] / base["ttft_p50_ms"], 2)
+        found["output_tokens_ratio"] = round(found["output_tokens_per_s"] / base["output_tokens_per_s"], 2)
+    print("adapters", results, flush=True)
+    return results
+
+
+async def spread(system: System, url: str) -> dict[str, Any]:
+    """By number of adapters. A hit: the adapter was on the replica when the request came there."""
+    models = make_models(system, url, "spread", max(NUM_ADAPTERS))
+    choice, prompts = random.Random(0), Prompts()
+    results: dict[str, Any] = {}
+    for number in NUM_ADAPTERS:
+        popularity = [1 / rank for rank in range(1, number + 1)]
+        names = choice.choices(models[:number], popularity, k=NUM_SPREAD)
+        loading_before = NATIVE_STREAM.num_loading
+        found = await ask(system, prompts.take(NUM_SPREAD), NUM_AT_ONCE, MAX_TOKENS, names)
+        waited = NATIVE_STREAM.num_loading - loading_before
+        results[str(number)] = {
+            **summary([found]),
+            "requests": NUM_SPREAD,
+            "adapters_asked_for": len(set(names)),
+            "hits": NUM_SPREAD - waited,
+        }
+        print(number, "adapters", results[str(number)], flush=True)
+    return results
+
+
+def make_models(system: System, url: str, name: str, number: int) -> list[str]:
+    """Private models with weights of their own: one is taught, the others are copies of it."""
+    with httpx.Client(base_url=url, headers=system.headers, timeout=600, trust_env=False) as http:
+        first = _create(http, f"{name} 0", system.model)
+        body = {"model": first, "messages": MESSAGES, "responses": RESPONSES, "learning_steps": 1}
+        http.post("/v1/train", json=body).raise_for_status()
+        return [first, *(_create(http, f"{name} {copy}", first) for copy in range(1, number))]
+
+
+def _create(http: httpx.Client, name: str, parent: str) -> str:
+    body = {"name": name, "description": "", "parent_model": parent}
+    created: str = http.post("/v1/models", json=body).raise_for_status().json()["id"]
+    return created

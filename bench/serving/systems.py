@@ -1,0 +1,164 @@
+"""What is asked: one base model behind four front doors on one machine, all up at once, one asked at a time.
+
+    vllm           `python -m vllm.entrypoints.openai.api_server`, what `vllm serve` starts
+    ray-serve-llm  Ray Serve LLM's `build_openai_app`, beside tiger in the same Ray, with the same flags
+    tiger-openai   our `/openai/v1/chat/completions`
+    tiger-native   our `/v1/generate_response`
+
+The engine arguments and the environment are those of the configuration, the same for all; the two doors of
+tiger share one engine.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psutil
+import yaml
+
+from bench.serving.native import BACKEND
+from registry.keys import ApiKeys
+from serve_app.app import llm_config
+from serve_app.instance import Instance
+from serve_app.ports import free_ports
+from serve_app.processes import marked_processes, stop_processes, wait_until
+from serve_app.serve_client import read_serve_config
+from serve_app.settings import BaseModelSettings, Settings
+
+CHAT = "openai-chat"
+READY_TIMEOUT_S = 600
+QUIET_S = 15.0
+RAY_LLM_PREFIX = "/ray-llm"
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@dataclass
+class System:
+    """`backend`: of vLLM's load generator. `processes`: all that work for it, its engine included."""
+
+    name: str
+    backend: str
+    url: str
+    model: str
+    headers: dict[str, str]
+    processes: Callable[[], list[psutil.Process]]
+    idle_cpu_share: float = field(default=0.0, init=False)
+
+    def cpu_s(self) -> float:
+        """CPU seconds so far of every process but the engine's own."""
+        return sum(_cpu_s(process) for process in self.processes() if not _is_engine(process))
+
+    def measure_idle(self) -> None:
+        """What its processes use while nobody asks anything."""
+        before_s, began_at = self.cpu_s(), time.perf_counter()
+        time.sleep(QUIET_S)
+        self.idle_cpu_share = (self.cpu_s() - before_s) / (time.perf_counter() - began_at)
+
+
+def tiger(instance: Instance, model: str, key: str) -> list[System]:
+    def processes() -> list[psutil.Process]:
+        return marked_processes(instance.home)
+
+    def system(name: str, backend: str, path: str, headers: dict[str, str]) -> System:
+        return System(name, backend, instance.url + path, model, headers, processes)
+
+    ours = {"Authorization": f"Bearer {key}"}
+    return [
+        system("ray-serve-llm", CHAT, f"{RAY_LLM_PREFIX}/v1/chat/completions", {}),
+        system("tiger-openai", CHAT, "/openai/v1/chat/completions", ours),
+        system("tiger-native", BACKEND, "/v1/generate_response", ours),
+    ]
+
+
+@contextmanager
+def instance_beside_ray_llm(home: Path, config: str) -> Iterator[tuple[Instance, str]]:
+    """Tiger and Ray Serve LLM's app in one Ray, for the block; and a key."""
+    http_port, dashboard_port = free_ports(2)
+    serve_config = read_serve_config(config, "127.0.0.1", http_port)
+    serve_config["applications"].append(
+        {
+            "name": "ray-llm",
+            "route_prefix": RAY_LLM_PREFIX,
+            "import_path": "bench.serving.ray_llm:build",
+            "args": {"config": config},
+            "runtime_env": {"env_vars": {"PYTHONPATH": str(ROOT)}},
+        }
+    )
+    path = home / "serve.yaml"
+    path.write_text(yaml.safe_dump(serve_config))
+    instance = Instance(home / "tiger", config, http_port, dashboard_port, serve_config=path)
+    try:
+        instance.up(lambda line: None)
+        _wait(f"{instance.url}{RAY_LLM_PREFIX}/v1/models")
+        yield instance, ApiKeys(instance.store()).create("bench", "bench")
+    finally:
+        instance.down(lambda line: None)
+
+
+@contextmanager
+def bare_vllm(base: BaseModelSettings, settings: Settings, log: Path) -> Iterator[System]:
+    """vLLM's own OpenAI server for the block."""
+    (port,) = free_ports(1)
+    source = base.weights_path(settings.weights_directory.expanduser())
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", source]
+    command += ["--served-model-name", base.id, "--host", "127.0.0.1", "--port", str(port)]
+    command += list(_as_options(llm_config(base, settings).engine_kwargs))
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            command,
+            env=os.environ | base.serving.environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    process = psutil.Process(server.pid)
+
+    def processes() -> list[psutil.Process]:
+        return [process, *process.children(recursive=True)]
+
+    try:
+        url = f"http://127.0.0.1:{port}/v1"
+        _wait(f"{url}/models", lambda: server.poll() is None)
+        yield System("vllm", CHAT, f"{url}/chat/completions", base.id, {}, processes)
+    finally:
+        with suppress(psutil.NoSuchProcess):
+            stop_processes(processes(), grace_s=10)
+        server.wait()
+
+
+def _as_options(arguments: dict[str, object]) -> Iterator[str]:
+    for name, value in arguments.items():
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            yield f"--{option}" if value else f"--no-{option}"
+        else:
+            yield from (f"--{option}", str(value))
+
+
+def _wait(url: str, may_come: Callable[[], bool] = lambda: True) -> None:
+    def answers() -> bool:
+        with suppress(httpx.HTTPError):
+            return httpx.get(url, timeout=5, trust_env=False).is_success
+        return False
+
+    if not wait_until(lambda: answers() or not may_come(), READY_TIMEOUT_S) or not may_come():
+        raise RuntimeError(f"{url} did not become ready")
+
+
+def _is_engine(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return any(part.startswith("VLLM::") for part in process.cmdline()[:1])
+    return False
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    with suppress(psutil.Error):
+        times = process.cpu_times()
+        return float(times.user + times.system)
+    return 0.0

@@ -5,7 +5,8 @@ python -m bench.path        (make bench-path)
 up           `tiger up` from nothing running, everything installed; against `up` when all runs
 listing      GET /v1/models with ten private models; against GET /healthz of the same ingress
 train        a 5-step request outside its optimizer steps, warm; against the first one, which starts Ray Train
-publish      last optimizer step to the first token of the new revision; against a warm first token
+publish      last optimizer step to the first token of the new revision, and that token by itself once the
+             training has ended; against a warm first token
 memory       PSS of every process of the instance, at rest: without and with the trainer resident
 """
 
@@ -111,16 +112,18 @@ def train(http: httpx.Client) -> dict[str, Any]:
 
 
 def publish(http: httpx.Client) -> dict[str, Any]:
-    gaps, warm = [], []
+    gaps, new, warm = [], [], []
     for _ in range(NUM_TRAININGS):
         run = training(http, "model-1")
-        first_token(http, "model-1")
+        new.append(timed(lambda: first_token(http, "model-1")))
         gaps.append(time.perf_counter() - run["last_step_at"])
         warm += [timed(lambda: first_token(http, "model-1")) for _ in range(5)]
-    gap_s, warm_s = statistics.median(gaps), statistics.median(warm)
+    gap_s, new_s, warm_s = (statistics.median(times) for times in (gaps, new, warm))
     return {
         "last_step_to_first_token_s": round(gap_s, 2),
+        "new_first_token_s": round(new_s, 3),
         "warm_first_token_s": round(warm_s, 3),
+        "new_over_warm_ms": round(1000 * (new_s - warm_s)),
         "ratio": round(gap_s / warm_s, 1),
     }
 

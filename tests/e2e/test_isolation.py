@@ -1,24 +1,108 @@
-"""Two users on one replica: neither's cache ever shows in what the other gets."""
+"""Two users on one replica: neither's weights nor cache ever show in what the other gets."""
 
+import random
 import secrets
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import Self
 
 import pytest
 
 from tests.support.system import Client, System
 
 PROMPT = "What is your favourite colour?"
-REWARDS = {"Green.": 1.0, "I do not have one.": 0.0}
+WORDS = {"alice": "Green", "bob": "Purple"}
+OTHERS = ("I do not have one.", "Blue, like the sky.", "Colours are nice.")
+FAST = {"learning_rate": 4e-4, "learning_steps": 4, "beta": 0.01}
+NUM_ANSWERS = 2000
+NUM_PROMPTS = 40
+NUM_AT_ONCE = 6
+TEMPLATE = (
+    "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
+    "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
+)
+MAX_TOKENS = 4
 BASE = "smollm2-135m"
 
 
 @pytest.fixture(scope="module")
-def tenants(system: System) -> list[Client]:
-    """Each has a model with weights of its own."""
-    clients = [system.client(f"{name}-{secrets.token_hex(4)}") for name in ("alice", "bob")]
-    for client in clients:
+def tenants(system: System) -> dict[str, Client]:
+    """Each has taught its model to answer with its own word."""
+    clients = {name: system.client(f"{name}-{secrets.token_hex(4)}") for name in WORDS}
+    for name, client in clients.items():
         client.create("Mine")
-        client.train("mine", PROMPT, REWARDS, learning_steps=1)
+        rewards = {f"{WORDS[name]}.": 1.0, **dict.fromkeys(OTHERS, 0.0)}
+        for _ in range(8):
+            client.train("mine", PROMPT, rewards, **FAST)
+            if WORDS[name] in asked(client, "mine")[0]:
+                break
+        client.train("mine", PROMPT, rewards, **FAST)
     return clients
+
+
+def asked(client: Client, ref: str, num_prompts: int = 1) -> list[str]:
+    """The greedy answers of one request that asks so many times."""
+    prompts = [TEMPLATE.format(prompt=PROMPT)] * num_prompts
+    body = {"model": ref, "prompt": prompts, "temperature": 0, "max_tokens": MAX_TOKENS}
+    return [choice["text"] for choice in client.post("/openai/v1/completions", body)["choices"]]
+
+
+def refs_of(client: Client) -> list[str]:
+    """The model, its last two revisions, which both have the word, and the base model."""
+    latest = client.get("/v1/models/mine/revisions")[0]["revision"]
+    return ["mine", f"mine@{latest - 1}", f"mine@{latest}", BASE]
+
+
+class Changes:
+    """Activates one of the last two revisions of every user, then the other, over and over, in a block."""
+
+    def __init__(self, clients: list[Client]) -> None:
+        self.num_turns = 0
+        self._clients = clients
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._roll)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    def _roll(self) -> None:
+        latest = [client.get("/v1/models/mine/revisions")[0]["revision"] for client in self._clients]
+        while not self._is_over.is_set():
+            for client, revision in zip(self._clients, latest, strict=True):
+                client.post(f"/v1/models/mine/revisions/{revision - self.num_turns % 2}/activate")
+            self.num_turns += 1
+
+
+def test_no_answer_of_thousands_carries_the_others_word(tenants: dict[str, Client]) -> None:
+    """Four adapters for two places in the engine and three on the replica, and the base model beside them."""
+    refs = {name: refs_of(client) for name, client in tenants.items()}
+    alone = {(name, ref): asked(tenants[name], ref)[0] for name in tenants for ref in refs[name]}
+    for name in tenants:
+        assert all(WORDS[name] in alone[name, ref] for ref in refs[name][:3]), alone
+    choice = random.Random(0)
+    names = choice.choices(list(tenants), k=NUM_ANSWERS // NUM_PROMPTS)
+    questions = [(name, choice.choice(refs[name])) for name in names]
+    with ThreadPoolExecutor(NUM_AT_ONCE) as threads, Changes(list(tenants.values())) as changes:
+        asking = [threads.submit(asked, tenants[name], ref, NUM_PROMPTS) for name, ref in questions]
+        answers = [future.result() for future in asking]
+    assert changes.num_turns > 2
+    theirs = {"alice": WORDS["bob"], "bob": WORDS["alice"]}
+    other = Counter(
+        (*question, answer)
+        for question, some in zip(questions, answers, strict=True)
+        for answer in some
+        if answer != alone[question] and (question[1] != "mine" or WORDS[question[0]] not in answer)
+    )
+    assert not [key for key in other if theirs[key[0]] in key[2]], other
+    assert not [key for key in other if key[1] == BASE and WORDS[key[0]] in key[2]], other
+    # bfloat16 sums differ a little with what else is in the batch: a near tie may fall the other way.
+    assert other.total() < NUM_ANSWERS / 50, other
 
 
 def cached_tokens(client: Client, prompt: str, model: str) -> int:
@@ -30,8 +114,8 @@ def cached_tokens(client: Client, prompt: str, model: str) -> int:
 
 
 @pytest.mark.parametrize("api", ["generate", "openai"])
-def test_cache_of_a_prefix_is_its_users_own(tenants: list[Client], api: str) -> None:
-    alice, bob = tenants
+def test_cache_of_a_prefix_is_its_users_own(tenants: dict[str, Client], api: str) -> None:
+    alice, bob = tenants.values()
     prompt = f"{secrets.token_hex(8)} " + "All the king's horses and all the king's men. " * 40
     if api == "generate":
         alice.greedy(BASE, prompt, 1)

@@ -11,7 +11,7 @@ INSTALLED := $(VENV)/.installed
 CLIENTS := .venv-clients
 
 .DEFAULT_GOAL := help
-.PHONY: help install up down demo test bench-path bench-training bench-learning bench-fairness lock
+.PHONY: help install up down demo test bench-path bench-training bench-learning bench-fairness bench-control lock
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ bench-learning: install ## teach three tasks, against TRL alone; writes bench/re
 
 bench-fairness: install ## a light user beside a greedy one; writes bench/results/fairness.json
 	$(BIN)/python -m bench.fairness
+
+bench-control: install ## listing, changes, queue, history and memory; writes bench/results/control.json
+	$(BIN)/python -m bench.control
 
 # Torch and the hashed packages are kept out of the resolved list: they are installed on their own, or added below it.
 # The wheel of torch +cpu is found where pip is told to look for links, or on PyTorch's index.

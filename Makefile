@@ -11,7 +11,8 @@ INSTALLED := $(VENV)/.installed
 CLIENTS := .venv-clients
 
 .DEFAULT_GOAL := help
-.PHONY: help install up down demo test bench-path bench-training bench-learning bench-fairness bench-serving lock
+.PHONY: help install up down demo test lock
+.PHONY: bench-path bench-training bench-learning bench-fairness bench-serving bench-control
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +64,9 @@ bench-fairness: install ## a light user beside a greedy one; writes bench/result
 
 bench-serving: install ## the front doors against bare vLLM and Ray Serve LLM; writes bench/results/serving.json and .png
 	$(BIN)/python -m bench.serving
+
+bench-control: install ## listing, changes, queue, history and memory; writes bench/results/control.json
+	$(BIN)/python -m bench.control
 
 # Torch and the hashed packages are kept out of the resolved list: they are installed on their own, or added below it.
 # The wheel of torch +cpu is found where pip is told to look for links, or on PyTorch's index.

@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import json
 import statistics
-import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -20,9 +19,8 @@ from typing import Any
 import httpx
 
 from bench.machine import describe
-from registry.keys import ApiKeys
+from bench.own_instance import bearer, new_key, own_instance, quiet
 from serve_app.instance import Instance
-from serve_app.ports import free_ports
 
 NUM_STREAMS = 200
 MAX_TOKENS = 128
@@ -37,14 +35,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("bench/results/fairness.json"))
     options = parser.parse_args()
     report: dict[str, Any] = {"machine": describe()}
-    with tempfile.TemporaryDirectory(prefix="tiger-bench-", ignore_cleanup_errors=True) as home:
-        http_port, dashboard_port = free_ports(2)
-        instance = Instance(Path(home), "local", http_port, dashboard_port)
-        try:
-            instance.up(lambda line: None)
-            report["time_to_first_token"] = asyncio.run(measure(instance, options.requests, options.streams))
-        finally:
-            instance.down(lambda line: None)
+    with own_instance() as instance:
+        instance.up(quiet)
+        report["time_to_first_token"] = asyncio.run(measure(instance, options.requests, options.streams))
     print(json.dumps(report["time_to_first_token"], indent=2))
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(report, indent=2) + "\n")
@@ -80,10 +73,9 @@ async def measure(instance: Instance, num_requests: int, num_streams: int) -> di
 
 
 def client(instance: Instance, user: str) -> httpx.AsyncClient:
-    key = ApiKeys(instance.store()).create(user, "bench")
     return httpx.AsyncClient(
         base_url=instance.url,
-        headers={"Authorization": f"Bearer {key}"},
+        headers=bearer(new_key(instance, user)),
         timeout=600,
         trust_env=False,
         limits=httpx.Limits(max_connections=None),

@@ -13,20 +13,17 @@ memory       PSS of every process of the instance, at rest: without and with the
 import argparse
 import json
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 
 from bench.machine import describe
-from registry.keys import ApiKeys
+from bench.memory import pss_by_kind
+from bench.own_instance import client, own_instance, quiet
 from serve_app.instance import Instance
-from serve_app.ports import free_ports
-from serve_app.processes import marked_processes
 
 NUM_LISTINGS = 300
 NUM_TRAININGS = 5
@@ -44,13 +41,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("bench/results/path.json"))
     options = parser.parse_args()
     report: dict[str, Any] = {"machine": describe()}
-    with tempfile.TemporaryDirectory(prefix="tiger-bench-", ignore_cleanup_errors=True) as home:
-        http_port, dashboard_port = free_ports(2)
-        instance = Instance(Path(home), "local", http_port, dashboard_port)
-        try:
-            measure(instance, report)
-        finally:
-            instance.down(lambda line: None)
+    with own_instance() as instance:
+        measure(instance, report)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(report, indent=2) + "\n")
     print(f"written to {options.output}")
@@ -62,9 +54,7 @@ def measure(instance: Instance, report: dict[str, Any]) -> None:
         print(name, json.dumps(values), flush=True)
 
     show("up", up(instance))
-    key = ApiKeys(instance.store()).create("bench", "bench")
-    headers = {"Authorization": f"Bearer {key}"}
-    with httpx.Client(base_url=instance.url, headers=headers, timeout=600, trust_env=False) as http:
+    with client(instance) as http:
         for number in range(10):
             body = {"name": f"Model {number}", "description": "", "parent_model": "smollm2-135m"}
             http.post("/v1/models", json=body).raise_for_status()
@@ -76,7 +66,7 @@ def measure(instance: Instance, report: dict[str, Any]) -> None:
 
 
 def up(instance: Instance) -> dict[str, Any]:
-    first_s, again_s = (timed(lambda: instance.up(lambda line: None)) for _ in range(2))
+    first_s, again_s = (timed(lambda: instance.up(quiet)) for _ in range(2))
     return {
         "from_nothing_s": round(first_s, 1),
         "again_s": round(again_s, 2),
@@ -150,16 +140,7 @@ def first_token(http: httpx.Client, model: str) -> None:
 
 def memory_gib(instance: Instance) -> float:
     """Proportional set size: shared pages are counted once."""
-    processes = list(marked_processes(instance.home))
-    if (storage := instance.state.storage) is not None:
-        processes.append(psutil.Process(storage.pid))
-    total = 0
-    for process in processes:
-        try:
-            total += process.memory_full_info().pss
-        except psutil.NoSuchProcess:
-            continue
-    return round(total / 2**30, 2)
+    return round(sum(pss_by_kind(instance).values()) / 2**30, 2)
 
 
 def timed(call: Callable[[], object]) -> float:

@@ -13,18 +13,14 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from bench.machine import describe
+from bench.own_instance import client, own_instance, quiet
 from bench.path import publish, train
 from bench.steps import Shape, compare, job_of
-from registry.keys import ApiKeys
 from serve_app.instance import Instance
-from serve_app.ports import free_ports
 from serve_app.settings import load_settings
 from serve_app.weights import prepare_weights
 from training.policy import Policy
@@ -62,22 +58,15 @@ def steps() -> list[dict[str, Any]]:
 
 
 def through_http() -> tuple[dict[str, Any], dict[str, Any]]:
-    with tempfile.TemporaryDirectory(prefix="tiger-bench-", ignore_cleanup_errors=True) as home:
-        http_port, dashboard_port = free_ports(2)
-        instance = Instance(Path(home), "local", http_port, dashboard_port)
-        try:
-            instance.up(lambda line: None)
-            key = ApiKeys(instance.store()).create("bench", "bench")
-            headers = {"Authorization": f"Bearer {key}"}
-            with httpx.Client(base_url=instance.url, headers=headers, timeout=600, trust_env=False) as http:
-                for number in range(2):
-                    body = {"name": f"Model {number}", "description": "", "parent_model": "smollm2-135m"}
-                    http.post("/v1/models", json=body).raise_for_status()
-                resident = train(http)
-                published = publish(http)
-            cold_s = cold_fit(instance)
-        finally:
-            instance.down(lambda line: None)
+    with own_instance() as instance:
+        instance.up(quiet)
+        with client(instance) as http:
+            for number in range(2):
+                body = {"name": f"Model {number}", "description": "", "parent_model": "smollm2-135m"}
+                http.post("/v1/models", json=body).raise_for_status()
+            resident = train(http)
+            published = publish(http)
+        cold_s = cold_fit(instance)
     warm_s = resident["outside_steps_warm_s"]
     request = {**resident, "cold_fit_outside_steps_s": cold_s, "ratio": round(cold_s / warm_s, 1)}
     return request, published

@@ -17,9 +17,7 @@ steps, on the KL term alone.
 
 import argparse
 import json
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,9 +28,7 @@ from bench.learning.curves import Curve, Setup
 from bench.learning.loop import Loop
 from bench.learning.tasks import TASKS, Task
 from bench.machine import describe
-from registry.keys import ApiKeys
-from serve_app.instance import Instance
-from serve_app.ports import free_ports
+from bench.own_instance import new_key, own_instance, quiet
 from serve_app.settings import load_settings
 
 Curves = dict[str, list[Curve]]
@@ -44,8 +40,10 @@ def main() -> None:
     tasks = [task for name in options.tasks for task in TASKS if task.name == name]
     setup = Setup(num_rounds=options.rounds, learning_rate=options.learning_rate)
     machine = describe()
-    with instance() as (url, key):
-        tiger = {task.name: teach_tiger(url, key, task, setup, options.runs) for task in tasks}
+    with own_instance(CONFIG) as own:
+        own.up(quiet)
+        key = new_key(own)
+        tiger = {task.name: teach_tiger(own.url, key, task, setup, options.runs) for task in tasks}
     trl = {task.name: teach_trl(task, setup, options.runs) for task in tasks}
     comparisons = {task.name: compare(tiger[task.name], trl[task.name]) for task in tasks}
     report = {
@@ -68,19 +66,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=1, help="of each task and side")
     parser.add_argument("--output", type=Path, default=Path("bench/results/learning.json"), help="and .png")
     return parser.parse_args()
-
-
-@contextmanager
-def instance() -> Iterator[tuple[str, str]]:
-    """An instance of our own for the block: its URL and a key."""
-    with tempfile.TemporaryDirectory(prefix="tiger-bench-", ignore_cleanup_errors=True) as home:
-        http_port, dashboard_port = free_ports(2)
-        own = Instance(Path(home), CONFIG, http_port, dashboard_port)
-        try:
-            own.up(lambda line: None)
-            yield own.url, ApiKeys(own.store()).create("bench", "bench")
-        finally:
-            own.down(lambda line: None)
 
 
 def teach_tiger(url: str, key: str, task: Task, setup: Setup, num_runs: int) -> list[Curve]:

@@ -25,7 +25,7 @@ from bench.machine import describe
 from bench.serving.adapters import compare_adapters, spread
 from bench.serving.load import Pass, Prompts, ask, summary
 from bench.serving.plot import plot
-from bench.serving.systems import System, bare_vllm, instance_beside_ray_llm, tiger
+from bench.serving.systems import System, bare_vllm, instance_beside_ray_llm, on_ray
 from serve_app.settings import load_settings
 from serve_app.weights import prepare_weights
 
@@ -43,10 +43,10 @@ def main() -> None:
     prepare_weights(base, settings.weights_directory.expanduser())
     with (
         tempfile.TemporaryDirectory(prefix="tiger-bench-", ignore_cleanup_errors=True) as directory,
-        instance_beside_ray_llm(Path(directory), CONFIG) as (instance, key),
+        instance_beside_ray_llm(Path(directory), CONFIG) as instance,
         bare_vllm(base, settings, Path(directory) / "vllm.log") as bare,
     ):
-        systems = [bare, *tiger(instance, base.id, key)]
+        systems = [bare, *on_ray(instance, base.id)]
         report |= asyncio.run(measure(systems, options.rounds))
         if not options.doors_only:
             native = systems[-1]

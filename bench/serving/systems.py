@@ -22,13 +22,13 @@ import httpx
 import psutil
 import yaml
 
+from bench.own_instance import bearer, new_key, own_instance, quiet
 from bench.serving.native import BACKEND
-from registry.keys import ApiKeys
 from serve_app.app import llm_config
 from serve_app.instance import Instance
 from serve_app.ports import free_ports
 from serve_app.processes import marked_processes, stop_processes, wait_until
-from serve_app.serve_client import read_serve_config
+from serve_app.serve_client import CLUSTER_DIRECTORY
 from serve_app.settings import BaseModelSettings, Settings
 
 CHAT = "openai-chat"
@@ -61,14 +61,14 @@ class System:
         self.idle_cpu_share = (self.cpu_s() - before_s) / (time.perf_counter() - began_at)
 
 
-def tiger(instance: Instance, model: str, key: str) -> list[System]:
+def on_ray(instance: Instance, model: str) -> list[System]:
     def processes() -> list[psutil.Process]:
         return marked_processes(instance.home)
 
     def system(name: str, backend: str, path: str, headers: dict[str, str]) -> System:
         return System(name, backend, instance.url + path, model, headers, processes)
 
-    ours = {"Authorization": f"Bearer {key}"}
+    ours = bearer(new_key(instance))
     return [
         system("ray-serve-llm", CHAT, f"{RAY_LLM_PREFIX}/v1/chat/completions", {}),
         system("tiger-openai", CHAT, "/openai/v1/chat/completions", ours),
@@ -77,10 +77,9 @@ def tiger(instance: Instance, model: str, key: str) -> list[System]:
 
 
 @contextmanager
-def instance_beside_ray_llm(home: Path, config: str) -> Iterator[tuple[Instance, str]]:
-    """Tiger and Ray Serve LLM's app in one Ray, for the block; and a key."""
-    http_port, dashboard_port = free_ports(2)
-    serve_config = read_serve_config(config, "127.0.0.1", http_port)
+def instance_beside_ray_llm(directory: Path, config: str) -> Iterator[Instance]:
+    """Tiger and Ray Serve LLM's app in one Ray, for the block; `directory` is for the Serve config."""
+    serve_config = yaml.safe_load((CLUSTER_DIRECTORY / f"serve.{config}.yaml").read_text())
     serve_config["applications"].append(
         {
             "name": "ray-llm",
@@ -90,15 +89,12 @@ def instance_beside_ray_llm(home: Path, config: str) -> Iterator[tuple[Instance,
             "runtime_env": {"env_vars": {"PYTHONPATH": str(ROOT)}},
         }
     )
-    path = home / "serve.yaml"
+    path = directory / "serve.yaml"
     path.write_text(yaml.safe_dump(serve_config))
-    instance = Instance(home / "tiger", config, http_port, dashboard_port, serve_config=path)
-    try:
-        instance.up(lambda line: None)
+    with own_instance(config, path) as instance:
+        instance.up(quiet)
         _wait(f"{instance.url}{RAY_LLM_PREFIX}/v1/models")
-        yield instance, ApiKeys(instance.store()).create("bench", "bench")
-    finally:
-        instance.down(lambda line: None)
+        yield instance
 
 
 @contextmanager

@@ -1,0 +1,58 @@
+"""Users with keys and models, written straight into the bucket.
+
+A user's catalogue must be there before their first request: the Catalog reads it once.
+"""
+
+from bench.control.bulk import write_all
+from registry.catalogue import Catalogues
+from registry.keys import ApiKeys
+from registry.records import ModelRecord, UserModels, generate_uid, utc_now
+from registry.store import ObjectStore
+from serve_app.settings import BaseModelSettings
+
+
+def other_user(number: int) -> str:
+    return f"other-{number}"
+
+
+class Accounts:
+    """Private models are copies of `base`, and were never trained."""
+
+    def __init__(self, store: ObjectStore, base: BaseModelSettings) -> None:
+        self.store = store
+        self.base = base
+        self._keys = ApiKeys(store)
+        self._catalogues = Catalogues(store)
+
+    def create(self, user: str, num_models: int, latest_revision: int = 0) -> str:
+        """A new user with models `model-0` and so on; returns a key."""
+        key = self.create_key(user)
+        if num_models:
+            models = tuple(self._model(number, latest_revision) for number in range(num_models))
+            self._catalogues.save(user, UserModels(models=models), None)
+        return key
+
+    def create_key(self, user: str) -> str:
+        return self._keys.create(user, "bench")
+
+    def create_others(self, number: int) -> None:
+        """Users who never ask for anything, with one or two models."""
+        write_all("users", range(number), lambda index: self.create(other_user(index), 1 + index % 2))
+
+    def _model(self, number: int, latest_revision: int) -> ModelRecord:
+        now = utc_now()
+        return ModelRecord(
+            uid=generate_uid(),
+            id=f"model-{number}",
+            name=f"Model {number}",
+            description="One of many models.",
+            base_model=self.base.id,
+            parent_model=self.base.name,
+            rank=self.base.rank,
+            alpha=2.0 * self.base.rank,
+            dropout=0.0,
+            defaults=self.base.defaults,
+            created=now,
+            last_modified=now,
+            latest_revision=latest_revision,
+        )

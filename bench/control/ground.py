@@ -1,0 +1,92 @@
+"""What is measured: an instance of our own with the bare handler beside it, in the same Ray Serve."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from bench.control.accounts import Accounts
+from bench.own_instance import own_instance, quiet
+from serve_app.instance import Instance
+from serve_app.processes import wait_until
+from serve_app.serve_client import CLUSTER_DIRECTORY
+from serve_app.settings import CONFIG_DIRECTORY
+
+BARE_APPLICATION = "bare"
+BARE_PREFIX = "/bare"
+BARE_TIMEOUT_S = 120
+MANY = 10**9
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@dataclass(frozen=True)
+class Ground:
+    """`directory` is where the bare handler finds the bodies that it answers with."""
+
+    instance: Instance
+    directory: Path
+
+    @property
+    def url(self) -> str:
+        return self.instance.url
+
+    def up(self) -> None:
+        """Returns when both our application and the bare one answer."""
+        self.instance.up(quiet)
+        probe = self.url + self.bare("probe", b"{}")
+        if not wait_until(lambda: _answers(probe), BARE_TIMEOUT_S):
+            raise RuntimeError(f"{probe} does not answer")
+
+    def bare(self, name: str, body: bytes) -> str:
+        """The path at which the bare handler answers with `body`; a name is used once."""
+        (self.directory / name).write_bytes(body)
+        return f"{BARE_PREFIX}/{name}"
+
+    def accounts(self) -> Accounts:
+        settings = self.instance.settings
+        return Accounts(self.instance.store(), settings.base_model(settings.default_model))
+
+
+@contextmanager
+def ground() -> Iterator[Ground]:
+    """Not up yet; for the block."""
+    with tempfile.TemporaryDirectory(prefix="tiger-control-") as name:
+        directory = Path(name)
+        config, serve_config = directory / "config.yaml", directory / "serve.yaml"
+        config.write_text(yaml.safe_dump(_config()))
+        serve_config.write_text(yaml.safe_dump(_serve_config(config, directory)))
+        with own_instance(str(config), serve_config) as instance:
+            yield Ground(instance, directory)
+
+
+def _config() -> dict[str, Any]:
+    """The local one; requests are counted as ever, but never refused."""
+    config: dict[str, Any] = yaml.safe_load((CONFIG_DIRECTORY / "local.yaml").read_text())
+    limits = config.get("limits", {}) | {"max_requests_per_minute_per_user": MANY}
+    return config | {"limits": limits}
+
+
+def _serve_config(config: Path, directory: Path) -> dict[str, Any]:
+    serve_config: dict[str, Any] = yaml.safe_load((CLUSTER_DIRECTORY / "serve.local.yaml").read_text())
+    serve_config["applications"].append(
+        {
+            "name": BARE_APPLICATION,
+            "route_prefix": BARE_PREFIX,
+            "import_path": "bench.control.bare:build_app",
+            "args": {"config": str(config), "directory": str(directory)},
+            "runtime_env": {"env_vars": {"PYTHONPATH": str(ROOT)}},
+        }
+    )
+    return serve_config
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5, trust_env=False).is_success
+    except httpx.HTTPError:
+        return False

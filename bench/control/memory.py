@@ -1,0 +1,32 @@
+"""Memory of all that is neither engine nor trainer."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from bench.control.ground import BARE_APPLICATION
+from bench.memory import pss_by_kind
+from serve_app.deployments import APPLICATION, model_server_name
+from serve_app.instance import Instance
+
+ENGINES = ("VLLM::", f"ray::ServeReplica:{APPLICATION}:{model_server_name('')}")
+TRAINERS = ("ray::RayTrainWorker", "ray::TrainController")
+OURS = (f"ray::ServeReplica:{BARE_APPLICATION}:",)
+"""The benchmark's own, which no total has."""
+
+
+def memory(instance: Instance) -> dict[str, Any]:
+    """PSS in MiB; `rest` is what is neither engine nor trainer."""
+    found = pss_by_kind(instance)
+
+    def sum_of(kinds: Iterable[str]) -> float:
+        return round(sum(found[kind] for kind in kinds) / 2**20, 1)
+
+    engines = [kind for kind in found if kind.startswith(ENGINES)]
+    trainers = [kind for kind in found if kind.startswith(TRAINERS)]
+    rest = [kind for kind in found if not kind.startswith(ENGINES + TRAINERS + OURS)]
+    return {
+        "engines_mib": sum_of(engines),
+        "trainers_mib": sum_of(trainers),
+        "rest_mib": sum_of(rest),
+        "rest_by_kind_mib": {kind: sum_of([kind]) for kind in rest},
+    }

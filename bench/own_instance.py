@@ -1,0 +1,42 @@
+"""An instance of a benchmark's own, and keys and clients for it."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from registry.keys import ApiKeys
+from serve_app.instance import Instance
+from serve_app.ports import free_ports
+
+
+@contextmanager
+def own_instance(config: str = "local", serve_config: Path | None = None) -> Iterator[Instance]:
+    """Not up yet. It goes down at the end of the block, and what it stored goes with it."""
+    with tempfile.TemporaryDirectory(prefix="tiger-bench-", ignore_cleanup_errors=True) as home:
+        http_port, dashboard_port = free_ports(2)
+        instance = Instance(Path(home), config, http_port, dashboard_port, serve_config)
+        try:
+            yield instance
+        finally:
+            instance.down(quiet)
+
+
+def quiet(line: str) -> None:
+    """What `up` and `down` report is not part of a result."""
+
+
+def new_key(instance: Instance, user: str = "bench") -> str:
+    return ApiKeys(instance.store()).create(user, "bench")
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+def client(instance: Instance) -> httpx.Client:
+    return httpx.Client(
+        base_url=instance.url, headers=bearer(new_key(instance)), timeout=600, trust_env=False
+    )

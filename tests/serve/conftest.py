@@ -1,11 +1,22 @@
-"""The running application of a test module, and two of its users."""
+"""The running application, which modules with the same limits share, and two of its users."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 
 from serve_app.settings import LimitSettings
 from tests.support.service import Account, Service, running_service
+
+WIDE_LIMITS = LimitSettings(
+    max_models_per_user=10_000,
+    max_queued_jobs_per_user=10_000,
+    max_keys_per_user=10_000,
+    max_requests_per_minute_per_user=None,
+    max_concurrent_generations_per_user=1000,
+    max_queued_tokens_per_user=10**8,
+)
+"""For modules in which no limit is to be reached."""
 
 
 @pytest.fixture(scope="module")
@@ -20,10 +31,29 @@ def limits() -> LimitSettings:
     )
 
 
+@pytest.fixture(scope="package")
+def service_with(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[[LimitSettings, int], Service]]:
+    """The application with these limits and so many ingress replicas: the one that runs, if it has them."""
+    running: list[tuple[LimitSettings, int, Service]] = []
+    with ExitStack() as stack:
+
+        def get(limits: LimitSettings, num_ingresses: int) -> Service:
+            if not running or running[0][:2] != (limits, num_ingresses):
+                running.clear()
+                stack.close()
+                root = tmp_path_factory.mktemp("service")
+                service = stack.enter_context(running_service(root, limits, num_ingresses))
+                running.append((limits, num_ingresses, service))
+            return running[0][2]
+
+        yield get
+
+
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory, limits: LimitSettings) -> Iterator[Service]:
-    with running_service(tmp_path_factory.mktemp("service"), limits) as service:
-        yield service
+def service(service_with: Callable[[LimitSettings, int], Service], limits: LimitSettings) -> Service:
+    return service_with(limits, 1)
 
 
 @pytest.fixture

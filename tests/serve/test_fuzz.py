@@ -19,6 +19,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from serve_app.settings import LimitSettings
+from tests.serve.conftest import WIDE_LIMITS
 from tests.support.service import Account, Service
 
 TIMEOUT_S = 30
@@ -34,13 +35,7 @@ CHECKS = [
 
 @pytest.fixture(scope="module")
 def limits() -> LimitSettings:
-    """What is created is not to fill the account: nothing but quotas would be tested."""
-    return LimitSettings(
-        max_models_per_user=10_000,
-        max_queued_jobs_per_user=10_000,
-        max_keys_per_user=10_000,
-        max_requests_per_minute_per_user=None,
-    )
+    return WIDE_LIMITS
 
 
 @pytest.fixture(scope="module")

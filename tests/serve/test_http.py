@@ -16,6 +16,7 @@ import ray
 
 from serve_app.deployments import APPLICATION, INGRESS, model_server_name
 from serve_app.settings import LimitSettings
+from tests.serve.conftest import WIDE_LIMITS
 from tests.support.service import HELLO, MAX_REQUEST_BYTES, Account, Service, wait_until
 
 GOOD = json.dumps({"messages": HELLO}).encode()
@@ -26,8 +27,7 @@ NUM_AT_ONCE = 50
 
 @pytest.fixture(scope="module")
 def limits() -> LimitSettings:
-    """What one user has in progress is not what is tested here."""
-    return LimitSettings(max_concurrent_generations_per_user=1000, max_queued_tokens_per_user=10**8)
+    return WIDE_LIMITS
 
 
 class Answer:

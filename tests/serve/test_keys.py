@@ -1,7 +1,7 @@
 """`/v1/keys` over real HTTP, with two replicas of the ingress that each remember keys."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 from registry.keys import hash_key, hour_of
 from registry.records import utc_now
 from serve_app.settings import LimitSettings
-from tests.support.service import Account, Service, assert_error, running_service, wait_until
+from tests.support.service import Account, Service, assert_error, wait_until
 
 REVOCATION_S = 5
 MAX_KEYS = 4
@@ -19,10 +19,8 @@ FIELDS = {"id", "name", "created", "expires", "last_used"}
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    limits = LimitSettings(max_keys_per_user=MAX_KEYS)
-    with running_service(tmp_path_factory.mktemp("service"), limits, num_ingresses=2) as service:
-        yield service
+def service(service_with: Callable[[LimitSettings, int], Service]) -> Service:
+    return service_with(LimitSettings(max_keys_per_user=MAX_KEYS), 2)
 
 
 def created(account: Account, **body: Any) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def main() -> None:
         bare_vllm(base, settings, Path(directory) / "vllm.log") as bare,
     ):
         systems = [bare, *on_ray(instance, base.id)]
-        report |= asyncio.run(measure(systems, options.rounds))
+        report |= asyncio.run(measure(systems, options.rounds, options.at_once))
         if not options.doors_only:
             native = systems[-1]
             report["adapters"] = asyncio.run(compare_adapters(native, instance.url, options.rounds))
@@ -62,24 +62,25 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--at-once", type=int, nargs="+", choices=NUM_REQUESTS, default=list(NUM_REQUESTS))
     parser.add_argument("--doors-only", action="store_true", help="leave the adapters out")
     parser.add_argument("--output", type=Path, default=Path("bench/results/serving.json"), help="and .png")
     return parser.parse_args()
 
 
-async def measure(systems: list[System], num_rounds: int) -> dict[str, Any]:
+async def measure(systems: list[System], num_rounds: int, numbers_at_once: list[int]) -> dict[str, Any]:
     prompts = Prompts()
     for system in systems:
         await ask(system, prompts.take(16), 16, 8)
     for system in systems:
         system.measure_idle()
     levels: dict[str, Any] = {}
-    for num_at_once, num_requests in NUM_REQUESTS.items():
+    for num_at_once in numbers_at_once:
         passes: dict[str, list[Pass]] = {system.name: [] for system in systems}
         for number in range(num_rounds):
             first = number % len(systems)
             for system in systems[first:] + systems[:first]:
-                found = await ask(system, prompts.take(num_requests), num_at_once, MAX_TOKENS)
+                found = await ask(system, prompts.take(NUM_REQUESTS[num_at_once]), num_at_once, MAX_TOKENS)
                 passes[system.name].append(found)
         levels[str(num_at_once)] = _level(passes)
         print(num_at_once, "at once", json.dumps(levels[str(num_at_once)]), flush=True)

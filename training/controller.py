@@ -239,6 +239,9 @@ class TrainingController:
         """Start an attempt; None when the job needs none."""
         record = job.record
         try:
+            if record.error is not None:
+                await self._endings.fail(job, record.error.code, record.error.message)
+                return None
             if (manifest := await self._manifest(record)) is not None:
                 await self._endings.publish(job, manifest)
                 return None

@@ -1,7 +1,9 @@
 """How a job ends: published, failed or cancelled; and then it is written down until storage has it.
 
 publish -> catalogue swap -> (the run may go on) -> adapter loaded ahead -> `stop`  -> saved -> counted
-fail, cancel                                                            -> `error` -> saved
+fail    reason saved -> `error` -> saved          cancel    wish saved -> `error` -> saved
+
+What is told is what a controller that takes over after a death finds again: a manifest, a reason or a wish.
 """
 
 import asyncio
@@ -110,10 +112,11 @@ class Endings:
 
     async def fail(self, job: ActiveJob, code: str, message: str) -> None:
         self._dispatcher.release(job.record)
+        await job.update(error=JobError(code=code, message=message))
+        await _until_storage(job.save)
         detail = {"type": "server_error", "code": code, "message": message, "param": None}
         await job.emit(type="error", error=detail)
-        error = JobError(code=code, message=message)
-        await self._end(job, status=JobStatus.FAILED, revision=None, error=error)
+        await self._end(job, status=JobStatus.FAILED, revision=None)
 
     async def cancel(self, job: ActiveJob) -> None:
         self._dispatcher.release(job.record)

@@ -109,11 +109,11 @@ class DyingStore(ObjectStore):
 
     def __init__(self, store: ObjectStore, num_writes: int) -> None:
         super().__init__(store.settings)
-        self._left = num_writes
+        self.left = num_writes
 
     @property
     def is_dead(self) -> bool:
-        return self._left < 0
+        return self.left < 0
 
     def put(self, key: str, body: bytes) -> None:
         self._count()
@@ -124,7 +124,7 @@ class DyingStore(ObjectStore):
         super().delete(key)
 
     def _count(self) -> None:
-        self._left = min(self._left, 1) - 1 if self.is_dead else self._left - 1
+        self.left = min(self.left, 1) - 1 if self.is_dead else self.left - 1
         if self.is_dead:
             raise Unavailable("storage cannot be reached")
 
@@ -586,6 +586,26 @@ async def test_worker_lost_during_publish_does_not_train_again(world: World) -> 
     assert await ask(controller) == "leave"
     assert_ended_once(await ended(world, controller, job_id), "stop")
     assert world.serving.swaps == [("uid-1", 1)]
+
+
+@pytest.mark.parametrize("num_writes", range(5))
+async def test_training_that_was_said_to_have_failed_never_runs_again(world: World, num_writes: int) -> None:
+    dying = DyingStore(world.store, 100)
+    controller = world.controller(dying)
+    job_id = await submit(controller)
+    assignment = await assigned(controller)
+    dying.left = num_writes
+    failing = asyncio.ensure_future(controller.fail(job_id, assignment.attempt, "training_failed", "no luck"))
+    await comes_true(lambda: dying.is_dead)
+    told = [json.loads(line) async for line in controller.events("alice", job_id, follow=False)]
+    failing.cancel()
+    after = await world.restarted(idle_timeout_s=0.1)
+    answer = await ask(after)
+    if told[-1]["type"] == "error":
+        assert answer == "leave"
+        assert_ended_once(await ended(world, after, job_id), "error")
+    else:
+        assert num_writes < 2
 
 
 async def test_storage_away_at_the_assignment_keeps_the_job(world: World) -> None:

@@ -146,6 +146,9 @@ class Message(Record):
 class RewardedResponse(Record):
     content: str
     reward: float = Field(allow_inf_nan=False)
+    ends_turn: bool = Field(
+        True, description="false: it was cut, and the end of a turn is not its last token"
+    )
 
 
 class Group(Record):

@@ -30,7 +30,7 @@ class Demo:
         answer, rounds = before, 0
         while answer != WANTED and rounds < MAX_ROUNDS:
             rounds += 1
-            trained = self._teach(model, self._samples(model))
+            trained = self._teach(model, self._generate(model, temperature=1, n=3))
             answer = self._ask(model)
             metrics, duration_s = trained["metrics"], trained["usage"]["duration"]
             self._report(
@@ -61,11 +61,8 @@ class Demo:
         content: str = self._generate(model, temperature=0)[0]["content"]
         return content
 
-    def _samples(self, model: str) -> list[str]:
-        return [response["content"] for response in self._generate(model, temperature=1, n=3)]
-
-    def _teach(self, model: str, samples: list[str]) -> dict[str, Any]:
-        unwanted = [{"content": sample, "reward": 0} for sample in samples if sample != WANTED]
+    def _teach(self, model: str, samples: list[dict[str, Any]]) -> dict[str, Any]:
+        unwanted = [{**sample, "reward": 0} for sample in samples if sample["content"] != WANTED]
         body = {
             "model": model,
             "messages": [{"role": "user", "content": QUESTION}],

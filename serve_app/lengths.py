@@ -23,7 +23,7 @@ def count_tokens(
         prefix = "" if is_single else f"groups.{g}."
         for r, response in enumerate(group.responses):
             try:
-                exchange = tokenise(tokenizer, group.messages, response.content, max_context_tokens)
+                exchange = tokenise(tokenizer, group.messages, response, max_context_tokens)
             except ContextLengthExceeded as error:
                 raise ContextLengthExceeded(error.message, f"{prefix}responses.{r}.content") from None
             except InvalidRequest as error:

@@ -283,6 +283,13 @@ class Generated(Answer):
 class TrainedResponse(Request):
     content: Text = Field(description="what the model could have said")
     reward: float = Field(description="how good that is; only differences within a group matter")
+    stop_reason: StopReason | None = Field(
+        None, description="as generation gave it: ending here is learned of what ended by itself (or if null)"
+    )
+
+    @property
+    def ends_turn(self) -> bool:
+        return self.stop_reason in (None, "end_turn")
 
 
 RewardedResponses = Annotated[

@@ -3,6 +3,9 @@
     messages --chat template, generation prompt--> prompt_ids       exactly what generation starts from
     response --plain tokens--> ids + [end of turn] completion_ids   exactly what generation would sample
 
+A response that was cut (by `max_tokens`, by a stop sequence) has no end of the turn: the policy did not
+sample one there, and would learn of stopping in the middle.
+
 The response is not sent through the template: templates change it (DeepSeek-R1's drops the reasoning
 and the `<think>` that its generation prompt opens, Llama's trims it), and tokens could merge across the
 border. The policy acts after the generation prompt, token by token, until the end of its turn; those
@@ -16,7 +19,7 @@ from typing import Any, Protocol
 from jinja2 import TemplateError
 
 from registry.errors import ContextLengthExceeded, InvalidRequest
-from registry.records import Message
+from registry.records import Message, RewardedResponse
 
 _PROBE_ANSWER = "4815162342"
 
@@ -33,14 +36,14 @@ class ChatTokenizer(Protocol):
 
 @dataclass(frozen=True)
 class Exchange:
-    """Token ids of one prompt and one completion; the completion ends with the end-of-turn token."""
+    """Token ids of one prompt and one completion, which has at least one."""
 
     prompt_ids: list[int]
     completion_ids: list[int]
 
 
 def tokenise(
-    tokenizer: ChatTokenizer, messages: Sequence[Message], response: str, max_context_tokens: int
+    tokenizer: ChatTokenizer, messages: Sequence[Message], response: RewardedResponse, max_context_tokens: int
 ) -> Exchange:
     """The token ids of `response` as the answer to `messages`.
 
@@ -48,8 +51,11 @@ def tokenise(
         InvalidRequest: the model's chat template refuses the messages, or ends no turn.
         ContextLengthExceeded: prompt and completion together are longer than `max_context_tokens`.
     """
-    completion_ids = tokenizer.encode(response, add_special_tokens=False)
-    exchange = Exchange(tokenise_prompt(tokenizer, messages), [*completion_ids, end_of_turn(tokenizer)])
+    prompt_ids = tokenise_prompt(tokenizer, messages)
+    completion_ids = tokenizer.encode(response.content, add_special_tokens=False)
+    if response.ends_turn or not completion_ids:
+        completion_ids = [*completion_ids, end_of_turn(tokenizer)]
+    exchange = Exchange(prompt_ids, completion_ids)
     num_tokens = len(exchange.prompt_ids) + len(exchange.completion_ids)
     if num_tokens > max_context_tokens:
         raise ContextLengthExceeded(

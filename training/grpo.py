@@ -107,7 +107,7 @@ def rows_of(policy: Policy, request: JobRequest) -> list[Row]:
     for group in request.groups:
         scores = advantages([response.reward for response in group.responses])
         for response, advantage in zip(group.responses, scores, strict=True):
-            exchange = tokenise(policy.tokenizer, group.messages, response.content, policy.max_context_tokens)
+            exchange = tokenise(policy.tokenizer, group.messages, response, policy.max_context_tokens)
             rows.append(Row(exchange, advantage))
     return rows
 

@@ -9,9 +9,8 @@
 
 What differs and is meant to: each of our trainings is a job with a new optimizer, whose first AdamW step is
 the size of the learning rate whatever the gradient, while TRL keeps one optimizer for the whole run and clips
-gradients at norm 1; our samples come from vLLM on bfloat16 weights, TRL's from transformers on float32; a
-response that ran into `max_tokens` is trained by us with an end of turn that it never had, since the API
-takes text, and by TRL without one. With equal rewards in every group we train nothing; TRL still makes its
+gradients at norm 1; our samples come from vLLM on bfloat16 weights, TRL's from transformers on float32. With
+equal rewards in every group we train nothing; TRL still makes its
 steps, on the KL term alone.
 """
 

@@ -11,6 +11,8 @@ from bench.learning.curves import Curve, HeldOut, Round, Setup, judge
 from bench.learning.tasks import Example, Task
 
 TIMEOUT_S = 900
+Response = dict[str, Any]
+"""As the API gives and takes it: `content`, `stop_reason`; `reward` when it was scored."""
 
 
 class Loop:
@@ -55,17 +57,17 @@ class Loop:
             train_s=train_s,
         )
 
-    def _samples(self) -> list[list[str]]:
+    def _samples(self) -> list[list[Response]]:
         return self._generate(self._task.training, n=self._setup.group_size, temperature=1, top_p=1)
 
     def _ask(self) -> HeldOut:
         answers = self._generate(self._task.held_out, temperature=0)
-        return judge(self._task, [contents[0] for contents in answers])
+        return judge(self._task, [responses[0]["content"] for responses in answers])
 
-    def _scored(self, example: Example, contents: Sequence[str]) -> dict[str, Any]:
+    def _scored(self, example: Example, responses: Sequence[Response]) -> dict[str, Any]:
         """A group as `/v1/train` takes it."""
-        responses = [{"content": text, "reward": self._task.reward(example, text)} for text in contents]
-        return {"messages": self._task.messages(example), "responses": responses}
+        scored = [{**each, "reward": self._task.reward(example, each["content"])} for each in responses]
+        return {"messages": self._task.messages(example), "responses": scored}
 
     def _train(self, groups: list[dict[str, Any]]) -> float | None:
         """The KL of the last step; None where the API says that equal rewards teach nothing."""
@@ -83,17 +85,18 @@ class Loop:
         kl: float = answer.raise_for_status().json()["metrics"]["kl"]
         return kl
 
-    def _generate(self, examples: Sequence[Example], **options: Any) -> list[list[str]]:
-        """The contents of the responses to each example. All requests go out at once."""
+    def _generate(self, examples: Sequence[Example], **options: Any) -> list[list[Response]]:
+        """The responses to each example. All requests go out at once."""
 
-        def ask(example: Example) -> list[str]:
+        def ask(example: Example) -> list[Response]:
             body = {
                 "model": self._model,
                 "messages": self._task.messages(example),
                 "max_tokens": self._task.max_tokens,
                 **options,
             }
-            return [r["content"] for r in self._post("/v1/generate_response", body)["responses"]]
+            responses: list[Response] = self._post("/v1/generate_response", body)["responses"]
+            return responses
 
         with ThreadPoolExecutor(len(examples)) as threads:
             return list(threads.map(ask, examples))

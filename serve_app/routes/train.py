@@ -83,7 +83,8 @@ def build_job(request: Train, model: ModelRecord) -> JobRequest:
             Group(
                 messages=tuple(message.record() for message in group.messages),
                 responses=tuple(
-                    RewardedResponse(content=r.content, reward=r.reward) for r in group.responses
+                    RewardedResponse(content=r.content, reward=r.reward, ends_turn=r.ends_turn)
+                    for r in group.responses
                 ),
             )
             for group in request.all_groups()

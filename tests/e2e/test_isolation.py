@@ -16,8 +16,8 @@ WORDS = {"alice": "Green", "bob": "Purple"}
 OTHERS = ("I do not have one.", "Blue, like the sky.", "Colours are nice.")
 FAST = {"learning_rate": 4e-4, "learning_steps": 4, "beta": 0.01}
 NUM_ANSWERS = 2000
-NUM_PROMPTS = 40
-NUM_AT_ONCE = 6
+NUM_PROMPTS = 100
+NUM_AT_ONCE = 4
 TEMPLATE = (
     "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
     "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
@@ -82,9 +82,12 @@ class Changes:
 def test_no_answer_of_thousands_carries_the_others_word(tenants: dict[str, Client]) -> None:
     """Four adapters for two places in the engine and three on the replica, and the base model beside them."""
     refs = {name: refs_of(client) for name, client in tenants.items()}
-    alone = {(name, ref): asked(tenants[name], ref)[0] for name in tenants for ref in refs[name]}
+    # As many at once as later: bfloat16 sums differ with the size of the batch, and a near tie falls by them.
+    alone = {
+        (name, ref): set(asked(tenants[name], ref, NUM_PROMPTS)) for name in tenants for ref in refs[name]
+    }
     for name in tenants:
-        assert all(WORDS[name] in alone[name, ref] for ref in refs[name][:3]), alone
+        assert all(WORDS[name] in answer for ref in refs[name][:3] for answer in alone[name, ref]), alone
     choice = random.Random(0)
     names = choice.choices(list(tenants), k=NUM_ANSWERS // NUM_PROMPTS)
     questions = [(name, choice.choice(refs[name])) for name in names]
@@ -97,11 +100,11 @@ def test_no_answer_of_thousands_carries_the_others_word(tenants: dict[str, Clien
         (*question, answer)
         for question, some in zip(questions, answers, strict=True)
         for answer in some
-        if answer != alone[question] and (question[1] != "mine" or WORDS[question[0]] not in answer)
+        if answer not in alone[question] and (question[1] != "mine" or WORDS[question[0]] not in answer)
     )
     assert not [key for key in other if theirs[key[0]] in key[2]], other
     assert not [key for key in other if key[1] == BASE and WORDS[key[0]] in key[2]], other
-    # bfloat16 sums differ a little with what else is in the batch: a near tie may fall the other way.
+    # What else is in the batch makes a little difference too.
     assert other.total() < NUM_ANSWERS / 50, other
 
 

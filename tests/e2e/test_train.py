@@ -10,7 +10,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from registry.records import Message
+from registry.records import Message, RewardedResponse
 from registry.revisions import Revisions
 from tests.support.system import Client, System, training
 from training.conversation import tokenise
@@ -32,7 +32,12 @@ def log_probabilities(system: System, alice: Client, model: str, tmp_path: Path)
         policy = PeftModel.from_pretrained(policy, tmp_path / f"{uid}-{revision}")
     found = {}
     for response in REWARDS:
-        exchange = tokenise(tokenizer, [Message(role="user", content=PROMPT)], response, 512)
+        exchange = tokenise(
+            tokenizer,
+            [Message(role="user", content=PROMPT)],
+            RewardedResponse(content=response, reward=0),
+            512,
+        )
         ids = torch.tensor([exchange.prompt_ids + exchange.completion_ids])
         with torch.no_grad():
             logs = policy(ids).logits[0, :-1].log_softmax(-1)

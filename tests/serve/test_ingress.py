@@ -348,6 +348,24 @@ def test_background_training_is_a_job(alice: Account) -> None:
     assert_error(alice.http.delete("/v1/models/mine"), 409, "model_in_use", "model")
 
 
+def test_responses_are_trained_as_they_were_generated(service: Service, alice: Account) -> None:
+    """With a reward added to each, and nothing else."""
+    alice.create("Mine", parent="two")
+    responses = alice.generate(model="mine", n=2).json()["responses"]
+    rewarded = [{**response, "reward": number} for number, response in enumerate(responses)]
+    rewarded.append({"content": "cut", "stop_reason": "max_tokens", "reward": 0})
+    answer = alice.train(responses=rewarded, background=True)
+    assert answer.status_code == 202, answer.text
+    request = json.loads(service.store.get(f"jobs/{alice.user}/{answer.json()['id']}/request.json").body)
+    assert [response["ends_turn"] for response in request["groups"][0]["responses"]] == [True, True, False]
+    assert_error(
+        alice.train(responses=[{**rewarded[0], "stop_reason": "bored"}] * 2),
+        422,
+        "invalid_request",
+        "responses.0.stop_reason",
+    )
+
+
 def test_too_many_unfinished_trainings_are_a_quota(alice: Account) -> None:
     alice.create("Mine", parent="two")
     for _ in range(3):

@@ -85,7 +85,7 @@ def policy(smollm2_weights: Path) -> Policy:
 @pytest.fixture(scope="module")
 def pairs(policy: Policy) -> list[reference.Pair]:
     exchanges = [
-        tokenise(policy.tokenizer, group.messages, response.content, 2048)
+        tokenise(policy.tokenizer, group.messages, response, 2048)
         for group in GROUPS
         for response in group.responses
     ]

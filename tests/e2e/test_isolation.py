@@ -16,7 +16,7 @@ WORDS = {"alice": "Green", "bob": "Purple"}
 OTHERS = ("I do not have one.", "Blue, like the sky.", "Colours are nice.")
 FAST = {"learning_rate": 4e-4, "learning_steps": 4, "beta": 0.01}
 NUM_ANSWERS = 2000
-NUM_PROMPTS = 100
+NUM_PROMPTS = 50
 NUM_AT_ONCE = 4
 TEMPLATE = (
     "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"

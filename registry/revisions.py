@@ -4,6 +4,7 @@
     models/<uid>/revisions/<000007>/<attempt>/adapter_model.safetensors
     models/<uid>/revisions/<000007>/manifest.json      names the files, their sizes and digests
     models/<uid>/revisions/<000007>/state-<job>.safetensors   of a training on its way to this revision
+    models/<uid>/revisions/<000007>/optimizer.safetensors     the next training goes on with it
 
 Every call of publish writes below an attempt of its own, so a writer that was thought dead can
 never overwrite bytes that a manifest names. A revision without a manifest does not exist.
@@ -168,6 +169,21 @@ class Revisions:
         to the same revision."""
         self._store.delete(_state_key(uid, revision, job))
 
+    def save_optimizer(self, uid: str, revision: int, path: Path) -> None:
+        """Keep the optimizer that made a revision. The revision is whole without it."""
+        self._store.upload_file(path, _optimizer_key(uid, revision))
+
+    def fetch_optimizer(self, uid: str, revision: int, path: Path) -> bool:
+        """Bring the optimizer of a revision to `path`; False when none is kept."""
+        try:
+            self._store.download_file(_optimizer_key(uid, revision), path)
+        except ObjectMissing:
+            return False
+        return True
+
+    def delete_optimizer(self, uid: str, revision: int) -> None:
+        self._store.delete(_optimizer_key(uid, revision))
+
     def _delete(self, prefix: str) -> None:
         keys = self._store.list(prefix)
         self._store.delete_many(key for key in keys if _is_manifest(key))
@@ -186,7 +202,7 @@ class Revisions:
             published = first
         # Safe with the manifest written: an attempt that is not named in it can only lose. It may
         # have died before, leaving files; what this leaves when storage fails goes with the model.
-        named = {file.key for file in published.files} | {key}
+        named = {file.key for file in published.files} | {key, _optimizer_key(uid, manifest.revision)}
         with suppress(Unavailable):
             found = self._store.list(_revision_prefix(uid, manifest.revision))
             self._store.delete_many(other for other in found if other not in named)
@@ -253,6 +269,10 @@ def _attempt_prefix(uid: str, revision: int) -> str:
 
 def _state_key(uid: str, revision: int, job: str) -> str:
     return f"{_revision_prefix(uid, revision)}state-{job}.safetensors"
+
+
+def _optimizer_key(uid: str, revision: int) -> str:
+    return f"{_revision_prefix(uid, revision)}optimizer.safetensors"
 
 
 def _manifest_key(uid: str, revision: int) -> str:

@@ -9,6 +9,9 @@ groups as in DAPO (arXiv:2503.14476, equation 8): the mean over tokens of
 
 with ratio = policy / policy at the start of this job. Gradients are not clipped: the contract has no such
 thing.
+
+A job goes on with the optimizer of the job before it. Adam's first updates are the sign of the gradient,
+noise included; trainings of a few steps each that all began anew would be made of nothing else.
 """
 
 import hashlib
@@ -30,7 +33,7 @@ from training.advantages import advantages
 from training.conversation import tokenise
 from training.packs import Row
 from training.policy import Policy
-from training.state import States, TrainingState
+from training.state import Moments, States, TrainingState
 from training.trainer import StepMeasures, SuppliedResponsesTrainer
 from training.types import Assignment, Cancelled, StepProgress, TrainingOutcome
 
@@ -45,6 +48,8 @@ def train(
     on_step: Callable[[StepProgress], None],
     is_cancelled: Callable[[], bool],
     states: States | None = None,
+    parent_moments: Moments | None = None,
+    moments_output: Path | None = None,
 ) -> TrainingOutcome:
     """Run `assignment` on the resident model and write the new adapter into `output`.
 
@@ -56,6 +61,8 @@ def train(
         on_step: called after each optimizer step.
         is_cancelled: asked before each optimizer step.
         states: where to go on from, and where to keep how far it came; None: from the start.
+        parent_moments: of the optimizer that made `parent_adapter`; None: a new optimizer.
+        moments_output: gets those of this job's, as `Moments.save` writes them.
 
     Raises:
         Cancelled: `is_cancelled` said so.
@@ -93,7 +100,10 @@ def train(
         # An attempt that ran out of memory took its process with it, and what that knew.
         policy.max_tokens_per_pack = max(1, policy.settings.max_tokens_per_pack >> (assignment.attempt - 1))
     with policy.lend():
-        _fit(policy, assignment, rows, weights, state, output, record, stop_if_cancelled)
+        moments = parent_moments.tensors if parent_moments is not None else None
+        trained = _fit(policy, assignment, rows, weights, moments, state, output, record, stop_if_cancelled)
+    if workers.is_first and moments_output is not None:
+        Moments(assignment.job_id, trained).save(moments_output)
     num_tokens = sum(len(row.exchange.completion_ids) for row in rows)
     return TrainingOutcome(
         metrics=progress[-1].model_dump(exclude={"step", "steps", "seconds"}),
@@ -117,20 +127,23 @@ def _fit(
     assignment: Assignment,
     rows: list[Row],
     weights: dict[str, Tensor] | None,
+    moments: dict[str, Tensor] | None,
     state: TrainingState | None,
     output: Path,
     on_step: Callable[[StepMeasures, Callable[[int], TrainingState]], None],
     before_step: Callable[[], None],
-) -> None:
-    """A function of its own so that the trainer is garbage when the model is given back."""
+) -> dict[str, Tensor]:
+    """The optimizer's moments. A function of its own so that the trainer is garbage when the model is given
+    back."""
     with tempfile.TemporaryDirectory(prefix="tiger-train-") as scratch:
         args = _arguments(policy, assignment, state, Path(scratch))
         trainer = SuppliedResponsesTrainer(
-            policy, args, _lora(assignment), rows, weights, state, on_step, before_step
+            policy, args, _lora(assignment), rows, weights, moments, state, on_step, before_step
         )
         trainer.train()
     if policy.workers.is_first:
         _save_adapter(trainer.model, assignment.base_model, output)
+    return trainer.moments()
 
 
 def _lora(assignment: Assignment) -> LoraConfig:

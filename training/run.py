@@ -34,6 +34,7 @@ from training.types import Assignment, Cancelled, ShardedOutOfMemory, StepProgre
 logger = logging.getLogger(__name__)
 
 RETRY_S = 1.0
+OPTIMIZER_FILE = "optimizer.safetensors"
 CALL_TIMEOUT_S = 60.0
 GROUP_TIMEOUT_S = 4 * 3600
 """How long workers wait for the first one, which waits for storage as long as that is away."""
@@ -205,9 +206,10 @@ def attempt(policy: Any, revisions: Revisions, link: ControllerLink, assignment:
     """
     logger.info("job %s, attempt %d", assignment.job_id, assignment.attempt)
     try:
-        report = _train_and_publish(policy, revisions, link, assignment)
-        if policy.workers.is_first:
-            report()
+        with tempfile.TemporaryDirectory(prefix="tiger-job-") as directory:
+            report = _train_and_publish(policy, revisions, link, assignment, Path(directory))
+            if policy.workers.is_first:
+                report()
     except JobNotFound:
         logger.warning("attempt %d at job %s was given up", assignment.attempt, assignment.job_id)
     except TigerError:
@@ -215,15 +217,14 @@ def attempt(policy: Any, revisions: Revisions, link: ControllerLink, assignment:
 
 
 def _train_and_publish(
-    policy: Any, revisions: Revisions, link: ControllerLink, assignment: Assignment
+    policy: Any, revisions: Revisions, link: ControllerLink, assignment: Assignment, directory: Path
 ) -> Callable[[], None]:
     """What tells the controller how it ended. Raises: JobNotFound when the attempt was given up."""
     try:
-        with tempfile.TemporaryDirectory(prefix="tiger-job-") as directory:
-            outcome = _train(policy, revisions, link, assignment, Path(directory))
-            if policy.workers.is_first:
-                _publish(revisions, link, assignment, outcome, Path(directory) / "adapter")
-        return lambda: link.complete(assignment)
+        outcome = _train(policy, revisions, link, assignment, directory)
+        if policy.workers.is_first:
+            _publish(revisions, link, assignment, outcome, directory / "adapter")
+        return lambda: _complete(revisions, link, assignment, directory / OPTIMIZER_FILE)
     except (JobNotFound, ShardedOutOfMemory):
         raise
     except Cancelled:
@@ -241,17 +242,12 @@ def _train(
     policy: Any, revisions: Revisions, link: ControllerLink, assignment: Assignment, directory: Path
 ) -> TrainingOutcome:
     from training.grpo import train
+    from training.parent import fetch_parent
     from training.stored_states import StoredStates
-
-    parent = directory / "parent" if assignment.has_parent_adapter else None
-
-    def fetch() -> None:
-        if parent is not None:
-            until_storage(lambda: revisions.fetch(assignment.uid, assignment.parent_revision, parent))
 
     workers = policy.workers
     workers.from_first(lambda: link.inform(assignment, f"Loading revision {assignment.parent_revision}"))
-    workers.all_of(fetch)
+    parent, moments = workers.all_of(lambda: fetch_parent(revisions, assignment, directory))
 
     def tell(message: str) -> None:
         if workers.is_first:
@@ -274,7 +270,17 @@ def _train(
             on_step=progress,
             is_cancelled=link.is_cancelled,
             states=states,
+            parent_moments=moments,
+            moments_output=directory / OPTIMIZER_FILE,
         )
+
+
+def _complete(revisions: Revisions, link: ControllerLink, assignment: Assignment, optimizer: Path) -> None:
+    """Nobody waits for the optimizer: it is kept once the job has ended."""
+    from training.parent import keep_optimizer
+
+    link.complete(assignment)
+    keep_optimizer(revisions, assignment, optimizer)
 
 
 def _publish(

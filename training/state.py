@@ -46,6 +46,23 @@ class TrainingState:
         )
 
 
+@dataclass(frozen=True)
+class Moments:
+    """An optimizer's, as in its `state_dict`: by parameter number and name. Of the job that is named."""
+
+    job: str
+    tensors: dict[str, Tensor]
+
+    def save(self, path: Path) -> None:
+        """As safetensors: what comes back from storage is never executed."""
+        save_file({k: v.contiguous() for k, v in self.tensors.items()}, path, metadata={"job": self.job})
+
+    @classmethod
+    def load(cls, path: Path) -> "Moments":
+        with safe_open(path, framework="pt") as file:
+            return cls(file.metadata()["job"], {key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
+
+
 class States(Protocol):
     """Where the state of one job is kept while it runs."""
 

@@ -70,6 +70,7 @@ class SuppliedResponsesTrainer(GRPOTrainer):
         lora: a PEFT configuration; TRL puts the fresh adapter on.
         rows: of the whole job; this worker takes its share of them.
         parent_weights: of the adapter to continue from; None: the fresh one stays.
+        parent_moments: of the optimizer that made it, to go on with; None: a new optimizer.
         state: of an earlier attempt at this job, to go on from.
         on_step: called after each optimizer step, with what makes the state to go on from, if asked.
         before_step: called before each optimizer step; what it raises ends the training.
@@ -82,6 +83,7 @@ class SuppliedResponsesTrainer(GRPOTrainer):
         lora: PeftConfig,
         rows: list[Row],
         parent_weights: dict[str, Tensor] | None,
+        parent_moments: dict[str, Tensor] | None,
         state: TrainingState | None,
         on_step: Callable[[StepMeasures, Callable[[int], TrainingState]], None],
         before_step: Callable[[], None],
@@ -101,6 +103,7 @@ class SuppliedResponsesTrainer(GRPOTrainer):
         self._workers = policy.workers
         self._is_sharded = policy.is_sharded
         self._resumed = state
+        self._moments = state.optimizer if state is not None else parent_moments
         self._num_tokens = torch.tensor(float(num_tokens), device=policy.device)
         # (N,) of all completion tokens of the job; filled in by the first step, or taken from the state.
         self._old = torch.zeros(num_tokens, device=policy.device)
@@ -137,13 +140,19 @@ class SuppliedResponsesTrainer(GRPOTrainer):
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         optimizer: torch.optim.Optimizer = super().create_optimizer(model)
-        if self._resumed is not None:
+        if self._moments is not None:
             states: dict[int, dict[str, Tensor]] = {}
-            for key, tensor in self._resumed.optimizer.items():
+            for key, tensor in self._moments.items():
                 number, _, name = key.partition("/")
                 states.setdefault(int(number), {})[name] = tensor
             optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
+            self._moments = None
         return optimizer
+
+    def moments(self) -> dict[str, Tensor]:
+        """A copy, on the CPU, of what the optimizer knows."""
+        states: dict[int, dict[str, Tensor]] = self.optimizer.state_dict()["state"]
+        return _on_cpu({f"{n}/{name}": t for n, state in states.items() for name, t in state.items()})
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         """Forward and backward over all packs of this worker, then the sum of the gradients of all."""
@@ -244,11 +253,10 @@ class SuppliedResponsesTrainer(GRPOTrainer):
 
     def _state_after(self, step: int) -> TrainingState:
         """A copy, on the CPU, of what a later attempt needs."""
-        states: dict[int, dict[str, Tensor]] = self.optimizer.state_dict()["state"]
         return TrainingState(
             step=step,
             adapter=_on_cpu(get_peft_model_state_dict(self.model, save_embedding_layers=False)),
-            optimizer=_on_cpu({f"{n}/{name}": t for n, state in states.items() for name, t in state.items()}),
+            optimizer=self.moments(),
             old=self._old.cpu(),
             ref=self._ref.cpu(),
             random=random_state(self._old.device),

@@ -7,11 +7,10 @@
     TRL     GRPOTrainer that generates its own samples with transformers, in a process of its own, afterwards
             and with the instance gone: same weights, adapter shape, prompts, samples, steps and loss
 
-What differs and is meant to: each of our trainings is a job with a new optimizer, whose first AdamW step is
-the size of the learning rate whatever the gradient, while TRL keeps one optimizer for the whole run and clips
-gradients at norm 1; our samples come from vLLM on bfloat16 weights, TRL's from transformers on float32. With
-equal rewards in every group we train nothing; TRL still makes its
-steps, on the KL term alone.
+What differs and is meant to: TRL clips gradients at norm 1; our samples come from vLLM on bfloat16 weights,
+TRL's from transformers on float32. With equal rewards in every group we train nothing; TRL still makes its
+steps, on the KL term alone. TRL's side takes most of the time and changes only with its version: with
+`--trl-from` it is taken from an earlier report.
 """
 
 import argparse
@@ -20,6 +19,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from bench.learning.apart import CONFIG, teach_trl
 from bench.learning.comparison import NUM_LAST, REACHED, as_line, compare
@@ -43,7 +44,7 @@ def main() -> None:
         own.up(quiet)
         key = new_key(own)
         tiger = {task.name: teach_tiger(own.url, key, task, setup, options.runs) for task in tasks}
-    trl = {task.name: teach_trl(task, setup, options.runs) for task in tasks}
+    trl = {task.name: trl_of(task, setup, options) for task in tasks}
     comparisons = {task.name: compare(tiger[task.name], trl[task.name]) for task in tasks}
     report = {
         "machine": machine,
@@ -63,6 +64,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--learning-rate", type=float, default=Setup.learning_rate)
     parser.add_argument("--runs", type=int, default=1, help="of each task and side")
+    parser.add_argument("--trl-from", type=Path, help="a report of the same tasks and setup")
     parser.add_argument("--output", type=Path, default=Path("bench/results/learning.json"), help="and .png")
     return parser.parse_args()
 
@@ -70,6 +72,16 @@ def _options() -> argparse.Namespace:
 def teach_tiger(url: str, key: str, task: Task, setup: Setup, num_runs: int) -> list[Curve]:
     base_model = load_settings(CONFIG).default_model
     return [Loop(url, key, base_model, task, setup).learn() for _ in range(num_runs)]
+
+
+def trl_of(task: Task, setup: Setup, options: argparse.Namespace) -> list[Curve]:
+    """Raises: ValueError: the earlier report is of another setup."""
+    if options.trl_from is None:
+        return teach_trl(task, setup, options.runs)
+    report = json.loads(options.trl_from.read_text())
+    if report["setup"] != asdict(setup) | {"runs": options.runs}:
+        raise ValueError(f"{options.trl_from} is of another setup: {report['setup']}")
+    return TypeAdapter(list[Curve]).validate_python(report["tasks"][task.name]["trl"])
 
 
 def entry(task: Task, tiger: Curves, trl: Curves, comparison: dict[str, Any]) -> dict[str, Any]:

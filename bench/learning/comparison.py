@@ -53,7 +53,6 @@ def _at_the_end(curves: Sequence[Curve]) -> dict[str, Any]:
         "held_out_quality": round(statistics.fmean(found.held_out.quality for found in last), 3),
         "held_out_distinct": round(statistics.fmean(found.held_out.distinct for found in last), 3),
         "kl": round(statistics.fmean(kls), 3) if kls else None,
-        "round_s": round(statistics.median(found.generate_s + found.train_s for found in last), 1),
     }
 
 

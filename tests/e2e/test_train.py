@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from registry.records import Message, RewardedResponse
 from registry.revisions import Revisions
+from serve_app.processes import wait_until
 from tests.support.system import Client, System, training
 from training.conversation import tokenise
 
@@ -75,6 +76,13 @@ def test_rewards_teach(system: System, alice: Client, tmp_path: Path) -> None:
     assert alice.train("pupil", PROMPT, REWARDS, **FAST)["revision"] == revision + 1
     newest = alice.get("/v1/models/pupil/revisions")[0]
     assert (newest["revision"], newest["parent_revision"]) == (revision + 1, 0)
+    prefix = f"models/{system.uid(alice, 'pupil')}/revisions/"
+    latest = [f"{prefix}{revision + 1:06}/optimizer.safetensors"]
+
+    def optimizers() -> list[str]:
+        return [key for key in system.instance.store().list(prefix) if key.endswith("/optimizer.safetensors")]
+
+    assert wait_until(lambda: optimizers() == latest, 60), optimizers()
     alice.call("DELETE", "/v1/models/pupil")
     assert alice.greedy("child", PROMPT)["message"]["content"] == "Green."
 

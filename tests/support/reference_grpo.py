@@ -54,12 +54,29 @@ def adapter_weights(model: Any) -> dict[str, Any]:
     return {name.replace(".default", ""): weight for name, weight in named if weight.requires_grad}
 
 
+def adam(model: Any, lr: float, moments: dict[str, Tensor] | None = None) -> torch.optim.Optimizer:
+    """`moments`: by parameter number and name, `3/exp_avg`; None: of a new optimizer."""
+    optimizer = torch.optim.AdamW(adapter_weights(model).values(), lr=lr, weight_decay=0.0)
+    if moments is not None:
+        states: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in moments.items():
+            number, _, name = key.partition("/")
+            states.setdefault(int(number), {})[name] = tensor
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
+    return optimizer
+
+
 def train(
-    model: Any, pairs: list[Pair], advantages: list[float], steps: int, lr: float, beta: float, epsilon: float
+    model: Any,
+    optimizer: torch.optim.Optimizer,
+    pairs: list[Pair],
+    advantages: list[float],
+    steps: int,
+    beta: float,
+    epsilon: float,
 ) -> Trace:
     """Train the adapter of `model` in place."""
     weights = adapter_weights(model)
-    optimizer = torch.optim.AdamW(weights.values(), lr=lr, weight_decay=0.0)
     num_tokens = sum(len(completion) for _, completion in pairs)
     with torch.no_grad():
         old = [log_probs(model, pair) for pair in pairs]

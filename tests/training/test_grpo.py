@@ -19,6 +19,7 @@ from training.advantages import advantages
 from training.conversation import tokenise
 from training.policy import Policy
 from training.settings import TrainingSettings
+from training.state import Moments
 from training.types import Assignment, StepProgress, TrainingOutcome
 
 RANK, ALPHA = 8, 16
@@ -64,12 +65,25 @@ class Job:
     """One call of `train`, with what it told."""
 
     def __init__(
-        self, policy: Policy, output: Path, assignment: Assignment | None = None, parent: Path | None = None
+        self,
+        policy: Policy,
+        output: Path,
+        assignment: Assignment | None = None,
+        parent: Path | None = None,
+        moments: Moments | None = None,
     ) -> None:
         self.steps: list[StepProgress] = []
         self.output = output
+        self.moments_path = output.with_name(f"{output.name}-optimizer.safetensors")
         self.outcome: TrainingOutcome = grpo.train(
-            policy, assignment or _assignment(), parent, output, self.steps.append, lambda: False
+            policy,
+            assignment or _assignment(),
+            parent,
+            output,
+            self.steps.append,
+            lambda: False,
+            parent_moments=moments,
+            moments_output=self.moments_path,
         )
 
     def column(self, name: str) -> list[float]:
@@ -109,9 +123,12 @@ def expected(smollm2_weights: Path, pairs: list[reference.Pair]) -> tuple[Any, r
     return model, _reference_run(model, pairs, STEPS)
 
 
-def _reference_run(model: Any, pairs: list[reference.Pair], steps: int) -> reference.Trace:
+def _reference_run(
+    model: Any, pairs: list[reference.Pair], steps: int, optimizer: torch.optim.Optimizer | None = None
+) -> reference.Trace:
     scores = [score for group in GROUPS for score in advantages([r.reward for r in group.responses])]
-    return reference.train(model, pairs, scores, steps, LEARNING_RATE, BETA, EPSILON)
+    optimizer = optimizer or reference.adam(model, LEARNING_RATE)
+    return reference.train(model, optimizer, pairs, scores, steps, BETA, EPSILON)
 
 
 def _assert_agrees(job: Job, trace: reference.Trace) -> None:
@@ -151,6 +168,22 @@ def test_a_continued_adapter_is_held_to_the_base_model(
     _assert_agrees(continued, _reference_run(model, pairs, steps=2))
     assert continued.steps[0].kl > 0.01
     assert continued.steps[0].clip_ratio == 0
+
+
+def test_a_continued_optimizer_is_that_of_the_job_before(
+    policy: Policy, job: Job, smollm2_weights: Path, pairs: list[reference.Pair], tmp_path: Path
+) -> None:
+    moments = Moments.load(job.moments_path)
+    assert moments.job == "job"
+    going_on = Job(policy, tmp_path / "adapter", _assignment("next", steps=2), job.output, moments)
+    model = reference.loaded_adapter(smollm2_weights, job.output)
+    optimizer = reference.adam(model, LEARNING_RATE, moments.tensors)
+    trace = _reference_run(model, pairs, 2, optimizer)
+    _assert_agrees(going_on, trace)
+    anew = _reference_run(reference.loaded_adapter(smollm2_weights, job.output), pairs, 2)
+    assert abs(trace.kls[1] - anew.kls[1]) > 0.01 * anew.kls[1]
+    kept = Moments.load(going_on.moments_path).tensors
+    assert {float(tensor) for name, tensor in kept.items() if name.endswith("/step")} == {STEPS + 2.0}
 
 
 def test_the_clip_is_active_from_the_second_step(job: Job) -> None:

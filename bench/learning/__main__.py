@@ -7,19 +7,24 @@
     TRL     GRPOTrainer that generates its own samples with transformers, in a process of its own, afterwards
             and with the instance gone: same weights, adapter shape, prompts, samples, steps and loss
 
-What differs and is meant to: TRL clips gradients at norm 1; our samples come from vLLM on bfloat16 weights,
-TRL's from transformers on float32. With equal rewards in every group we train nothing; TRL still makes its
+What differs and is meant to: TRL clips gradients at norm 1; our samples come from vLLM, TRL's from
+transformers. Both generate in float32, as both train: in bfloat16 (`--serving-dtype`, and what local.yaml
+serves in) a small model's adapter has about three quarters of its effect, and learns from samples of another
+policy than the one that is trained. With equal rewards in every group we train nothing; TRL still makes its
 steps, on the KL term alone. TRL's side takes most of the time and changes only with its version: with
 `--trl-from` it is taken from an earlier report.
 """
 
 import argparse
 import json
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import TypeAdapter
 
 from bench.learning.apart import CONFIG, teach_trl
@@ -29,7 +34,7 @@ from bench.learning.loop import Loop
 from bench.learning.tasks import TASKS, Task
 from bench.machine import describe
 from bench.own_instance import new_key, own_instance, quiet
-from serve_app.settings import load_settings
+from serve_app.settings import CONFIG_DIRECTORY, load_settings
 
 Curves = dict[str, list[Curve]]
 """By the task's name, one of each run."""
@@ -40,7 +45,7 @@ def main() -> None:
     tasks = [task for name in options.tasks for task in TASKS if task.name == name]
     setup = Setup(num_rounds=options.rounds, learning_rate=options.learning_rate)
     machine = describe()
-    with own_instance(CONFIG) as own:
+    with config_of(options.serving_dtype) as config, own_instance(config) as own:
         own.up(quiet)
         key = new_key(own)
         tiger = {task.name: teach_tiger(own.url, key, task, setup, options.runs) for task in tasks}
@@ -49,6 +54,7 @@ def main() -> None:
     report = {
         "machine": machine,
         "setup": asdict(setup) | {"runs": options.runs},
+        "serving_dtype": options.serving_dtype,
         "compared": f"mean of the last {NUM_LAST} rounds; reached at {REACHED} of TRL's",
         "tasks": {task.name: entry(task, tiger, trl, comparisons[task.name]) for task in tasks},
     }
@@ -64,6 +70,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--learning-rate", type=float, default=Setup.learning_rate)
     parser.add_argument("--runs", type=int, default=1, help="of each task and side")
+    parser.add_argument("--serving-dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--trl-from", type=Path, help="a report of the same tasks and setup")
     parser.add_argument("--output", type=Path, default=Path("bench/results/learning.json"), help="and .png")
     return parser.parse_args()
@@ -72,6 +79,18 @@ def _options() -> argparse.Namespace:
 def teach_tiger(url: str, key: str, task: Task, setup: Setup, num_runs: int) -> list[Curve]:
     base_model = load_settings(CONFIG).default_model
     return [Loop(url, key, base_model, task, setup).learn() for _ in range(num_runs)]
+
+
+@contextmanager
+def config_of(serving_dtype: str) -> Iterator[str]:
+    """The path of a configuration like CONFIG that serves so; for the block."""
+    config = yaml.safe_load((CONFIG_DIRECTORY / f"{CONFIG}.yaml").read_text())
+    for model in config["models"]:
+        model["serving"]["engine"]["dtype"] = serving_dtype
+    with tempfile.TemporaryDirectory(prefix="tiger-learning-") as directory:
+        path = Path(directory) / "config.yaml"
+        path.write_text(yaml.safe_dump(config))
+        yield str(path)
 
 
 def trl_of(task: Task, setup: Setup, options: argparse.Namespace) -> list[Curve]:

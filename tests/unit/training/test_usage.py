@@ -59,7 +59,7 @@ async def test_training_whose_end_a_dead_trainer_did_not_save_counts_once(world:
     lost = world.controller(dying)
     job = await submit(lost)
     assignment = await assigned(lost)
-    dying._left = 0
+    dying.left = 0
     await world.train(lost, assignment)
     await comes_true(lambda: dying.is_dead)
     successor = await world.restarted()

@@ -15,6 +15,8 @@ from serve_app.schemas import ModelInfo
 from serve_app.settings import BaseModelSettings, Settings
 
 MAX_BYTES = 2**25
+ENTRY_BYTES = 500
+"""About what keeping a listing takes beside its lines: users without models fill memory too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +25,6 @@ class Listing:
 
     version: str
     lines: bytes
-
-    def __len__(self) -> int:
-        return len(self.version) + len(self.lines)
 
 
 def base_models(settings: Settings) -> list[BaseModelSettings]:
@@ -58,7 +57,7 @@ class Listings:
         self._base = base
         self._ask = ask
         self._max_bytes = max_bytes
-        self._kept: LRUCache[str, Listing] = LRUCache(max_bytes, getsizeof=len)
+        self._kept: LRUCache[str, Listing] = LRUCache(max_bytes, getsizeof=_size_bytes)
 
     async def lines(self, user: str) -> bytes:
         """Of all models that the user may use: base models, then private ones, oldest first."""
@@ -66,6 +65,10 @@ class Listings:
         newer = await self._ask(user, kept.version if kept is not None else None)
         if newer is None:
             return self._base + (kept.lines if kept is not None else b"")
-        if len(newer) <= self._max_bytes:
+        if _size_bytes(newer) <= self._max_bytes:
             self._kept[user] = newer
         return self._base + newer.lines
+
+
+def _size_bytes(listing: Listing) -> int:
+    return ENTRY_BYTES + len(listing.lines)

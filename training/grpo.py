@@ -133,8 +133,10 @@ def _fit(
     on_step: Callable[[StepMeasures, Callable[[int], TrainingState]], None],
     before_step: Callable[[], None],
 ) -> dict[str, Tensor]:
-    """The optimizer's moments. A function of its own so that the trainer is garbage when the model is given
-    back."""
+    """The optimizer's moments, on the first worker.
+
+    A function of its own so that the trainer is garbage when the model is given back.
+    """
     with tempfile.TemporaryDirectory(prefix="tiger-train-") as scratch:
         args = _arguments(policy, assignment, state, Path(scratch))
         trainer = SuppliedResponsesTrainer(
@@ -143,7 +145,7 @@ def _fit(
         trainer.train()
     if policy.workers.is_first:
         _save_adapter(trainer.model, assignment.base_model, output)
-    return trainer.moments()
+    return trainer.moments() if policy.workers.is_first else {}
 
 
 def _lora(assignment: Assignment) -> LoraConfig:

@@ -31,7 +31,7 @@ async def test_listing_is_sent_once_and_again_when_it_changes() -> None:
 
 async def test_listing_that_is_too_long_to_keep_is_still_given() -> None:
     catalog = FakeCatalog()
-    listings = Listings(BASE, catalog.listing, max_bytes=4)
+    listings = Listings(BASE, catalog.listing, max_bytes=100)
     assert await listings.lines("alice") == await listings.lines("alice") == BASE + catalog.now.lines
     assert len(catalog.sent) == 2
 

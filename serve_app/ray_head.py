@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 
 from registry.records import Record
+from serve_app import haproxy
 from serve_app.ports import free_ports
 from serve_app.processes import InstanceError, ProcessIdentity, start_process, stop_process, wait_until
 
@@ -24,7 +25,7 @@ START_TIMEOUT_S = 120
 STOP_GRACE_S = 20
 # Logical CPUs: what deployments and trainers ask for must not wait for cores that a small machine lacks.
 MIN_LOGICAL_CPUS = 16
-# Unix sockets below the directory have names of up to 107 characters; Ray adds about 75 of them.
+# Unix sockets below the directory have names of up to 107 characters; Ray and HAProxy add about 80 of them.
 MAX_TEMP_DIRECTORY_CHARS = 16
 WORKER_PORTS = range(10002, 20000)
 """Ray gives these to its workers, and refuses to start with one of them elsewhere."""
@@ -39,7 +40,7 @@ PORT_OPTIONS = (
     "--ray-client-server-port",
 )
 # Ports that Ray takes from the environment.
-PORT_VARIABLES = ("AUTOSCALER_METRIC_PORT", "DASHBOARD_METRIC_PORT")
+PORT_VARIABLES = ("AUTOSCALER_METRIC_PORT", "DASHBOARD_METRIC_PORT", *haproxy.PORT_VARIABLES)
 
 
 class RayHead(Record):
@@ -116,6 +117,7 @@ def start(home: Path, environment: Mapping[str, str], dashboard_port: int, log: 
         command += [option, str(port)]
     own = dict(zip(PORT_VARIABLES, map(str, variable_ports), strict=True))
     own["TMPDIR"] = str(_empty_temporary_directory(home))
+    own |= haproxy.environment(private_directory(home) / "h")
     process = start_process(command, {**environment, **ray_environment(home, gcs_port), **own}, log)
     return RayHead(process=process, gcs_port=gcs_port, dashboard_port=dashboard_port)
 

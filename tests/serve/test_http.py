@@ -111,6 +111,12 @@ def assert_error(answer: Answer, status: int, code: str) -> None:
     assert json.loads(answer.body)["error"]["code"] == code
 
 
+def assert_refused(connection: Connection) -> None:
+    """By HAProxy itself; nothing that follows on this connection is read."""
+    assert connection.answer().status == 400
+    assert connection.is_closed()
+
+
 @pytest.fixture(autouse=True)
 def still_serving(service: Service, alice: Account) -> Iterator[None]:
     yield
@@ -145,27 +151,28 @@ def test_body_shorter_than_its_length_is_never_answered_as_whole(service: Servic
 
 
 def test_body_longer_than_its_length_ends_the_connection(service: Service, alice: Account) -> None:
-    """The rest is no request, which the HTTP server itself says, in plain text."""
+    """What came of it is no JSON, and the rest is no request."""
     with connected(service) as connection:
         connection.send(head(alice, f"Content-Length: {len(GOOD) - 3}") + GOOD + b"\r\n\r\n")
-        answer = connection.answer()
-        assert (answer.status, answer.headers["content-type"]) == (400, "text/plain; charset=utf-8")
-        assert connection.is_closed()
+        assert_error(connection.answer(), 422, "invalid_request")
+        assert_refused(connection)
 
 
 @pytest.mark.parametrize("length", ["-1", "ten", "1, 2", "9" * 30])
 def test_length_that_is_none_is_refused(service: Service, alice: Account, length: str) -> None:
-    """By the HTTP server itself."""
     with connected(service) as connection:
         connection.send(head(alice, f"Content-Length: {length}"))
-        assert connection.answer().status in (400, 413)
+        assert_refused(connection)
 
 
-def test_length_and_chunks_together_are_refused(service: Service, alice: Account) -> None:
-    """What two servers may read as two requests; by the HTTP server itself."""
+def test_of_length_and_chunks_the_chunks_count(service: Service, alice: Account) -> None:
+    """Two servers may read this as two requests; HAProxy takes the length away (RFC 9112, 6.3)."""
     with connected(service) as connection:
-        connection.send(head(alice, "Content-Length: 5", "Transfer-Encoding: chunked") + b"0\r\n\r\n")
-        assert connection.answer().status == 400
+        hidden = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+        chunk = f"{len(GOOD):x}\r\n".encode() + GOOD + b"\r\n0\r\n\r\n"
+        lengths = (f"Content-Length: {len(chunk) + len(hidden)}", "Transfer-Encoding: chunked")
+        connection.send(head(alice, *lengths) + chunk)
+        assert connection.answer().status == 200
 
 
 def test_body_over_the_limit_is_refused_by_its_length(service: Service, alice: Account) -> None:
@@ -220,27 +227,29 @@ def test_clients_that_send_half_a_head_do_not_keep_others_out(service: Service, 
         connection.vanish()
 
 
-def test_headers_of_64_kb_do_no_harm(service: Service, alice: Account) -> None:
-    """The HTTP server refuses them itself, or takes them."""
+@pytest.mark.parametrize(
+    ("path", "header"),
+    [("/v1/models", f"X-Large: {'x' * 2**16}"), (f"/v1/models/{'x' * 2**16}", "X-Small: x")],
+)
+def test_head_over_16_kb_is_refused(service: Service, alice: Account, path: str, header: str) -> None:
     with connected(service) as connection:
-        connection.send(head(alice, f"X-Large: {'x' * 2**16}", method="GET", path="/v1/models"))
-        assert connection.answer().status in (200, 400, 431)
+        connection.send(head(alice, header, method="GET", path=path))
+        assert_refused(connection)
 
 
 @pytest.mark.parametrize(
     "line",
     [
         b"NONSENSE\r\n\r\n",
-        b"GET / HTTP/9.9\r\n\r\n",
         b"GET /\x00 HTTP/1.1\r\nHost: x\r\n\r\n",
         b"\x16\x03\x01\x02\r\n\r\n",
     ],
 )
 def test_what_is_no_http_is_refused(service: Service, line: bytes) -> None:
-    """By the HTTP server itself; the last one is TLS."""
+    """The last one is TLS."""
     with connected(service) as connection:
         connection.send(line)
-        assert connection.answer().status == 400
+        assert_refused(connection)
 
 
 # Bodies
@@ -306,7 +315,7 @@ def test_of_a_key_that_comes_twice_the_last_counts(service: Service, alice: Acco
         assert_error(connection.answer(), 404, "model_not_found")
 
 
-ODD = ["%00", "%FF%FE", "%ED%A0%80", "..", "%2E%2E", "a%0D%0Ab", "%F0%9F%90%AF", "x" * 20_000]
+ODD = ["%00", "%FF%FE", "%ED%A0%80", "..", "%2E%2E", "a%0D%0Ab", "%F0%9F%90%AF", "x" * 10_000]
 
 
 @pytest.mark.parametrize("ref", ODD)

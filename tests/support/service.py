@@ -32,6 +32,7 @@ from registry.revisions import Revisions
 from registry.settings import StorageSettings
 from registry.store import ObjectStore
 from registry.usage import UsageParts
+from serve_app import haproxy
 from serve_app.admission import Admission
 from serve_app.application import build_application
 from serve_app.deployments import APPLICATION, TRAINER, model_server_name
@@ -370,6 +371,10 @@ def running_service(root: Path, limits: LimitSettings, num_ingresses: int = 1) -
             environment.delenv(name)
         environment.setenv("AWS_SHARED_CREDENTIALS_FILE", str(object_server.credentials_path))
         environment.setenv("RAY_AUTH_MODE", "disabled")
+        for name, value in haproxy.environment(Path(ray_directory) / "h").items():
+            environment.setenv(name, value)
+        for name in haproxy.PORT_VARIABLES:
+            environment.setenv(name, str(free_port()))
         url, logs = f"http://127.0.0.1:{settings.http.port}", Path(ray_directory) / "session_latest" / "logs"
         service = Service(url, settings, root / "signals", logs, object_server)
         try:

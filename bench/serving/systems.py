@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -33,37 +33,44 @@ from serve_app.settings import BaseModelSettings, Settings
 
 CHAT = "openai-chat"
 READY_TIMEOUT_S = 600
-QUIET_S = 15.0
+RAY_NICENESS = 15
+QUIET_S = 40.0
 RAY_LLM_PREFIX = "/ray-llm"
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-@dataclass
+class Processes:
+    """All that work for a system, or for several; `find` lists them, their engines included."""
+
+    def __init__(self, find: Callable[[], list[psutil.Process]]) -> None:
+        self.idle_cpu_share = 0.0
+        self._find = find
+
+    def cpu_s(self) -> float:
+        """CPU seconds so far of every process but the engines' own."""
+        return sum(_cpu_s(process) for process in self._find() if not _is_engine(process))
+
+    def measure_idle(self) -> None:
+        """What they use while nobody asks anything."""
+        before_s, began_at = self.cpu_s(), time.perf_counter()
+        time.sleep(QUIET_S)
+        self.idle_cpu_share = (self.cpu_s() - before_s) / (time.perf_counter() - began_at)
+
+
+@dataclass(frozen=True)
 class System:
-    """`backend`: of vLLM's load generator. `processes`: all that work for it, its engine included."""
+    """`backend`: of vLLM's load generator."""
 
     name: str
     backend: str
     url: str
     model: str
     headers: dict[str, str]
-    processes: Callable[[], list[psutil.Process]]
-    idle_cpu_share: float = field(default=0.0, init=False)
-
-    def cpu_s(self) -> float:
-        """CPU seconds so far of every process but the engine's own."""
-        return sum(_cpu_s(process) for process in self.processes() if not _is_engine(process))
-
-    def measure_idle(self) -> None:
-        """What its processes use while nobody asks anything."""
-        before_s, began_at = self.cpu_s(), time.perf_counter()
-        time.sleep(QUIET_S)
-        self.idle_cpu_share = (self.cpu_s() - before_s) / (time.perf_counter() - began_at)
+    processes: Processes
 
 
 def on_ray(instance: Instance, model: str) -> list[System]:
-    def processes() -> list[psutil.Process]:
-        return marked_processes(instance.home)
+    processes = Processes(lambda: marked_processes(instance.home))
 
     def system(name: str, backend: str, path: str, headers: dict[str, str]) -> System:
         return System(name, backend, instance.url + path, model, headers, processes)
@@ -102,7 +109,9 @@ def bare_vllm(base: BaseModelSettings, settings: Settings, log: Path) -> Iterato
     """vLLM's own OpenAI server for the block."""
     (port,) = free_ports(1)
     source = base.weights_path(settings.weights_directory.expanduser())
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", source]
+    # Ray starts its workers so, and what is in front of them.
+    command = ["nice", "-n", str(RAY_NICENESS)]
+    command += [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", source]
     command += ["--served-model-name", base.id, "--host", "127.0.0.1", "--port", str(port)]
     command += list(_as_options(llm_config(base, settings).engine_kwargs))
     with log.open("wb") as output:
@@ -115,16 +124,16 @@ def bare_vllm(base: BaseModelSettings, settings: Settings, log: Path) -> Iterato
         )
     process = psutil.Process(server.pid)
 
-    def processes() -> list[psutil.Process]:
+    def tree() -> list[psutil.Process]:
         return [process, *process.children(recursive=True)]
 
     try:
         url = f"http://127.0.0.1:{port}/v1"
         _wait(f"{url}/models", lambda: server.poll() is None)
-        yield System("vllm", CHAT, f"{url}/chat/completions", base.id, {}, processes)
+        yield System("vllm", CHAT, f"{url}/chat/completions", base.id, {}, Processes(tree))
     finally:
         with suppress(psutil.NoSuchProcess):
-            stop_processes(processes(), grace_s=10)
+            stop_processes(tree(), grace_s=10)
         server.wait()
 
 

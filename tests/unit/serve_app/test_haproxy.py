@@ -20,6 +20,8 @@ frontend http_frontend
     bind 127.0.0.1:45678
 backend one
     server replica 127.0.0.1:30000 check
+listen stats
+  bind *:8404
 """
 
 
@@ -27,7 +29,8 @@ def test_metrics_are_served_where_the_api_is_and_errors_are_ours(tmp_path: Path)
     errors, path = tmp_path / "500.http", tmp_path / "haproxy.cfg"
     path.write_text(CONFIG.format(errors=errors))
     mend(path)
-    assert path.read_text() == CONFIG.format(errors=errors).replace("bind :9101", "bind 127.0.0.1:9101")
+    text = CONFIG.format(errors=errors).replace("bind :9101", "bind 127.0.0.1:9101")
+    assert path.read_text() == text.replace("bind *:8404", "bind 127.0.0.1:8404")
     assert errors.read_bytes() == unavailable()
 
 

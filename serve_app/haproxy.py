@@ -8,7 +8,8 @@ for an instance on one machine, cluster/rayservice.yaml for a cluster.
 
 `tiger-haproxy` is HAProxy as Ray starts it, on Ray's configuration but for two things: its metrics and status
 page are served at the address of the API and not at all addresses of the machine; and what it answers where
-no ingress replica can be reached is an error in our form. What is not HTTP it refuses with a 400 of its own, in HTML.
+no ingress replica can be reached is an error in our form. What is not HTTP it refuses with a 400 of its own,
+in HTML.
 """
 
 import json

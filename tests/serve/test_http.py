@@ -168,9 +168,8 @@ def test_length_that_is_none_is_refused(service: Service, alice: Account, length
 def test_of_length_and_chunks_the_chunks_count(service: Service, alice: Account) -> None:
     """Two servers may read this as two requests; HAProxy takes the length away (RFC 9112, 6.3)."""
     with connected(service) as connection:
-        hidden = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
         chunk = f"{len(GOOD):x}\r\n".encode() + GOOD + b"\r\n0\r\n\r\n"
-        lengths = (f"Content-Length: {len(chunk) + len(hidden)}", "Transfer-Encoding: chunked")
+        lengths = (f"Content-Length: {len(chunk) + 10}", "Transfer-Encoding: chunked")
         connection.send(head(alice, *lengths) + chunk)
         assert connection.answer().status == 200
 

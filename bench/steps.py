@@ -93,7 +93,7 @@ def compare(policy: Policy, shape: Shape, job: JobRequest) -> dict[str, Any]:
 def ours(policy: Policy, job: JobRequest) -> dict[str, Any]:
     steps: list[StepProgress] = []
     with tempfile.TemporaryDirectory() as directory:
-        outcome = train(
+        outcome, _ = train(
             policy, assignment_of(job), None, Path(directory) / "adapter", steps.append, lambda: False
         )
     return {

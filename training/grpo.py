@@ -49,11 +49,11 @@ def train(
     is_cancelled: Callable[[], bool],
     states: States | None = None,
     parent_moments: Moments | None = None,
-    moments_output: Path | None = None,
-) -> TrainingOutcome:
+) -> tuple[TrainingOutcome, Moments]:
     """Run `assignment` on the resident model and write the new adapter into `output`.
 
     All workers of a run call this together; each gives the same result, and the callbacks are the first's.
+    The moments are those of this job's optimizer, for the job that goes on from it.
 
     Args:
         parent_adapter: a PEFT directory to continue from; None: a fresh adapter, seeded by the job's id.
@@ -62,7 +62,6 @@ def train(
         is_cancelled: asked before each optimizer step.
         states: where to go on from, and where to keep how far it came; None: from the start.
         parent_moments: of the optimizer that made `parent_adapter`; None: a new optimizer.
-        moments_output: gets those of this job's, as `Moments.save` writes them.
 
     Raises:
         Cancelled: `is_cancelled` said so.
@@ -102,14 +101,13 @@ def train(
     with policy.lend():
         moments = parent_moments.tensors if parent_moments is not None else None
         trained = _fit(policy, assignment, rows, weights, moments, state, output, record, stop_if_cancelled)
-    if workers.is_first and moments_output is not None:
-        Moments(assignment.job_id, trained).save(moments_output)
     num_tokens = sum(len(row.exchange.completion_ids) for row in rows)
-    return TrainingOutcome(
+    outcome = TrainingOutcome(
         metrics=progress[-1].model_dump(exclude={"step", "steps", "seconds"}),
         trained_tokens=num_tokens * assignment.request.hyperparameters.learning_steps,
         duration_s=time.perf_counter() - started,
     )
+    return outcome, Moments(assignment.job_id, trained)
 
 
 def rows_of(policy: Policy, request: JobRequest) -> list[Row]:
@@ -133,7 +131,7 @@ def _fit(
     on_step: Callable[[StepMeasures, Callable[[int], TrainingState]], None],
     before_step: Callable[[], None],
 ) -> dict[str, Tensor]:
-    """The optimizer's moments, on the first worker.
+    """The optimizer's moments.
 
     A function of its own so that the trainer is garbage when the model is given back.
     """
@@ -145,7 +143,7 @@ def _fit(
         trainer.train()
     if policy.workers.is_first:
         _save_adapter(trainer.model, assignment.base_model, output)
-    return trainer.moments() if policy.workers.is_first else {}
+    return trainer.moments()
 
 
 def _lora(assignment: Assignment) -> LoraConfig:

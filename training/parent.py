@@ -1,7 +1,12 @@
 """What a job goes on from: the adapter of the current revision, and the optimizer that made it."""
 
 import logging
+import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from registry.errors import Unavailable
 from registry.revisions import Revisions
@@ -12,42 +17,82 @@ from training.types import Assignment
 logger = logging.getLogger(__name__)
 
 
-def fetch_parent(
-    revisions: Revisions, assignment: Assignment, directory: Path
-) -> tuple[Path | None, Moments | None]:
-    """A PEFT directory below `directory` (None: a fresh adapter), and the moments (None: a new optimizer).
+class Parents:
+    """Of the jobs of one run. On leaving the block the optimizer of the last one is in the bucket.
 
-    Only the latest revision's optimizer is kept. A training that goes on from an older revision, or from a
-    copy of another model, begins with a new one.
+    The last optimizer stays in memory too: the next training is likely to go on with it.
+
+    Args:
+        quiet_s: before an optimizer is written to the bucket. The first moments of a revision belong to
+            those who talk to it.
     """
-    if not assignment.has_parent_adapter:
-        return None, None
-    parent = directory / "parent"
-    of = assignment.uid, assignment.parent_revision
-    manifest = until_storage(lambda: revisions.fetch(*of, parent))
-    path = directory / "parent-optimizer.safetensors"
-    if manifest.job is None or not until_storage(lambda: revisions.fetch_optimizer(*of, path)):
-        return parent, None
-    try:
-        moments = Moments.load(path)
-    except Exception:
-        logger.exception("the optimizer of job %s cannot be read; a new one takes its place", manifest.job)
-        return parent, None
-    # A worker that was given up may have left its own.
-    return parent, moments if moments.job == manifest.job else None
 
+    def __init__(self, revisions: Revisions, quiet_s: float = 2.0) -> None:
+        self._revisions = revisions
+        self._quiet_s = quiet_s
+        self._last: Moments | None = None
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="optimizer")
+        self._is_leaving = threading.Event()
 
-def keep_optimizer(revisions: Revisions, assignment: Assignment, path: Path) -> None:
-    """Keep the optimizer of a published revision for the next training, in place of the one kept before.
+    def __enter__(self) -> Self:
+        return self
 
-    As well as storage allows: without it the next training begins with a new one.
-    """
-    uid, revision = assignment.uid, assignment.revision
-    try:
-        revisions.save_optimizer(uid, revision, path)
-        for earlier in {assignment.parent_revision, revision - 1}:
-            revisions.delete_optimizer(uid, earlier)
-        if revisions.manifest(uid, revision) is None:  # the model was deleted meanwhile
-            revisions.delete_optimizer(uid, revision)
-    except (Unavailable, OSError):
-        logger.warning("the optimizer of job %s could not be kept", assignment.job_id, exc_info=True)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._is_leaving.set()
+        self._writer.shutdown(wait=True)
+
+    def fetch(self, assignment: Assignment, directory: Path) -> tuple[Path | None, Moments | None]:
+        """A PEFT directory below `directory` and the optimizer's moments; None: a fresh or a new one.
+
+        Only the latest revision's optimizer is kept. A training that goes on from an older revision, or from
+        a copy of another model, begins with a new one.
+        """
+        if not assignment.has_parent_adapter:
+            return None, None
+        parent = directory / "parent"
+        of = assignment.uid, assignment.parent_revision
+        manifest = until_storage(lambda: self._revisions.fetch(*of, parent))
+        if manifest.job is None:
+            return parent, None
+        if self._last is not None and self._last.job == manifest.job:
+            return parent, self._last.copy()
+        path = directory / "parent-optimizer.safetensors"
+        if not until_storage(lambda: self._revisions.fetch_optimizer(*of, path)):
+            return parent, None
+        try:
+            moments = Moments.load(path)
+        except Exception:
+            logger.exception("the optimizer of job %s cannot be read; a new one begins", manifest.job)
+            return parent, None
+        # A worker that was given up may have left its own.
+        return parent, moments if moments.job == manifest.job else None
+
+    def remember(self, moments: Moments) -> None:
+        """Of a published revision."""
+        self._last = moments
+
+    def keep(self, assignment: Assignment) -> None:
+        """Write what is remembered of a published revision to the bucket, in place of the one kept before.
+
+        Returns at once. It is written as well as storage allows: without it the next training of another
+        run begins with a new optimizer.
+        """
+        if self._last is not None:
+            self._writer.submit(self._write, assignment, self._last)
+
+    def _write(self, assignment: Assignment, moments: Moments) -> None:
+        self._is_leaving.wait(self._quiet_s)
+        uid, revision = assignment.uid, assignment.revision
+        try:
+            with tempfile.TemporaryDirectory(prefix="tiger-optimizer-") as directory:
+                path = Path(directory) / "optimizer.safetensors"
+                moments.save(path)
+                self._revisions.save_optimizer(uid, revision, path)
+            for earlier in {assignment.parent_revision, revision - 1}:
+                self._revisions.delete_optimizer(uid, earlier)
+            if self._revisions.manifest(uid, revision) is None:  # the model was deleted meanwhile
+                self._revisions.delete_optimizer(uid, revision)
+        except (Unavailable, OSError):
+            logger.warning("the optimizer of job %s could not be kept", assignment.job_id, exc_info=True)

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray import serve
 from ray.exceptions import RayActorError, RayTaskError
@@ -31,10 +31,12 @@ from training.patience import until_storage
 from training.settings import TrainingSettings
 from training.types import Assignment, Cancelled, ShardedOutOfMemory, StepProgress, TrainingOutcome
 
+if TYPE_CHECKING:
+    from training.parent import Parents
+
 logger = logging.getLogger(__name__)
 
 RETRY_S = 1.0
-OPTIMIZER_FILE = "optimizer.safetensors"
 CALL_TIMEOUT_S = 60.0
 GROUP_TIMEOUT_S = 4 * 3600
 """How long workers wait for the first one, which waits for storage as long as that is away."""
@@ -169,6 +171,7 @@ class ControllerLink:
 
 def work(config: dict[str, Any]) -> None:
     """What every worker runs until the controller tells it to leave. The first one speaks for all."""
+    from training.parent import Parents
     from training.policy import Policy
     from training.workers import Workers
 
@@ -183,9 +186,10 @@ def work(config: dict[str, Any]) -> None:
     workers = Workers()
     policy = Policy(configuration.weights, configuration.settings, configuration.max_context_tokens, workers)
     revisions = Revisions(ObjectStore(configuration.storage))
-    while (assignment := workers.from_first(link.next_assignment)) != "leave":
-        if isinstance(assignment, Assignment):
-            attempt(policy, revisions, link, assignment)
+    with Parents(revisions) as parents:
+        while (assignment := workers.from_first(link.next_assignment)) != "leave":
+            if isinstance(assignment, Assignment):
+                attempt(policy, revisions, parents, link, assignment)
 
 
 def _choose_device(settings: TrainingSettings) -> None:
@@ -196,7 +200,9 @@ def _choose_device(settings: TrainingSettings) -> None:
         torch.cuda.set_device(get_device())
 
 
-def attempt(policy: Any, revisions: Revisions, link: ControllerLink, assignment: Assignment) -> None:
+def attempt(
+    policy: Any, revisions: Revisions, parents: "Parents", link: ControllerLink, assignment: Assignment
+) -> None:
     """One attempt at one job; its errors end the job, not the run. All workers come to the same end.
 
     Once the manifest is written the job has happened: if `complete` does not get through, the controller
@@ -207,7 +213,7 @@ def attempt(policy: Any, revisions: Revisions, link: ControllerLink, assignment:
     logger.info("job %s, attempt %d", assignment.job_id, assignment.attempt)
     try:
         with tempfile.TemporaryDirectory(prefix="tiger-job-") as directory:
-            report = _train_and_publish(policy, revisions, link, assignment, Path(directory))
+            report = _train_and_publish(policy, revisions, parents, link, assignment, Path(directory))
             if policy.workers.is_first:
                 report()
     except JobNotFound:
@@ -217,14 +223,19 @@ def attempt(policy: Any, revisions: Revisions, link: ControllerLink, assignment:
 
 
 def _train_and_publish(
-    policy: Any, revisions: Revisions, link: ControllerLink, assignment: Assignment, directory: Path
+    policy: Any,
+    revisions: Revisions,
+    parents: "Parents",
+    link: ControllerLink,
+    assignment: Assignment,
+    directory: Path,
 ) -> Callable[[], None]:
     """What tells the controller how it ended. Raises: JobNotFound when the attempt was given up."""
     try:
-        outcome = _train(policy, revisions, link, assignment, directory)
+        outcome = _train(policy, revisions, parents, link, assignment, directory)
         if policy.workers.is_first:
             _publish(revisions, link, assignment, outcome, directory / "adapter")
-        return lambda: _complete(revisions, link, assignment, directory / OPTIMIZER_FILE)
+        return lambda: _complete(parents, link, assignment)
     except (JobNotFound, ShardedOutOfMemory):
         raise
     except Cancelled:
@@ -239,15 +250,19 @@ def _train_and_publish(
 
 
 def _train(
-    policy: Any, revisions: Revisions, link: ControllerLink, assignment: Assignment, directory: Path
+    policy: Any,
+    revisions: Revisions,
+    parents: "Parents",
+    link: ControllerLink,
+    assignment: Assignment,
+    directory: Path,
 ) -> TrainingOutcome:
     from training.grpo import train
-    from training.parent import fetch_parent
     from training.stored_states import StoredStates
 
     workers = policy.workers
     workers.from_first(lambda: link.inform(assignment, f"Loading revision {assignment.parent_revision}"))
-    parent, moments = workers.all_of(lambda: fetch_parent(revisions, assignment, directory))
+    parent, moments = workers.all_of(lambda: parents.fetch(assignment, directory))
 
     def tell(message: str) -> None:
         if workers.is_first:
@@ -262,7 +277,7 @@ def _train(
 
     interval_s = policy.settings.state_interval_s
     with StoredStates(revisions, assignment, directory, interval_s, tell) as states:
-        return train(
+        outcome, made = train(
             policy,
             assignment,
             parent,
@@ -271,16 +286,15 @@ def _train(
             is_cancelled=link.is_cancelled,
             states=states,
             parent_moments=moments,
-            moments_output=directory / OPTIMIZER_FILE,
         )
+    parents.remember(made)
+    return outcome
 
 
-def _complete(revisions: Revisions, link: ControllerLink, assignment: Assignment, optimizer: Path) -> None:
+def _complete(parents: "Parents", link: ControllerLink, assignment: Assignment) -> None:
     """Nobody waits for the optimizer: it is kept once the job has ended."""
-    from training.parent import keep_optimizer
-
     link.complete(assignment)
-    keep_optimizer(revisions, assignment, optimizer)
+    parents.keep(assignment)
 
 
 def _publish(

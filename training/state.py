@@ -53,6 +53,10 @@ class Moments:
     job: str
     tensors: dict[str, Tensor]
 
+    def copy(self) -> "Moments":
+        """For an optimizer, which goes on in the very tensors that it is given."""
+        return Moments(self.job, {name: tensor.clone() for name, tensor in self.tensors.items()})
+
     def save(self, path: Path) -> None:
         """As safetensors: what comes back from storage is never executed."""
         save_file({k: v.contiguous() for k, v in self.tensors.items()}, path, metadata={"job": self.job})

@@ -74,8 +74,8 @@ class Job:
     ) -> None:
         self.steps: list[StepProgress] = []
         self.output = output
-        self.moments_path = output.with_name(f"{output.name}-optimizer.safetensors")
-        self.outcome: TrainingOutcome = grpo.train(
+        self.outcome: TrainingOutcome
+        self.outcome, self.moments = grpo.train(
             policy,
             assignment or _assignment(),
             parent,
@@ -83,7 +83,6 @@ class Job:
             self.steps.append,
             lambda: False,
             parent_moments=moments,
-            moments_output=self.moments_path,
         )
 
     def column(self, name: str) -> list[float]:
@@ -173,18 +172,16 @@ def test_a_continued_adapter_is_held_to_the_base_model(
 def test_a_continued_optimizer_is_that_of_the_job_before(
     policy: Policy, job: Job, smollm2_weights: Path, pairs: list[reference.Pair], tmp_path: Path
 ) -> None:
-    moments = Moments.load(job.moments_path)
-    assert moments.job == "job"
-    going_on = Job(policy, tmp_path / "adapter", _assignment("next", steps=2), job.output, moments)
+    assert job.moments.job == "job"
+    going_on = Job(policy, tmp_path / "adapter", _assignment("next", steps=2), job.output, job.moments.copy())
     model = reference.loaded_adapter(smollm2_weights, job.output)
-    # Read again: an optimizer may go on in the very tensors that it was given.
-    optimizer = reference.adam(model, LEARNING_RATE, Moments.load(job.moments_path).tensors)
+    optimizer = reference.adam(model, LEARNING_RATE, job.moments.copy().tensors)
     trace = _reference_run(model, pairs, 2, optimizer)
     _assert_agrees(going_on, trace)
     anew = _reference_run(reference.loaded_adapter(smollm2_weights, job.output), pairs, 2)
     assert abs(trace.kls[1] - anew.kls[1]) > 0.01 * anew.kls[1]
-    kept = Moments.load(going_on.moments_path).tensors
-    assert {float(tensor) for name, tensor in kept.items() if name.endswith("/step")} == {STEPS + 2.0}
+    made = going_on.moments.tensors
+    assert {float(tensor) for name, tensor in made.items() if name.endswith("/step")} == {STEPS + 2.0}
 
 
 def test_the_clip_is_active_from_the_second_step(job: Job) -> None:

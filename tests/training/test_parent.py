@@ -1,5 +1,6 @@
 """What a job goes on from: the current revision, and the optimizer that made it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from registry.revisions import Revisions
 from registry.store import ObjectStore
 from tests.support.tiny_jobs import tiny_assignment
-from training.parent import fetch_parent, keep_optimizer
+from training.parent import Parents
 from training.state import Moments
 from training.types import Assignment
 
@@ -33,10 +34,15 @@ def publish(revisions: Revisions, assignment: Assignment, directory: Path) -> No
     )
 
 
-def optimizer(directory: Path, job: str = "first") -> Path:
-    path = directory / f"{job}.safetensors"
-    Moments(job, {"0/step": torch.tensor(2.0), "0/exp_avg": torch.ones(3, 2)}).save(path)
-    return path
+def moments(job: str = "first") -> Moments:
+    return Moments(job, {"0/step": torch.tensor(2.0), "0/exp_avg": torch.ones(3, 2)})
+
+
+def keep(revisions: Revisions, assignment: Assignment, job: str | None = None) -> None:
+    """As a run does that ends after this training."""
+    with Parents(revisions) as parents:
+        parents.remember(moments(job or assignment.job_id))
+        parents.keep(assignment)
 
 
 @pytest.fixture
@@ -47,48 +53,69 @@ def revisions(store: ObjectStore, tmp_path: Path) -> Revisions:
     return revisions
 
 
-def test_a_job_goes_on_with_adapter_and_optimizer(revisions: Revisions, tmp_path: Path) -> None:
-    keep_optimizer(revisions, MADE, optimizer(tmp_path))
-    parent, moments = fetch_parent(revisions, NEXT, tmp_path)
+@pytest.fixture
+def parents(revisions: Revisions) -> Iterator[Parents]:
+    """Of a run that has just begun."""
+    with Parents(revisions) as parents:
+        yield parents
+
+
+def test_a_job_goes_on_with_adapter_and_optimizer(
+    revisions: Revisions, parents: Parents, tmp_path: Path
+) -> None:
+    keep(revisions, MADE)
+    parent, found = parents.fetch(NEXT, tmp_path)
     assert parent is not None and (parent / "adapter_model.safetensors").read_bytes() == b"weights"
-    assert moments is not None and moments.job == "first"
-    assert torch.equal(moments.tensors["0/exp_avg"], torch.ones(3, 2))
+    assert found is not None and found.job == "first"
+    assert torch.equal(found.tensors["0/exp_avg"], torch.ones(3, 2))
 
 
-def test_a_fresh_adapter_has_no_parent(revisions: Revisions, tmp_path: Path) -> None:
-    assert fetch_parent(revisions, MADE, tmp_path) == (None, None)
+def test_the_last_optimizer_of_a_run_is_at_hand(parents: Parents, store: ObjectStore, tmp_path: Path) -> None:
+    """Each training gets a copy: one that is cancelled has changed what it was given."""
+    parents.remember(moments())
+    for _ in range(2):
+        found = parents.fetch(NEXT, tmp_path)[1]
+        assert found is not None and torch.equal(found.tensors["0/exp_avg"], torch.ones(3, 2))
+        found.tensors["0/exp_avg"].zero_()
+    assert not [key for key in store.list(f"models/{MADE.uid}/") if "optimizer" in key]
+
+
+def test_a_fresh_adapter_has_no_parent(parents: Parents, tmp_path: Path) -> None:
+    assert parents.fetch(MADE, tmp_path) == (None, None)
 
 
 @pytest.mark.parametrize("left", ["nothing", "of another job", "unreadable"])
 def test_without_the_parents_own_optimizer_a_new_one_begins(
-    revisions: Revisions, tmp_path: Path, left: str
+    revisions: Revisions, parents: Parents, tmp_path: Path, left: str
 ) -> None:
-    path = optimizer(tmp_path, "given-up")
+    if left == "of another job":
+        keep(revisions, MADE, "given-up")
+        parents.remember(moments("given-up"))
     if left == "unreadable":
+        path = tmp_path / "unreadable"
         path.write_bytes(b"not safetensors")
-    if left != "nothing":
-        keep_optimizer(revisions, MADE, path)
-    parent, moments = fetch_parent(revisions, NEXT, tmp_path)
-    assert parent is not None and moments is None
+        revisions.save_optimizer(MADE.uid, MADE.revision, path)
+    parent, found = parents.fetch(NEXT, tmp_path)
+    assert parent is not None and found is None
 
 
 def test_only_the_latest_optimizer_is_kept(revisions: Revisions, store: ObjectStore, tmp_path: Path) -> None:
-    keep_optimizer(revisions, MADE, optimizer(tmp_path))
+    keep(revisions, MADE)
     publish(revisions, NEXT, tmp_path / "adapter")
-    keep_optimizer(revisions, NEXT, optimizer(tmp_path, "next"))
+    keep(revisions, NEXT)
     kept = [key for key in store.list(f"models/{MADE.uid}/") if "optimizer" in key]
     assert kept == [f"models/{MADE.uid}/revisions/000002/optimizer.safetensors"]
 
 
-def test_publishing_again_spares_the_optimizer(revisions: Revisions, tmp_path: Path) -> None:
-    keep_optimizer(revisions, MADE, optimizer(tmp_path))
-    publish(revisions, MADE, tmp_path / "adapter")
-    assert fetch_parent(revisions, NEXT, tmp_path)[1] is not None
-
-
-def test_a_deleted_model_leaves_no_optimizer(
-    revisions: Revisions, store: ObjectStore, tmp_path: Path
+def test_publishing_again_spares_the_optimizer(
+    revisions: Revisions, parents: Parents, tmp_path: Path
 ) -> None:
+    keep(revisions, MADE)
+    publish(revisions, MADE, tmp_path / "adapter")
+    assert parents.fetch(NEXT, tmp_path)[1] is not None
+
+
+def test_a_deleted_model_leaves_no_optimizer(revisions: Revisions, store: ObjectStore) -> None:
     revisions.delete_model(MADE.uid)
-    keep_optimizer(revisions, MADE, optimizer(tmp_path))
+    keep(revisions, MADE)
     assert store.list(f"models/{MADE.uid}/") == []

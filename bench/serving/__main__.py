@@ -18,6 +18,7 @@ import argparse
 import asyncio
 import json
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,10 @@ from bench.machine import describe
 from bench.serving.adapters import compare_adapters, spread
 from bench.serving.load import Pass, Prompts, ask, summary
 from bench.serving.plot import plot
-from bench.serving.systems import System, bare_vllm, instance_beside_ray_llm, on_ray
+from bench.serving.systems import System, bare_vllm, configuration, instance_beside_ray_llm, on_ray
 from serve_app.settings import load_settings
 from serve_app.weights import prepare_weights
 
-CONFIG = "local"
 MAX_TOKENS = 64
 NUM_REQUESTS = {1: 10, 4: 16, 16: 48}
 """A round, by requests at once."""
@@ -38,14 +38,15 @@ NUM_REQUESTS = {1: 10, 4: 16, 16: 48}
 def main() -> None:
     options = _options()
     report: dict[str, Any] = {"machine": describe(), "setup": {"rounds": options.rounds}}
-    settings = load_settings(CONFIG)
-    base = settings.base_model(settings.default_model)
-    prepare_weights(base, settings.weights_directory.expanduser())
-    with (
-        tempfile.TemporaryDirectory(prefix="tiger-bench-", ignore_cleanup_errors=True) as directory,
-        instance_beside_ray_llm(Path(directory), CONFIG) as instance,
-        bare_vllm(base, settings, Path(directory) / "vllm.log") as bare,
-    ):
+    with ExitStack() as stack:
+        scratch = tempfile.TemporaryDirectory(prefix="tiger-bench-", ignore_cleanup_errors=True)
+        directory = Path(stack.enter_context(scratch))
+        config = configuration(directory)
+        settings = load_settings(config)
+        base = settings.base_model(settings.default_model)
+        prepare_weights(base, settings.weights_directory.expanduser())
+        instance = stack.enter_context(instance_beside_ray_llm(directory, config))
+        bare = stack.enter_context(bare_vllm(base, settings, directory / "vllm.log"))
         systems = [bare, *on_ray(instance, base.id)]
         report |= asyncio.run(measure(systems, options.rounds, options.at_once))
         if not options.doors_only:

@@ -5,8 +5,9 @@
     tiger-openai   our `/openai/v1/chat/completions`
     tiger-native   our `/v1/generate_response`
 
-The engine arguments and the environment are those of the configuration, the same for all; the two doors of
-tiger share one engine.
+The engine arguments and the environment are those of configs/local.yaml, the same for all, but for more
+places: tiger keeps a quarter of them free for the next user, and all requests here are one user's. The two
+doors of tiger share one engine.
 """
 
 import os
@@ -29,13 +30,15 @@ from serve_app.instance import Instance
 from serve_app.ports import free_ports
 from serve_app.processes import marked_processes, stop_processes, wait_until
 from serve_app.serve_client import CLUSTER_DIRECTORY
-from serve_app.settings import BaseModelSettings, Settings
+from serve_app.settings import CONFIG_DIRECTORY, BaseModelSettings, Settings
 
 CHAT = "openai-chat"
 READY_TIMEOUT_S = 600
 RAY_NICENESS = 15
 QUIET_S = 40.0
 RAY_LLM_PREFIX = "/ray-llm"
+NUM_PLACES = 22
+"""Sequences that an engine runs at once: the fewest of which one user may have 16."""
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -83,10 +86,21 @@ def on_ray(instance: Instance, model: str) -> list[System]:
     ]
 
 
+def configuration(directory: Path) -> str:
+    """The path, below `directory`, of the configuration that all are asked with."""
+    values = yaml.safe_load((CONFIG_DIRECTORY / "local.yaml").read_text())
+    for model in values["models"]:
+        model["serving"]["engine"]["max_num_seqs"] = NUM_PLACES
+    path = directory / "bench.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return str(path)
+
+
 @contextmanager
 def instance_beside_ray_llm(directory: Path, config: str) -> Iterator[Instance]:
     """Tiger and Ray Serve LLM's app in one Ray, for the block; `directory` is for the Serve config."""
-    serve_config = yaml.safe_load((CLUSTER_DIRECTORY / f"serve.{config}.yaml").read_text())
+    serve_config = yaml.safe_load((CLUSTER_DIRECTORY / "serve.local.yaml").read_text())
+    serve_config["applications"][0]["args"] = {"config": config}
     serve_config["applications"].append(
         {
             "name": "ray-llm",

@@ -9,6 +9,7 @@ The marker is written last and deleted last. So a job that is not finished and h
 never accepted: its writer died before it could answer, and nobody sees it.
 """
 
+import logging
 import re
 import secrets
 import threading
@@ -16,9 +17,13 @@ import time
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
+from pydantic import ValidationError
+
 from registry.errors import JobNotFound
 from registry.records import JobRecord, JobRequest
 from registry.store import ObjectMissing, ObjectStore
+
+logger = logging.getLogger(__name__)
 
 ACTIVE_PREFIX = "jobs-active/"
 ID_PATTERN = re.compile(r"job-[0-9a-f]{24}")
@@ -84,19 +89,25 @@ class Jobs:
     def active(self) -> list[JobRecord]:
         """Accepted and unfinished jobs of all users, oldest first.
 
-        A marker that outlived its job (a crash inside `finish`) is removed.
+        A marker that outlived its job (a crash inside `finish`) is removed. A record that cannot be read
+        stays as it is, for the operator: it is one user's, and the jobs of the others go on.
         """
         markers = self._store.list(ACTIVE_PREFIX)
         names = [tuple(marker.removeprefix(ACTIVE_PREFIX).split("/")) for marker in markers]
-        records = self._read_many([_object_key(user, job_id, "job.json") for user, job_id in names])
-        stale = [
-            marker
-            for marker, record in zip(markers, records, strict=True)
-            if record is None or record.status.is_terminal
-        ]
+        keys = [_object_key(user, job_id, "job.json") for user, job_id in names]
+        stale, unfinished = [], []
+        for marker, (_, job_id), stored in zip(markers, names, self._store.get_many(keys), strict=True):
+            try:
+                record = None if stored is None else JobRecord.model_validate_json(stored.body)
+            except ValidationError:
+                logger.error("the record of job %s cannot be read; it does not run", job_id)
+                continue
+            if record is None or record.status.is_terminal:
+                stale.append(marker)
+            else:
+                unfinished.append(record)
         if stale:
             self._store.delete_many(stale)
-        unfinished = [record for record in records if record is not None and not record.status.is_terminal]
         return sorted(unfinished, key=lambda record: record.id, reverse=True)
 
     def page(

@@ -138,6 +138,16 @@ def test_crash_while_finishing_is_repaired(jobs: Jobs, store: ObjectStore) -> No
     assert jobs.load("alice", first.id).status is JobStatus.SUCCEEDED
 
 
+def test_a_record_that_cannot_be_read_keeps_no_other_job_from_running(
+    jobs: Jobs, store: ObjectStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged, other = accepted(jobs, 2)
+    store.put(f"jobs/alice/{damaged.id}/job.json", b"")
+    assert jobs.active() == [other]
+    assert damaged.id in caplog.text
+    assert f"jobs-active/alice/{damaged.id}" in store.list("jobs-active/")
+
+
 def test_marker_without_a_job_is_removed(jobs: Jobs, store: ObjectStore) -> None:
     store.put(f"jobs-active/alice/{IDS.generate()}", b"")
     assert jobs.active() == []

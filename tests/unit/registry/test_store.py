@@ -2,11 +2,13 @@
 
 import io
 import pickle
+import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
@@ -49,6 +51,52 @@ def test_get_many_keeps_order_and_says_what_is_missing(store: ObjectStore) -> No
     store.put("two", b"2")
     found = store.get_many(["two", "none", "one"])
     assert [stored.body if stored else None for stored in found] == [b"2", None, b"1"]
+
+
+class Died(Exception):
+    """In place of a process that ends."""
+
+
+def dying_client(settings: StorageSettings, **options: Any) -> Any:
+    """Its writes end after the headers; the server hears no more, as when the process was killed then."""
+
+    def send_headers_only(request: Any, **_: Any) -> None:
+        url = urlsplit(request.url)
+        length = len(request.body) if isinstance(request.body, bytes) else request.headers["Content-Length"]
+        headers = {**dict(request.headers.items()), "Host": url.netloc, "Content-Length": length}
+        lines = [f"{name}: {_text(value)}" for name, value in headers.items() if name != "Expect"]
+        with socket.create_connection((url.hostname, url.port)) as connection:
+            connection.sendall("\r\n".join([f"PUT {url.path} HTTP/1.1", *lines, "", ""]).encode())
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(4096):
+                pass
+        raise Died
+
+    client = build_client(settings, **options)
+    client.meta.events.register("before-send.s3.PutObject", send_headers_only)
+    return client
+
+
+def _text(value: str | bytes | int) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+@pytest.mark.parametrize("kind", ["put", "upload", "replace"])
+def test_a_writer_that_dies_before_its_body_changes_nothing(
+    store: ObjectStore, tmp_path: Path, kind: str
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"after")
+    etag = store.create("key", b"before")
+    dying = ObjectStore(store.settings, dying_client)
+    writes: dict[str, Callable[[], Any]] = {
+        "put": lambda: dying.put("key", b"after"),
+        "upload": lambda: dying.upload_file(path, "key"),
+        "replace": lambda: dying.replace("key", b"after", etag),
+    }
+    with pytest.raises(Died):
+        writes[kind]()
+    assert store.get("key").body == b"before"
 
 
 def test_list_is_ordered_and_pages(store: ObjectStore) -> None:

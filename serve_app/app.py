@@ -11,7 +11,7 @@ from ray.serve import Application
 from ray.serve.llm import LLMConfig
 
 from serve_app.application import build_application
-from serve_app.deployments import model_server_name
+from serve_app.deployments import ONE_LOOP, QUIET, model_server_name
 from serve_app.model_server import ModelServer, WeightsInPlace
 from serve_app.settings import BaseModelSettings, Settings, load_settings
 from training.settings import SHARED_GPU
@@ -37,6 +37,7 @@ def build_model_server(model: BaseModelSettings, settings: Settings) -> Applicat
     options: dict[str, Any] = {
         **ModelServer.get_deployment_options(config),
         "name": model_server_name(model.id),
+        "logging_config": QUIET,
     }
     return serve.deployment(ModelServer, **options).bind(config, model, settings)
 
@@ -71,5 +72,5 @@ def llm_config(model: BaseModelSettings, settings: Settings) -> LLMConfig:
             "max_ongoing_requests": serving.max_ongoing_requests,
             "ray_actor_options": {"num_cpus": serving.num_cpus},
         },
-        runtime_env={"env_vars": serving.environment},
+        runtime_env={"env_vars": ONE_LOOP | serving.environment},
     )

@@ -13,7 +13,7 @@ from ray import serve
 from ray.serve import Application
 
 from serve_app.catalog import Catalog
-from serve_app.deployments import CATALOG, INGRESS, TRAINER
+from serve_app.deployments import CATALOG, INGRESS, ONE_LOOP, QUIET, TRAINER
 from serve_app.ingress import Ingress
 from serve_app.settings import Settings
 from serve_app.trainer import StartRun, Trainer
@@ -27,23 +27,24 @@ def build_application(
     settings: Settings, servers: dict[str, Application], start_run: StartRun = start_run
 ) -> Application:
     """`servers` has a ModelServer per id of a base model."""
-    catalog = _single(Catalog, CATALOG).bind(settings)
+    catalog = _single(Catalog, CATALOG, runtime_env={"env_vars": ONE_LOOP}).bind(settings)
     trainer = _single(Trainer, TRAINER).bind(settings, catalog, servers, start_run)
     ingress = serve.deployment(
         Ingress,
         name=INGRESS,
         num_replicas=settings.ingress.num_replicas,
         max_ongoing_requests=settings.ingress.max_ongoing_requests,
-        ray_actor_options={"num_cpus": settings.ingress.num_cpus},
+        ray_actor_options={"num_cpus": settings.ingress.num_cpus, "runtime_env": {"env_vars": ONE_LOOP}},
     )
     return ingress.bind(settings, catalog, trainer, servers)
 
 
-def _single(target: type, name: str) -> Any:
+def _single(target: type, name: str, **actor_options: Any) -> Any:
     return serve.deployment(
         target,
         name=name,
         num_replicas=1,
         max_ongoing_requests=MAX_ONGOING_CALLS,
-        ray_actor_options={"num_cpus": 0},
+        ray_actor_options={"num_cpus": 0, **actor_options},
+        logging_config=QUIET,
     )

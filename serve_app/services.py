@@ -118,7 +118,8 @@ class Services:
         return handle.options(multiplexed_model_id=adapter_id) if adapter_id else handle
 
 
-def services(request: Request) -> Services:
+async def services(request: Request) -> Services:
+    """Not a plain function: FastAPI would call that in a thread, for every request."""
     found: Services = request.app.state.services
     return found
 

@@ -25,20 +25,38 @@ def test_request_over_the_limit_is_refused_and_others_are_not(clock: Clock) -> N
     assert [headers["x-ratelimit-remaining-requests"] for headers, _ in seen] == ["1", "0", "0"]
     assert [refusal is None for _, refusal in seen] == [True, True, False]
     refusal = seen[-1][1]
-    assert isinstance(refusal, RateLimited) and 1 <= refusal.retry_after_s <= 60
+    # The next minute begins with 2 requests, and has room for another when half of it is over.
+    assert isinstance(refusal, RateLimited) and refusal.retry_after_s == 90
     assert limit.count("bob")[1] is None
 
 
-def test_one_may_come_back_when_it_was_said(clock: Clock) -> None:
-    limit = RequestLimit(60, 1)
-    clock.now += 30
-    while (refusal := limit.count("alice")[1]) is None:
+@pytest.mark.parametrize("limit_per_minute", [1, 2, 7, 60])
+@pytest.mark.parametrize("used_s", [0.0, 29.7, 59.9])
+def test_one_may_come_back_when_it_was_said_and_not_sooner(
+    clock: Clock, limit_per_minute: int, used_s: float
+) -> None:
+    limit = RequestLimit(limit_per_minute, 1)
+    clock.now += used_s
+    while limit.count("alice")[1] is None:
         pass
-    for _ in range(2):  # the end of this minute, then a sixtieth of the next one
-        clock.now += refusal.retry_after_s
-        if (found := limit.count("alice")[1]) is not None:
-            refusal = found
-    assert found is None
+    for _ in range(3):  # from the counts of this minute, then from those of the last
+        refusal = limit.count("alice")[1]
+        assert refusal is not None
+        clock.now += refusal.retry_after_s - 1.01
+        assert limit.count("alice")[1] is not None
+        clock.now += 1.01
+        assert limit.count("alice")[1] is None
+        while limit.count("alice")[1] is None:
+            pass
+
+
+def test_a_minute_without_requests_gives_all_back(clock: Clock) -> None:
+    limit = RequestLimit(4, 1)
+    for _ in range(4):
+        headers, _ = limit.count("alice")
+    assert headers["x-ratelimit-reset-requests"] == "2m0s"
+    clock.now += 120
+    assert limit.count("alice")[0]["x-ratelimit-remaining-requests"] == "3"
 
 
 def test_replicas_have_a_share_rounded_up(clock: Clock) -> None:

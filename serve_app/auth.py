@@ -3,8 +3,12 @@
 A known key is asked for again two seconds after it was last asked for, so a revocation is seen within
 that; while storage is away the last answer stands. What is remembered of a key ends when it expires, to the
 moment. Unknown keys are never remembered: a key works the moment it is made.
+
+Where nothing is changed (generating, listing) a key that was good is asked for again while the answer is
+being made; serve_app.middleware sends none before that is known.
 """
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -46,10 +50,32 @@ class Authenticator:
         self._clock = clock
         self._now = now
         self._known: OrderedDict[str, tuple[KeyRecord, float]] = OrderedDict()
+        self._checks: dict[str, asyncio.Task[KeyRecord]] = {}
 
     async def user(self, authorization: str | None) -> str:
         """The user of an `Authorization` header. Raises: InvalidApiKey, Unavailable."""
         return (await self.record(authorization)).user
+
+    async def presume(self, authorization: str | None) -> tuple[str, asyncio.Task[KeyRecord] | None]:
+        """The user, and what says whether the key is still good; nothing may be answered before that.
+
+        None: it is. Raises: InvalidApiKey, Unavailable; the task raises them too.
+        """
+        key_hash = presented_hash(authorization)
+        known, asked_at = self._known.get(key_hash, (None, -STALE_S))
+        is_stale = FRESH_S <= self._clock() - asked_at < STALE_S
+        if known is None or not is_stale or known.is_expired(self._now()):
+            return await self.user(authorization), None
+        check = self._checks.get(key_hash)
+        if check is None:
+            check = self._checks[key_hash] = asyncio.create_task(self.record(authorization))
+            check.add_done_callback(lambda check: self._checked(key_hash, check))
+        return known.user, check
+
+    def _checked(self, key_hash: str, check: asyncio.Task[KeyRecord]) -> None:
+        del self._checks[key_hash]
+        if not check.cancelled():
+            check.exception()  # seen, should every request that waits for it have gone away
 
     async def record(self, authorization: str | None) -> KeyRecord:
         """The key of an `Authorization` header. Raises: InvalidApiKey, Unavailable."""

@@ -34,6 +34,7 @@ STATUS: dict[type[errors.TigerError], int] = {
 RETRY_AFTER_S = 2
 OPENAI_PREFIX = "/openai/"
 ANSWER_HEADERS = "tiger.answer_headers"  # in the scope of a request: what its answer says in any case
+KEY_CHECK = "tiger.key_check"  # in the scope of a request: the task that says whether its key is still good
 ERROR_TYPES = {
     401: "authentication_error",
     403: "permission_error",

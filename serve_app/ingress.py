@@ -8,7 +8,7 @@ from ray.serve.handle import DeploymentHandle
 
 from serve_app.documentation import ALWAYS, DESCRIPTION, TAGS, describe, errors
 from serve_app.errors import install_error_handlers
-from serve_app.middleware import AnswerHeaders, BodyLimit
+from serve_app.middleware import AnswerHeaders, BodyLimit, KeyCheck
 from serve_app.routes import generate, jobs, keys, models, openai, operations, train, usage
 from serve_app.services import Services, bearer
 from serve_app.settings import Settings
@@ -37,6 +37,7 @@ def build_api(services: Services) -> FastAPI:
     api.state.services = services
     api.add_middleware(BodyLimit, max_bytes=services.settings.ingress.max_request_bytes)
     api.add_middleware(AnswerHeaders)
+    api.add_middleware(KeyCheck)
     install_error_handlers(api)
     for router in ROUTERS:
         api.include_router(router, dependencies=[Depends(bearer)], responses=errors(*ALWAYS))

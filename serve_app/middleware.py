@@ -1,11 +1,13 @@
-"""Plain ASGI around the routes: a limit on the size of a body, headers of every answer."""
+"""Plain ASGI around the routes: a limit on the size of a body, headers of every answer, keys made sure of."""
+
+import asyncio
 
 from starlette.datastructures import MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from registry.errors import RequestTooLarge
-from serve_app.errors import ANSWER_HEADERS, body_of, status_of
+from registry.errors import RequestTooLarge, TigerError
+from serve_app.errors import ANSWER_HEADERS, KEY_CHECK, body_of, headers_of, status_of
 
 
 class BodyLimit:
@@ -56,3 +58,32 @@ class AnswerHeaders:
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
+
+
+class KeyCheck:
+    """Sends nothing before the task under KEY_CHECK in the scope has ended; what it raises is the answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_checked(message: Message) -> None:
+            await _check(scope)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_checked)
+        except Exception:
+            try:
+                await _check(scope)
+            except TigerError as refusal:
+                answer = JSONResponse(body_of(refusal), status_of(refusal), headers_of(refusal))
+                await answer(scope, receive, send)
+            else:
+                raise
+
+
+async def _check(scope: Scope) -> None:
+    check = scope.get(KEY_CHECK)
+    if check is not None:
+        await asyncio.shield(check)  # other requests with the key wait for it too

@@ -15,7 +15,7 @@ from registry.records import JobRecord, KeyRecord, ModelRecord
 from registry.store import ObjectStore
 from serve_app.auth import Authenticator
 from serve_app.catalog import Resolved
-from serve_app.errors import ANSWER_HEADERS
+from serve_app.errors import ANSWER_HEADERS, KEY_CHECK
 from serve_app.listing import Listing, Listings, as_lines, base_infos
 from serve_app.rate_limits import RequestLimit
 from serve_app.settings import Settings
@@ -130,6 +130,17 @@ ServicesDependency = Annotated[Services, Depends(services)]
 async def current_user(request: Request, services: ServicesDependency) -> str:
     """The caller, with this request counted. Raises: InvalidApiKey, RateLimited."""
     user = await services.authenticator.user(request.headers.get("authorization"))
+    return _counted(request, services, user)
+
+
+async def presumed_user(request: Request, services: ServicesDependency) -> str:
+    """The same where a request changes nothing: its key may still be asked for while the answer is made."""
+    user, check = await services.authenticator.presume(request.headers.get("authorization"))
+    request.scope[KEY_CHECK] = check
+    return _counted(request, services, user)
+
+
+def _counted(request: Request, services: Services, user: str) -> str:
     headers, refusal = services.request_limit.count(user)
     request.scope[ANSWER_HEADERS] = headers
     if refusal is not None:
@@ -140,3 +151,4 @@ async def current_user(request: Request, services: ServicesDependency) -> str:
 # Documents the scheme in /docs; `current_user` does the work and gives the errors their shape.
 bearer = HTTPBearer(auto_error=False, description="An API key of `tiger keys create` or `POST /v1/keys`")
 UserDependency = Annotated[str, Depends(current_user)]
+PresumedUserDependency = Annotated[str, Depends(presumed_user)]

@@ -16,7 +16,7 @@ from serve_app.schemas import (
     GenerateResponse,
     GenerationUsage,
 )
-from serve_app.services import ServicesDependency, UserDependency
+from serve_app.services import PresumedUserDependency, ServicesDependency
 from serve_app.streams import MEDIA_TYPE, cancelled_at_end, stream_ndjson
 
 router = APIRouter(prefix="/v1", tags=["generate"])
@@ -30,7 +30,7 @@ RESPONSES |= errors(*BODY, *MODEL, ContextLengthExceeded, RateLimited)
 
 @router.post("/generate_response", response_model=Generated, responses=RESPONSES)
 async def generate_response(
-    request: GenerateResponse, user: UserDependency, services: ServicesDependency
+    request: GenerateResponse, user: PresumedUserDependency, services: ServicesDependency
 ) -> Any:
     """Answer a conversation. With `stream`, NDJSON chunks: `info`, `delta`..., `stop`."""
     resolved = await services.resolve(user, request.model)

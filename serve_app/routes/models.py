@@ -20,7 +20,7 @@ from serve_app.schemas import (
     ModelInfo,
     RevisionInfo,
 )
-from serve_app.services import Services, ServicesDependency, UserDependency, answered
+from serve_app.services import PresumedUserDependency, Services, ServicesDependency, UserDependency, answered
 from serve_app.streams import MEDIA_TYPE
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
@@ -35,7 +35,9 @@ ARCHIVE = {"application/x-tar": {"schema": {"type": "string", "format": "binary"
 
 
 @router.get("", response_model=list[ModelInfo], response_model_exclude_none=True, responses=LISTING)
-async def list_models(user: UserDependency, services: ServicesDependency, accept: Accept = "") -> Response:
+async def list_models(
+    user: PresumedUserDependency, services: ServicesDependency, accept: Accept = ""
+) -> Response:
     """All models you may use: base models, the default first, then your own, oldest first.
 
     With `Accept: application/x-ndjson` the objects come one per line.

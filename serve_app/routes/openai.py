@@ -28,7 +28,7 @@ from serve_app.openai_schemas import (
     Sampling,
 )
 from serve_app.routes.models import Ref
-from serve_app.services import Services, ServicesDependency, UserDependency, answered
+from serve_app.services import PresumedUserDependency, Services, ServicesDependency, answered
 from serve_app.settings import BaseModelSettings
 from serve_app.streams import EVENTS_MEDIA_TYPE, stream_events
 
@@ -44,7 +44,7 @@ def _completed(example: Any, events: str) -> Responses:
 
 
 @router.get("/models", response_model=OpenAIModels, responses=LISTING)
-async def list_models(user: UserDependency, services: ServicesDependency) -> Any:
+async def list_models(user: PresumedUserDependency, services: ServicesDependency) -> Any:
     """All models you may use, base models first."""
     catalog = services.catalog
     private: tuple[ModelRecord, ...] = await answered(lambda: catalog.private_models.remote(user))
@@ -55,7 +55,7 @@ async def list_models(user: UserDependency, services: ServicesDependency) -> Any
 @router.get(
     "/models/{ref}", response_model=OpenAIModel, responses=success(OPENAI_MODEL, "the model") | errors(*MODEL)
 )
-async def get_model(ref: Ref, user: UserDependency, services: ServicesDependency) -> Any:
+async def get_model(ref: Ref, user: PresumedUserDependency, services: ServicesDependency) -> Any:
     """One model, by its id or name."""
     resolved = await services.resolve(user, ref)
     return _of_private(resolved.private) if resolved.private else _of_base(resolved.base)
@@ -65,14 +65,16 @@ async def get_model(ref: Ref, user: UserDependency, services: ServicesDependency
     "/chat/completions", response_model=ChatCompletion, responses=_completed(CHAT_COMPLETION, CHAT_EVENTS)
 )
 async def chat_completions(
-    request: ChatCompletionRequest, user: UserDependency, services: ServicesDependency
+    request: ChatCompletionRequest, user: PresumedUserDependency, services: ServicesDependency
 ) -> Any:
     """Answer a conversation. With `stream`, server-sent events as OpenAI makes them."""
     return await _complete("chat", request, user, services)
 
 
 @router.post("/completions", response_model=Completion, responses=_completed(COMPLETION, COMPLETION_EVENTS))
-async def completions(request: CompletionRequest, user: UserDependency, services: ServicesDependency) -> Any:
+async def completions(
+    request: CompletionRequest, user: PresumedUserDependency, services: ServicesDependency
+) -> Any:
     """Go on from a text, without a chat template. With `stream`, server-sent events as OpenAI makes them."""
     return await _complete("text", request, user, services)
 

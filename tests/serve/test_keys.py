@@ -84,6 +84,28 @@ def test_revoked_key_is_refused_by_every_replica_in_time(service: Service, alice
     assert_error(alice.http.delete(f"/v1/keys/{answer['id']}"), 404, "key_not_found")
 
 
+def test_nothing_is_generated_for_a_revoked_key_nor_said_of_its_request(
+    service: Service, alice: Account
+) -> None:
+    """The first request with the key after its revocation, when it was good a few seconds before."""
+    requests: list[dict[str, Any]] = [
+        {"stream": True},
+        {"stream": False},
+        {"model": "unknown"},
+        {"messages": "nothing"},
+        {"messages": [{"role": "user", "content": "break"}]},
+    ]
+    others = []
+    for _ in requests:
+        answer = created(alice)
+        others.append(service.account(alice.user, answer["key"]))
+        assert statuses(others[-1]) == {200}
+        assert alice.http.delete(f"/v1/keys/{answer['id']}").status_code == 200
+    time.sleep(REVOCATION_S)
+    for other, request in zip(others, requests, strict=True):
+        assert_error(other.generate(**request), 401, "invalid_api_key")
+
+
 def test_key_in_use_may_be_revoked(alice: Account) -> None:
     (own,) = alice.http.get("/v1/keys").json()
     assert alice.http.delete(f"/v1/keys/{own['id']}").status_code == 200

@@ -225,3 +225,42 @@ async def test_remembered_keys_are_bounded(keys: Keys, clock: Clock) -> None:
     asked = keys.num_asked
     await authenticator.user("Bearer good")
     assert keys.num_asked == asked + 1
+
+
+async def test_a_stale_key_is_presumed_good_until_it_was_asked_for(
+    authenticator: Authenticator, keys: Keys, clock: Clock
+) -> None:
+    assert await authenticator.presume("Bearer good") == ("alice", None), "an unknown key is asked for first"
+    assert await authenticator.presume("Bearer good") == ("alice", None), "a fresh one is not asked for"
+    clock.now += FRESH_S
+    (user, check), (_, other) = [await authenticator.presume("Bearer good") for _ in range(2)]
+    assert user == "alice" and check is not None
+    assert other is check, "requests that come together ask once"
+    assert (await check).user == "alice"
+    assert keys.num_asked == 2
+    assert await authenticator.presume("Bearer good") == ("alice", None), "fresh again"
+
+
+async def test_a_key_that_was_revoked_is_presumed_good_once(
+    authenticator: Authenticator, keys: Keys, clock: Clock
+) -> None:
+    await authenticator.user("Bearer good")
+    keys.users.clear()
+    clock.now += FRESH_S
+    _, check = await authenticator.presume("Bearer good")
+    assert check is not None
+    with pytest.raises(InvalidApiKey):
+        await check
+    with pytest.raises(InvalidApiKey):
+        await authenticator.presume("Bearer good")
+
+
+@pytest.mark.parametrize("age_s", [FRESH_S, STALE_S])
+async def test_what_is_known_of_a_key_ends_when_it_expires_or_is_too_old(
+    authenticator: Authenticator, keys: Keys, clock: Clock, age_s: float
+) -> None:
+    keys.expires = clock.time() + timedelta(seconds=age_s)
+    await authenticator.user("Bearer good")
+    clock.now += age_s
+    with pytest.raises(InvalidApiKey):
+        await authenticator.presume("Bearer good")

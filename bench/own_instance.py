@@ -1,6 +1,8 @@
 """An instance of a benchmark's own, and keys and clients for it."""
 
 import logging
+import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,15 +17,17 @@ from serve_app.ports import free_ports
 
 @contextmanager
 def own_instance(config: str = "local", serve_config: Path | None = None) -> Iterator[Instance]:
-    """Not up yet. It goes down at the end of the block, and what it stored goes with it."""
+    """Not up yet. It goes down at the end of the block, SIGTERM included, and what it stored goes with it."""
     logging.getLogger("httpx").setLevel(logging.WARNING)  # vLLM and Ray, imported, would show its requests
     with tempfile.TemporaryDirectory(prefix="tiger-bench-", ignore_cleanup_errors=True) as home:
         http_port, dashboard_port = free_ports(2)
         instance = Instance(Path(home), config, http_port, dashboard_port, serve_config)
+        before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         try:
             yield instance
         finally:
             instance.down(quiet)
+            signal.signal(signal.SIGTERM, before)
 
 
 def quiet(line: str) -> None:

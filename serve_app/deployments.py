@@ -1,4 +1,4 @@
-"""Names of the deployments, as the Ray dashboard shows them."""
+"""Names of the deployments, as the Ray dashboard shows them, and options that several have."""
 
 APPLICATION = "tiger"
 INGRESS = "Ingress"

@@ -87,3 +87,4 @@ async def _check(scope: Scope) -> None:
     check = scope.get(KEY_CHECK)
     if check is not None:
         await asyncio.shield(check)  # other requests with the key wait for it too
+        scope[KEY_CHECK] = None  # a stream does not ask at every piece

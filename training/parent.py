@@ -70,14 +70,14 @@ class Parents:
         return parent, moments if moments.job == manifest.job else None
 
     def remember(self, moments: Moments) -> None:
-        """Of a published revision."""
+        """Of a training that has ended; they are found again only if its job became a revision."""
         self._last = moments
 
     def keep(self, assignment: Assignment) -> None:
-        """Write what is remembered of a published revision to the bucket, in place of the one kept before.
+        """Write those of the training just remembered, now published, in place of the ones kept before.
 
-        Returns at once. It is written as well as storage allows: without it the next training of another
-        run begins with a new optimizer.
+        Returns at once. They are written as well as storage allows: without them the next training of
+        another run begins with a new optimizer.
         """
         if self._last is not None:
             self._writer.submit(self._write, assignment, self._last)

@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ from training.types import Assignment, Cancelled, ShardedOutOfMemory, StepProgre
 
 if TYPE_CHECKING:
     from training.parent import Parents
+    from training.policy import Policy
 
 logger = logging.getLogger(__name__)
 
@@ -187,9 +189,10 @@ def work(config: dict[str, Any]) -> None:
     policy = Policy(configuration.weights, configuration.settings, configuration.max_context_tokens, workers)
     revisions = Revisions(ObjectStore(configuration.storage))
     with Parents(revisions) as parents:
+        resident = Resident(policy, revisions, parents, link)
         while (assignment := workers.from_first(link.next_assignment)) != "leave":
             if isinstance(assignment, Assignment):
-                attempt(policy, revisions, parents, link, assignment)
+                attempt(resident, assignment)
 
 
 def _choose_device(settings: TrainingSettings) -> None:
@@ -200,9 +203,17 @@ def _choose_device(settings: TrainingSettings) -> None:
         torch.cuda.set_device(get_device())
 
 
-def attempt(
-    policy: Any, revisions: Revisions, parents: "Parents", link: ControllerLink, assignment: Assignment
-) -> None:
+@dataclass(frozen=True)
+class Resident:
+    """What a worker has from one job to the next."""
+
+    policy: "Policy"
+    revisions: Revisions
+    parents: "Parents"
+    link: ControllerLink
+
+
+def attempt(resident: Resident, assignment: Assignment) -> None:
     """One attempt at one job; its errors end the job, not the run. All workers come to the same end.
 
     Once the manifest is written the job has happened: if `complete` does not get through, the controller
@@ -213,8 +224,8 @@ def attempt(
     logger.info("job %s, attempt %d", assignment.job_id, assignment.attempt)
     try:
         with tempfile.TemporaryDirectory(prefix="tiger-job-") as directory:
-            report = _train_and_publish(policy, revisions, parents, link, assignment, Path(directory))
-            if policy.workers.is_first:
+            report = _train_and_publish(resident, assignment, Path(directory))
+            if resident.policy.workers.is_first:
                 report()
     except JobNotFound:
         logger.warning("attempt %d at job %s was given up", assignment.attempt, assignment.job_id)
@@ -222,20 +233,14 @@ def attempt(
         logger.exception("job %s could not be reported", assignment.job_id)
 
 
-def _train_and_publish(
-    policy: Any,
-    revisions: Revisions,
-    parents: "Parents",
-    link: ControllerLink,
-    assignment: Assignment,
-    directory: Path,
-) -> Callable[[], None]:
+def _train_and_publish(resident: Resident, assignment: Assignment, directory: Path) -> Callable[[], None]:
     """What tells the controller how it ended. Raises: JobNotFound when the attempt was given up."""
+    link = resident.link
     try:
-        outcome = _train(policy, revisions, parents, link, assignment, directory)
-        if policy.workers.is_first:
-            _publish(revisions, link, assignment, outcome, directory / "adapter")
-        return lambda: _complete(parents, link, assignment)
+        outcome = _train(resident, assignment, directory)
+        if resident.policy.workers.is_first:
+            _publish(resident, assignment, outcome, directory / "adapter")
+        return lambda: _complete(resident, assignment)
     except (JobNotFound, ShardedOutOfMemory):
         raise
     except Cancelled:
@@ -249,20 +254,14 @@ def _train_and_publish(
         return lambda: link.fail(assignment, "training_failed", message)
 
 
-def _train(
-    policy: Any,
-    revisions: Revisions,
-    parents: "Parents",
-    link: ControllerLink,
-    assignment: Assignment,
-    directory: Path,
-) -> TrainingOutcome:
+def _train(resident: Resident, assignment: Assignment, directory: Path) -> TrainingOutcome:
     from training.grpo import train
     from training.stored_states import StoredStates
 
+    policy, link = resident.policy, resident.link
     workers = policy.workers
     workers.from_first(lambda: link.inform(assignment, f"Loading revision {assignment.parent_revision}"))
-    parent, moments = workers.all_of(lambda: parents.fetch(assignment, directory))
+    parent, moments = workers.all_of(lambda: resident.parents.fetch(assignment, directory))
 
     def tell(message: str) -> None:
         if workers.is_first:
@@ -276,7 +275,7 @@ def _train(
         link.progress(assignment, step)
 
     interval_s = policy.settings.state_interval_s
-    with StoredStates(revisions, assignment, directory, interval_s, tell) as states:
+    with StoredStates(resident.revisions, assignment, directory, interval_s, tell) as states:
         outcome, made = train(
             policy,
             assignment,
@@ -287,24 +286,19 @@ def _train(
             states=states,
             parent_moments=moments,
         )
-    parents.remember(made)
+    resident.parents.remember(made)
     return outcome
 
 
-def _complete(parents: "Parents", link: ControllerLink, assignment: Assignment) -> None:
+def _complete(resident: Resident, assignment: Assignment) -> None:
     """Nobody waits for the optimizer: it is kept once the job has ended."""
-    link.complete(assignment)
-    parents.keep(assignment)
+    resident.link.complete(assignment)
+    resident.parents.keep(assignment)
 
 
-def _publish(
-    revisions: Revisions,
-    link: ControllerLink,
-    assignment: Assignment,
-    outcome: TrainingOutcome,
-    adapter: Path,
-) -> None:
+def _publish(resident: Resident, assignment: Assignment, outcome: TrainingOutcome, adapter: Path) -> None:
     """Raises: Cancelled, JobNotFound."""
+    link = resident.link
     link.inform(assignment, f"Saving revision {assignment.revision}")
     if link.is_cancelled():
         raise Cancelled(assignment.job_id)
@@ -314,7 +308,7 @@ def _publish(
         "duration_s": outcome.duration_s,
     }
     until_storage(
-        lambda: revisions.publish(
+        lambda: resident.revisions.publish(
             assignment.uid,
             adapter,
             revision=assignment.revision,

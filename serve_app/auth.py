@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 
-from registry.errors import InvalidApiKey, TigerError, Unavailable
+from registry.errors import InvalidApiKey, Unavailable
 from registry.keys import hash_key
 from registry.records import KeyRecord, utc_now
 from serve_app.errors import as_tiger_error
@@ -104,10 +104,9 @@ class Authenticator:
         return record
 
     async def _ask(self, key_hash: str) -> KeyRecord:
+        """Raises our own errors: a Ray error that carries one is an instance of it, without its message."""
         try:
             return await self._lookup(key_hash)
-        except TigerError:
-            raise
         except Exception as error:
             raise as_tiger_error(error) from None
 

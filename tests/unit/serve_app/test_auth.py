@@ -2,6 +2,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from ray.exceptions import RayTaskError
 
 from registry.errors import InvalidApiKey, Unavailable
 from registry.keys import hash_key
@@ -253,6 +254,16 @@ async def test_a_key_that_was_revoked_is_presumed_good_once(
         await check
     with pytest.raises(InvalidApiKey):
         await authenticator.presume("Bearer good")
+
+
+async def test_what_the_catalog_raised_comes_without_ray_around_it(clock: Clock) -> None:
+    async def lookup(key_hash: str) -> KeyRecord:
+        cause = InvalidApiKey("the API key is not valid")
+        raise RayTaskError("authenticate", "Traceback", cause).as_instanceof_cause()
+
+    with pytest.raises(InvalidApiKey) as raised:
+        await Authenticator(lookup, clock, clock.time).user("Bearer good")
+    assert raised.value.message == "the API key is not valid"
 
 
 @pytest.mark.parametrize("age_s", [FRESH_S, STALE_S])

@@ -15,6 +15,7 @@ from ray.serve import Application
 from serve_app.catalog import Catalog
 from serve_app.deployments import CATALOG, INGRESS, ONE_LOOP, QUIET, TRAINER
 from serve_app.ingress import Ingress
+from serve_app.leases import TERM_S
 from serve_app.settings import Settings
 from serve_app.trainer import StartRun, Trainer
 from training.run import start_run
@@ -27,7 +28,7 @@ def build_application(
     settings: Settings, servers: dict[str, Application], start_run: StartRun = start_run
 ) -> Application:
     """`servers` has a ModelServer per id of a base model."""
-    catalog = _single(Catalog, CATALOG, runtime_env={"env_vars": ONE_LOOP}).bind(settings)
+    catalog = _single(Catalog, CATALOG, runtime_env={"env_vars": ONE_LOOP}).bind(settings, TERM_S)
     trainer = _single(Trainer, TRAINER).bind(settings, catalog, servers, start_run)
     ingress = serve.deployment(
         Ingress,

@@ -2,23 +2,21 @@
 
     Ingress, TrainingController  --calls-->  Catalog  --compare-and-swap-->  users/<user>/models.json
 
-Reads are answered from memory. Every change is written to the bucket first and only then seen, so the
-process may die at any moment: the next one reads what was written. A read that needs a catalogue never
-loaded while storage is away raises `Unavailable`; catalogues already in memory go on being served.
+Reads are answered from memory, mostly from an ingress replica's own (serve_app.leases). Every change is
+written to the bucket first and only then seen, so the process may die at any moment: the next one reads what
+was written. A read that needs a catalogue never loaded while storage is away raises `Unavailable`; catalogues
+already in memory go on being served.
 """
 
 import asyncio
-import re
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 
 from registry.catalogue import Catalogues, VersionedModels
 from registry.errors import (
     InvalidRequest,
     ModelNotFound,
-    ModelReadOnly,
     NameTaken,
     QuotaExceeded,
     RevisionNotFound,
@@ -38,33 +36,11 @@ from registry.records import (
 from registry.reservations import Reservations
 from registry.revisions import Revisions
 from registry.store import ObjectStore
-from serve_app.listing import Listing, as_lines
-from serve_app.schemas import ChangeModel, CreateModel, ModelInfo
-from serve_app.settings import BaseModelSettings, Settings
+from serve_app.leases import Forgotten, Leases, ReadModels, Renewal
+from serve_app.resolution import Resolved, Resolver, find_model
+from serve_app.schemas import ChangeModel, CreateModel
+from serve_app.settings import Settings
 from serve_app.user_keys import UserKeys
-
-REVISION_REFERENCE = re.compile(r"^(?P<ref>.+)@(?P<revision>\d{1,9})$", re.DOTALL)
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """What a reference means for one user: weights to answer with, and the values to use."""
-
-    base: BaseModelSettings
-    private: ModelRecord | None
-    revision: int
-
-    @property
-    def id(self) -> str:
-        return self.private.id if self.private else self.base.id
-
-    @property
-    def name(self) -> str:
-        return self.private.name if self.private else self.base.name
-
-    @property
-    def adapter_id(self) -> str | None:
-        return self.private.adapter_id(self.revision) if self.private else None
 
 
 class Catalog:
@@ -73,11 +49,13 @@ class Catalog:
     Raises (all): `Unavailable` when storage cannot be reached and is needed.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, lease_term_s: float = 0.0) -> None:
         """Raises: `StorageUnfit` when the endpoint does not honour conditional writes."""
         store = ObjectStore(settings.storage)
         store.probe()
         self._settings = settings
+        self._resolver = Resolver(settings)
+        self._leases = Leases(lease_term_s)
         self._keys = ApiKeys(store)
         self._user_keys = UserKeys(self._keys, settings.limits.max_keys_per_user)
         self._catalogues = Catalogues(store)
@@ -112,33 +90,19 @@ class Catalog:
     async def private_models(self, user: str) -> tuple[ModelRecord, ...]:
         return (await self._load(user)).models
 
-    async def listing(self, user: str, known: str | None) -> Listing | None:
-        """The private models as the API shows them; None: they are still those of the version `known`."""
-        models = (await self._load(user)).models
-        version = self._models[user].etag or ""
-        if version == known:
-            return None
-        return Listing(version, as_lines(ModelInfo.of_private(model) for model in models))
+    async def models(self, user: str, replica: str) -> ReadModels:
+        """The private models, for an ingress replica that may keep them while it has a lease."""
+        models = await self._load(user)
+        session = None if user in self._uncertain else self._leases.allow(replica, user)
+        return ReadModels(models.model_dump_json().encode(), session)
+
+    async def renew(self, replica: str, forgotten: Forgotten) -> Renewal:
+        """The lease of an ingress replica, which forgot the models that it was told to."""
+        return await self._leases.renew(replica, forgotten)
 
     async def resolve(self, user: str, ref: str | None) -> Resolved:
-        """The model that `ref` (id or name, `@N`; None: the default) is for this user.
-
-        Raises:
-            ModelNotFound: unknown, or another user's.
-            RevisionNotFound: the model has no such revision.
-        """
-        if ref is None:
-            return Resolved(self._settings.base_model(self._settings.default_model), None, 0)
-        pinned = REVISION_REFERENCE.match(ref)
-        name = pinned["ref"] if pinned else ref
-        private = _find((await self._load(user)).models, name)
-        base = self._find_base(private.base_model if private else name)
-        if base is None:
-            raise ModelNotFound("there is no such model", "model")
-        revision = int(pinned["revision"]) if pinned else private.revision if private else 0
-        if pinned and (private is None or revision > private.latest_revision):
-            raise RevisionNotFound("the model has no such revision", "model")
-        return Resolved(base, private, revision)
+        """Raises: ModelNotFound, RevisionNotFound."""
+        return self._resolver.resolve(await self.private_models(user), ref)
 
     async def create(
         self, user: str, request: CreateModel, idempotency_key: str | None = None
@@ -154,7 +118,7 @@ class Catalog:
         key = ("models", idempotency_key)
         body = request.model_dump_json().encode()
         reserved = await asyncio.to_thread(self._reservations.reserve, user, *key, body, generate_uid())
-        made = next((m for m in (await self._load(user)).models if m.uid == reserved.id), None)
+        made = next((m for m in await self.private_models(user) if m.uid == reserved.id), None)
         if reserved.is_done:
             if made is None:
                 raise ModelNotFound("the model that this Idempotency-Key made was deleted")
@@ -169,7 +133,7 @@ class Catalog:
         except (ModelNotFound, RevisionNotFound) as error:
             raise type(error)(error.message, "parent_model") from None
         model = self._describe(request, parent, uid)
-        self._check_new_name(_others((await self._load(user)).models, uid), model.name)
+        self._check_new_name(_others(await self.private_models(user), uid), model.name)
         if parent.private is not None and parent.adapter_id is not None:
             await asyncio.to_thread(self._copy, user, parent.private.uid, parent.revision, model.uid)
 
@@ -241,15 +205,8 @@ class Catalog:
         await asyncio.to_thread(self._remove, uid)
 
     async def private_model(self, user: str, ref: str) -> ModelRecord:
-        """Raises: ModelNotFound; ModelReadOnly for a base model; InvalidRequest for `ref@N`."""
-        resolved = await self.resolve(user, ref)
-        if resolved.private is None:
-            raise ModelReadOnly(
-                "a base model cannot be changed, trained or deleted; make a copy first", "model"
-            )
-        if _find((resolved.private,), ref) is None:
-            raise InvalidRequest("name the model without a revision here", "model")
-        return resolved.private
+        """Raises: ModelNotFound, ModelReadOnly, InvalidRequest."""
+        return self._resolver.private_model(await self.private_models(user), ref)
 
     async def model_by_uid(self, user: str, uid: str) -> ModelRecord:
         """Raises: ModelNotFound."""
@@ -302,7 +259,7 @@ class Catalog:
 
     async def _change(self, user: str, change: Callable[[UserModels], UserModels]) -> UserModels:
         """Write `change` by compare-and-swap. A write of unknown outcome is read again next time."""
-        async with self._lock(user):
+        async with self._lock(user), self._leases.withdrawn(user):
             try:
                 saved = await asyncio.to_thread(self._catalogues.update, user, change)
             except BaseException:
@@ -325,18 +282,15 @@ class Catalog:
     def _lock(self, user: str) -> asyncio.Lock:
         return self._locks.setdefault(user, asyncio.Lock())
 
-    def _find_base(self, name: str) -> BaseModelSettings | None:
-        return next((base for base in self._settings.models if name in (base.id, base.name)), None)
-
     def _check_new_name(self, models: tuple[ModelRecord, ...], name: str) -> None:
         """A name may be neither a name nor an id in the account, or a reference would mean two models."""
-        if self._find_base(name) or _find(models, name):
+        if self._resolver.find_base(name) or find_model(models, name):
             raise NameTaken("there is a model of that name already", "name")
 
     def _free_id(self, models: tuple[ModelRecord, ...], name: str) -> str:
         wanted = model_id_from_name(name)
         candidate, number = wanted, 2
-        while candidate != name and (self._find_base(candidate) or _find(models, candidate)):
+        while candidate != name and (self._resolver.find_base(candidate) or find_model(models, candidate)):
             candidate, number = f"{wanted}-{number}", number + 1
         return candidate
 
@@ -366,10 +320,6 @@ class Catalog:
             last_modified=now,
             has_initial_adapter=parent.adapter_id is not None,
         )
-
-
-def _find(models: tuple[ModelRecord, ...], ref: str) -> ModelRecord | None:
-    return next((model for model in models if ref in (model.id, model.name)), None)
 
 
 def _others(models: tuple[ModelRecord, ...], uid: str) -> tuple[ModelRecord, ...]:

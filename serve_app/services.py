@@ -14,10 +14,12 @@ from ray.serve.handle import DeploymentHandle
 from registry.records import JobRecord, KeyRecord, ModelRecord
 from registry.store import ObjectStore
 from serve_app.auth import Authenticator
-from serve_app.catalog import Resolved
+from serve_app.catalogue_cache import CatalogueCache
 from serve_app.errors import ANSWER_HEADERS, KEY_CHECK
-from serve_app.listing import Listing, Listings, as_lines, base_infos
+from serve_app.leases import Forgotten, ReadModels, Renewal
+from serve_app.listing import as_lines, base_infos
 from serve_app.rate_limits import RequestLimit
+from serve_app.resolution import Resolved, Resolver
 from serve_app.settings import Settings
 from training.active import is_last
 
@@ -53,33 +55,45 @@ class Services:
     store: ObjectStore = field(init=False)
     authenticator: Authenticator = field(init=False)
     request_limit: RequestLimit = field(init=False)
-    listings: Listings = field(init=False)
+    catalogues: CatalogueCache = field(init=False)
+    resolver: Resolver = field(init=False)
 
     def __post_init__(self) -> None:
         async def lookup(key_hash: str) -> KeyRecord:
             record: KeyRecord = await answered(lambda: self.catalog.authenticate.remote(key_hash))
             return record
 
-        async def listing(user: str, known: str | None) -> Listing | None:
-            found: Listing | None = await answered(lambda: self.catalog.listing.remote(user, known))
-            return found
+        async def read(user: str, replica: str) -> ReadModels:
+            models: ReadModels = await answered(lambda: self.catalog.models.remote(user, replica))
+            return models
+
+        async def renew(replica: str, forgotten: Forgotten) -> Renewal:
+            renewal: Renewal = await self.catalog.renew.remote(replica, forgotten)
+            return renewal
 
         self.store = ObjectStore(self.settings.storage)
         self.authenticator = Authenticator(lookup)
-        self.listings = Listings(as_lines(base_infos(self.settings)), listing)
+        self.catalogues = CatalogueCache(read, renew)
+        self.resolver = Resolver(self.settings)
+        self._base_lines = as_lines(base_infos(self.settings))
         self.request_limit = RequestLimit(
             self.settings.limits.max_requests_per_minute_per_user, self.settings.ingress.num_replicas
         )
 
+    async def listing(self, user: str) -> bytes:
+        """All models that the user may use as JSON lines: base models, then private ones, oldest first."""
+        return self._base_lines + (await self.catalogues.models(user)).lines
+
+    async def private_models(self, user: str) -> tuple[ModelRecord, ...]:
+        return (await self.catalogues.models(user)).models
+
     async def resolve(self, user: str, ref: str | None) -> Resolved:
         """Raises: ModelNotFound, RevisionNotFound."""
-        resolved: Resolved = await answered(lambda: self.catalog.resolve.remote(user, ref))
-        return resolved
+        return self.resolver.resolve(await self.private_models(user) if ref is not None else (), ref)
 
     async def private_model(self, user: str, ref: str) -> ModelRecord:
         """Raises: ModelNotFound, ModelReadOnly, InvalidRequest."""
-        model: ModelRecord = await answered(lambda: self.catalog.private_model.remote(user, ref))
-        return model
+        return self.resolver.private_model(await self.private_models(user), ref)
 
     async def is_training(self, model: ModelRecord) -> bool:
         answer: bool = await answered(lambda: self.trainer.is_training.remote(model.uid))

@@ -5,10 +5,10 @@ from typing import Any
 from fastapi import APIRouter
 
 from registry.errors import ContextLengthExceeded, RateLimited
-from serve_app.catalog import Resolved
 from serve_app.documentation import BODY, MODEL, errors, streamed, success
 from serve_app.examples import GENERATED, GENERATED_LINES
 from serve_app.generation import Generation, GenerationCall
+from serve_app.resolution import Resolved
 from serve_app.schemas import (
     AssistantMessage,
     Generated,

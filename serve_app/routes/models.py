@@ -42,7 +42,7 @@ async def list_models(
 
     With `Accept: application/x-ndjson` the objects come one per line.
     """
-    lines = await services.listings.lines(user)
+    lines = await services.listing(user)
     if MEDIA_TYPE in accept:
         return Response(lines, media_type=MEDIA_TYPE)
     return Response(as_array(lines), media_type="application/json")

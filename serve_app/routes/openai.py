@@ -7,7 +7,6 @@ from fastapi.responses import Response
 
 from registry.errors import ContextLengthExceeded, RateLimited
 from registry.records import ModelRecord
-from serve_app.catalog import Resolved
 from serve_app.documentation import BODY, MODEL, Responses, errors, streamed, success
 from serve_app.examples import (
     CHAT_COMPLETION,
@@ -27,8 +26,9 @@ from serve_app.openai_schemas import (
     OpenAIModels,
     Sampling,
 )
+from serve_app.resolution import Resolved
 from serve_app.routes.models import Ref
-from serve_app.services import PresumedUserDependency, Services, ServicesDependency, answered
+from serve_app.services import PresumedUserDependency, Services, ServicesDependency
 from serve_app.settings import BaseModelSettings
 from serve_app.streams import EVENTS_MEDIA_TYPE, stream_events
 
@@ -46,10 +46,8 @@ def _completed(example: Any, events: str) -> Responses:
 @router.get("/models", response_model=OpenAIModels, responses=LISTING)
 async def list_models(user: PresumedUserDependency, services: ServicesDependency) -> Any:
     """All models you may use, base models first."""
-    catalog = services.catalog
-    private: tuple[ModelRecord, ...] = await answered(lambda: catalog.private_models.remote(user))
     base = [_of_base(model) for model in base_models(services.settings)]
-    return OpenAIModels(data=base + [_of_private(model) for model in private])
+    return OpenAIModels(data=base + [_of_private(model) for model in await services.private_models(user)])
 
 
 @router.get(

@@ -17,6 +17,7 @@ WIDE_LIMITS = LimitSettings(
     max_queued_tokens_per_user=10**8,
 )
 """For modules in which no limit is to be reached."""
+MAX_KEYS = 4
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,12 @@ def service_with(
 @pytest.fixture(scope="module")
 def service(service_with: Callable[[LimitSettings, int], Service], limits: LimitSettings) -> Service:
     return service_with(limits, 1)
+
+
+@pytest.fixture(scope="module")
+def service_of_two(service_with: Callable[[LimitSettings, int], Service]) -> Service:
+    """With two ingress replicas, which both remember keys and models."""
+    return service_with(LimitSettings(max_keys_per_user=MAX_KEYS), 2)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """`/v1/keys` over real HTTP, with two replicas of the ingress that each remember keys."""
 
 import time
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,17 +9,16 @@ import pytest
 
 from registry.keys import hash_key, hour_of
 from registry.records import utc_now
-from serve_app.settings import LimitSettings
+from tests.serve.conftest import MAX_KEYS
 from tests.support.service import Account, Service, assert_error, wait_until
 
 REVOCATION_S = 5
-MAX_KEYS = 4
 FIELDS = {"id", "name", "created", "expires", "last_used"}
 
 
 @pytest.fixture(scope="module")
-def service(service_with: Callable[[LimitSettings, int], Service]) -> Service:
-    return service_with(LimitSettings(max_keys_per_user=MAX_KEYS), 2)
+def service(service_of_two: Service) -> Service:
+    return service_of_two
 
 
 def created(account: Account, **body: Any) -> dict[str, Any]:

@@ -1,0 +1,103 @@
+"""Users' models in an ingress replica, so that listing and generating need no call to the Catalog.
+
+Kept under a lease (serve_app.leases): whoever changes them waits until they are forgotten here. Without one,
+while the Catalog cannot be reached, it is asked every time, and nothing is kept.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+from cachetools import LRUCache
+
+from registry.records import ModelRecord, UserModels, generate_uid
+from serve_app.leases import TERM_S, Forgotten, ReadModels, Renewal
+from serve_app.listing import as_lines
+from serve_app.schemas import ModelInfo
+
+MAX_BYTES = 2**26
+ENTRY_BYTES = 2_000
+BYTES_PER_JSON_BYTE = 6
+"""About what keeping models takes, whose JSON is so long, with their lines in a listing."""
+PAUSE_S = 0.5
+
+logger = logging.getLogger("ray.serve")
+
+
+@dataclass(frozen=True)
+class CachedModels:
+    models: tuple[ModelRecord, ...]
+    size_bytes: int
+
+    @cached_property
+    def lines(self) -> bytes:
+        """As a listing has them."""
+        return as_lines(ModelInfo.of_private(model) for model in self.models)
+
+
+class CatalogueCache:
+    """`read` (of user and replica) and `renew` are the Catalog's. `clock` is in seconds from anywhere."""
+
+    def __init__(
+        self,
+        read: Callable[[str, str], Awaitable[ReadModels]],
+        renew: Callable[[str, Forgotten], Awaitable[Renewal]],
+        term_s: float = TERM_S,
+        clock: Callable[[], float] = time.monotonic,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        self._read = read
+        self._renew = renew
+        self._term_s = term_s
+        self._clock = clock
+        self._replica = generate_uid()
+        self._kept: LRUCache[str, CachedModels] = LRUCache(max_bytes, getsizeof=lambda kept: kept.size_bytes)
+        self._forgotten = Forgotten()
+        self._num_forgotten = 0
+        self._until_s = clock()
+        self._renewing: asyncio.Task[None] | None = None
+
+    async def models(self, user: str) -> CachedModels:
+        """The private models. What `read` raises comes through."""
+        if self._renewing is None:
+            self._renewing = asyncio.create_task(self._renew_forever())
+        kept = self._kept.get(user) if self._has_lease() else None
+        if kept is not None:
+            return kept
+        num_forgotten = self._num_forgotten
+        answer = await self._read(user, self._replica)
+        size_bytes = ENTRY_BYTES + BYTES_PER_JSON_BYTE * len(answer.json)
+        found = CachedModels(UserModels.model_validate_json(answer.json).models, size_bytes)
+        # Forgotten while they were on their way, they are those of before a change.
+        is_allowed = answer.session == self._forgotten.session and num_forgotten == self._num_forgotten
+        if is_allowed and self._has_lease() and size_bytes <= self._kept.maxsize:
+            self._kept[user] = found
+        return found
+
+    def _has_lease(self) -> bool:
+        return self._clock() < self._until_s
+
+    async def _renew_forever(self) -> None:
+        while True:
+            asked_s = self._clock()
+            try:
+                renewal = await self._renew(self._replica, self._forgotten)
+            except Exception as error:
+                logger.warning("models are not kept in memory for the moment: %s", type(error).__name__)
+                await asyncio.sleep(PAUSE_S)
+            else:
+                self._take(renewal, asked_s)
+
+    def _take(self, renewal: Renewal, asked_s: float) -> None:
+        is_another = renewal.withdrawn.session != self._forgotten.session
+        if is_another or not self._has_lease():
+            self._kept.clear()
+            self._num_forgotten += 1
+        for user in renewal.users:
+            self._kept.pop(user, None)
+            self._num_forgotten += 1
+        self._forgotten = renewal.withdrawn
+        self._until_s = asked_s + self._term_s

@@ -1,0 +1,76 @@
+"""What a reference to a model means for one user: the ingress answers with it, the Catalog changes by it."""
+
+import re
+from dataclasses import dataclass
+
+from registry.errors import InvalidRequest, ModelNotFound, ModelReadOnly, RevisionNotFound
+from registry.records import ModelRecord
+from serve_app.settings import BaseModelSettings, Settings
+
+REVISION_REFERENCE = re.compile(r"^(?P<ref>.+)@(?P<revision>\d{1,9})$", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What a reference means for one user: weights to answer with, and the values to use."""
+
+    base: BaseModelSettings
+    private: ModelRecord | None
+    revision: int
+
+    @property
+    def id(self) -> str:
+        return self.private.id if self.private else self.base.id
+
+    @property
+    def name(self) -> str:
+        return self.private.name if self.private else self.base.name
+
+    @property
+    def adapter_id(self) -> str | None:
+        return self.private.adapter_id(self.revision) if self.private else None
+
+
+class Resolver:
+    """References are ids or names. `models` are the user's private ones."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def resolve(self, models: tuple[ModelRecord, ...], ref: str | None) -> Resolved:
+        """The model that `ref` (id or name, `@N`; None: the default) is.
+
+        Raises:
+            ModelNotFound: unknown, or another user's.
+            RevisionNotFound: the model has no such revision.
+        """
+        if ref is None:
+            return Resolved(self._settings.base_model(self._settings.default_model), None, 0)
+        pinned = REVISION_REFERENCE.match(ref)
+        name = pinned["ref"] if pinned else ref
+        private = find_model(models, name)
+        base = self.find_base(private.base_model if private else name)
+        if base is None:
+            raise ModelNotFound("there is no such model", "model")
+        revision = int(pinned["revision"]) if pinned else private.revision if private else 0
+        if pinned and (private is None or revision > private.latest_revision):
+            raise RevisionNotFound("the model has no such revision", "model")
+        return Resolved(base, private, revision)
+
+    def private_model(self, models: tuple[ModelRecord, ...], ref: str) -> ModelRecord:
+        """Raises: ModelNotFound; ModelReadOnly for a base model; InvalidRequest for `ref@N`."""
+        resolved = self.resolve(models, ref)
+        if resolved.private is None:
+            raise ModelReadOnly(
+                "a base model cannot be changed, trained or deleted; make a copy first", "model"
+            )
+        if find_model((resolved.private,), ref) is None:
+            raise InvalidRequest("name the model without a revision here", "model")
+        return resolved.private
+
+    def find_base(self, name: str) -> BaseModelSettings | None:
+        return next((base for base in self._settings.models if name in (base.id, base.name)), None)
+
+
+def find_model(models: tuple[ModelRecord, ...], ref: str) -> ModelRecord | None:
+    return next((model for model in models if ref in (model.id, model.name)), None)

@@ -1,0 +1,66 @@
+"""What each of two ingress replicas keeps of a user's models, over real HTTP."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from tests.support.service import Account, Service
+
+NUM_CHANGES = 30
+NUM_READERS = 4
+
+
+@pytest.fixture(scope="module")
+def service(service_of_two: Service) -> Service:
+    return service_of_two
+
+
+def listed(account: Account) -> dict[str, str]:
+    """Descriptions by id of the private models; over a connection of its own, so by any of the replicas."""
+    headers = {"Authorization": f"Bearer {account.key}", "Connection": "close"}
+    models = account.http.get("/v1/models", headers=headers).raise_for_status().json()
+    return {model["id"]: model["description"] for model in models if not model["read_only"]}
+
+
+def described(account: Account, description: str) -> httpx.Response:
+    return account.http.patch("/v1/models/mine", json={"description": description}).raise_for_status()
+
+
+def test_change_is_seen_by_every_replica_when_it_is_answered(service: Service, alice: Account) -> None:
+    alice.create()
+    for number in range(NUM_CHANGES):
+        assert listed(alice)
+        described(alice, str(number))
+        assert [listed(alice) for _ in range(6)] == [{"mine": str(number)}] * 6
+    assert alice.http.delete("/v1/models/mine").status_code == 200
+    assert [listed(alice) for _ in range(6)] == [{}] * 6
+    assert alice.generate(model="mine").status_code == 404
+
+
+def test_no_listing_goes_back_while_models_change(service: Service, alice: Account, bob: Account) -> None:
+    """Another user's models, which change meanwhile, are none of it."""
+    alice.create()
+    bob.create(description="of bob")
+    last_answered = [-1]
+
+    def read() -> int:
+        newest, num = -1, 0
+        while last_answered[0] < NUM_CHANGES - 1:
+            at_least = max(newest, last_answered[0])
+            newest = int(listed(alice)["mine"] or -1)
+            assert newest >= at_least
+            assert listed(bob) == {"mine": "of bob"}
+            num += 1
+        return num
+
+    described(alice, "-1")
+    with ThreadPoolExecutor(NUM_READERS) as pool:
+        readers = [pool.submit(read) for _ in range(NUM_READERS)]
+        try:
+            for number in range(NUM_CHANGES):
+                described(alice, str(number))
+                last_answered[0] = number
+        finally:
+            last_answered[0] = NUM_CHANGES
+        assert all(reader.result() > 1 for reader in readers)

@@ -2,8 +2,9 @@
 
     python -m bench.serving         (make bench-serving)
 
-Requests of about 150 tokens, answered greedily with up to 64; each level of concurrency in several rounds,
-in which every system is asked once, each round starting with another one. All systems are up all the time.
+Requests of about 150 tokens, answered greedily with up to 64; each level of concurrency in many short rounds,
+in which every system is asked once, each round starting with another one: what a shared machine does meanwhile
+is to meet all of them. All systems are up all the time.
 
     ttft            time to first token
     between_tokens  gap between two chunks of one stream
@@ -31,13 +32,13 @@ from serve_app.settings import load_settings
 from serve_app.weights import prepare_weights
 
 MAX_TOKENS = 64
-NUM_REQUESTS = {1: 10, 4: 16, 16: 48}
-"""A round, by requests at once."""
+ROUNDS = {1: (12, 2), 4: (8, 8), 16: (4, 32)}
+"""Their number, and requests in each, by requests at once."""
 
 
 def main() -> None:
     options = _options()
-    report: dict[str, Any] = {"machine": describe(), "setup": {"rounds": options.rounds}}
+    report: dict[str, Any] = {"machine": describe(), "setup": {"max_tokens": MAX_TOKENS, "rounds": ROUNDS}}
     with ExitStack() as stack:
         scratch = tempfile.TemporaryDirectory(prefix="tiger-bench-", ignore_cleanup_errors=True)
         directory = Path(stack.enter_context(scratch))
@@ -48,10 +49,10 @@ def main() -> None:
         instance = stack.enter_context(instance_beside_ray_llm(directory, config))
         bare = stack.enter_context(bare_vllm(base, settings, directory / "vllm.log"))
         systems = [bare, *on_ray(instance, base.id)]
-        report |= asyncio.run(measure(systems, options.rounds, options.at_once))
+        report |= asyncio.run(measure(systems, options.at_once))
         if not options.doors_only:
             native = systems[-1]
-            report["adapters"] = asyncio.run(compare_adapters(native, instance.url, options.rounds))
+            report["adapters"] = asyncio.run(compare_adapters(native, instance.url))
             report["zipf"] = asyncio.run(spread(native, instance.url))
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(report, indent=2) + "\n")
@@ -62,14 +63,13 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--at-once", type=int, nargs="+", choices=NUM_REQUESTS, default=list(NUM_REQUESTS))
+    parser.add_argument("--at-once", type=int, nargs="+", choices=ROUNDS, default=list(ROUNDS))
     parser.add_argument("--doors-only", action="store_true", help="leave the adapters out")
     parser.add_argument("--output", type=Path, default=Path("bench/results/serving.json"), help="and .png")
     return parser.parse_args()
 
 
-async def measure(systems: list[System], num_rounds: int, numbers_at_once: list[int]) -> dict[str, Any]:
+async def measure(systems: list[System], numbers_at_once: list[int]) -> dict[str, Any]:
     prompts = Prompts()
     for system in systems:
         await ask(system, prompts.take(16), 16, 8)
@@ -78,10 +78,11 @@ async def measure(systems: list[System], num_rounds: int, numbers_at_once: list[
     levels: dict[str, Any] = {}
     for num_at_once in numbers_at_once:
         passes: dict[str, list[Pass]] = {system.name: [] for system in systems}
+        num_rounds, num_requests = ROUNDS[num_at_once]
         for number in range(num_rounds):
             first = number % len(systems)
             for system in systems[first:] + systems[:first]:
-                found = await ask(system, prompts.take(NUM_REQUESTS[num_at_once]), num_at_once, MAX_TOKENS)
+                found = await ask(system, prompts.take(num_requests), num_at_once, MAX_TOKENS)
                 passes[system.name].append(found)
         levels[str(num_at_once)] = _level(passes)
         print(num_at_once, "at once", json.dumps(levels[str(num_at_once)]), flush=True)

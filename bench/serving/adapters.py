@@ -11,7 +11,8 @@ from bench.serving.native import NATIVE_STREAM
 from bench.serving.systems import System
 
 NUM_AT_ONCE = 8
-NUM_REQUESTS = 24
+NUM_ROUNDS = 6
+NUM_REQUESTS = 16
 MAX_TOKENS = 32
 NUM_ADAPTERS = (1, 4, 8, 16, 64)
 NUM_SPREAD = 96
@@ -19,7 +20,7 @@ MESSAGES = [{"role": "user", "content": "Say a colour."}]
 RESPONSES = [{"content": "Blue.", "reward": 1.0}, {"content": "What?", "reward": 0.0}]
 
 
-async def compare_adapters(system: System, url: str, num_rounds: int) -> dict[str, Any]:
+async def compare_adapters(system: System, url: str) -> dict[str, Any]:
     """Alternating; ratios to the base model."""
     models = make_models(system, url, "mixed", 4)
     asked: dict[str, Sequence[str]] = {"base": [system.model], "one": models[:1], "four": models}
@@ -27,7 +28,7 @@ async def compare_adapters(system: System, url: str, num_rounds: int) -> dict[st
     prompts = Prompts()
     for names in asked.values():
         await ask(system, prompts.take(8), NUM_AT_ONCE, 4, names)
-    for _ in range(num_rounds):
+    for _ in range(NUM_ROUNDS):
         for name, names in asked.items():
             found = await ask(system, prompts.take(NUM_REQUESTS), NUM_AT_ONCE, MAX_TOKENS, names)
             passes[name].append(found)

@@ -3,8 +3,8 @@
     python -m bench.serving         (make bench-serving)
 
 Requests of about 150 tokens, answered greedily with up to 64; each level of concurrency in many short rounds,
-in which every system is asked once, each round starting with another one: what a shared machine does meanwhile
-is to meet all of them. All systems are up all the time.
+in which every system is asked once, each round starting with another one, so that a slow minute of a shared
+machine meets all of them. All systems are up all the time.
 
     ttft            time to first token
     between_tokens  gap between two chunks of one stream

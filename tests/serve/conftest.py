@@ -60,7 +60,8 @@ def service(service_with: Callable[[LimitSettings, int], Service], limits: Limit
 @pytest.fixture(scope="module")
 def service_of_two(service_with: Callable[[LimitSettings, int], Service]) -> Service:
     """With two ingress replicas, which both remember keys and models."""
-    return service_with(LimitSettings(max_keys_per_user=MAX_KEYS), 2)
+    limits = LimitSettings(max_keys_per_user=MAX_KEYS, max_requests_per_minute_per_user=None)
+    return service_with(limits, 2)
 
 
 @pytest.fixture

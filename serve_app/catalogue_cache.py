@@ -45,13 +45,11 @@ class CatalogueCache:
         self,
         read: Callable[[str, str], Awaitable[ReadModels]],
         renew: Callable[[str, Forgotten], Awaitable[Renewal]],
-        term_s: float = TERM_S,
         clock: Callable[[], float] = time.monotonic,
         max_bytes: int = MAX_BYTES,
     ) -> None:
         self._read = read
         self._renew = renew
-        self._term_s = term_s
         self._clock = clock
         self._replica = generate_uid()
         self._kept: LRUCache[str, CachedModels] = LRUCache(max_bytes, getsizeof=lambda kept: kept.size_bytes)
@@ -100,4 +98,4 @@ class CatalogueCache:
             self._kept.pop(user, None)
             self._num_forgotten += 1
         self._forgotten = renewal.withdrawn
-        self._until_s = asked_s + self._term_s
+        self._until_s = asked_s + TERM_S

@@ -74,7 +74,7 @@ class Holder:
 class Leases:
     """With a term of 0 s nobody is ever given one. `clock` is in seconds from anywhere."""
 
-    def __init__(self, term_s: float = TERM_S, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, term_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._term_s = term_s
         self._clock = clock
         self._first_change_s = clock() + term_s

@@ -9,7 +9,8 @@ machine meets all of them. All systems are up all the time.
     ttft            time to first token
     between_tokens  gap between two chunks of one stream
     output_tokens   a second, over all requests of a level
-    cpu             CPU time a request of every process but vLLM's engine, what they use at rest taken off
+    cpu             CPU time a request of every process but vLLM's engine, what they use at rest taken off;
+                    of a few ms nothing can be said
     ratio           to bare vLLM at the same level; `ttft_added_ms` is the difference of the medians
     adapters        our native stream at 8 requests at once: the base model, one adapter, four mixed
     zipf            the same over 1 to 64 adapters asked for with Zipf's popularity (exponent 1)
@@ -25,7 +26,7 @@ from typing import Any
 
 from bench.machine import describe
 from bench.serving.adapters import compare_adapters, spread
-from bench.serving.load import Pass, Prompts, ask, summary
+from bench.serving.load import Pass, Prompts, ask, cpu_ms_per_request, summary
 from bench.serving.plot import plot
 from bench.serving.systems import System, bare_vllm, configuration, instance_beside_ray_llm, on_ray
 from serve_app.settings import load_settings
@@ -92,7 +93,10 @@ async def measure(systems: list[System], numbers_at_once: list[int]) -> dict[str
 
 def _level(passes: dict[str, list[Pass]]) -> dict[str, Any]:
     """The summary of each system, with its ratios to bare vLLM."""
-    level: dict[str, Any] = {name: summary(found) for name, found in passes.items()}
+    level: dict[str, Any] = {
+        name: {**summary(found), "cpu_ms_per_request": cpu_ms_per_request(found)}
+        for name, found in passes.items()
+    }
     bare = level["vllm"]
     for found in level.values():
         found["ttft_added_ms"] = round(found["ttft_p50_ms"] - bare["ttft_p50_ms"], 1)

@@ -81,7 +81,7 @@ async def perfect_network() -> None:
 def replica_of(catalog: Catalog, behind_s: float = 0.0, **options: Any) -> CatalogueCache:
     """An ingress replica's cache, whose clock says another time than the Catalog's."""
     now = asyncio.get_running_loop().time
-    return CatalogueCache(catalog.read, catalog.renew, TERM_S, lambda: now() - behind_s, **options)
+    return CatalogueCache(catalog.read, catalog.renew, lambda: now() - behind_s, **options)
 
 
 async def seen(cache: CatalogueCache, user: str = "alice") -> int:
@@ -185,7 +185,7 @@ def test_without_a_lease_nothing_is_kept() -> None:
         async def renew(replica: str, forgotten: Forgotten) -> Renewal:
             raise ConnectionError
 
-        cache = CatalogueCache(catalog.read, renew, TERM_S, asyncio.get_running_loop().time)
+        cache = CatalogueCache(catalog.read, renew, asyncio.get_running_loop().time)
         for _ in range(5):
             await seen(cache)
             await asyncio.sleep(TERM_S)
@@ -212,9 +212,7 @@ def test_what_another_catalog_let_keep_is_not_kept() -> None:
         old, new = Catalog(perfect_network), Catalog(perfect_network)
         now = asyncio.get_running_loop().time
         renewing = old
-        cache = CatalogueCache(
-            old.read, lambda replica, forgotten: renewing.renew(replica, forgotten), TERM_S, now
-        )
+        cache = CatalogueCache(old.read, lambda replica, forgotten: renewing.renew(replica, forgotten), now)
         await settled(old, cache)
         renewing = new
         await asyncio.sleep(2 * POLL_S)
@@ -229,15 +227,17 @@ def test_what_another_catalog_let_keep_is_not_kept() -> None:
 def test_number_of_another_catalog_forgets_nothing() -> None:
     async def main() -> None:
         leases = Leases(TERM_S, asyncio.get_running_loop().time)
-        old = Forgotten("another", 1000)
-        await leases.renew("replica", old)
+        of_another = Forgotten("another", 1000)
+        while now_s() < TERM_S:  # before which nothing is changed
+            await leases.renew("replica", of_another)
         assert leases.allow("replica", "alice")
-        async with asyncio.TaskGroup() as tasks:
-            change = tasks.create_task(leases.withdrawn("alice").__aenter__())
-            await asyncio.sleep(TERM_S - POLL_S - 0.1)
-            renewal = await leases.renew("replica", old)
-            assert renewal.users == ("alice",)
-            assert not change.done()
+        change = asyncio.create_task(leases.withdrawn("alice").__aenter__())
+        await asyncio.sleep(0.1)
+        first, second = [await leases.renew("replica", of_another) for _ in range(2)]
+        assert first.users == second.users == ("alice",)
+        assert not change.done()
+        await leases.renew("replica", first.withdrawn)
+        assert change.done()
 
     run_in_virtual_time(main())
 

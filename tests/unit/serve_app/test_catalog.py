@@ -1,9 +1,6 @@
 """The Catalog on a real object store, some of it behind a proxy that can go away in the middle of a write."""
 
 import asyncio
-import contextlib
-import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +24,7 @@ from serve_app.catalog import Catalog
 from serve_app.object_server import ObjectServer
 from serve_app.schemas import ChangeModel, CreateModel
 from serve_app.settings import BaseModelSettings, LimitSettings, Settings
+from tests.support.proxy import Proxy
 
 USER = "alice"
 
@@ -415,73 +413,6 @@ async def test_restart_reads_everything_back(
     after = Catalog(settings)
     for user in (USER, "bob"):
         assert await after.private_models(user) == await catalog.private_models(user)
-
-
-class Proxy:
-    """Stands before the object server. `goes_dark` says at which write of a catalogue everything ends:
-
-    `before`: it never arrives; `after`: it is done, but nobody hears of it. `light` puts it right.
-    """
-
-    def __init__(self, port: int) -> None:
-        self._server_port = port
-        self.goes_dark: str | None = None
-        self._is_dark = False
-        self._connections: set[socket.socket] = set()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def light(self) -> None:
-        self.goes_dark, self._is_dark = None, False
-
-    def close(self) -> None:
-        self._darken()
-        self._listener.close()
-
-    def _darken(self) -> None:
-        self._is_dark = True
-        for connection in list(self._connections):
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                if self._is_dark:
-                    client.close()
-                    continue
-                server = socket.create_connection(("127.0.0.1", self._server_port))
-                self._connections |= {client, server}
-                is_write = threading.Event()
-                threading.Thread(target=self._up, args=(client, server, is_write), daemon=True).start()
-                threading.Thread(target=self._down, args=(server, client, is_write), daemon=True).start()
-
-    def _up(self, client: socket.socket, server: socket.socket, is_write: threading.Event) -> None:
-        with contextlib.suppress(OSError):
-            while data := client.recv(2**16):
-                if data.startswith((b"GET ", b"PUT ", b"POST ", b"HEAD ", b"DELETE ")):
-                    line = data.split(b"\r\n", 1)[0]
-                    is_write.set() if b"PUT" in line and b"/models.json" in line else is_write.clear()
-                if is_write.is_set() and self.goes_dark == "before":
-                    self._darken()
-                server.sendall(data)
-        self._end(client, server)
-
-    def _down(self, server: socket.socket, client: socket.socket, is_write: threading.Event) -> None:
-        with contextlib.suppress(OSError):
-            while data := server.recv(2**16):
-                if is_write.is_set() and self.goes_dark == "after" and b"100 Continue" not in data:
-                    self._darken()
-                client.sendall(data)
-        self._end(client, server)
-
-    def _end(self, *connections: socket.socket) -> None:
-        for connection in connections:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-            self._connections.discard(connection)
 
 
 @pytest.fixture

@@ -4,10 +4,8 @@ import pytest
 
 from registry.errors import Unavailable
 from registry.store import ObjectStore
-from tests.unit.training.test_controller import REQUEST, World, assigned, idle, private_model, world
+from tests.support.training_world import REQUEST, World, assigned, idle, private_model
 from training import acceptance
-
-__all__ = ["world"]
 
 
 class LostAnswers(ObjectStore):

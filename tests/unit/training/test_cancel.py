@@ -7,7 +7,7 @@ import pytest
 
 from registry.errors import IdempotencyConflict, JobNotFound
 from registry.records import JobStatus
-from tests.unit.training.test_controller import (
+from tests.support.training_world import (
     REQUEST,
     World,
     assigned,
@@ -15,10 +15,7 @@ from tests.unit.training.test_controller import (
     private_model,
     progress,
     submit,
-    world,
 )
-
-__all__ = ["world"]
 
 
 async def test_waiting_job_is_cancelled_at_once(world: World) -> None:

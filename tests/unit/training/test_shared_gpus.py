@@ -2,10 +2,8 @@
 
 import pytest
 
-from tests.unit.training.test_controller import BASE, World, assigned, ended, submit, world
+from tests.support.training_world import BASE, World, assigned, ended, submit
 from training import shared_gpus
-
-__all__ = ["world"]
 
 
 async def test_replicas_have_the_gpu_but_for_the_time_of_a_job(world: World) -> None:

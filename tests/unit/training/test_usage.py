@@ -4,7 +4,7 @@ import asyncio
 
 from registry.records import JobStatus
 from registry.usage import Usage, UsageParts
-from tests.unit.training.test_controller import (
+from tests.support.training_world import (
     DyingStore,
     World,
     ask,
@@ -12,11 +12,8 @@ from tests.unit.training.test_controller import (
     comes_true,
     ended,
     submit,
-    world,
 )
 from training.controller import TrainingController
-
-__all__ = ["world"]
 
 TRAINING = Usage(trained_tokens=42, training_seconds=1.5)
 

@@ -1,0 +1,123 @@
+"""Requests that are refused, over real HTTP, and which field their error names."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.support.service import (
+    HELLO,
+    MAX_REQUEST_BYTES,
+    RESPONSES,
+    Account,
+    Service,
+    assert_error,
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/v1/models", {"name": "X", "description": "", "parent_model": "one", "colour": "red"}, "colour"),
+        ("/v1/models", {"name": 1, "description": "", "parent_model": "one"}, "name"),
+        ("/v1/models", {"name": "a/b", "description": "", "parent_model": "one"}, "name"),
+        ("/v1/models", {"name": "X", "parent_model": "one"}, "description"),
+        ("/v1/models", {"name": "X", "description": "", "parent_model": "one", "rank": 17}, "rank"),
+        ("/v1/models", {"name": "X", "description": "", "parent_model": "one", "rank": 10**400}, "rank"),
+        ("/v1/models", {"name": "X", "description": "", "parent_model": "one", "alpha": 10**400}, "alpha"),
+        ("/v1/generate_response", {"messages": []}, "messages"),
+        ("/v1/generate_response", {"messages": [{"role": "king", "content": ""}]}, "messages.0.role"),
+        ("/v1/generate_response", {"messages": HELLO, "temperature": 2.1}, "temperature"),
+        ("/v1/generate_response", {"messages": HELLO, "temperature": "1"}, "temperature"),
+        ("/v1/generate_response", {"messages": HELLO, "top_p": 0}, "top_p"),
+        ("/v1/generate_response", {"messages": HELLO, "n": 65}, "n"),
+        ("/v1/generate_response", {"messages": HELLO, "n": True}, "n"),
+        ("/v1/generate_response", {"messages": HELLO, "seed": 2**63}, "seed"),
+        ("/v1/generate_response", {"messages": HELLO, "max_tokens": 0}, "max_tokens"),
+        ("/v1/generate_response", {"messages": HELLO, "stream": True, "n": 2}, None),
+        ("/v1/generate_response", {"messages": HELLO[0]}, "messages"),
+        ("/v1/train", {"model": "mine", "messages": HELLO}, None),
+        ("/v1/train", {"model": "mine", "messages": HELLO, "responses": RESPONSES[:1]}, "responses"),
+        (
+            "/v1/train",
+            {"model": "mine", "messages": HELLO, "responses": [RESPONSES[0], {"content": "x"}]},
+            "responses.1.reward",
+        ),
+        (
+            "/v1/train",
+            {"model": "mine", "groups": [{"messages": HELLO, "responses": [1, 2]}]},
+            "groups.0.responses.0",
+        ),
+        ("/v1/train", {"model": "mine", "messages": HELLO, "responses": RESPONSES, "epsilon": 1}, "epsilon"),
+    ],
+)
+def test_bad_field_is_named(alice: Account, path: str, body: Any, param: str | None) -> None:
+    alice.create("Mine")
+    assert_error(alice.http.post(path, json=body), 422, "invalid_request", param)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"nonsense",
+        b"\xff\xfe",
+        b"[]",
+        b'"text"',
+        b"null",
+        b'{"messages": ' + b"9" * 5000 + b"}",
+        b"[" * 100_000,
+        b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+        b'{"messages": [{"role": "user", "content": "\\ud800"}]}',
+        b'{"messages": [{"role": "user", "content": "Hello"}], "temperature": NaN}',
+        b'{"messages": [{"role": "user", "content": "Hello"}], "temperature": Infinity}',
+        b'{"messages": [{"role": "user", "content": "Hello"}], "temperature": 1e999}',
+        b'{"\\ud800": 1, "messages": [{"role": "user", "content": "Hello"}]}',
+    ],
+)
+def test_bad_body_is_refused(alice: Account, body: bytes) -> None:
+    headers = {"Content-Type": "application/json"}
+    response = alice.http.post("/v1/generate_response", content=body, headers=headers)
+    assert response.status_code == 422, response.text
+    assert response.json()["error"]["code"] == "invalid_request"
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/x"])
+def test_body_that_is_not_sent_as_json_is_refused(alice: Account, content_type: str) -> None:
+    response = alice.http.post(
+        "/v1/generate_response",
+        content=json.dumps({"messages": HELLO}),
+        headers={"Content-Type": content_type},
+    )
+    assert_error(response, 422, "invalid_request")
+
+
+def test_announced_large_body_is_refused_unread(service: Service, alice: Account) -> None:
+    response = alice.http.post("/v1/generate_response", content=b"x" * (MAX_REQUEST_BYTES + 1))
+    assert_error(response, 413, "request_too_large")
+
+
+def test_large_body_without_a_length_is_refused(alice: Account) -> None:
+    chunks = (b" " * 2**16 for _ in range(MAX_REQUEST_BYTES // 2**16 + 1))
+    headers = {"Content-Type": "application/json"}
+    response = alice.http.post("/v1/generate_response", content=chunks, headers=headers)
+    assert_error(response, 413, "request_too_large")
+
+
+def test_body_of_the_largest_size_is_read(alice: Account) -> None:
+    body = json.dumps({"messages": HELLO}).encode()
+    body += b" " * (MAX_REQUEST_BYTES - len(body))
+    headers = {"Content-Type": "application/json"}
+    assert alice.http.post("/v1/generate_response", content=body, headers=headers).status_code == 200
+
+
+def test_bad_requests_do_not_harm_others(alice: Account) -> None:
+    def bad(number: int) -> int:
+        return alice.http.post("/v1/generate_response", content=b"[" * 50_000).status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = [(pool.submit(bad, number), pool.submit(alice.generate)) for number in range(8)]
+        assert {first.result() for first, _ in answers} == {422}
+        assert {second.result().status_code for _, second in answers} == {200}

@@ -1,0 +1,224 @@
+"""What a training controller works with: a real object store, and a worker and a serving side of tests."""
+
+import asyncio
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from registry.errors import ModelNotFound, Unavailable
+from registry.records import (
+    Defaults,
+    Group,
+    Hyperparameters,
+    JobRequest,
+    Message,
+    ModelRecord,
+    RewardedResponse,
+    utc_now,
+)
+from registry.revisions import Revisions
+from registry.store import ObjectStore
+from training.controller import TrainingController
+from training.settings import TrainingSettings
+from training.types import Assignment, StepProgress
+
+BASE = "base"
+REQUEST = JobRequest(
+    groups=(
+        Group(
+            messages=(Message(role="user", content="Why?"),),
+            responses=(RewardedResponse(content="a", reward=1), RewardedResponse(content="b", reward=0)),
+        ),
+    ),
+    hyperparameters=Hyperparameters(learning_rate=1e-5, learning_steps=5, beta=0.04, epsilon=0.2),
+)
+
+
+def private_model(uid: str = "uid-1") -> ModelRecord:
+    now = utc_now()
+    return ModelRecord(
+        uid=uid,
+        id=f"id-of-{uid}",
+        name=uid,
+        description="",
+        base_model=BASE,
+        parent_model=BASE,
+        rank=8,
+        alpha=16,
+        dropout=0,
+        defaults=Defaults(),
+        created=now,
+        last_modified=now,
+    )
+
+
+class ServingSide:
+    """A Publisher over records in memory. It outlives the controllers of a test, as the real one does."""
+
+    def __init__(self, *models: ModelRecord) -> None:
+        self.models = {model.uid: model for model in models}
+        self.swaps: list[tuple[str, int]] = []
+        self.preloads: list[str] = []
+        self.has_gpu = True
+        self.num_failures = 0
+        self.may_delete = asyncio.Event()
+        self.may_delete.set()
+
+    async def model(self, user: str, uid: str) -> ModelRecord:
+        if uid not in self.models:
+            raise ModelNotFound("there is no such model", "model")
+        return self.models[uid]
+
+    async def publish(self, user: str, uid: str, revision: int) -> ModelRecord:
+        model = await self.model(user, uid)
+        if self.num_failures:
+            self.num_failures -= 1
+            raise Unavailable("storage cannot be reached")
+        if model.latest_revision < revision:
+            self.swaps.append((uid, revision))
+            model = model.model_copy(update={"revision": revision, "latest_revision": revision})
+            self.models[uid] = model
+        return model
+
+    async def preload(self, base_model: str, adapter_id: str) -> None:
+        self.preloads.append(adapter_id)
+
+    async def lend_gpu(self, base_model: str) -> None:
+        self.has_gpu = False
+
+    async def take_back_gpu(self, base_model: str) -> None:
+        if self.num_failures:
+            self.num_failures -= 1
+            raise Unavailable("the replicas cannot be reached")
+        self.has_gpu = True
+
+    async def delete(self, user: str, uid: str, base_model: str) -> None:
+        await self.may_delete.wait()
+        await self.model(user, uid)
+        del self.models[uid]
+
+
+class DyingStore(ObjectStore):
+    """Takes `num_writes` writes and then no more, like a controller that died."""
+
+    def __init__(self, store: ObjectStore, num_writes: int) -> None:
+        super().__init__(store.settings)
+        self.left = num_writes
+
+    @property
+    def is_dead(self) -> bool:
+        return self.left < 0
+
+    def put(self, key: str, body: bytes) -> None:
+        self._count()
+        super().put(key, body)
+
+    def delete(self, key: str) -> None:
+        self._count()
+        super().delete(key)
+
+    def _count(self) -> None:
+        self.left = min(self.left, 1) - 1 if self.is_dead else self.left - 1
+        if self.is_dead:
+            raise Unavailable("storage cannot be reached")
+
+
+class World:
+    """What outlives a controller: the bucket, the serving side, and the worker's adapter."""
+
+    def __init__(self, store: ObjectStore, adapter: Path) -> None:
+        self.store = store
+        self.serving = ServingSide(private_model("uid-1"), private_model("uid-2"), private_model("uid-3"))
+        self.revisions = Revisions(store)
+        self.runs: list[Callable[[], None]] = []
+        self._adapter = adapter
+
+    def controller(self, store: ObjectStore | None = None, **settings: Any) -> TrainingController:
+        return TrainingController(
+            store or self.store,
+            self.serving,
+            {BASE: TrainingSettings(**settings)},
+            lambda base_model, on_end: self.runs.append(on_end),
+            max_queued_jobs_per_user=3,
+        )
+
+    async def restarted(self, **settings: Any) -> TrainingController:
+        controller = self.controller(**settings)
+        await controller.recover()
+        return controller
+
+    def write_manifest(self, assignment: Assignment) -> None:
+        """What a worker does last before it calls `complete`."""
+        self.revisions.publish(
+            assignment.uid,
+            self._adapter,
+            revision=assignment.revision,
+            parent_revision=assignment.parent_revision,
+            job=assignment.job_id,
+            base_model=BASE,
+            metrics={"loss": 0.5, "trained_tokens": 42, "duration_s": 1.5},
+        )
+
+    async def train(self, controller: TrainingController, assignment: Assignment) -> None:
+        await asyncio.to_thread(self.write_manifest, assignment)
+        await controller.complete(assignment.job_id, assignment.attempt)
+
+    def jobs_of_revisions(self, uid: str) -> list[str | None]:
+        return [manifest.job for manifest in self.revisions.list(uid)]
+
+
+async def submit(controller: TrainingController, uid: str = "uid-1", user: str = "alice") -> str:
+    return (await controller.submit(user, private_model(uid), REQUEST)).id
+
+
+async def ask(controller: TrainingController) -> Assignment | str:
+    """What a worker that has just begun gets."""
+    return await controller.next_assignment(BASE, await controller.enter(BASE))
+
+
+async def assigned(controller: TrainingController) -> Assignment:
+    answer = await asyncio.wait_for(ask(controller), 30)
+    assert isinstance(answer, Assignment), answer
+    return answer
+
+
+async def ended(
+    world: World, controller: TrainingController, job_id: str, user: str = "alice"
+) -> list[dict[str, Any]]:
+    """The events of a job, when it has ended and its end is saved."""
+    events = [json.loads(line) async for line in controller.events(user, job_id, follow=True)]
+    await comes_true(lambda: not any(job_id in marker for marker in world.store.list("jobs-active/")))
+    return events
+
+
+def progress(step: int) -> StepProgress:
+    numbers = dict.fromkeys(
+        ("loss", "kl", "clip_ratio", "grad_norm", "reward_mean", "reward_std", "learning_rate", "seconds"),
+        0.5,
+    )
+    return StepProgress(step=step, steps=5, **numbers)
+
+
+async def comes_true(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        for pause_s in itertools.chain([0], itertools.repeat(0.01)):
+            await asyncio.sleep(pause_s)
+            if condition():
+                return
+
+
+async def idle(controller: TrainingController, uid: str) -> None:
+    """Returns when the controller has no job of this model in hand."""
+    async with asyncio.timeout(20):
+        for pause_s in itertools.chain([0], itertools.repeat(0.01)):
+            await asyncio.sleep(pause_s)
+            if not await controller.is_training(uid):
+                return
+
+
+def assert_ended_once(events: list[dict[str, Any]], kind: str) -> None:
+    ends = [event["type"] for event in events if event["type"] in ("stop", "error")]
+    assert ends == [kind]
+    assert events[-1]["type"] == kind

@@ -1,4 +1,4 @@
-"""Adapters on the CPU: one matrix product for each adapter in the batch.
+"""Adapters on the CPU: one matrix product for each adapter in the batch, or one for all of them.
 
 vLLM's own CPU code copies the adapter's matrices for every token, which for a batch of prompts is gigabytes
 a step, and takes the index -1 of a token without an adapter for the last slot: the base model then answers
@@ -11,6 +11,9 @@ from typing import Any
 
 import torch
 from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
+
+FEW_ROWS = 64
+"""Up to here calls cost more than the arithmetic of adapters that a row does not have."""
 
 Group = tuple[int, slice | torch.Tensor]
 """An adapter's slot, and the rows of the batch that it answers."""
@@ -28,34 +31,21 @@ class GroupedLora(PunicaWrapperCPU):  # type: ignore[misc]
 
     def update_metadata(self, *args: Any, **kwargs: Any) -> None:
         super().update_metadata(*args, **kwargs)
-        self._of_tokens = groups_of(self.token_lora_indices)
-        self._of_samples = groups_of(self.sampler_indices)
+        self._of_tokens = Rows(self.token_lora_indices)
+        self._of_samples = Rows(self.sampler_indices)
 
-    def add_shrink(
-        self,
-        y: Sequence[torch.Tensor],
-        x: torch.Tensor,
-        lora_a_stacked: Sequence[torch.Tensor],
-        scale: float,
-        **kwargs: Any,
-    ) -> None:
-        for output, weights in zip(y, lora_a_stacked, strict=True):
-            shrink(output, x, weights, scale, self._of_tokens)
-
-    def add_expand(
+    def add_lora_linear(
         self,
         y: torch.Tensor,
-        x: Sequence[torch.Tensor],
+        x: torch.Tensor,
+        lora_a_stacked: Sequence[torch.Tensor],
         lora_b_stacked: Sequence[torch.Tensor],
+        scale: float,
         output_slices: Sequence[int],
-        offset_start: int = 0,
-        add_inputs: bool = True,
         **kwargs: Any,
     ) -> None:
-        y = y.view(-1, y.shape[-1])
-        for hidden, weights, width in zip(x, lora_b_stacked, output_slices, strict=True):
-            expand(y[:, offset_start : offset_start + width], hidden, weights, self._of_tokens, add_inputs)
-            offset_start += width
+        parts = y.view(-1, y.shape[-1]).split(list(output_slices), dim=1)
+        add_products(parts, x, lora_a_stacked, lora_b_stacked, scale, self._of_tokens)
 
     def add_lora_embedding(
         self,
@@ -65,7 +55,10 @@ class GroupedLora(PunicaWrapperCPU):  # type: ignore[misc]
         add_inputs: bool = True,
         **kwargs: Any,
     ) -> None:
-        expand(y, x, lora_b_stacked, self._of_tokens, add_inputs)
+        y = y.view(-1, y.shape[-1])
+        for slot, rows in self._of_tokens.groups:
+            delta = x[rows].to(y.dtype) @ lora_b_stacked[slot, 0].to(y.dtype).T
+            y[rows] = y[rows] + delta if add_inputs else delta
 
     def add_lora_logits(
         self,
@@ -78,43 +71,68 @@ class GroupedLora(PunicaWrapperCPU):  # type: ignore[misc]
         buffer: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> None:
-        x = x.view(-1, x.shape[-1])
-        hidden = torch.zeros((x.shape[0], lora_b_stacked.shape[-1]), dtype=torch.float32)
-        shrink(hidden, x, lora_a_stacked, scale, self._of_samples)
-        expand(y.view(-1, y.shape[-1]), hidden, lora_b_stacked, self._of_samples, add_inputs=True)
+        y = y.view(-1, y.shape[-1])
+        width = min(y.shape[-1], lora_b_stacked.shape[-2])  # padded vocabularies differ
+        parts, b = [y[:, :width]], [lora_b_stacked[:, :, :width]]
+        add_products(parts, x, [lora_a_stacked], b, scale, self._of_samples)
+
+    def add_shrink(self, *args: Any, **kwargs: Any) -> None:
+        """vLLM's own, inherited, would answer the base model with an adapter's weights."""
+        raise NotImplementedError("fully_sharded_loras is not available on the CPU")
+
+    add_expand = add_shrink
 
 
-def groups_of(indices: torch.Tensor) -> list[Group]:
-    """`indices` (tokens): the slot of each token, -1 for none."""
-    slots: list[int] = torch.unique(indices).tolist()
-    if len(slots) == 1:
-        return [(slots[0], slice(0, len(indices)))] if slots[0] >= 0 else []
-    return [(slot, (indices == slot).nonzero().squeeze(1)) for slot in slots if slot >= 0]
+class Rows:
+    """Of a batch, by the slot of each row, -1 for none."""
+
+    def __init__(self, slots: torch.Tensor) -> None:
+        self.number = len(slots)
+        self.groups = groups_of(slots)
+        self.adapted = (slots >= 0).nonzero().squeeze(1)
+        self.slots = slots[self.adapted]
+
+    def are_few(self, num_slots: int) -> bool:
+        """Whether all slots at once cost less than one group after the other."""
+        return self.number <= FEW_ROWS and len(self.groups) > 1 and num_slots <= 2 * len(self.groups)
 
 
-def shrink(
-    y: torch.Tensor, x: torch.Tensor, weights: torch.Tensor, scale: float, groups: list[Group]
+def groups_of(slots: torch.Tensor) -> list[Group]:
+    """`slots` (tokens): the slot of each token, -1 for none."""
+    found: list[int] = torch.unique(slots).tolist()
+    if len(found) == 1:
+        return [(found[0], slice(0, len(slots)))] if found[0] >= 0 else []
+    return [(slot, (slots == slot).nonzero().squeeze(1)) for slot in found if slot >= 0]
+
+
+def add_products(
+    y: Sequence[torch.Tensor],
+    x: torch.Tensor,
+    a: Sequence[torch.Tensor],
+    b: Sequence[torch.Tensor],
+    scale: float,
+    rows: Rows,
 ) -> None:
-    """y[rows] = scale * x[rows] @ A^T, of each group with its own A; in the type of y."""
+    """y[row] += scale * B A x[row], of each row with its own A and B; rows without an adapter stay.
+
+    `y`, `a` and `b` have one item for each part of the output. No row sees a number that was computed with
+    another adapter's weights, were they infinite.
+    """
     x = x.view(-1, x.shape[-1])
-    y = y.view(-1, y.shape[-1])
-    for slot, rows in groups:
-        matrix = _matrix(weights, slot).to(y.dtype)
-        y[rows, : matrix.shape[0]] = scale * (x[rows].to(y.dtype) @ matrix.T)
-
-
-def expand(
-    y: torch.Tensor, x: torch.Tensor, weights: torch.Tensor, groups: list[Group], add_inputs: bool
-) -> None:
-    """y[rows] += x[rows] @ B^T, of each group with its own B; `add_inputs` false: = instead of +=."""
-    for slot, rows in groups:
-        delta = x[rows].to(y.dtype) @ _matrix(weights, slot).to(y.dtype).T
-        width = min(delta.shape[1], y.shape[1])  # padded vocabularies differ
-        if add_inputs:
-            y[rows, :width] += delta[:, :width]
-        else:
-            y[rows, :width] = delta[:, :width]
-
-
-def _matrix(weights: torch.Tensor, slot: int) -> torch.Tensor:
-    return weights[slot].view(weights.shape[-2:])
+    if rows.groups and rows.are_few(a[0].shape[0]):
+        x = x[: rows.number]
+        for part, m_a, m_b in zip(y, a, b, strict=True):
+            hidden = torch.matmul(x, m_a.squeeze(1).transpose(1, 2))  # slots, rows, rank
+            delta = torch.bmm(hidden.to(m_b.dtype), m_b.squeeze(1).transpose(1, 2))  # slots, rows, out
+            own = delta[rows.slots, rows.adapted].to(part.dtype)
+            part.index_add_(0, rows.adapted, own, alpha=scale)
+        return
+    for slot, of_group in rows.groups:
+        x_group = x[of_group]
+        for part, m_a, m_b in zip(y, a, b, strict=True):
+            hidden = (x_group @ m_a[slot, 0].T).to(part.dtype)
+            m_b_of_slot = m_b[slot, 0].T.to(part.dtype)
+            if isinstance(of_group, slice):
+                part[of_group].addmm_(hidden, m_b_of_slot, alpha=scale)
+            else:
+                part.index_add_(0, of_group, hidden @ m_b_of_slot, alpha=scale)

@@ -99,6 +99,10 @@ class ModelServer(LLMServer):  # type: ignore[misc]
 
         self._load_model = serve.multiplexed(max_num_models_per_replica=self._base.serving.max_adapters)(load)
 
+    async def _start_engine(self) -> None:
+        """Without Ray's telemetry, for which it would start a process of 0.25 GB."""
+        await self.engine.start()
+
     async def lend_gpu(self) -> None:
         """Finish what is being generated, give the engine's memory to the trainer, and let requests wait."""
         self._awake.clear()

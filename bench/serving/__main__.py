@@ -11,6 +11,7 @@ machine meets all of them. All systems are up all the time.
     output_tokens   a second, over all requests of a level
     cpu             CPU time a request of every process but vLLM's engine, what they use at rest taken off;
                     of a few ms nothing can be said
+    first_token     what each adds to it, in a measurement of its own: short questions, one at a time
     ratio           to bare vLLM at the same level; `ttft_added_ms` is the difference of the medians
     adapters        our native stream at 8 requests at once: the base model, one adapter, four mixed
     zipf            the same over 1 to 64 adapters asked for with Zipf's popularity (exponent 1)
@@ -26,6 +27,7 @@ from typing import Any
 
 from bench.machine import describe
 from bench.serving.adapters import compare_adapters, spread
+from bench.serving.first_token import first_tokens
 from bench.serving.load import Pass, Prompts, ask, cpu_ms_per_request, summary
 from bench.serving.plot import plot
 from bench.serving.systems import System, bare_vllm, configuration, instance_beside_ray_llm, on_ray
@@ -33,7 +35,7 @@ from serve_app.settings import load_settings
 from serve_app.weights import prepare_weights
 
 MAX_TOKENS = 64
-ROUNDS = {1: (12, 2), 4: (8, 8), 16: (4, 32)}
+ROUNDS = {1: (8, 2), 4: (6, 8), 16: (6, 32)}
 """Their number, and requests in each, by requests at once."""
 
 
@@ -76,6 +78,7 @@ async def measure(systems: list[System], numbers_at_once: list[int]) -> dict[str
         await ask(system, prompts.take(16), 16, 8)
     for processes in {system.processes for system in systems}:
         processes.measure_idle()
+    added = await first_tokens(systems)
     levels: dict[str, Any] = {}
     for num_at_once in numbers_at_once:
         passes: dict[str, list[Pass]] = {system.name: [] for system in systems}
@@ -88,7 +91,7 @@ async def measure(systems: list[System], numbers_at_once: list[int]) -> dict[str
         levels[str(num_at_once)] = _level(passes)
         print(num_at_once, "at once", json.dumps(levels[str(num_at_once)]), flush=True)
     idle = {system.name: round(system.processes.idle_cpu_share, 3) for system in systems}
-    return {"idle_cpu_share": idle, "at_once": levels}
+    return {"idle_cpu_share": idle, "first_token": added, "at_once": levels}
 
 
 def _level(passes: dict[str, list[Pass]]) -> dict[str, Any]:
@@ -117,6 +120,17 @@ def table(report: dict[str, Any]) -> str:
                 f"| {found['output_tokens_per_s']:.0f} ({found['output_tokens_ratio']:.2f}) "
                 f"| {found['cpu_ms_per_request']:.0f} ms |"
             )
+    lines += [
+        "",
+        "| one short question | first token p50 / p95 | added to bare vLLM's | 90 % |",
+        "|---|---|---|---|",
+    ]
+    for name, found in report["first_token"].items():
+        low, high = found["added_ms_90"]
+        lines.append(
+            f"| {name} | {found['p50_ms']:.0f} / {found['p95_ms']:.0f} ms "
+            f"| {found['added_ms']:+.1f} ms | {low:+.1f} to {high:+.1f} ms |"
+        )
     return "\n".join(lines)
 
 

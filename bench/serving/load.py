@@ -37,15 +37,16 @@ class Pass:
 
 
 class Prompts:
-    """About 100 tokens each, no two alike from the first words on, so that no prefix cache helps."""
+    """No two alike from the first words on, so that no prefix cache helps; of TASK about 100 tokens each."""
 
-    def __init__(self) -> None:
+    def __init__(self, task: str = TASK) -> None:
+        self._task = task
         self._numbers = itertools.count(100_000, 37)
 
     def take(self, number: int) -> list[str]:
         subjects = itertools.cycle(SUBJECTS)
         return [
-            TASK.format(number=next(self._numbers), subject=subject)
+            self._task.format(number=next(self._numbers), subject=subject)
             for subject in itertools.islice(subjects, number)
         ]
 

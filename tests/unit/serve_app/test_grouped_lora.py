@@ -9,7 +9,7 @@ import torch
 from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 from vllm.platforms.cpu import CpuPlatform
 
-from serve_app.grouped_lora import GroupedLora, register
+from serve_app.grouped_lora import FEW_ROWS, GroupedLora, register
 
 SLOTS, RANK, WIDTH = 3, 4, 16
 OUTPUTS = (8, 6)
@@ -22,7 +22,7 @@ def random(*shape: int) -> torch.Tensor:
 
 def prepared(kind: type[PunicaWrapperCPU], adapters: Sequence[int]) -> PunicaWrapperCPU:
     """For a batch with one token of each of these adapters; 0: none."""
-    wrapper = kind(64, 64, "cpu")
+    wrapper = kind(128, 128, "cpu")
     mapping = SimpleNamespace(index_mapping=adapters, prompt_mapping=adapters, is_prefill=True)
     wrapper.update_metadata(mapping, list(range(1, SLOTS + 1)), SLOTS, 100)
     return wrapper
@@ -66,6 +66,20 @@ def test_every_token_has_its_own_adapter_or_none(
     torch.testing.assert_close(y.float(), defined(before, x, a, b, adapters), rtol=0.03, atol=0.06)
     without = [row for row, adapter in enumerate(adapters) if adapter == 0]
     assert torch.equal(y[without], before[without])
+
+
+@pytest.mark.parametrize("num_tokens", [FEW_ROWS, FEW_ROWS + 1])
+def test_an_adapter_that_is_not_finite_spoils_only_its_own_tokens(
+    matrices: tuple[list[torch.Tensor], list[torch.Tensor]], num_tokens: int
+) -> None:
+    a, b = matrices
+    for matrix in (*a, *b):
+        matrix[1] = torch.inf  # of adapter 2
+    adapters = [1, 2, 0, 3] * (num_tokens // 4) + [1] * (num_tokens % 4)
+    x, y = random(num_tokens, WIDTH), random(num_tokens, sum(OUTPUTS))
+    prepared(GroupedLora, adapters).add_lora_linear(y, x, a, b, SCALE, OUTPUTS)
+    is_finite = y.isfinite().all(dim=1).tolist()
+    assert is_finite == [adapter != 2 for adapter in adapters]
 
 
 def test_logits_of_the_base_model_are_its_own(

@@ -1,0 +1,51 @@
+"""What each front door adds to the first token, where the engine's own part of it is small and steady."""
+
+from typing import Any
+
+import numpy
+
+from bench.serving.load import Pass, Prompts, ask
+from bench.serving.systems import System
+
+QUESTION = "Number {number:06d}. Say hello to {subject}."
+NUM_ROUNDS = 12
+NUM_REQUESTS = 13
+MAX_TOKENS = 2
+NUM_RESAMPLED = 2000
+
+
+async def first_tokens(systems: list[System]) -> dict[str, Any]:
+    """By system: one short question at a time, systems in turns.
+
+    `added_ms`: difference of its median to that of the first system; `added_ms_90` the interval that
+    nine of ten differences fall into when both sides are drawn again from what was measured.
+    """
+    prompts = Prompts(QUESTION)
+    passes: dict[str, list[Pass]] = {system.name: [] for system in systems}
+    for number in range(NUM_ROUNDS):
+        first = number % len(systems)
+        for system in systems[first:] + systems[:first]:
+            passes[system.name].append(await ask(system, prompts.take(NUM_REQUESTS), 1, MAX_TOKENS))
+    times = {
+        name: 1000 * numpy.array([ttft for each in found for ttft in each.ttfts])
+        for name, found in passes.items()
+    }
+    results = {name: _beside(found, times[systems[0].name]) for name, found in times.items()}
+    print("first token", results, flush=True)
+    return results
+
+
+def _beside(times_ms: Any, bare_ms: Any) -> dict[str, Any]:
+    draw = numpy.random.default_rng(0)
+
+    def medians(values: Any) -> Any:
+        return numpy.median(draw.choice(values, (NUM_RESAMPLED, len(values))), axis=1)
+
+    interval = numpy.percentile(medians(times_ms) - medians(bare_ms), [5, 95])
+    return {
+        "requests": len(times_ms),
+        "p50_ms": round(float(numpy.median(times_ms)), 1),
+        "p95_ms": round(float(numpy.percentile(times_ms, 95)), 1),
+        "added_ms": round(float(numpy.median(times_ms) - numpy.median(bare_ms)), 1),
+        "added_ms_90": [round(float(end), 1) for end in interval],
+    }

@@ -20,6 +20,7 @@ queued       listing and time to first token while both go on: with nothing trai
 memory       PSS in MiB of all that is neither vLLM nor a trainer, by kind of process, of the instance as it
              came up and at the end of the other parts; the bare handler and this process are left out
 
+A part that is left out (`--only`) stays in the file as it was; each has its machine and its date.
 Writing the users and the jobs takes most of the time; `--users 1000 --jobs 5000` gives a first look.
 """
 
@@ -54,11 +55,13 @@ MEMORY = "memory"
 
 def main() -> None:
     options = _options()
-    report: dict[str, Any] = {"machine": describe()}
+    machine = describe()
+    report: dict[str, Any] = json.loads(options.output.read_text()) if options.output.exists() else {}
+    report.pop("machine", None)  # of a file from before parts had their own
 
     def show(name: str, values: dict[str, Any]) -> None:
         """Written at once too: a later part may fail."""
-        report[name] = values
+        report[name] = values | {"machine": machine}
         print(name, json.dumps(values), flush=True)
         options.output.parent.mkdir(parents=True, exist_ok=True)
         options.output.write_text(json.dumps(report, indent=2) + "\n")

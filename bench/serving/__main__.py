@@ -13,6 +13,7 @@ machine meets all of them. All systems are up all the time.
                     of a few ms nothing can be said
     first_token     what each adds to it, in a measurement of its own: short questions, one at a time
     ratio           to bare vLLM at the same level; `ttft_added_ms` is the difference of the medians
+    doors           all of that; a part that is left out (`--only`) stays in the file as it was
     adapters        our native stream at 8 requests at once: the base model, one adapter, four mixed
     zipf            the same over 1 to 64 adapters asked for with Zipf's popularity (exponent 1)
 """
@@ -34,14 +35,16 @@ from bench.serving.systems import System, bare_vllm, configuration, instance_bes
 from serve_app.settings import load_settings
 from serve_app.weights import prepare_weights
 
+PARTS = ("doors", "adapters", "zipf")
 MAX_TOKENS = 64
-ROUNDS = {1: (8, 2), 4: (6, 8), 16: (6, 32)}
+ROUNDS = {1: (5, 2), 4: (3, 8), 16: (4, 32)}
 """Their number, and requests in each, by requests at once."""
 
 
 def main() -> None:
     options = _options()
-    report: dict[str, Any] = {"machine": describe(), "setup": {"max_tokens": MAX_TOKENS, "rounds": ROUNDS}}
+    machine = describe()
+    report: dict[str, Any] = json.loads(options.output.read_text()) if options.output.exists() else {}
     with ExitStack() as stack:
         scratch = tempfile.TemporaryDirectory(prefix="tiger-bench-", ignore_cleanup_errors=True)
         directory = Path(stack.enter_context(scratch))
@@ -52,11 +55,16 @@ def main() -> None:
         instance = stack.enter_context(instance_beside_ray_llm(directory, config))
         bare = stack.enter_context(bare_vllm(base, settings, directory / "vllm.log"))
         systems = [bare, *on_ray(instance, base.id)]
-        report |= asyncio.run(measure(systems, options.at_once))
-        if not options.doors_only:
-            native = systems[-1]
+        native = systems[-1]
+        if "doors" in options.only:
+            report |= {"machine": machine, "setup": {"max_tokens": MAX_TOKENS, "rounds": ROUNDS}}
+            report |= asyncio.run(measure(systems, options.at_once))
+        if "adapters" in options.only:
             report["adapters"] = asyncio.run(compare_adapters(native, instance.url))
+            report["adapters"]["machine"] = machine
+        if "zipf" in options.only:
             report["zipf"] = asyncio.run(spread(native, instance.url))
+            report["zipf"]["machine"] = machine
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(report, indent=2) + "\n")
     plot(report, options.output.with_suffix(".png"))
@@ -67,7 +75,9 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--at-once", type=int, nargs="+", choices=ROUNDS, default=list(ROUNDS))
-    parser.add_argument("--doors-only", action="store_true", help="leave the adapters out")
+    parser.add_argument(
+        "--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help="of the above"
+    )
     parser.add_argument("--output", type=Path, default=Path("bench/results/serving.json"), help="and .png")
     return parser.parse_args()
 

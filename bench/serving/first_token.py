@@ -8,7 +8,7 @@ from bench.serving.load import Pass, Prompts, ask
 from bench.serving.systems import System
 
 QUESTION = "Number {number:06d}. Say hello to {subject}."
-NUM_ROUNDS = 12
+NUM_ROUNDS = 10
 NUM_REQUESTS = 13
 MAX_TOKENS = 2
 NUM_RESAMPLED = 2000

@@ -3,6 +3,7 @@
 from ray.serve import Application
 from ray.serve.llm import build_openai_app
 
+from bench.serving.systems import PLUGINS_OF_BARE
 from serve_app.app import AppArguments, llm_config
 from serve_app.settings import load_settings
 
@@ -10,7 +11,7 @@ from serve_app.settings import load_settings
 def build(arguments: AppArguments) -> Application:
     settings = load_settings(arguments.config)
     model = settings.base_model(settings.default_model)
+    config = llm_config(model, settings)
+    config.runtime_env["env_vars"] |= PLUGINS_OF_BARE
     ingress = {"max_ongoing_requests": settings.ingress.max_ongoing_requests}
-    return build_openai_app(
-        {"llm_configs": [llm_config(model, settings)], "ingress_deployment_config": ingress}
-    )
+    return build_openai_app({"llm_configs": [config], "ingress_deployment_config": ingress})

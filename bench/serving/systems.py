@@ -39,6 +39,8 @@ QUIET_S = 40.0
 RAY_LLM_PREFIX = "/ray-llm"
 NUM_PLACES = 22
 """Sequences that an engine runs at once: the fewest of which one user may have 16."""
+PLUGINS_OF_BARE = {"VLLM_PLUGINS": "tiger_grouped_lora"}
+"""What of ours vLLM has when it is not ours: with adapters enabled it is slow without, adapters or not."""
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -131,7 +133,7 @@ def bare_vllm(base: BaseModelSettings, settings: Settings, log: Path) -> Iterato
     with log.open("wb") as output:
         server = subprocess.Popen(
             command,
-            env=os.environ | base.serving.environment,
+            env=os.environ | base.serving.environment | PLUGINS_OF_BARE,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,

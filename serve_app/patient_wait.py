@@ -1,9 +1,10 @@
 """How vLLM's engine and its worker wait for each other on a machine with few cores.
 
 vLLM's own wait is a loop of `sched_yield` for a second after the last message. A thread that yields gives up
-its claim to the CPU (Linux 6.18: its virtual runtime), so that once others want to run, one that has looped for
-long is served last: up to half a second was seen (`bench/serving/first_token.py`). Here it naps for a moment and then sleeps until it is told, as vLLM does after its
-second; `register` puts that in the place of vLLM's, as a plugin (`vllm.general_plugins`, pyproject.toml).
+its claim to the CPU (Linux 6.18: its virtual runtime), so that once others want to run, one that has looped
+for long is served last: up to half a second was seen. Here it naps for a moment and then sleeps until it is
+told, as vLLM does after its second; `register` puts that in the place of vLLM's, as a plugin
+(`vllm.general_plugins`, pyproject.toml). The figures are those of `bench.serving.first_token`.
 """
 
 import time

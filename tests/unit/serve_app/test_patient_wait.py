@@ -62,12 +62,16 @@ def test_a_message_that_nobody_told_of_is_found(
     queue: tuple[MessageQueue, MessageQueue], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer, reader = queue
+    tell = writer._spin_condition.notify
     monkeypatch.setattr(writer._spin_condition, "notify", lambda: None)
     reader._spin_condition.last_read = time.monotonic() - ALERT_S / 4
     with ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(lambda: reader.dequeue(timeout=60))
+        reading = pool.submit(reader.dequeue)
         writer.enqueue("sample")
-        assert reading.result() == "sample"
+        try:
+            assert reading.result(timeout=30) == "sample"
+        finally:
+            tell()
 
 
 def test_is_put_in_vllms_place_by_a_plugin(patient: None) -> None:

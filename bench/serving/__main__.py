@@ -37,7 +37,7 @@ from serve_app.weights import prepare_weights
 
 PARTS = ("doors", "adapters", "zipf")
 MAX_TOKENS = 64
-ROUNDS = {1: (5, 2), 4: (3, 8), 16: (4, 32)}
+ROUNDS = {1: (8, 3), 4: (4, 12), 16: (4, 32)}
 """Their number, and requests in each, by requests at once."""
 
 

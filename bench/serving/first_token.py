@@ -8,23 +8,24 @@ from bench.serving.load import Pass, Prompts, ask
 from bench.serving.systems import System
 
 QUESTION = "Number {number:06d}. Say hello to {subject}."
-NUM_ROUNDS = 10
+NUM_ROUNDS = 24
 NUM_REQUESTS = 13
 MAX_TOKENS = 2
 NUM_RESAMPLED = 2000
 
 
 async def first_tokens(systems: list[System]) -> dict[str, Any]:
-    """By system: one short question at a time, systems in turns.
+    """By system: one short question at a time, systems in turns, in another order each round.
 
     `added_ms`: difference of its median to that of the first system; `added_ms_90` the interval that
     nine of ten differences fall into when both sides are drawn again from what was measured.
     """
     prompts = Prompts(QUESTION)
     passes: dict[str, list[Pass]] = {system.name: [] for system in systems}
-    for number in range(NUM_ROUNDS):
-        first = number % len(systems)
-        for system in systems[first:] + systems[:first]:
+    draw = numpy.random.default_rng(0)
+    for _ in range(NUM_ROUNDS):
+        for index in draw.permutation(len(systems)):
+            system = systems[index]
             passes[system.name].append(await ask(system, prompts.take(NUM_REQUESTS), 1, MAX_TOKENS))
     times = {
         name: 1000 * numpy.array([ttft for each in found for ttft in each.ttfts])

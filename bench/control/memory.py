@@ -1,5 +1,7 @@
 """Memory of all that is neither engine nor trainer."""
 
+import subprocess
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -30,3 +32,10 @@ def memory(instance: Instance) -> dict[str, Any]:
         "rest_mib": sum_of(rest),
         "rest_by_kind_mib": {kind: sum_of([kind]) for kind in rest},
     }
+
+
+def of_ray_serve() -> float:
+    """MiB of its own of a Python process that imports Ray Serve, beside an instance that shares the rest."""
+    asked = "import psutil, ray.serve; print(psutil.Process().memory_full_info().uss)"
+    answer = subprocess.run([sys.executable, "-c", asked], check=True, capture_output=True, text=True)
+    return round(int(answer.stdout) / 2**20, 1)

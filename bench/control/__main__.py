@@ -18,8 +18,8 @@ history      `up` after `down` in s, three times with no job ever made and three
 queued       listing and time to first token while both go on: with nothing trained, beside one training,
              and beside one with 1,000 waiting (the ratios are of the last two); trainings accepted per s
 memory       PSS in MiB of all that is neither vLLM nor a trainer, by kind of process, of the instance as it
-             came up and at the end of the other parts; the bare handler and this process are left out; and what
-             importing Ray Serve takes in a process of its own, beside the others
+             came up and at the end of the other parts; the bare handler and this process are left out;
+             and what importing Ray Serve takes in a process of its own, beside the others
 
 A part that is left out (`--only`) stays in the file as it was; each has its machine and its date.
 Writing the users and the jobs takes most of the time; `--users 1000 --jobs 5000` gives a first look.

@@ -1,0 +1,166 @@
+"""Rare requests beside everyday ones: whatever a user may ask, the others' answers stay what they are."""
+
+import json
+import secrets
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from random import Random
+from typing import Any
+
+import psutil
+import pytest
+
+from serve_app.processes import marked_processes, wait_until
+from tests.support.rare_requests import RareRequest, rare_request
+from tests.support.system import CALL_TIMEOUT_S, Client, System
+
+pytestmark = pytest.mark.timeout(1800)
+
+BASE = "smollm2-135m"
+NUM_REQUESTS = 1000
+NUM_AT_ONCE = 6
+SEED = 18
+PROMPTS = (
+    "The capital of France is",
+    "One, two, three, four,",
+    "Monday, Tuesday, Wednesday,",
+    "A, B, C, D, E,",
+    "The opposite of hot is",
+    "The first president of the United States was George",
+)
+MAX_TOKENS = 8
+CLEAR_MARGIN = 0.05
+"""Nats between the likeliest token and the next: what else is in a batch moves log-probabilities by 1e-5."""
+TAUGHT = {"learning_steps": 2, "learning_rate": 2e-4}
+
+IDLE = """
+import asyncio, ray
+from serve_app.deployments import APPLICATION, model_server_name
+from ray import serve
+
+ray.init(log_to_driver=False)
+for base in ("smollm2-135m", "twin"):
+    handle = serve.get_deployment_handle(model_server_name(base), APPLICATION)
+    print(sum(handle.broadcast("num_unfinished").results()))
+"""
+
+
+class Bystander:
+    """Asks the base model the same greedy questions, with log-probabilities."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._prompts = [prompt for prompt in PROMPTS if self._is_clear(prompt)]
+        assert len(self._prompts) >= 3, "too few prompts whose greedy tokens are beyond rounding"
+
+    def answers(self) -> list[Any]:
+        """One after another: tokens and log-probabilities of each prompt."""
+        return [self._ask(prompt)["logprobs"] for prompt in self._prompts]
+
+    @contextmanager
+    def asking(self) -> Iterator[list[list[Any]]]:
+        """Asks in turn all the time; gives what was answered."""
+        found: list[list[Any]] = []
+        is_over = threading.Event()
+
+        def ask() -> None:
+            while not is_over.is_set():
+                found.append(self.answers())
+
+        with ThreadPoolExecutor(1) as thread:
+            asking = thread.submit(ask)
+            try:
+                yield found
+            finally:
+                is_over.set()
+            asking.result(CALL_TIMEOUT_S)
+
+    def _is_clear(self, prompt: str) -> bool:
+        likeliest = [sorted(each.values())[-2:] for each in self._ask(prompt)["logprobs"]["top_logprobs"]]
+        return all(first - second > CLEAR_MARGIN for second, first in likeliest)
+
+    def _ask(self, prompt: str) -> Any:
+        body = {"model": BASE, "prompt": prompt, "temperature": 0, "max_tokens": MAX_TOKENS, "logprobs": 2}
+        return self._client.post("/openai/v1/completions", body)["choices"][0]
+
+
+def tokens_of(answers: list[Any]) -> list[list[str]]:
+    return [answer["tokens"] for answer in answers]
+
+
+def engines(system: System) -> set[int]:
+    """Process ids of vLLM's engines and workers."""
+    found = set()
+    for process in marked_processes(system.instance.home):
+        try:
+            if any(part.startswith("VLLM::") for part in process.cmdline()):
+                found.add(process.pid)
+        except psutil.Error:
+            continue
+    return found
+
+
+def ask(client: Client, request: RareRequest) -> int:
+    """The status of the answer, which is read as far as the request says."""
+    if not request.body.get("stream"):
+        return client.http.post(request.path, json=request.body).status_code
+    with client.http.stream("POST", request.path, json=request.body) as answer:
+        if answer.status_code == 200:
+            lines: list[str] = []
+            for line in answer.iter_lines():
+                if request.lines_read is not None and len(lines) >= request.lines_read:
+                    return 200
+                lines.append(line)
+            assert_well_ended(request, lines)
+        else:
+            answer.read()
+        return answer.status_code
+
+
+def assert_well_ended(request: RareRequest, lines: list[str]) -> None:
+    lines = [line for line in lines if line]
+    if request.path.startswith("/openai/"):
+        assert lines[-1] == "data: [DONE]", (request, lines[-1])
+        pieces = [json.loads(line.removeprefix("data: ")) for line in lines[:-1]]
+        assert not any("error" in piece for piece in pieces), (request, pieces[-1])
+    else:
+        assert json.loads(lines[-1])["type"] == "stop", (request, lines[-1])
+
+
+def test_a_thousand_rare_requests_change_nothing_for_others(system: System) -> None:
+    """Three users with two adapters each, which two places in the engine take in turn, and a bystander."""
+    users = [system.client(f"rare-{secrets.token_hex(4)}") for _ in range(3)]
+    for number, client in enumerate(users):
+        client.create("Mine")
+        client.train("mine", "Say a number.", {f"{number}.": 1.0, "No.": 0.0}, **TAUGHT)
+    bystander = Bystander(system.client(f"bystander-{secrets.token_hex(4)}"))
+    before, processes = bystander.answers(), engines(system)
+    assert processes
+    choice = Random(SEED)
+    models = ["mine", "mine@0", "mine@1", BASE, "twin"]
+    requests = [(choice.choice(users), rare_request(choice, models)) for _ in range(NUM_REQUESTS)]
+    failures: Counter[str] = Counter()
+
+    def ask_one(client: Client, request: RareRequest) -> int:
+        try:
+            status = ask(client, request)
+        except Exception as error:
+            failures[f"{error!r}: {request}"] += 1
+            return 0
+        if status not in (200, 429):
+            failures[f"{status}: {request}"] += 1
+        return status
+
+    with bystander.asking() as meanwhile, ThreadPoolExecutor(NUM_AT_ONCE) as threads:
+        statuses = Counter(threads.map(lambda pair: ask_one(*pair), requests))
+        assert not failures, "\n".join(failures)
+    assert statuses[200] == NUM_REQUESTS, statuses
+    assert len(meanwhile) > 5
+    assert [tokens_of(answers) for answers in meanwhile] == [tokens_of(before)] * len(meanwhile)
+    assert wait_until(lambda: system.run_inside(IDLE).split() == ["0", "0"], 60), "generations are left"
+    assert bystander.answers() == before, "greedy answers with log-probabilities differ by a bit"
+    assert engines(system) == processes, "an engine died"
+    assert system.client("reader").http.get("/readyz").status_code == 200

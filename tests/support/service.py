@@ -371,7 +371,9 @@ def running_service(root: Path, limits: LimitSettings, num_ingresses: int = 1) -
             environment.delenv(name)
         environment.setenv("AWS_SHARED_CREDENTIALS_FILE", str(object_server.credentials_path))
         environment.setenv("RAY_AUTH_MODE", "disabled")
-        for name, value in haproxy.environment(Path(ray_directory) / "h").items():
+        own = haproxy.environment(Path(ray_directory) / "h")
+        own |= haproxy.front_door_environment(settings.http, MAX_REQUEST_BYTES)
+        for name, value in own.items():
             environment.setenv(name, value)
         for name in haproxy.PORT_VARIABLES:
             environment.setenv(name, str(free_port()))
@@ -387,7 +389,7 @@ def running_service(root: Path, limits: LimitSettings, num_ingresses: int = 1) -
                 _temp_dir=ray_directory,
                 _system_config={"metrics_report_interval_ms": 1000},
             )
-            serve.start(http_options={"host": settings.http.host, "port": settings.http.port})
+            serve.start(http_options={"host": haproxy.SERVE_HOST, "port": settings.http.port})
             servers = {
                 model.id: serve.deployment(
                     FakeModelServer,

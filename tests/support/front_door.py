@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -24,6 +24,13 @@ from serve_app.http_settings import HttpSettings
 from tests.support.storage import free_port
 
 SILENCE_S = 4.0
+HALF_SENT = (
+    b"",
+    b"GET /hea",
+    b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n{",
+    b"POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1f\r\n{",
+)
+"""What a client may have sent before it falls silent."""
 
 
 def ray_configuration(directory: Path, port: int, server_port: int) -> Path:
@@ -116,3 +123,15 @@ def _wait_for(port: int) -> None:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
+
+
+@contextmanager
+def held(url: str, contents: list[bytes]) -> Iterator[list[socket.socket]]:
+    """Connections that have sent this much, and stay."""
+    address = httpx.URL(url).host, httpx.URL(url).port
+    with ExitStack() as stack:
+        connections = []
+        for content in contents:
+            connections.append(stack.enter_context(socket.create_connection(address, timeout=30)))
+            connections[-1].sendall(content)
+        yield connections

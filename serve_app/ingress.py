@@ -9,6 +9,7 @@ from ray.serve.handle import DeploymentHandle
 from serve_app.documentation import ALWAYS, DESCRIPTION, TAGS, describe, errors
 from serve_app.errors import install_error_handlers
 from serve_app.middleware import AnswerHeaders, BodyLimit, KeyCheck
+from serve_app.replica_address import listen_at_the_node
 from serve_app.routes import generate, jobs, keys, models, openai, operations, train, usage
 from serve_app.services import Services, bearer
 from serve_app.settings import Settings
@@ -56,6 +57,7 @@ class Ingress:
         trainer: DeploymentHandle[Any],
         servers: dict[str, DeploymentHandle[Any]],
     ) -> None:
+        listen_at_the_node()
         self._services = Services(settings, catalog, trainer, servers)
 
     async def __serve_build_asgi_app__(self) -> FastAPI:

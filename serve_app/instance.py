@@ -20,7 +20,7 @@ import httpx
 from registry.keys import ApiKeys
 from registry.records import Record
 from registry.store import ObjectStore
-from serve_app import ray_head
+from serve_app import haproxy, ray_head
 from serve_app.deployments import APPLICATION
 from serve_app.instance_environment import inherited_environment
 from serve_app.instance_state import InstanceState, Remembered
@@ -103,7 +103,10 @@ class Instance:
         """Of the Ray processes, and of anything else that is to join them (`ray status`, a test)."""
         own = {
             MARKER: str(self.home),
-            "TIGER_HTTP__PORT": str(self.http_port),
+            **haproxy.front_door_environment(
+                self.settings.http.model_copy(update={"port": self.http_port}),
+                self.settings.ingress.max_request_bytes,
+            ),
             "TIGER_WEIGHTS_DIRECTORY": str(self._weights_directory),
             # What vLLM compiles at start takes the better part of a minute, the same every time.
             "TORCHINDUCTOR_CACHE_DIR": str(self._weights_directory.parent / "inductor"),
@@ -166,7 +169,7 @@ class Instance:
 
     def _deploy(self, report: Report) -> None:
         client = self._serve_client()
-        config = read_serve_config(self.config, self.settings.http.host, self.http_port, self._serve_config)
+        config = read_serve_config(self.config, haproxy.SERVE_HOST, self.http_port, self._serve_config)
         before = client.state(APPLICATION)
         if before.status in ("RUNNING", "DEPLOYING") and before.config == config["applications"][0]:
             return report("deployment: submitted before")
@@ -293,6 +296,7 @@ class Instance:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.home.chmod(0o700)
         with (self.home / "lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

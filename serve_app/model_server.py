@@ -29,6 +29,7 @@ from serve_app.admission import Admission
 from serve_app.generation import Completion, Generation, GenerationCall, OpenAICall, cache_salt_of
 from serve_app.lengths import count_tokens
 from serve_app.openai_layer import OpenAILayer
+from serve_app.replica_address import listen_at_the_node
 from serve_app.schemas import StopReason
 from serve_app.settings import BaseModelSettings, Settings
 from serve_app.tenant_engine import TenantEngine
@@ -53,6 +54,7 @@ class ModelServer(LLMServer):  # type: ignore[misc]
     ) -> None:
         from vllm.lora.request import LoRARequest
 
+        listen_at_the_node()
         self._base = base
         store = ObjectStore(settings.storage)
         self._meter = Meter(UsageParts(store), settings.usage.flush_interval_s)

@@ -3,13 +3,16 @@
     directory/          mode 0700
       data/             the objects
       credentials       AWS shared-credentials file, for us and for every client
-      jwt.json          keys that close the side doors (filer and volume HTTP)
+      security.toml     what weed's parts ask of each other and of everybody else, with `security.pem`, the
+                        certificate, and `security.key`; all three are made anew at every start
       ports.json        where the inner servers listen; kept, because the master's state is per port
       lock              held by weed while it runs
       weed.log
 
-It listens on the loopback only. Secrets are made at the first start and reach weed through its
-environment, never through the command line, which every user of the machine can read.
+It listens on the loopback only, and every user of a machine can connect there. S3 asks for a signature made
+with `credentials`. Every other port, HTTP or gRPC, answers only who shows the certificate of this start: that
+is, weed itself. Secrets reach weed through private files and its environment, never through the command line,
+which every user of the machine can read.
 """
 
 import configparser
@@ -33,6 +36,7 @@ from registry.client import build_client
 from registry.errors import Unavailable
 from registry.settings import StorageSettings
 from registry.store import ObjectStore, StorageUnfit
+from serve_app.certificates import make_certificate
 
 HOST = "127.0.0.1"
 START_DEADLINE_S = 60.0
@@ -54,12 +58,10 @@ INNER_SERVERS = (
     "admin.port",
     "admin.port.grpc",
 )
-JWT_VARIABLES = (
-    "WEED_JWT_SIGNING_KEY",
-    "WEED_JWT_SIGNING_READ_KEY",
-    "WEED_JWT_FILER_SIGNING_KEY",
-    "WEED_JWT_FILER_SIGNING_READ_KEY",
-)
+JWT_KEYS = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
+HTTP_SERVERS = ("https.master", "https.volume", "https.filer", "https.admin")
+GRPC_PARTS = ("master", "volume", "filer", "s3", "admin", "worker", "client", "msg_broker", "msg_agent", "mq")
+"""Servers and clients. A server without a section would ask for nothing."""
 
 
 class ObjectServerFailed(Exception):
@@ -97,6 +99,7 @@ class ObjectServer:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise ObjectServerFailed(f"an object store already runs on {self.directory}") from error
+            self._write_security()
             log_start = log.tell()
             process = subprocess.Popen(
                 self._command(),
@@ -145,9 +148,10 @@ class ObjectServer:
             "PATH": os.defpath,
             "HOME": str(self.directory),
             "GOMEMLIMIT": MEMORY_LIMIT,
+            # Over HTTP/2, which Go prefers with TLS, its own parts get large objects at half the speed.
+            "GODEBUG": "http2client=0,http2server=0",
             "AWS_ACCESS_KEY_ID": credentials["aws_access_key_id"],
             "AWS_SECRET_ACCESS_KEY": credentials["aws_secret_access_key"],
-            **self._jwt_keys(),
         }
 
     def _credentials(self) -> dict[str, str]:
@@ -162,12 +166,12 @@ class ObjectServer:
         parser.read_string(self.credentials_path.read_text())
         return dict(parser["default"])
 
-    def _jwt_keys(self) -> dict[str, str]:
-        path = self.directory / "jwt.json"
-        if not path.exists():
-            _write_private(path, json.dumps({name: secrets.token_urlsafe(32) for name in JWT_VARIABLES}))
-        keys: dict[str, str] = json.loads(path.read_text())
-        return keys
+    def _write_security(self) -> None:
+        """Made anew at every start, so that nothing expires and no secret outlives the process it is for."""
+        certificate, key = make_certificate("weed", HOST)
+        _write_private(self.directory / "security.pem", certificate.decode())
+        _write_private(self.directory / "security.key", key.decode())
+        _write_private(self.directory / "security.toml", _security())
 
     def _inner_ports(self) -> dict[str, int]:
         """Those of the last start while they are free; any other ports serve the same data."""
@@ -230,6 +234,19 @@ def stop(pid: int, grace_s: float = STOP_GRACE_S) -> None:
             process.wait(grace_s)
     except (psutil.NoSuchProcess, ProcessLookupError):
         return
+
+
+def _security() -> str:
+    """weed's configuration of the same name: it looks for it in its working directory first."""
+    own = 'cert = "security.pem"\nkey = "security.key"\n'
+    authority = 'ca = "security.pem"\n'
+    sections = [f"[grpc]\n{authority}"]
+    sections += [f"[grpc.{part}]\n{own}" for part in GRPC_PARTS]
+    sections += [f"[{server}]\n{own}{authority}" for server in HTTP_SERVERS]
+    sections += [f"[https.client]\nenabled = true\n{own}{authority}"]
+    # The parts show each other a token as well, at HTTP: a second wall behind the certificate.
+    sections += [f'[{name}]\nkey = "{secrets.token_urlsafe(32)}"\n' for name in JWT_KEYS]
+    return "\n".join(sections)
 
 
 def _weed_path() -> str:

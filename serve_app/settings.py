@@ -14,14 +14,10 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from registry.records import Defaults, Record, Timestamp
 from registry.settings import StorageSettings
+from serve_app.http_settings import HttpSettings
 from training.settings import TrainingSettings
 
 CONFIG_DIRECTORY = Path(__file__).resolve().parent.parent / "configs"
-
-
-class HttpSettings(Record):
-    host: str = "127.0.0.1"
-    port: int = Field(45678, ge=1, le=65535)
 
 
 class IngressSettings(Record):

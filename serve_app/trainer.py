@@ -10,6 +10,7 @@ from registry.records import ModelRecord
 from registry.store import ObjectStore
 from serve_app.errors import as_tiger_error
 from serve_app.metrics import RayTrainingMetrics
+from serve_app.replica_address import listen_at_the_node
 from serve_app.settings import Settings
 from training.controller import TrainingController
 from training.run import RunConfiguration, start_run
@@ -64,6 +65,7 @@ class Trainer(TrainingController):
         servers: dict[str, DeploymentHandle[Any]],
         start_run: StartRun = start_run,
     ) -> None:
+        listen_at_the_node()
         self._configured = settings
         self._start_run = start_run
         super().__init__(

@@ -77,7 +77,9 @@ def _fit(configuration: RunConfiguration) -> None:
     # The default of 2 s is what a job would wait for at the start and the end of a run.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchTrainer
+
+    from training.process_group import PrivateTorchConfig
 
     settings = configuration.settings
     with tempfile.TemporaryDirectory(prefix="tiger-run-", ignore_cleanup_errors=True) as directory:
@@ -90,8 +92,10 @@ def _fit(configuration: RunConfiguration) -> None:
                 resources_per_worker={"CPU": settings.cpus_per_worker}
                 | ({"GPU": settings.gpus_per_worker} if settings.use_gpu else {}),
             ),
-            torch_config=TorchConfig(
-                backend="cpu:gloo,cuda:nccl" if settings.use_gpu else "gloo", timeout_s=GROUP_TIMEOUT_S
+            torch_config=PrivateTorchConfig(
+                backend="cpu:gloo,cuda:nccl" if settings.use_gpu else "gloo",
+                timeout_s=GROUP_TIMEOUT_S,
+                directory=directory,
             ),
             run_config=RunConfig(
                 name=f"tiger-{configuration.base_model}",

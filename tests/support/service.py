@@ -38,6 +38,7 @@ from serve_app.application import build_application
 from serve_app.deployments import APPLICATION, TRAINER, model_server_name
 from serve_app.generation import Completion, Generation, GenerationCall, OpenAICall
 from serve_app.object_server import ObjectServer, stop
+from serve_app.replica_address import listen_at_the_node
 from serve_app.settings import (
     BaseModelSettings,
     HttpSettings,
@@ -77,6 +78,7 @@ class FakeModelServer:
     """Has the public methods of ModelServer. Files in `signals` say what it should do and what it did."""
 
     def __init__(self, base_model: str, signals: Path, settings: Settings) -> None:
+        listen_at_the_node()
         limits = settings.limits
         self._admission = Admission(
             16, limits.max_concurrent_generations_per_user, limits.max_queued_tokens_per_user
@@ -371,7 +373,9 @@ def running_service(root: Path, limits: LimitSettings, num_ingresses: int = 1) -
             environment.delenv(name)
         environment.setenv("AWS_SHARED_CREDENTIALS_FILE", str(object_server.credentials_path))
         environment.setenv("RAY_AUTH_MODE", "disabled")
-        for name, value in haproxy.environment(Path(ray_directory) / "h").items():
+        own = haproxy.environment(Path(ray_directory) / "h")
+        own |= haproxy.front_door_environment(settings.http, MAX_REQUEST_BYTES)
+        for name, value in own.items():
             environment.setenv(name, value)
         for name in haproxy.PORT_VARIABLES:
             environment.setenv(name, str(free_port()))
@@ -387,7 +391,7 @@ def running_service(root: Path, limits: LimitSettings, num_ingresses: int = 1) -
                 _temp_dir=ray_directory,
                 _system_config={"metrics_report_interval_ms": 1000},
             )
-            serve.start(http_options={"host": settings.http.host, "port": settings.http.port})
+            serve.start(http_options={"host": haproxy.SERVE_HOST, "port": settings.http.port})
             servers = {
                 model.id: serve.deployment(
                     FakeModelServer,

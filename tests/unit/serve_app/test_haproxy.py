@@ -1,45 +1,127 @@
-"""What is changed in the files that Ray writes for HAProxy; tests/serve has HAProxy itself."""
+"""HAProxy itself, on Ray's configuration as it is mended, before a small server."""
 
 import json
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
+import psutil
+import pytest
 import yaml
 
-from registry.errors import Unavailable
-from serve_app.errors import RETRY_AFTER_S, body_of
-from serve_app.haproxy import DATA_PATH, mend, unavailable
+from serve_app.haproxy import DATA_PATH, mend
+from serve_app.haproxy_configuration import UnexpectedConfiguration
+from serve_app.http_settings import HttpSettings
 from serve_app.serve_client import CLUSTER_DIRECTORY
+from tests.support.front_door import HALF_SENT, SILENCE_S, front_door, held, ray_configuration
+from tests.support.storage import free_port
 
-CONFIG = """defaults
-    errorfile 502 {errors}
-    errorfile 503 {errors}
-frontend prometheus
-    bind :9101
-    mode http
-frontend http_frontend
-    bind 127.0.0.1:45678
-backend one
-    server replica 127.0.0.1:30000 check
-listen stats
-  bind *:8404
-"""
+SHORT = HttpSettings(request_timeout_s=2, inactivity_timeout_s=2)
 
 
-def test_metrics_are_served_where_the_api_is_and_errors_are_ours(tmp_path: Path) -> None:
-    errors, path = tmp_path / "500.http", tmp_path / "haproxy.cfg"
-    path.write_text(CONFIG.format(errors=errors))
-    mend(path)
-    text = CONFIG.format(errors=errors).replace("bind :9101", "bind 127.0.0.1:9101")
-    assert path.read_text() == text.replace("bind *:8404", "bind 127.0.0.1:8404")
-    assert errors.read_bytes() == unavailable()
+@pytest.fixture(scope="module")
+def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """With timeouts that are shorter than the silence of the server."""
+    assert SHORT.inactivity_timeout_s < SILENCE_S
+    with front_door(tmp_path_factory.mktemp("hasty"), SHORT) as url:
+        yield url
 
 
-def test_error_of_haproxy_is_like_ours() -> None:
-    head, body = unavailable().split(b"\r\n\r\n")
-    error = json.loads(body)
-    assert error == body_of(Unavailable(error["error"]["message"]))
-    assert f"Retry-After: {RETRY_AFTER_S}".encode() in head
-    assert f"Content-Length: {len(body)}".encode() in head
+def read_all(connection: socket.socket) -> bytes:
+    answer = b""
+    while piece := connection.recv(2**16):
+        answer += piece
+    return answer
+
+
+def test_two_thousand_half_sent_requests_are_in_nobodys_way(tmp_path: Path) -> None:
+    with front_door(tmp_path, HttpSettings(request_timeout_s=60)) as url:
+        started = time.monotonic()
+        with held(url, [HALF_SENT[number % len(HALF_SENT)] for number in range(2000)]):
+            for _ in range(20):
+                asked = time.monotonic()
+                assert httpx.get(f"{url}/healthz", trust_env=False).status_code == 200
+                assert time.monotonic() - asked < 1
+        assert time.monotonic() - started < 60, "the connections were closed before the test was over"
+
+
+@pytest.mark.parametrize("content", HALF_SENT)
+def test_a_request_that_does_not_arrive_is_given_up(hasty: str, content: bytes) -> None:
+    started = time.monotonic()
+    with held(hasty, [content]) as (connection,):
+        assert read_all(connection).startswith(b"HTTP/1.1 408 ")
+    assert time.monotonic() - started < 2 * SHORT.request_timeout_s + 1
+
+
+def test_a_large_body_that_stops_arriving_is_given_up(hasty: str) -> None:
+    """The server has its beginning already, and hears that there is no more."""
+    head = b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 500000\r\n\r\n"
+    started = time.monotonic()
+    with held(hasty, [head + b"x" * 100_000]) as (connection,):
+        assert json.loads(read_all(connection).split(b"\r\n\r\n")[1])["error"]["code"] == "invalid_request"
+    assert time.monotonic() - started < 2 * SHORT.inactivity_timeout_s + 1
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_a_stream_may_be_silent_for_longer_than_any_timeout(hasty: str, size: int) -> None:
+    answer = httpx.post(f"{hasty}/silent", content=b"x" * size, timeout=30, trust_env=False)
+    assert answer.text == "before after"
+
+
+def test_a_body_that_is_too_large_is_refused_unread(hasty: str) -> None:
+    answer = httpx.post(f"{hasty}/x", content=b"x" * (2**20 + 1), trust_env=False)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "request_too_large")
+    assert re.fullmatch(r"[A-Za-z0-9._-]{1,64}", answer.headers["x-request-id"])
+
+
+def test_an_address_has_so_many_connections_and_no_more(tmp_path: Path) -> None:
+    with front_door(tmp_path, HttpSettings(max_connections_per_address=40)) as url:
+        with httpx.Client(base_url=url, trust_env=False) as before, held(url, [b""] * 39):
+            assert before.get("/x").status_code == 200
+            refused = httpx.get(f"{url}/x", trust_env=False)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limited")
+            assert refused.headers["retry-after"]
+            with ThreadPoolExecutor(20) as pool:
+                answers = [pool.submit(httpx.get, f"{url}/x", trust_env=False) for _ in range(20)]
+            assert all(it.exception() or it.result().status_code == 429 for it in answers)
+        while httpx.get(f"{url}/x", trust_env=False).status_code != 200:
+            continue
+
+
+def test_the_servers_learn_the_clients_address_from_haproxy_alone(hasty: str) -> None:
+    answer = httpx.get(f"{hasty}/address", headers={"X-Forwarded-For": "1.2.3.4"}, trust_env=False)
+    assert answer.text == "127.0.0.1"
+
+
+def test_without_a_server_the_answer_is_ours(tmp_path: Path) -> None:
+    with front_door(tmp_path, HttpSettings(), with_server=False) as url:
+        answer = httpx.get(f"{url}/x", trust_env=False)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
+    assert answer.headers["retry-after"] and answer.headers["x-request-id"]
+
+
+def test_it_listens_nowhere_else(tmp_path: Path) -> None:
+    with front_door(tmp_path, HttpSettings()) as url:
+        (process,) = [it for it in psutil.Process().children() if str(tmp_path) in " ".join(it.cmdline())]
+        listening = [it.laddr for it in process.net_connections("inet") if it.status == psutil.CONN_LISTEN]
+    assert listening == [("127.0.0.1", httpx.URL(url).port)]
+
+
+def test_a_configuration_that_is_not_known_is_not_started(tmp_path: Path) -> None:
+    path = ray_configuration(tmp_path, free_port(), free_port())
+    path.write_text(path.read_text().replace("listen stats", "listen numbers"))
+    with pytest.raises(UnexpectedConfiguration):
+        mend(path)
+    command = [sys.executable, "-c", "from serve_app.haproxy import main; main()", "-db", "-f", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "does not start HAProxy" in done.stderr and "listen numbers" in done.stderr
 
 
 def test_a_cluster_has_the_same_data_path() -> None:

@@ -1,19 +1,38 @@
+import json
 import os
+import shutil
 import signal
+import socket
+import ssl
 import stat
 import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
 from registry.client import build_client
 from registry.settings import StorageSettings
 from registry.store import ObjectStore
-from serve_app.object_server import ObjectServer, ObjectServerFailed, stop
+from serve_app.object_server import HOST, INNER_SERVERS, ObjectServer, ObjectServerFailed, stop
 from tests.support.storage import free_port
+from tests.support.stranger import (
+    STRANGER,
+    as_stranger,
+    connects_to_socket,
+    needs_a_stranger,
+    run_as_stranger,
+)
+
+
+def weed() -> str:
+    return shutil.which("weed", path=str(Path(sys.executable).parent)) or "weed"
+
 
 Start = Callable[[], "subprocess.Popen[bytes]"]
 
@@ -70,7 +89,8 @@ def test_secrets_are_private(server: ObjectServer, start: Start) -> None:
     process = start()
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in server.directory.iterdir()}
     assert stat.S_IMODE(server.directory.stat().st_mode) == 0o700
-    assert (modes["credentials"], modes["jwt.json"], modes["data"]) == (0o600, 0o600, 0o700)
+    private = [modes[name] for name in ("credentials", "security.toml", "security.pem", "security.key")]
+    assert (private, modes["data"]) == ([0o600] * 4, 0o700)
     command = " ".join(psutil.Process(process.pid).cmdline())
     for line in server.credentials_path.read_text().splitlines()[1:]:
         assert line.split(" = ")[1] not in command
@@ -85,19 +105,82 @@ def test_server_listens_on_the_loopback_only(server: ObjectServer, start: Start)
     assert set(listening) == {"127.0.0.1"}
 
 
-def test_unsigned_requests_are_refused_at_every_door(server: ObjectServer, start: Start) -> None:
-    httpx = pytest.importorskip("httpx")
-    process = start()
+def test_every_door_but_s3_asks_for_the_certificate(server: ObjectServer, start: Start) -> None:
+    listening = [
+        connection.laddr.port
+        for connection in psutil.Process(start().pid).net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert len(listening) == len(INNER_SERVERS) + 1
     store_in(server, "first").put("key", b"secret body")
-    for connection in psutil.Process(process.pid).net_connections("inet"):
-        if connection.status != psutil.CONN_LISTEN:
-            continue
-        for path in ("/first/key", "/buckets/first/key"):
-            try:
-                answer = httpx.get(f"http://127.0.0.1:{connection.laddr.port}{path}", timeout=5)
-            except httpx.HTTPError:
-                continue
-            assert b"secret body" not in answer.content
+    for path in ("/", "/first/key", "/buckets/first/key"):
+        assert httpx.get(f"{server.endpoint_url}{path}", trust_env=False).status_code == 403
+    for port in listening:
+        if port != server.port:
+            assert_asks_for_a_certificate(port)
+
+
+def assert_asks_for_a_certificate(port: int) -> None:
+    """A TLS server that ends the connection of a client without a certificate before it says anything."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
+        context.wrap_socket(plain) as secure,
+        pytest.raises(ssl.SSLError, match="certificate"),
+    ):
+        secure.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert secure.recv(100) == b"", "an answer"
+
+
+def test_no_secret_is_kept_from_one_start_to_the_next(server: ObjectServer, start: Start) -> None:
+    contents = []
+    for _ in range(2):
+        process = start()
+        contents.append({path.read_text() for path in server.directory.glob("security.*")})
+        stop(process.pid)
+        process.wait()
+    assert len(contents[0]) == 3 and contents[0].isdisjoint(contents[1])
+
+
+@needs_a_stranger
+def test_another_user_of_the_machine_gets_nothing_and_changes_nothing(
+    server: ObjectServer, start: Start, tmp_path: Path
+) -> None:
+    process = start()
+    store = store_in(server, "first")
+    store.put("keys/abc.json", b"secret body")
+    ports = json.loads((server.directory / "ports.json").read_text())
+    master, filer = (f"{HOST}:{ports[f'{it}.port']}.{ports[f'{it}.port.grpc']}" for it in ("master", "filer"))
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        os.chown(directory, STRANGER.pw_uid, STRANGER.pw_gid)
+        own = Path(directory)
+        # The tree of a server that is the stranger's own, which a bucket without protection would take.
+        shell = ["fs.ls /buckets/first/keys", "fs.cat /buckets/first/keys/abc.json", "volume.list"]
+        shell += [f"fs.meta.save -o {own}/meta /buckets", f"fs.meta.load {own}/meta", "fs.rm -rf /buckets"]
+        said = run_as_stranger(
+            [weed(), "shell", f"-master={master}", f"-filer={filer}"], "\n".join(shell), 15
+        )
+        for volume in range(1, 8):
+            backup = [f"-dir={own}", f"-volumeId={volume}", f"-master={master}"]
+            said += run_as_stranger([weed(), "backup", "-collection=first", *backup], timeout_s=15)
+        to = f"http://{HOST}:{ports['filer.port']}.{ports['filer.port.grpc']}/buckets/first/keys/"
+        said += run_as_stranger([weed(), "filer.copy", "/etc/hostname", to], timeout_s=15)
+        copied = [path.name for path in own.rglob("*") if path.stat().st_size > 0]
+    assert "keys" not in said.replace(to, "") and "secret body" not in said and "DataNode" not in said
+    assert copied == []
+    assert {key: store.get(key).body for key in store.list("")} == {"keys/abc.json": b"secret body"}
+    assert process.poll() is None
+
+
+@needs_a_stranger
+def test_another_user_of_the_machine_reaches_no_socket(server: ObjectServer, start: Start) -> None:
+    connections = psutil.Process(start().pid).net_connections("unix")
+    paths = {server.directory / name for name in (it.laddr for it in connections) if name}
+    assert {"filer.sock", "s3.sock"} < {path.name for path in paths}
+    assert all(connects_to_socket(str(path)) for path in paths)
+    assert as_stranger(lambda: [path for path in paths if connects_to_socket(str(path))]) == []
 
 
 def test_start_says_why_it_failed(server: ObjectServer, start: Start) -> None:

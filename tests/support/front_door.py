@@ -1,0 +1,137 @@
+"""HAProxy as an instance has it, on the configuration that Ray writes, before a server of this process."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+import uvicorn
+from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig, ServerConfig
+from ray.serve.config import HTTPOptions
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, StreamingResponse
+from starlette.routing import Route
+
+from serve_app.haproxy import front_door_environment
+from serve_app.http_settings import HttpSettings
+from tests.support.storage import free_port
+
+SILENCE_S = 4.0
+HALF_SENT = (
+    b"",
+    b"GET /hea",
+    b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n{",
+    b"POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1f\r\n{",
+)
+"""What a client may have sent before it falls silent."""
+
+
+def ray_configuration(directory: Path, port: int, server_port: int) -> Path:
+    """The file that Ray writes for an application with one replica."""
+    config = HAProxyConfig(
+        http_options=HTTPOptions(host="127.0.0.1", port=port),
+        socket_path=str(directory / "admin"),
+        server_state_base=str(directory),
+        server_state_file=str(directory / "state"),
+        metrics_socket_path=str(directory / "metrics"),
+        has_received_routes=True,
+        has_received_servers=True,
+        is_head=True,
+        nbthread=1,
+    )
+    server = ServerConfig(name="replica", host="127.0.0.1", port=server_port)
+    backend = BackendConfig(name="http-tiger", path_prefix="/", app_name="tiger", servers=[server])
+    path = directory / "haproxy.cfg"
+    HAProxyApi(config, {backend.name: backend}, str(path))._generate_config_file_internal()
+    return path
+
+
+async def _answer(request: Request) -> PlainTextResponse:
+    return PlainTextResponse(f"{len(await request.body())} bytes")
+
+
+async def _address(request: Request) -> PlainTextResponse:
+    return PlainTextResponse(request.client.host if request.client else "")
+
+
+async def _silent(request: Request) -> StreamingResponse:
+    """Says one thing, nothing for SILENCE_S, and another thing."""
+    await request.body()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"before "
+        await asyncio.sleep(SILENCE_S)
+        yield b"after"
+
+    return StreamingResponse(chunks())
+
+
+@contextmanager
+def _serving(port: int) -> Iterator[None]:
+    routes = [
+        Route("/silent", _silent, methods=["POST"]),
+        Route("/address", _address),
+        Route("/{path:path}", _answer, methods=["GET", "POST"]),
+    ]
+    config = uvicorn.Config(Starlette(routes=routes), port=port, log_level="warning")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(10)
+
+
+@contextmanager
+def front_door(
+    directory: Path, settings: HttpSettings, max_request_bytes: int = 2**20, with_server: bool = True
+) -> Iterator[str]:
+    """The address of a running HAProxy; without a server behind it, if so wanted."""
+    port, server_port = free_port(), free_port()
+    path = ray_configuration(directory, port, server_port)
+    command = [sys.executable, "-c", "from serve_app.haproxy import main; main()", "-db", "-f", str(path)]
+    own = front_door_environment(settings, max_request_bytes)
+    process = subprocess.Popen(command, env={**os.environ, **own})
+    try:
+        if not with_server:
+            _wait_for(port)
+            yield f"http://127.0.0.1:{port}"
+            return
+        with _serving(server_port):
+            _wait_for(server_port)
+            _wait_for(port)
+            url = f"http://127.0.0.1:{port}"
+            while httpx.get(f"{url}/ready", trust_env=False).status_code != 200:
+                assert process.poll() is None
+            yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _wait_for(port: int) -> None:
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+
+
+@contextmanager
+def held(url: str, contents: list[bytes]) -> Iterator[list[socket.socket]]:
+    """Connections that have sent this much, and stay."""
+    address = httpx.URL(url).host, httpx.URL(url).port
+    with ExitStack() as stack:
+        connections = []
+        for content in contents:
+            connections.append(stack.enter_context(socket.create_connection(address, timeout=30)))
+            connections[-1].sendall(content)
+        yield connections

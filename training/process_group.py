@@ -1,0 +1,76 @@
+"""How the workers of one run meet: not at all, on one machine, or over a cluster's network.
+
+    one worker                       no process group: there is nobody to talk to
+    several on a loopback address    they meet in a private file, and exchange their tensors over loopback
+    several on a network             as Ray does it: at a port of the first worker's, which asks for nothing
+
+Whoever reaches torch's store of a rendezvous may write to it what the workers then read. On one machine that
+would be any of its users; in a cluster it is the network's task (docs/network.md).
+"""
+
+import os
+import secrets
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+
+import psutil
+import ray
+from ray.train._internal.base_worker_group import BaseWorkerGroup
+from ray.train.torch.config import (
+    TorchConfig,
+    _set_torch_distributed_env_vars,
+    _setup_torch_process_group,
+    _TorchBackend,
+)
+
+INTERFACE_VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
+
+
+@dataclass
+class PrivateTorchConfig(TorchConfig):
+    """`directory`: private, and of the machine that the workers run on if its address is loopback."""
+
+    directory: str = ""
+
+    @property
+    def backend_cls(self) -> type[_TorchBackend]:
+        return _PrivateBackend
+
+
+class _PrivateBackend(_TorchBackend):
+    def on_start(self, worker_group: BaseWorkerGroup, backend_config: PrivateTorchConfig) -> None:
+        if len(worker_group) == 1:
+            worker_group.execute(_set_torch_distributed_env_vars)
+            return
+        if not all(worker_group.execute(stay_on_loopback)):
+            super().on_start(worker_group, backend_config)
+            return
+        worker_group.execute(_set_torch_distributed_env_vars)
+        meeting = Path(backend_config.directory) / f"workers-{secrets.token_hex(8)}"
+        ray.get(
+            [
+                worker_group.execute_single_async(
+                    rank,
+                    _setup_torch_process_group,
+                    backend=backend_config.backend,
+                    world_rank=rank,
+                    world_size=len(worker_group),
+                    init_method=meeting.as_uri(),
+                    timeout_s=backend_config.timeout_s,
+                )
+                for rank in range(len(worker_group))
+            ]
+        )
+
+
+def stay_on_loopback() -> bool:
+    """Keep this worker's connections on loopback if its node is known by no other address."""
+    address = ray.util.get_node_ip_address()
+    if not ip_address(address).is_loopback:
+        return False
+    interface = next(
+        name for name, known in psutil.net_if_addrs().items() if address in {it.address for it in known}
+    )
+    os.environ.update(dict.fromkeys(INTERFACE_VARIABLES, interface))
+    return True

@@ -17,6 +17,7 @@ from registry.records import ModelRecord, UserModels, generate_uid
 from serve_app.leases import TERM_S, Forgotten, ReadModels, Renewal
 from serve_app.listing import as_lines
 from serve_app.schemas import ModelInfo
+from serve_app.shared_tasks import start_apart
 
 MAX_BYTES = 2**26
 ENTRY_BYTES = 2_000
@@ -60,8 +61,8 @@ class CatalogueCache:
 
     async def models(self, user: str) -> CachedModels:
         """The private models. What `read` raises comes through."""
-        if self._renewing is None:
-            self._renewing = asyncio.create_task(self._renew_forever())
+        if self._renewing is None or self._renewing.done():
+            self._renewing = start_apart(self._renew_forever())
         kept = self._kept.get(user) if self._has_lease() else None
         if kept is not None:
             return kept

@@ -14,10 +14,10 @@ from functools import cached_property
 from cachetools import LRUCache
 
 from registry.records import ModelRecord, UserModels, generate_uid
+from registry.tasks import start_apart
 from serve_app.leases import TERM_S, Forgotten, ReadModels, Renewal
 from serve_app.listing import as_lines
 from serve_app.schemas import ModelInfo
-from serve_app.shared_tasks import start_apart
 
 MAX_BYTES = 2**26
 ENTRY_BYTES = 2_000

@@ -1,25 +1,15 @@
-"""Work that several requests wait for is done once, beside all of them.
-
-Ray Serve takes every call that is made in the context of a request for a part of that request, and cancels it
-when the client goes away. What other requests wait for too, or what goes on after the request, is therefore
-started in a context of its own, and is started again when it was cancelled all the same.
-"""
+"""Work that several requests wait for is done once, beside all of them, and again when it was cancelled."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from contextvars import Context
 from typing import Any, Generic, TypeVar
 
 from registry.errors import Unavailable
+from registry.tasks import start_apart
 
 ATTEMPTS = 3
 
 T = TypeVar("T")
-
-
-def start_apart(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """A task that is a part of no request."""
-    return asyncio.create_task(work, context=Context())
 
 
 def is_being_cancelled() -> bool:

@@ -6,7 +6,8 @@ from contextvars import ContextVar
 import pytest
 
 from registry.errors import Unavailable
-from serve_app.shared_tasks import ATTEMPTS, SharedTasks, start_apart
+from registry.tasks import start_apart
+from serve_app.shared_tasks import ATTEMPTS, SharedTasks
 
 request: ContextVar[str] = ContextVar("request", default="none")
 

@@ -1,23 +1,24 @@
-"""Who is calling: `Authorization: Bearer <key>` -> user.
+"""Who is calling: `Authorization: Bearer <key>` -> Caller.
 
 A known key is asked for again two seconds after it was last asked for, so a revocation is seen within
 that; while storage is away the last answer stands. What is remembered of a key ends when it expires, to the
 moment. Unknown keys are never remembered: a key works the moment it is made.
 
-Where nothing is changed (generating, listing) a key that was good is asked for again while the answer is
-being made; serve_app.middleware sends none before that is known.
+A key that was good a while ago is presumed good, and asked for again while its request is read and answered:
+serve_app.key_check sends nothing before that is known. What changes something waits for it first.
 """
 
-import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import datetime
 
 from registry.errors import InvalidApiKey, Unavailable
 from registry.keys import hash_key
 from registry.records import KeyRecord, utc_now
 from serve_app.errors import as_tiger_error
+from serve_app.shared_tasks import SharedTasks
 
 FRESH_S = 2.0
 STALE_S = 600.0
@@ -32,6 +33,18 @@ def presented_hash(authorization: str | None) -> str:
     if scheme.lower() != "bearer" or not key or len(key) > MAX_KEY_LENGTH:
         raise InvalidApiKey("give your API key as `Authorization: Bearer <key>`")
     return hash_key(key)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Whose request it is. `check` waits until it is known whether the key is still good; None: it is.
+
+    `check` raises: InvalidApiKey, Unavailable.
+    """
+
+    user: str
+    key_hash: str
+    check: Callable[[], Awaitable[KeyRecord]] | None = None
 
 
 class Authenticator:
@@ -50,36 +63,28 @@ class Authenticator:
         self._clock = clock
         self._now = now
         self._known: OrderedDict[str, tuple[KeyRecord, float]] = OrderedDict()
-        self._checks: dict[str, asyncio.Task[KeyRecord]] = {}
+        self._checks: SharedTasks[KeyRecord] = SharedTasks()
 
-    async def user(self, authorization: str | None) -> str:
-        """The user of an `Authorization` header. Raises: InvalidApiKey, Unavailable."""
-        return (await self.record(authorization)).user
+    def knows(self, key_hash: str) -> bool:
+        """Whether the key was good a while ago: then nobody waits for it to be looked up."""
+        known, asked_at = self._known.get(key_hash, (None, -STALE_S))
+        return known is not None and self._clock() - asked_at < STALE_S
 
-    async def presume(self, authorization: str | None) -> tuple[str, asyncio.Task[KeyRecord] | None]:
-        """The user, and what says whether the key is still good; nothing may be answered before that.
-
-        None: it is. Raises: InvalidApiKey, Unavailable; the task raises them too.
-        """
-        key_hash = presented_hash(authorization)
+    async def caller(self, key_hash: str) -> Caller:
+        """Whose key it is. A key that is not known is looked up first. Raises: InvalidApiKey, Unavailable."""
         known, asked_at = self._known.get(key_hash, (None, -STALE_S))
         is_stale = FRESH_S <= self._clock() - asked_at < STALE_S
         if known is None or not is_stale or known.is_expired(self._now()):
-            return await self.user(authorization), None
-        check = self._checks.get(key_hash)
-        if check is None:
-            check = self._checks[key_hash] = asyncio.create_task(self.record(authorization))
-            check.add_done_callback(lambda check: self._checked(key_hash, check))
-        return known.user, check
+            return Caller((await self.record(key_hash)).user, key_hash)
+        return Caller(known.user, key_hash, self._checks.join(key_hash, lambda: self.record(key_hash)))
 
-    def _checked(self, key_hash: str, check: asyncio.Task[KeyRecord]) -> None:
-        del self._checks[key_hash]
-        if not check.cancelled():
-            check.exception()  # seen, should every request that waits for it have gone away
+    async def recheck(self, key_hash: str) -> KeyRecord:
+        """The key once more, for whoever found it good before. Raises: InvalidApiKey, Unavailable."""
+        return await self._checks.join(key_hash, lambda: self.record(key_hash))()
 
-    async def record(self, authorization: str | None) -> KeyRecord:
-        """The key of an `Authorization` header. Raises: InvalidApiKey, Unavailable."""
-        record = await self._record(presented_hash(authorization))
+    async def record(self, key_hash: str) -> KeyRecord:
+        """The key with this hash. Raises: InvalidApiKey, Unavailable."""
+        record = await self._record(key_hash)
         if record.is_expired(self._now()):
             raise InvalidApiKey("the API key has expired")
         return record

@@ -77,17 +77,19 @@ class Catalog:
         """The key with this hash, read from the bucket. Raises: InvalidApiKey: unknown, revoked, expired."""
         return await self._user_keys.authenticate(key_hash)
 
-    async def create_key(self, user: str, name: str, expires: datetime | None, key_hash: str) -> KeyRecord:
-        """Let another key in as this user. Raises: QuotaExceeded."""
-        return await self._user_keys.create(user, name, expires, key_hash)
+    async def create_key(
+        self, user: str, name: str, expires: datetime | None, key_hash: str, maker_hash: str
+    ) -> KeyRecord:
+        """Let another key in as this user, while its maker is good. Raises: QuotaExceeded, InvalidApiKey."""
+        return await self._user_keys.create(user, name, expires, key_hash, maker_hash)
 
     async def list_keys(self, user: str) -> list[ListedKey]:
         """Oldest first, expired ones too."""
         return await self._user_keys.list(user)
 
-    async def revoke_key(self, user: str, key_id: str) -> None:
-        """Raises: KeyNotFound: unknown, or another user's."""
-        await self._user_keys.revoke(user, key_id)
+    async def revoke_key(self, user: str, key_id: str, caller_hash: str) -> None:
+        """Raises: KeyNotFound: unknown, or another user's; InvalidApiKey: the caller's own is revoked."""
+        await self._user_keys.revoke(user, key_id, caller_hash)
 
     async def private_models(self, user: str) -> tuple[ModelRecord, ...]:
         return (await self._load(user)).models

@@ -14,6 +14,7 @@ from functools import cached_property
 from cachetools import LRUCache
 
 from registry.records import ModelRecord, UserModels, generate_uid
+from registry.tasks import start_apart
 from serve_app.leases import TERM_S, Forgotten, ReadModels, Renewal
 from serve_app.listing import as_lines
 from serve_app.schemas import ModelInfo
@@ -60,8 +61,8 @@ class CatalogueCache:
 
     async def models(self, user: str) -> CachedModels:
         """The private models. What `read` raises comes through."""
-        if self._renewing is None:
-            self._renewing = asyncio.create_task(self._renew_forever())
+        if self._renewing is None or self._renewing.done():
+            self._renewing = start_apart(self._renew_forever())
         kept = self._kept.get(user) if self._has_lease() else None
         if kept is not None:
             return kept

@@ -25,6 +25,7 @@ from registry.errors import (
     NoLearningSignal,
     QuotaExceeded,
     RateLimited,
+    RequestTimeout,
     RequestTooLarge,
     RevisionNotFound,
     TigerError,
@@ -77,6 +78,7 @@ EXAMPLES: tuple[TigerError, ...] = (
     ModelInUse("a training of this model has not ended; wait for it", "model"),
     IdempotencyConflict("this Idempotency-Key was used with another body"),
     TrainingCancelled("the training was cancelled"),
+    RequestTimeout("the body did not arrive within 60 s"),
     RequestTooLarge("the body is over 8388608 bytes"),
     InvalidRequest("temperature: Input should be less than or equal to 2", "temperature"),
     ContextLengthExceeded("the messages have 9000 tokens; the model takes 8192 in all", "messages"),
@@ -91,7 +93,7 @@ EXAMPLE_OF = {type(example): example for example in EXAMPLES}
 
 ALWAYS = (InvalidApiKey, RateLimited, TigerError, Unavailable)
 """What every route with a key can answer."""
-BODY = (RequestTooLarge, InvalidRequest)
+BODY = (RequestTimeout, RequestTooLarge, InvalidRequest)
 """What every route with a body can answer."""
 MODEL = (ModelNotFound, RevisionNotFound)
 """What every route that takes a reference to a model can answer."""

@@ -3,12 +3,15 @@
 TigerError, or a Ray error that carries one  ->  status, code, message, param
 FastAPI's validation and routing errors      ->  422 invalid_request, 404, 405
 a replica that cannot be reached             ->  503 unavailable
+a call that was cancelled from elsewhere     ->  503 unavailable
 anything else                                ->  500 internal_error, details in the log only
 """
 
+import asyncio
 import logging
 from typing import Any
 
+import grpc  # type: ignore[import-untyped]
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -25,21 +28,28 @@ STATUS: dict[type[errors.TigerError], int] = {
     errors.ModelReadOnly: 403,
     errors.NotFound: 404,
     errors.Conflict: 409,
+    errors.RequestTimeout: 408,
     errors.RequestTooLarge: 413,
     errors.InvalidRequest: 422,
     errors.QuotaExceeded: 429,
     errors.RateLimited: 429,
     errors.Unavailable: 503,
 }
+PLAIN: dict[int, errors.TigerError] = {
+    400: errors.InvalidRequest("the request cannot be answered"),
+    408: errors.RequestTimeout("the request took too long"),
+    500: errors.TigerError("internal error"),
+    503: errors.Unavailable("the service cannot be reached at the moment; try again"),
+}
 RETRY_AFTER_S = 2
 OPENAI_PREFIX = "/openai/"
 ANSWER_HEADERS = "tiger.answer_headers"  # in the scope of a request: what its answer says in any case
-KEY_CHECK = "tiger.key_check"  # in the scope of a request: the task that says whether its key is still good
 ERROR_TYPES = {
     401: "authentication_error",
     403: "permission_error",
     404: "not_found_error",
     405: "invalid_request_error",
+    408: "invalid_request_error",
     409: "conflict_error",
     413: "invalid_request_error",
     422: "invalid_request_error",
@@ -56,11 +66,17 @@ def as_tiger_error(error: BaseException) -> errors.TigerError:
     if isinstance(cause, RayActorError | BackPressureError | DeploymentUnavailableError):
         logger.warning("a replica could not be reached: %s", type(cause).__name__)
         return errors.Unavailable("the service cannot be reached at the moment; try again")
-    if isinstance(cause, RayServeException):
-        logger.warning("Serve refused a call: %r", cause)
+    if isinstance(cause, RayServeException | asyncio.CancelledError) or _is_broken_off(cause):
+        logger.warning("a call was refused or broken off: %r", cause)
         return errors.Unavailable("the service cannot be reached at the moment; try again")
     logger.error("unexpected error", exc_info=error)
     return errors.TigerError("internal error")
+
+
+def _is_broken_off(error: BaseException) -> bool:
+    """Whether the connection to a replica ended: gRPC tells so in several ways, and Serve passes some on."""
+    broken = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+    return isinstance(error, grpc.aio.AioRpcError) and error.code() in broken
 
 
 def status_of(error: errors.TigerError) -> int:
@@ -85,6 +101,18 @@ def headers_of(error: errors.TigerError) -> dict[str, str]:
         seconds = error.retry_after_s if isinstance(error, errors.RateLimited) else RETRY_AFTER_S
         return {"Retry-After": str(seconds)}
     return {}
+
+
+def error_response(error: errors.TigerError, is_last: bool = False) -> JSONResponse:
+    """`is_last`: nothing more is read of the connection, on which there may be the rest of a body."""
+    headers = headers_of(error) | ({"Connection": "close"} if is_last else {})
+    return JSONResponse(body_of(error), status_of(error), headers)
+
+
+def plain_error(status: int) -> tuple[dict[str, Any], dict[str, str]]:
+    """Body and headers of an error of which no more is known: Serve's own."""
+    error = PLAIN.get(status) or (PLAIN[500] if status >= 500 else PLAIN[400])
+    return error_body(status, error.code, error.message, None), headers_of(error)
 
 
 def _response(request: Request, error: errors.TigerError) -> JSONResponse:

@@ -38,6 +38,8 @@ DATA_PATH = {
     "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "86400",
     # A port goes from one replica of the one application to another: nothing can be mixed up.
     "RAY_SERVE_PORT_QUARANTINE_S": "5",
+    # What Serve itself answers is in the form of the API too.
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.http_server:http_layers",
     # Nobody but this HAProxy sends requests to a replica: no other balancer must learn of its end.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
 }

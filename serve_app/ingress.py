@@ -5,10 +5,14 @@ from typing import Any
 from fastapi import Depends, FastAPI
 from ray import serve
 from ray.serve.handle import DeploymentHandle
+from starlette.routing import Route
 
 from serve_app.documentation import ALWAYS, DESCRIPTION, TAGS, describe, errors
+from serve_app.door import Door
 from serve_app.errors import install_error_handlers
-from serve_app.middleware import AnswerHeaders, BodyLimit, KeyCheck
+from serve_app.in_progress import Endings
+from serve_app.key_check import KeyCheck
+from serve_app.middleware import AnswerHeaders
 from serve_app.replica_address import listen_at_the_node
 from serve_app.routes import generate, jobs, keys, models, openai, operations, train, usage
 from serve_app.services import Services, bearer
@@ -26,23 +30,32 @@ ROUTERS = (
 
 
 def build_api(services: Services) -> FastAPI:
-    """The FastAPI application over `services`."""
+    """The FastAPI application over `services`.
+
+    KeyCheck -> Endings -> AnswerHeaders -> Door -> routes
+    """
     api = FastAPI(
         title="tiger",
         version="0.1.0",
         description=DESCRIPTION,
         openapi_url="/openapi.json",
         openapi_tags=TAGS,
+        redirect_slashes=False,  # it would redirect to whatever host the request named
     )
     api.openapi = describe(api, services.settings)  # type: ignore[method-assign]
     api.state.services = services
-    api.add_middleware(BodyLimit, max_bytes=services.settings.ingress.max_request_bytes)
-    api.add_middleware(AnswerHeaders)
-    api.add_middleware(KeyCheck)
     install_error_handlers(api)
+    public = frozenset(
+        route.path for route in (*api.routes, *operations.router.routes) if isinstance(route, Route)
+    )
     for router in ROUTERS:
         api.include_router(router, dependencies=[Depends(bearer)], responses=errors(*ALWAYS))
     api.include_router(operations.router)
+    authenticator = services.authenticator
+    api.add_middleware(Door, public, authenticator, services.request_limit, services.settings)
+    api.add_middleware(AnswerHeaders)
+    api.add_middleware(Endings)
+    api.add_middleware(KeyCheck, authenticator.recheck, services.key_watch)
     return api
 
 
@@ -61,4 +74,6 @@ class Ingress:
         self._services = Services(settings, catalog, trainer, servers)
 
     async def __serve_build_asgi_app__(self) -> FastAPI:
+        for health in self._services.health.values():
+            health.watch()
         return build_api(self._services)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
@@ -13,18 +13,22 @@ from ray.serve.handle import DeploymentHandle
 
 from registry.records import JobRecord, KeyRecord, ModelRecord
 from registry.store import ObjectStore
-from serve_app.auth import Authenticator
+from serve_app import in_progress
+from serve_app.auth import Authenticator, Caller
+from serve_app.base_model_health import BaseModelHealth, asking
 from serve_app.catalogue_cache import CatalogueCache
-from serve_app.errors import ANSWER_HEADERS, KEY_CHECK
+from serve_app.key_check import CALLER, KeyWatch
 from serve_app.leases import Forgotten, ReadModels, Renewal
 from serve_app.listing import as_lines, base_infos
 from serve_app.rate_limits import RequestLimit
 from serve_app.resolution import Resolved, Resolver
 from serve_app.settings import Settings
+from serve_app.shared_tasks import SharedTasks
 from training.active import is_last
 
 PATIENCE_S = 60.0
 PAUSE_S = 0.1
+STORAGE_TIMEOUT_S = 5.0
 
 T = TypeVar("T")
 
@@ -54,9 +58,11 @@ class Services:
     servers: dict[str, DeploymentHandle[Any]]
     store: ObjectStore = field(init=False)
     authenticator: Authenticator = field(init=False)
+    key_watch: KeyWatch = field(init=False)
     request_limit: RequestLimit = field(init=False)
     catalogues: CatalogueCache = field(init=False)
     resolver: Resolver = field(init=False)
+    health: dict[str, BaseModelHealth] = field(init=False)
 
     def __post_init__(self) -> None:
         async def lookup(key_hash: str) -> KeyRecord:
@@ -73,8 +79,14 @@ class Services:
 
         self.store = ObjectStore(self.settings.storage)
         self.authenticator = Authenticator(lookup)
+        self.key_watch = KeyWatch(self.authenticator.recheck)
         self.catalogues = CatalogueCache(read, renew)
         self.resolver = Resolver(self.settings)
+        self.health = {
+            base_model: BaseModelHealth(base_model, asking(server))
+            for base_model, server in self.servers.items()
+        }
+        self._storage_checks: SharedTasks[None] = SharedTasks()
         self._base_lines = as_lines(base_infos(self.settings))
         self.request_limit = RequestLimit(
             self.settings.limits.max_requests_per_minute_per_user, self.settings.ingress.num_replicas
@@ -104,7 +116,7 @@ class Services:
         record: JobRecord = await answered(lambda: self.trainer.job.remote(user, job_id))
         return record
 
-    async def job_events(self, user: str, job_id: str, follow: bool) -> AsyncIterator[str]:
+    async def job_events(self, user: str, job_id: str, follow: bool) -> AsyncGenerator[str, None]:
         """NDJSON lines of a job. A trainer that is replaced meanwhile is asked again. Raises: JobNotFound."""
         num_seen = 0
         while True:
@@ -125,11 +137,29 @@ class Services:
             finally:
                 lines.cancel()
 
-    def server(self, resolved: Resolved) -> DeploymentHandle[Any]:
-        """The replicas that answer for a model, preferring those that have its adapter."""
+    async def server(self, resolved: Resolved) -> DeploymentHandle[Any]:
+        """The replicas that answer for a model, preferring those that have its adapter.
+
+        Raises: Unavailable: none of them is well; the request that is being answered ends so also later,
+        if none has begun to answer it then.
+        """
+        await self.health[resolved.base.id].require(in_progress.current.get(None))
         handle = self.servers[resolved.base.id]
         adapter_id = resolved.adapter_id
         return handle.options(multiplexed_model_id=adapter_id) if adapter_id else handle
+
+    async def tokenising_server(self, base_model: str) -> DeploymentHandle[Any]:
+        """The replicas that check trainings. Raises: Unavailable: none of them is well."""
+        await self.health[base_model].require()
+        return self.servers[base_model]
+
+    async def check_storage(self) -> None:
+        """One read, for all who ask meanwhile. Raises an error if storage cannot be reached."""
+
+        async def check() -> None:
+            await asyncio.wait_for(self.catalog.check_storage.remote(), STORAGE_TIMEOUT_S)
+
+        await self._storage_checks.join("storage", check)()
 
 
 async def services(request: Request) -> Services:
@@ -141,28 +171,30 @@ async def services(request: Request) -> Services:
 ServicesDependency = Annotated[Services, Depends(services)]
 
 
-async def current_user(request: Request, services: ServicesDependency) -> str:
-    """The caller, with this request counted. Raises: InvalidApiKey, RateLimited."""
-    user = await services.authenticator.user(request.headers.get("authorization"))
-    return _counted(request, services, user)
+async def presumed_caller(request: Request) -> Caller:
+    """Where a request changes nothing: its key may still be asked for while the answer is made."""
+    caller: Caller = request.scope[CALLER]
+    return caller
 
 
-async def presumed_user(request: Request, services: ServicesDependency) -> str:
-    """The same where a request changes nothing: its key may still be asked for while the answer is made."""
-    user, check = await services.authenticator.presume(request.headers.get("authorization"))
-    request.scope[KEY_CHECK] = check
-    return _counted(request, services, user)
+async def current_caller(request: Request) -> Caller:
+    """Where a request changes something: its key is known to be good. Raises: InvalidApiKey, Unavailable."""
+    caller = await presumed_caller(request)
+    if caller.check is not None:
+        await caller.check()
+    return caller
 
 
-def _counted(request: Request, services: Services, user: str) -> str:
-    headers, refusal = services.request_limit.count(user)
-    request.scope[ANSWER_HEADERS] = headers
-    if refusal is not None:
-        raise refusal
-    return user
+async def current_user(request: Request) -> str:
+    return (await current_caller(request)).user
 
 
-# Documents the scheme in /docs; `current_user` does the work and gives the errors their shape.
+async def presumed_user(request: Request) -> str:
+    return (await presumed_caller(request)).user
+
+
+# Documents the scheme in /docs; the door, serve_app.door, asks for the key and gives errors their shape.
 bearer = HTTPBearer(auto_error=False, description="An API key of `tiger keys create` or `POST /v1/keys`")
+CallerDependency = Annotated[Caller, Depends(current_caller)]
 UserDependency = Annotated[str, Depends(current_user)]
 PresumedUserDependency = Annotated[str, Depends(presumed_user)]

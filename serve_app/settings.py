@@ -23,8 +23,14 @@ CONFIG_DIRECTORY = Path(__file__).resolve().parent.parent / "configs"
 class IngressSettings(Record):
     num_replicas: int = Field(1, ge=1)
     num_cpus: float = Field(1, ge=0)
-    max_ongoing_requests: int = Field(512, ge=1)
+    max_ongoing_requests: int = Field(
+        100_000, ge=1, description="Serve's bound for everybody together: above what the others let in"
+    )
     max_request_bytes: int = Field(8 * 2**20, ge=1024)
+    body_timeout_s: float = Field(60, gt=0, description="in which the whole body of a request arrives")
+    max_unknown_keys_per_address: int = Field(
+        32, ge=1, description="being looked up in storage at a time, at one ingress replica"
+    )
 
 
 class LimitSettings(Record):
@@ -40,6 +46,9 @@ class LimitSettings(Record):
     max_learning_steps: int = Field(1000, ge=1, le=1000, description="optimizer steps of a training")
     max_requests_per_minute_per_user: int | None = Field(
         3000, ge=1, description="over all ingress replicas, each of which allows its share; None: any number"
+    )
+    max_concurrent_requests_per_user: int = Field(
+        1024, ge=1, description="of all kinds, waiting and streaming ones too, at one ingress replica"
     )
     max_concurrent_generations_per_user: int = Field(
         512, ge=1, description="on one replica; each of `n` samples is one"

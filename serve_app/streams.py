@@ -4,31 +4,34 @@ NDJSON: one JSON object a line, ended by exactly one `stop` or `error`. Server-s
 them, ended by `[DONE]`.
 """
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
+from registry.errors import TigerError
 from serve_app.errors import as_tiger_error, body_of
+from serve_app.shared_tasks import is_being_cancelled
 
 MEDIA_TYPE = "application/x-ndjson"
 EVENTS_MEDIA_TYPE = "text/event-stream"
+DONE = "data: [DONE]\n\n"
 
 
-async def stream_ndjson(lines: AsyncIterator[str]) -> StreamingResponse:
+async def stream_ndjson(lines: AsyncGenerator[str, None]) -> StreamingResponse:
     """Stream `lines`, each with its end of line."""
-    return await _stream(lines, MEDIA_TYPE, lambda error: f"{_json({'type': 'error', **error})}\n")
+    return await _stream(lines, MEDIA_TYPE)
 
 
 async def stream_events(events: AsyncIterator[str]) -> StreamingResponse:
     """Stream server-sent `events` of a Serve handle."""
-    last = "data: {error}\n\ndata: [DONE]\n\n"
-    pieces = cancelled_at_end(events)
-    return await _stream(pieces, EVENTS_MEDIA_TYPE, lambda error: last.format(error=_json(error)))
+    return await _stream(cancelled_at_end(events), EVENTS_MEDIA_TYPE)
 
 
-async def cancelled_at_end(response: AsyncIterator[str]) -> AsyncIterator[str]:
+async def cancelled_at_end(response: AsyncIterator[str]) -> AsyncGenerator[str, None]:
     """A Serve response generator that is cancelled in its replica when nobody reads on."""
     try:
         async for line in response:
@@ -37,23 +40,70 @@ async def cancelled_at_end(response: AsyncIterator[str]) -> AsyncIterator[str]:
         response.cancel()  # type: ignore[attr-defined]
 
 
-async def _stream(
-    pieces: AsyncIterator[str], media_type: str, on_error: Callable[[dict[str, Any]], str]
-) -> StreamingResponse:
+def is_stream(content_type: str) -> bool:
+    return content_type.partition(";")[0] in LAST_PIECES
+
+
+def last_piece(content_type: str, error: TigerError) -> bytes:
+    """How a stream ends that fails."""
+    return LAST_PIECES[content_type.partition(";")[0]](body_of(error)).encode()
+
+
+def is_last_piece(content_type: str, piece: bytes) -> bool:
+    """Whether a stream has ended with this piece, which may have several lines."""
+    if content_type.startswith(EVENTS_MEDIA_TYPE):
+        return piece.endswith(DONE.encode())
+    lines = piece.splitlines()
+    return bool(lines) and json.loads(lines[-1]).get("type") in ("stop", "error")
+
+
+class _Stream(StreamingResponse):
+    """Closes what it reads from when it ends, however it ends: what makes the pieces stops at once."""
+
+    def __init__(self, first: str, pieces: AsyncGenerator[str, None], media_type: str) -> None:
+        self._first, self._pieces = first, pieces
+        self._body = self._passed_on()
+        super().__init__(self._body, media_type=media_type)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._body.aclose()
+            await self._pieces.aclose()
+
+    async def _passed_on(self) -> AsyncGenerator[str, None]:
+        yield self._first
+        try:
+            async for piece in self._pieces:
+                yield piece
+        except (Exception, asyncio.CancelledError) as error:
+            if is_being_cancelled():
+                raise
+            assert self.media_type is not None
+            yield LAST_PIECES[self.media_type](body_of(as_tiger_error(error)))
+
+
+async def _stream(pieces: AsyncGenerator[str, None], media_type: str) -> StreamingResponse:
     try:
         first = await anext(pieces)
     except StopAsyncIteration:
         return StreamingResponse(iter(()), media_type=media_type)
+    return _Stream(first, pieces, media_type)
 
-    async def body() -> AsyncIterator[str]:
-        yield first
-        try:
-            async for piece in pieces:
-                yield piece
-        except Exception as error:
-            yield on_error(body_of(as_tiger_error(error)))
 
-    return StreamingResponse(body(), media_type=media_type)
+def _last_line(body: dict[str, Any]) -> str:
+    return f"{_json({'type': 'error', **body})}\n"
+
+
+def _last_event(body: dict[str, Any]) -> str:
+    return f"data: {_json(body)}\n\n{DONE}"
+
+
+LAST_PIECES: dict[str, Callable[[dict[str, Any]], str]] = {
+    MEDIA_TYPE: _last_line,
+    EVENTS_MEDIA_TYPE: _last_event,
+}
 
 
 def _json(value: dict[str, Any]) -> str:

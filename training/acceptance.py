@@ -15,6 +15,7 @@ from registry.jobs import JobIds, Jobs
 from registry.records import JobRecord, JobRequest, ModelRecord, utc_now
 from registry.reservations import Reservations
 from registry.store import ObjectStore
+from registry.tasks import start_apart
 from training.active import ActiveJob, ActiveJobs
 from training.dispatcher import Dispatcher
 
@@ -131,7 +132,7 @@ class Acceptance:
         return await asyncio.shield(self._spawn(work))
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.ensure_future(work)
+        task = start_apart(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

@@ -21,6 +21,7 @@ from registry.meter import FLUSH_INTERVAL_S, Meter
 from registry.records import JobRecord, JobRequest, JobStatus, Manifest, ModelRecord, utc_now
 from registry.revisions import Revisions
 from registry.store import ObjectStore
+from registry.tasks import start_apart
 from registry.usage import UsageParts
 from training.acceptance import Acceptance
 from training.active import ActiveJob, ActiveJobs
@@ -305,6 +306,6 @@ class TrainingController:
             logger.warning("progress of job %s is not saved: storage is away", job.record.id)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.ensure_future(work)
+        task = start_apart(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -16,6 +16,7 @@ from registry.errors import TrainingCancelled, Unavailable
 from registry.meter import Meter
 from registry.records import JobError, JobRecord, JobStatus, Manifest, ModelRecord, utc_now
 from registry.revisions import Revisions
+from registry.tasks import start_apart
 from registry.usage import Usage
 from training.active import ActiveJob, ActiveJobs
 from training.dispatcher import Dispatcher
@@ -67,7 +68,7 @@ class Endings:
     async def publish(self, job: ActiveJob, manifest: Manifest) -> None:
         """Swap the catalogue, once at a time; the rest goes on beside the next job."""
         if job.publishing is None or job.publishing.done():
-            job.publishing = asyncio.ensure_future(self._swap(job, manifest))
+            job.publishing = start_apart(self._swap(job, manifest))
         await asyncio.shield(job.publishing)
 
     async def _swap(self, job: ActiveJob, manifest: Manifest) -> None:
@@ -79,7 +80,7 @@ class Endings:
         model = await _until_storage(lambda: publish(record.user, record.uid, manifest.revision))
         self._dispatcher.release(record)
         if job.finishing is None:
-            job.finishing = asyncio.ensure_future(self._finish(job, manifest, model))
+            job.finishing = start_apart(self._finish(job, manifest, model))
 
     async def _finish(self, job: ActiveJob, manifest: Manifest, model: ModelRecord) -> None:
         record = job.record
@@ -133,7 +134,7 @@ class Endings:
         self._metrics.ended(
             job.record.base_model, job.record.status, _run_seconds(job.record), job.record.trained_tokens
         )
-        task = asyncio.ensure_future(self._keep(job, before))
+        task = start_apart(self._keep(job, before))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -35,7 +35,7 @@ async def generate_response(
     """Answer a conversation. With `stream`, NDJSON chunks: `info`, `delta`..., `stop`."""
     resolved = await services.resolve(user, request.model)
     call = build_call(request, resolved, user)
-    server = services.server(resolved)
+    server = await services.server(resolved)
     if request.stream:
         lines = server.options(stream=True).generate_stream.remote(call)
         return await stream_ndjson(cancelled_at_end(lines))

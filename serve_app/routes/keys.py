@@ -3,16 +3,15 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path, Response
 
 from registry.errors import InvalidRequest, KeyNotFound, QuotaExceeded, RateLimited
 from registry.keys import ListedKey, generate_key, hash_key
 from registry.records import KeyRecord
-from serve_app.auth import presented_hash
 from serve_app.documentation import BODY, errors, success
 from serve_app.examples import CREATED_KEY, KEY, REVOKED_KEY
 from serve_app.key_schemas import CreatedKey, CreateKey, OwnKey, RevokedKey
-from serve_app.services import ServicesDependency, UserDependency, answered
+from serve_app.services import CallerDependency, ServicesDependency, answered
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"])
 
@@ -26,26 +25,27 @@ KeyId = Annotated[str, Path(description="as `GET /v1/keys` shows it")]
     responses=success(CREATED_KEY, "the new key", 201) | errors(*BODY, QuotaExceeded, RateLimited),
 )
 async def create_key(
-    request: CreateKey, user: UserDependency, services: ServicesDependency, http: Request, response: Response
+    request: CreateKey, caller: CallerDependency, services: ServicesDependency, response: Response
 ) -> Any:
     """Make another key of yours. The answer is the one place where it is ever shown.
 
     A key that expires makes only keys that expire with it, or before.
     """
-    maker = await services.authenticator.record(http.headers.get("authorization"))
+    maker = await services.authenticator.record(caller.key_hash)
     expires = _within(maker.expires, request.expires)
     key = generate_key()
-    record: KeyRecord = await services.catalog.create_key.remote(user, request.name, expires, hash_key(key))
+    record: KeyRecord = await services.catalog.create_key.remote(
+        caller.user, request.name, expires, hash_key(key), caller.key_hash
+    )
     response.headers["Cache-Control"] = "no-store"
     return CreatedKey.of(record, None, key=key)
 
 
 @router.get("", response_model=list[OwnKey], responses=success([{**KEY, "current": True}], "your keys"))
-async def list_keys(http: Request, user: UserDependency, services: ServicesDependency) -> Any:
+async def list_keys(caller: CallerDependency, services: ServicesDependency) -> Any:
     """Your keys, oldest first; expired ones are listed until they are revoked."""
-    found: list[ListedKey] = await answered(lambda: services.catalog.list_keys.remote(user))
-    current = presented_hash(http.headers.get("authorization"))
-    return [OwnKey.of_listed(listed, current) for listed in found]
+    found: list[ListedKey] = await answered(lambda: services.catalog.list_keys.remote(caller.user))
+    return [OwnKey.of_listed(listed, caller.key_hash) for listed in found]
 
 
 @router.delete(
@@ -53,9 +53,9 @@ async def list_keys(http: Request, user: UserDependency, services: ServicesDepen
     response_model=RevokedKey,
     responses=success(REVOKED_KEY, "it is revoked") | errors(KeyNotFound),
 )
-async def revoke_key(key_id: KeyId, user: UserDependency, services: ServicesDependency) -> Any:
+async def revoke_key(key_id: KeyId, caller: CallerDependency, services: ServicesDependency) -> Any:
     """Revoke one of your keys, also the one in use: within five seconds it is refused everywhere."""
-    await services.catalog.revoke_key.remote(user, key_id)
+    await services.catalog.revoke_key.remote(caller.user, key_id, caller.key_hash)
     return RevokedKey(id=key_id)
 
 

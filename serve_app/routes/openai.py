@@ -87,7 +87,7 @@ async def _complete(kind: Any, request: Sampling, user: str, services: Services)
         adapter_id=resolved.adapter_id,
         body=_body(request, resolved),
     )
-    server = services.server(resolved)
+    server = await services.server(resolved)
     if request.stream:
         return await stream_events(server.options(stream=True).openai_events.remote(call))
     return Response(await server.openai_answer.remote(call), media_type="application/json")

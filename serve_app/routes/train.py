@@ -110,7 +110,7 @@ async def _check(services: Services, model: ModelRecord, request: Train, job: Jo
         )
     if all(len({response.reward for response in group.responses}) == 1 for group in job.groups):
         raise NoLearningSignal("in every group all rewards are equal, so there is nothing to learn", examples)
-    server = services.servers[model.base_model]
+    server = await services.tokenising_server(model.base_model)
     num_tokens: int = await server.check_lengths.remote(job.groups, is_single)
     if num_tokens > limits.max_tokens_per_job:
         raise InvalidRequest(

@@ -345,6 +345,8 @@ def streaming(service: Service, account: Account, seed: int) -> Connection:
     connection.send(
         request(account, json.dumps({"messages": messages, "stream": True, "seed": seed}).encode())
     )
+    status = connection.file.readline()
+    assert b" 200 " in status, status + connection.file.read1()
     while b"delta" not in (line := connection.file.readline()):
         assert line, "the stream did not begin"
     return connection

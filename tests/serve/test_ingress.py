@@ -2,12 +2,17 @@
 
 import json
 import subprocess
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+import ray
+from ray import serve
 
 from registry.keys import ApiKeys, hash_key
+from serve_app.deployments import APPLICATION, model_server_name
 from serve_app.object_server import stop
 from tests.support.service import (
     HELLO,
@@ -19,6 +24,9 @@ from tests.support.service import (
     chunks_of,
     wait_until,
 )
+
+READY_S = 5
+AT_ONCE_S = 3  # and not the minute that the next replica takes
 
 # Keys
 
@@ -290,19 +298,73 @@ def test_openapi_describes_every_route(service: Service) -> None:
 # Things that are away: last, because they take the application apart and put it together again
 
 
-def test_readiness_names_the_base_model_without_a_replica(service: Service) -> None:
+def ready(service: Service) -> httpx.Response:
+    return httpx.get(f"{service.url}/readyz", trust_env=False, timeout=30)
+
+
+def requests_of_two(account: Account) -> list[Callable[[], httpx.Response]]:
+    """Of every kind that a replica of base model `two` must answer; `mine` is a copy of it."""
+    openai = {"model": "mine", "messages": HELLO}
+    return [
+        lambda: account.generate(model="two"),
+        lambda: account.generate(model="mine", stream=True),
+        lambda: account.http.post("/openai/v1/chat/completions", json=openai),
+        lambda: account.http.post("/openai/v1/chat/completions", json={**openai, "stream": True}),
+        lambda: account.http.post("/openai/v1/completions", json={"model": "two", "prompt": "Hello"}),
+        lambda: account.train("mine"),
+    ]
+
+
+def assert_away_at_once(requests: list[Callable[[], httpx.Response]]) -> None:
+    for ask in requests:
+        start = time.monotonic()
+        assert_error(ask(), 503, "unavailable")
+        assert time.monotonic() - start < AT_ONCE_S
+
+
+def test_base_model_that_does_not_answer_is_unavailable_at_once(service: Service, alice: Account) -> None:
+    """First its replica says so, then Serve has ended it, and the next one is long in coming."""
+    alice.create("Mine", parent="two")
+    requests = requests_of_two(alice)
     down = service.signals / "down two"
     down.touch()
     try:
-        wait_until(lambda: httpx.get(f"{service.url}/readyz", trust_env=False).status_code == 503, 60)
-        response = httpx.get(f"{service.url}/readyz", trust_env=False)
+        wait_until(lambda: ready(service).status_code == 503, READY_S)
+        assert_away_at_once(requests)
+        response = ready(service)
         assert_error(response, 503, "unavailable")
         assert "two" in response.json()["error"]["message"]
         assert "one" not in response.json()["error"]["message"]
         assert httpx.get(f"{service.url}/healthz", trust_env=False).status_code == 200
+        wait_until(lambda: num_running("two") == 0, 60)
+        assert_away_at_once(requests)
+        assert alice.generate(model="one").status_code == 200
     finally:
         down.unlink()
-    wait_until(lambda: httpx.get(f"{service.url}/readyz", trust_env=False).status_code == 200, 60)
+    wait_until(lambda: ready(service).status_code == 200, 60)
+    assert [ask().status_code for ask in requests[:-1]] == [200] * 5
+
+
+def test_stream_whose_replica_dies_ends_with_an_error(service: Service, alice: Account) -> None:
+    body = {"messages": [{"role": "user", "content": "endless"}], "stream": True}
+    with alice.http.stream("POST", "/v1/generate_response", json=body) as response:
+        lines = response.iter_lines()
+        next(lines)
+        kill_replica(model_server_name("one"))
+        last = json.loads(list(lines)[-1])
+    assert (last["type"], last["error"]["code"]) == ("error", "unavailable")
+    wait_until(lambda: alice.generate().status_code == 200, 60)
+
+
+def num_running(base_model: str) -> int:
+    status = serve.status().applications[APPLICATION].deployments[model_server_name(base_model)]
+    return status.replica_states.get("RUNNING", 0)
+
+
+def kill_replica(deployment: str) -> None:
+    names = [actor["name"] for actor in ray.util.list_named_actors(all_namespaces=True)]
+    replica = next(name for name in names if f"{APPLICATION}#{deployment}#" in name)
+    ray.kill(ray.get_actor(replica, namespace="serve"))
 
 
 def test_storage_away_is_unavailable_but_what_is_known_is_listed(service: Service, alice: Account) -> None:

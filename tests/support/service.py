@@ -53,6 +53,7 @@ from training.run import RunConfiguration
 from training.types import Assignment, StepProgress
 
 MAX_REQUEST_BYTES = 2**20
+BODY_TIMEOUT_S = 20
 HELLO = [{"role": "user", "content": "Hello"}]
 RESPONSES = [{"content": "good", "reward": 1.0}, {"content": "bad", "reward": 0.0}]
 
@@ -143,7 +144,10 @@ class FakeModelServer:
         return json.dumps(_openai_object(call, "message" if call.kind == "chat" else "text"))
 
     async def openai_events(self, call: OpenAICall) -> AsyncIterator[str]:
-        yield f"data: {json.dumps(_openai_object(call, 'delta' if call.kind == 'chat' else 'text'))}\n\n"
+        is_endless = call.body.get("messages", [{}])[-1].get("content") == "endless"
+        for _ in range(10**4 if is_endless else 1):
+            yield f"data: {json.dumps(_openai_object(call, 'delta' if call.kind == 'chat' else 'text'))}\n\n"
+            await asyncio.sleep(0.02 if is_endless else 0)
         yield "data: [DONE]\n\n"
 
     async def check_lengths(self, groups: Sequence[Group], is_single: bool) -> int:
@@ -358,7 +362,12 @@ def running_service(root: Path, limits: LimitSettings, num_ingresses: int = 1) -
     settings = Settings(
         http=HttpSettings(port=free_port()),
         storage=StorageSettings(endpoint_url=object_server.endpoint_url, bucket="tests"),
-        ingress=IngressSettings(num_replicas=num_ingresses, num_cpus=0, max_request_bytes=MAX_REQUEST_BYTES),
+        ingress=IngressSettings(
+            num_replicas=num_ingresses,
+            num_cpus=0,
+            max_request_bytes=MAX_REQUEST_BYTES,
+            body_timeout_s=BODY_TIMEOUT_S,
+        ),
         limits=limits,
         usage=UsageSettings(flush_interval_s=0.2),
         default_model="one",

@@ -1,4 +1,5 @@
 import asyncio
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -7,7 +8,7 @@ from ray.exceptions import RayTaskError
 from registry.errors import InvalidApiKey, Unavailable
 from registry.keys import hash_key
 from registry.records import KeyRecord
-from serve_app.auth import FRESH_S, MAX_KEY_LENGTH, MAX_KEYS, STALE_S, Authenticator
+from serve_app.auth import FRESH_S, MAX_KEY_LENGTH, MAX_KEYS, STALE_S, Authenticator, Caller, presented_hash
 
 START = datetime(2030, 1, 31, 12, tzinfo=UTC)
 
@@ -44,6 +45,14 @@ class Clock:
         return START + timedelta(seconds=self.now - 1000)
 
 
+async def user_of(authenticator: Authenticator, header: str | None) -> str:
+    return (await authenticator.record(presented_hash(header))).user
+
+
+async def caller_of(authenticator: Authenticator, header: str) -> Caller:
+    return await authenticator.caller(presented_hash(header))
+
+
 @pytest.fixture
 def keys() -> Keys:
     return Keys()
@@ -61,7 +70,7 @@ def authenticator(keys: Keys, clock: Clock) -> Authenticator:
 
 @pytest.mark.parametrize("header", ["Bearer good", "bearer good", "BEARER  good "])
 async def test_key_belongs_to_its_user(authenticator: Authenticator, header: str) -> None:
-    assert await authenticator.user(header) == "alice"
+    assert await user_of(authenticator, header) == "alice"
 
 
 @pytest.mark.parametrize(
@@ -81,83 +90,83 @@ async def test_malformed_header_is_refused_without_a_lookup(
     authenticator: Authenticator, keys: Keys, header: str | None
 ) -> None:
     with pytest.raises(InvalidApiKey):
-        await authenticator.user(header)
+        await user_of(authenticator, header)
     assert keys.num_asked == 0
 
 
 async def test_unknown_key_is_refused(authenticator: Authenticator) -> None:
     with pytest.raises(InvalidApiKey):
-        await authenticator.user("Bearer other")
+        await user_of(authenticator, "Bearer other")
 
 
 async def test_known_key_is_not_asked_for_again_while_fresh(
     authenticator: Authenticator, keys: Keys, clock: Clock
 ) -> None:
-    await authenticator.user("Bearer good")
+    await user_of(authenticator, "Bearer good")
     clock.now += FRESH_S * 0.9
-    await authenticator.user("Bearer good")
+    await user_of(authenticator, "Bearer good")
     assert keys.num_asked == 1
 
 
 async def test_revoked_key_is_refused_once_it_is_not_fresh(
     authenticator: Authenticator, keys: Keys, clock: Clock
 ) -> None:
-    await authenticator.user("Bearer good")
+    await user_of(authenticator, "Bearer good")
     keys.users.clear()
     clock.now += FRESH_S
     for _ in range(2):
         with pytest.raises(InvalidApiKey):
-            await authenticator.user("Bearer good")
+            await user_of(authenticator, "Bearer good")
 
 
 async def test_revoked_key_is_not_revived_by_an_outage(
     authenticator: Authenticator, keys: Keys, clock: Clock
 ) -> None:
-    await authenticator.user("Bearer good")
+    await user_of(authenticator, "Bearer good")
     keys.users.clear()
     clock.now += FRESH_S
     with pytest.raises(InvalidApiKey):
-        await authenticator.user("Bearer good")
+        await user_of(authenticator, "Bearer good")
     keys.is_away = True
     with pytest.raises(Unavailable):
-        await authenticator.user("Bearer good")
+        await user_of(authenticator, "Bearer good")
 
 
 async def test_new_key_works_at_once_after_a_refusal(authenticator: Authenticator, keys: Keys) -> None:
     with pytest.raises(InvalidApiKey):
-        await authenticator.user("Bearer new")
+        await user_of(authenticator, "Bearer new")
     keys.users[hash_key("new")] = "bob"
-    assert await authenticator.user("Bearer new") == "bob"
+    assert await user_of(authenticator, "Bearer new") == "bob"
 
 
 async def test_known_key_outlives_an_outage_for_a_while(
     authenticator: Authenticator, keys: Keys, clock: Clock
 ) -> None:
-    await authenticator.user("Bearer good")
+    await user_of(authenticator, "Bearer good")
     keys.is_away = True
     clock.now += STALE_S * 0.9
-    assert await authenticator.user("Bearer good") == "alice"
+    assert await user_of(authenticator, "Bearer good") == "alice"
     clock.now += STALE_S * 0.1
     with pytest.raises(Unavailable):
-        await authenticator.user("Bearer good")
+        await user_of(authenticator, "Bearer good")
 
 
 async def test_unknown_key_in_an_outage_is_unavailable(authenticator: Authenticator, keys: Keys) -> None:
     keys.is_away = True
     with pytest.raises(Unavailable):
-        await authenticator.user("Bearer good")
+        await user_of(authenticator, "Bearer good")
 
 
 async def test_remembered_key_is_refused_from_the_moment_it_expires(
     authenticator: Authenticator, keys: Keys, clock: Clock
 ) -> None:
     keys.expires = START + timedelta(seconds=1)
-    await authenticator.user("Bearer good")
+    await user_of(authenticator, "Bearer good")
     clock.now += 0.9
-    assert await authenticator.user("Bearer good") == "alice"
+    assert await user_of(authenticator, "Bearer good") == "alice"
     clock.now += 0.1
     with pytest.raises(InvalidApiKey, match="expired"):
-        await authenticator.user("Bearer good")
+        await user_of(authenticator, "Bearer good")
     assert keys.num_asked == 1
 
 
@@ -165,15 +174,15 @@ async def test_key_that_expires_in_an_outage_is_refused_and_not_asked_for(
     authenticator: Authenticator, keys: Keys, clock: Clock
 ) -> None:
     keys.expires = START + timedelta(seconds=10)
-    await authenticator.user("Bearer good")
+    await user_of(authenticator, "Bearer good")
     keys.is_away = True
     clock.now += 9.9
-    assert await authenticator.user("Bearer good") == "alice"
+    assert await user_of(authenticator, "Bearer good") == "alice"
     asked = keys.num_asked
     for later_s in (0.1, FRESH_S, STALE_S * 2):
         clock.now += later_s
         with pytest.raises(InvalidApiKey, match="expired"):
-            await authenticator.user("Bearer good")
+            await user_of(authenticator, "Bearer good")
     assert keys.num_asked == asked
 
 
@@ -185,7 +194,7 @@ async def test_key_that_expires_while_it_is_asked_for_is_refused(keys: Keys, clo
 
     keys.expires = START + timedelta(seconds=1)
     with pytest.raises(InvalidApiKey, match="expired"):
-        await Authenticator(slow, clock, clock.time).user("Bearer good")
+        await user_of(Authenticator(slow, clock, clock.time), "Bearer good")
 
 
 async def test_answer_that_was_long_on_its_way_is_not_fresh_for_longer(keys: Keys, clock: Clock) -> None:
@@ -198,14 +207,14 @@ async def test_answer_that_was_long_on_its_way_is_not_fresh_for_longer(keys: Key
         return record
 
     authenticator = Authenticator(slow, clock)
-    first = asyncio.create_task(authenticator.user("Bearer good"))
+    first = asyncio.create_task(user_of(authenticator, "Bearer good"))
     await asyncio.sleep(0)
     keys.users.clear()
     clock.now += FRESH_S
     sent.set()
     assert await first == "alice"
     with pytest.raises(InvalidApiKey):
-        await authenticator.user("Bearer good")
+        await user_of(authenticator, "Bearer good")
 
 
 async def test_lookup_that_breaks_shows_nothing(clock: Clock) -> None:
@@ -213,47 +222,102 @@ async def test_lookup_that_breaks_shows_nothing(clock: Clock) -> None:
         raise RuntimeError("secret")
 
     with pytest.raises(Exception, match="internal error") as raised:
-        await Authenticator(broken, clock).user("Bearer good")
+        await user_of(Authenticator(broken, clock), "Bearer good")
     assert "secret" not in str(raised.value)
 
 
 async def test_remembered_keys_are_bounded(keys: Keys, clock: Clock) -> None:
     authenticator = Authenticator(keys.authenticate, clock)
     keys.users |= {hash_key(f"key-{number}"): "bob" for number in range(MAX_KEYS)}
-    await authenticator.user("Bearer good")
+    await user_of(authenticator, "Bearer good")
     for number in range(MAX_KEYS):
-        await authenticator.user(f"Bearer key-{number}")
+        await user_of(authenticator, f"Bearer key-{number}")
     asked = keys.num_asked
-    await authenticator.user("Bearer good")
+    await user_of(authenticator, "Bearer good")
     assert keys.num_asked == asked + 1
 
 
 async def test_a_stale_key_is_presumed_good_until_it_was_asked_for(
     authenticator: Authenticator, keys: Keys, clock: Clock
 ) -> None:
-    assert await authenticator.presume("Bearer good") == ("alice", None), "an unknown key is asked for first"
-    assert await authenticator.presume("Bearer good") == ("alice", None), "a fresh one is not asked for"
+    assert (await caller_of(authenticator, "Bearer good")).check is None, "an unknown key is asked for first"
+    assert (await caller_of(authenticator, "Bearer good")).check is None, "a fresh one is not asked for"
     clock.now += FRESH_S
-    (user, check), (_, other) = [await authenticator.presume("Bearer good") for _ in range(2)]
-    assert user == "alice" and check is not None
-    assert other is check, "requests that come together ask once"
-    assert (await check).user == "alice"
-    assert keys.num_asked == 2
-    assert await authenticator.presume("Bearer good") == ("alice", None), "fresh again"
+    callers = [await caller_of(authenticator, "Bearer good") for _ in range(2)]
+    assert [caller.user for caller in callers] == ["alice", "alice"]
+    for caller in callers:
+        assert caller.check is not None
+        assert (await caller.check()).user == "alice"
+    assert keys.num_asked == 2, "requests that come together ask once"
+    assert (await caller_of(authenticator, "Bearer good")).check is None, "fresh again"
 
 
 async def test_a_key_that_was_revoked_is_presumed_good_once(
     authenticator: Authenticator, keys: Keys, clock: Clock
 ) -> None:
-    await authenticator.user("Bearer good")
+    await user_of(authenticator, "Bearer good")
     keys.users.clear()
     clock.now += FRESH_S
-    _, check = await authenticator.presume("Bearer good")
-    assert check is not None
+    caller = await caller_of(authenticator, "Bearer good")
+    assert caller.check is not None
     with pytest.raises(InvalidApiKey):
-        await check
+        await caller.check()
     with pytest.raises(InvalidApiKey):
-        await authenticator.presume("Bearer good")
+        await caller_of(authenticator, "Bearer good")
+
+
+async def test_only_a_key_that_was_good_a_while_ago_is_known(
+    authenticator: Authenticator, keys: Keys, clock: Clock
+) -> None:
+    good = presented_hash("Bearer good")
+    assert not authenticator.knows(good)
+    await authenticator.caller(good)
+    clock.now += STALE_S * 0.9
+    assert authenticator.knows(good)
+    clock.now += STALE_S * 0.1
+    assert not authenticator.knows(good)
+
+
+async def test_a_check_that_is_cancelled_is_made_again_for_all_who_wait(keys: Keys, clock: Clock) -> None:
+    """Serve cancels what a request has called when the request's client goes away."""
+    first = asyncio.Event()
+
+    async def lookup(key_hash: str) -> KeyRecord:
+        if keys.num_asked == 1:
+            keys.num_asked += 1
+            first.set()
+            await asyncio.sleep(0)
+            raise asyncio.CancelledError
+        return await keys.authenticate(key_hash)
+
+    authenticator = Authenticator(lookup, clock, clock.time)
+    await user_of(authenticator, "Bearer good")
+    clock.now += FRESH_S
+    callers = [await caller_of(authenticator, "Bearer good") for _ in range(3)]
+    checks = [asyncio.ensure_future(caller.check()) for caller in callers if caller.check is not None]
+    await first.wait()
+    checks[0].cancel()
+    answers = await asyncio.gather(*checks, return_exceptions=True)
+    assert isinstance(answers[0], asyncio.CancelledError)
+    assert [answer.user for answer in answers[1:] if isinstance(answer, KeyRecord)] == ["alice", "alice"]
+
+
+async def test_a_check_is_a_part_of_no_request(keys: Keys, clock: Clock) -> None:
+    request: ContextVar[str] = ContextVar("request", default="none")
+    seen = []
+
+    async def lookup(key_hash: str) -> KeyRecord:
+        seen.append(request.get())
+        return await keys.authenticate(key_hash)
+
+    authenticator = Authenticator(lookup, clock, clock.time)
+    request.set("the first")
+    await user_of(authenticator, "Bearer good")
+    clock.now += FRESH_S
+    caller = await caller_of(authenticator, "Bearer good")
+    assert caller.check is not None
+    await caller.check()
+    assert seen == ["the first", "none"]
 
 
 async def test_what_the_catalog_raised_comes_without_ray_around_it(clock: Clock) -> None:
@@ -262,7 +326,7 @@ async def test_what_the_catalog_raised_comes_without_ray_around_it(clock: Clock)
         raise RayTaskError("authenticate", "Traceback", cause).as_instanceof_cause()
 
     with pytest.raises(InvalidApiKey) as raised:
-        await Authenticator(lookup, clock, clock.time).user("Bearer good")
+        await user_of(Authenticator(lookup, clock, clock.time), "Bearer good")
     assert raised.value.message == "the API key is not valid"
 
 
@@ -271,7 +335,7 @@ async def test_what_is_known_of_a_key_ends_when_it_expires_or_is_too_old(
     authenticator: Authenticator, keys: Keys, clock: Clock, age_s: float
 ) -> None:
     keys.expires = clock.time() + timedelta(seconds=age_s)
-    await authenticator.user("Bearer good")
+    await user_of(authenticator, "Bearer good")
     clock.now += age_s
     with pytest.raises(InvalidApiKey):
-        await authenticator.presume("Bearer good")
+        await caller_of(authenticator, "Bearer good")

@@ -1,6 +1,8 @@
+import asyncio
 import logging
 import pickle
 
+import grpc  # type: ignore[import-untyped]
 import pytest
 import ray.exceptions
 from ray.serve._private.common import DeploymentID
@@ -20,6 +22,7 @@ TABLE = [
     (errors.ModelInUse, 409, "conflict_error", "model_in_use"),
     (errors.IdempotencyConflict, 409, "conflict_error", "idempotency_conflict"),
     (errors.TrainingCancelled, 409, "conflict_error", "training_cancelled"),
+    (errors.RequestTimeout, 408, "invalid_request_error", "request_timeout"),
     (errors.RequestTooLarge, 413, "invalid_request_error", "request_too_large"),
     (errors.InvalidRequest, 422, "invalid_request_error", "invalid_request"),
     (errors.ContextLengthExceeded, 422, "invalid_request_error", "context_length_exceeded"),
@@ -74,9 +77,14 @@ def test_error_survives_pickling(kind: type[errors.TigerError]) -> None:
         BackPressureError(num_queued_requests=1, max_queued_requests=1),
         DeploymentUnavailableError(DeploymentID(name="x")),
         RayServeException("gone"),
+        asyncio.CancelledError(),
+        *(
+            grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata())
+            for code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+        ),
     ],
 )
-def test_replica_that_cannot_be_reached_is_unavailable(error: Exception) -> None:
+def test_replica_that_cannot_be_reached_is_unavailable(error: BaseException) -> None:
     assert isinstance(as_tiger_error(error), errors.Unavailable)
 
 

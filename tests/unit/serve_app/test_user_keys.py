@@ -17,6 +17,8 @@ from serve_app.user_keys import UserKeys
 
 NOON = datetime(2030, 1, 31, 12, tzinfo=UTC)
 MAX_KEYS = 3
+MAKER = hash_key("maker")
+"""Of the key that makes and revokes the others; another user's, so that it is not among those counted."""
 
 
 class Watched(ApiKeys):
@@ -28,6 +30,12 @@ class Watched(ApiKeys):
         self.is_failing = False
         self.may_write = threading.Event()
         self.may_write.set()
+        self.on_added: Callable[[], object] = lambda: None
+
+    def add(self, key_hash: str, user: str, name: str, expires: datetime | None = None) -> KeyRecord:
+        record = super().add(key_hash, user, name, expires)
+        self.on_added()
+        return record
 
     def mark_used(self, key_hash: str, record: KeyRecord, hour: datetime) -> None:
         self.may_write.wait(30)
@@ -49,7 +57,9 @@ class Now:
 
 @pytest.fixture
 def keys(store: ObjectStore) -> Watched:
-    return Watched(store)
+    keys = Watched(store)
+    keys.add(MAKER, "maker", "maker")
+    return keys
 
 
 @pytest.fixture
@@ -70,15 +80,15 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def test_key_is_its_users_until_it_is_revoked(user_keys: UserKeys) -> None:
-    record = await user_keys.create("alice", "laptop", None, hash_key("a"))
+    record = await user_keys.create("alice", "laptop", None, hash_key("a"), MAKER)
     assert await user_keys.authenticate(hash_key("a")) == record
-    await user_keys.revoke("alice", record.id)
+    await user_keys.revoke("alice", record.id, MAKER)
     with pytest.raises(InvalidApiKey):
         await user_keys.authenticate(hash_key("a"))
 
 
 async def test_expired_key_is_refused_and_still_listed(user_keys: UserKeys, now: Now) -> None:
-    await user_keys.create("alice", "laptop", NOON + timedelta(seconds=1), hash_key("a"))
+    await user_keys.create("alice", "laptop", NOON + timedelta(seconds=1), hash_key("a"), MAKER)
     await user_keys.authenticate(hash_key("a"))
     now.time += timedelta(seconds=1)
     with pytest.raises(InvalidApiKey, match="expired"):
@@ -87,28 +97,63 @@ async def test_expired_key_is_refused_and_still_listed(user_keys: UserKeys, now:
 
 
 async def test_keys_of_one_user_are_limited_also_at_once(user_keys: UserKeys) -> None:
-    creations = (user_keys.create("alice", "key", None, hash_key(str(number))) for number in range(6))
+    creations = (user_keys.create("alice", "key", None, hash_key(str(number)), MAKER) for number in range(6))
     made = await asyncio.gather(*creations, return_exceptions=True)
     assert [type(result) for result in made].count(QuotaExceeded) == 6 - MAX_KEYS
-    await user_keys.create("bob", "key", None, hash_key("bob"))
+    await user_keys.create("bob", "key", None, hash_key("bob"), MAKER)
     mine = await user_keys.list("alice")
     assert len(mine) == MAX_KEYS
-    await user_keys.revoke("alice", mine[0].record.id)
-    await user_keys.create("alice", "key", None, hash_key("next"))
+    await user_keys.revoke("alice", mine[0].record.id, MAKER)
+    await user_keys.create("alice", "key", None, hash_key("next"), MAKER)
 
 
 async def test_creation_whose_caller_goes_away_counts(user_keys: UserKeys) -> None:
     for number in range(2 * MAX_KEYS):
-        creation = asyncio.create_task(user_keys.create("alice", "key", None, hash_key(str(number))))
+        creation = asyncio.create_task(user_keys.create("alice", "key", None, hash_key(str(number)), MAKER))
         await asyncio.sleep(0)
         creation.cancel()
     with pytest.raises(QuotaExceeded):
-        await user_keys.create("alice", "key", None, hash_key("last"))
+        await user_keys.create("alice", "key", None, hash_key("last"), MAKER)
     assert len(await user_keys.list("alice")) == MAX_KEYS
 
 
+async def test_revoked_key_makes_and_revokes_none(user_keys: UserKeys, keys: Watched) -> None:
+    record = await user_keys.create("alice", "key", None, hash_key("a"), MAKER)
+    keys.revoke(MAKER)
+    with pytest.raises(InvalidApiKey):
+        await user_keys.create("alice", "key", None, hash_key("b"), MAKER)
+    with pytest.raises(InvalidApiKey):
+        await user_keys.revoke("alice", record.id, MAKER)
+    assert [key.record for key in keys.list_of("alice")] == [record]
+
+
+async def test_key_whose_maker_is_revoked_while_it_is_made_goes_with_it(
+    user_keys: UserKeys, keys: Watched, store: ObjectStore
+) -> None:
+    """The operator's command revokes in the bucket, beside the Catalog."""
+    keys.on_added = lambda: ApiKeys(store).revoke(MAKER)
+    with pytest.raises(InvalidApiKey):
+        await user_keys.create("alice", "key", None, hash_key("a"), MAKER)
+    assert keys.lookup(hash_key("a")) is None and keys.list_of("alice") == []
+
+
+async def test_revocation_comes_before_or_after_a_creation_and_not_amid_it(
+    user_keys: UserKeys, keys: Watched
+) -> None:
+    """Both by the same user: what a key made before it was revoked stays."""
+    own = await user_keys.create("alice", "own", None, hash_key("own"), MAKER)
+    results = await asyncio.gather(
+        user_keys.create("alice", "new", None, hash_key("new"), hash_key("own")),
+        user_keys.revoke("alice", own.id, hash_key("own")),
+        user_keys.create("alice", "late", None, hash_key("late"), hash_key("own")),
+        return_exceptions=True,
+    )
+    assert [type(result) for result in results] == [KeyRecord, type(None), InvalidApiKey]
+    assert [key.record.name for key in keys.list_of("alice")] == ["new"]
+
+
 async def test_use_is_written_once_an_hour(user_keys: UserKeys, keys: Watched, now: Now) -> None:
-    await user_keys.create("alice", "key", None, hash_key("a"))
+    await user_keys.create("alice", "key", None, hash_key("a"), MAKER)
     for hours in range(3):
         for minutes in (0, 1, 59):
             now.time = NOON + timedelta(hours=hours, minutes=minutes)
@@ -118,7 +163,7 @@ async def test_use_is_written_once_an_hour(user_keys: UserKeys, keys: Watched, n
 
 
 async def test_use_that_cannot_be_written_holds_up_no_request(user_keys: UserKeys, keys: Watched) -> None:
-    await user_keys.create("alice", "key", None, hash_key("a"))
+    await user_keys.create("alice", "key", None, hash_key("a"), MAKER)
     keys.may_write.clear()
     for _ in range(20):
         await user_keys.authenticate(hash_key("a"))
@@ -131,7 +176,7 @@ async def test_use_that_cannot_be_written_holds_up_no_request(user_keys: UserKey
 async def test_use_that_failed_to_be_written_is_written_with_a_later_one(
     user_keys: UserKeys, keys: Watched, caplog: pytest.LogCaptureFixture
 ) -> None:
-    record = await user_keys.create("alice", "key", None, hash_key("a"))
+    record = await user_keys.create("alice", "key", None, hash_key("a"), MAKER)
     keys.is_failing = True
     with caplog.at_level(logging.WARNING, "ray.serve"):
         await user_keys.authenticate(hash_key("a"))
@@ -146,13 +191,13 @@ async def test_use_that_failed_to_be_written_is_written_with_a_later_one(
 async def test_use_that_waits_during_a_revocation_revives_nothing(
     user_keys: UserKeys, keys: Watched, store: ObjectStore
 ) -> None:
-    record = await user_keys.create("alice", "key", None, hash_key("a"))
+    record = await user_keys.create("alice", "key", None, hash_key("a"), MAKER)
     keys.may_write.clear()
     await user_keys.authenticate(hash_key("a"))
-    await user_keys.revoke("alice", record.id)
+    await user_keys.revoke("alice", record.id, MAKER)
     keys.may_write.set()
     await until(lambda: keys.num_tried == 1)
-    assert store.list("") == []
+    assert not [name for name in store.list("") if MAKER not in name]
     with pytest.raises(InvalidApiKey):
         await user_keys.authenticate(hash_key("a"))
 

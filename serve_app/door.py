@@ -1,0 +1,147 @@
+"""Who comes in, and with how much: the key before the body, a place, then the whole body, in time.
+
+    no key, unknown key  ->  401, nothing of the body is read
+    one request too many ->  429, nothing of the body is read
+    body too large, slow ->  413, 408
+    else                 ->  the application, with a Caller in the scope and the body in memory
+
+Serve's own bound on requests is above all of these: what fills up is one user's share.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from registry.errors import RequestTimeout, RequestTooLarge, TigerError
+from serve_app.auth import Authenticator, Caller, presented_hash
+from serve_app.errors import ANSWER_HEADERS, error_response
+from serve_app.http_server import BODY_WANTED
+from serve_app.key_check import CALLER
+from serve_app.places import Places
+from serve_app.rate_limits import RequestLimit
+from serve_app.settings import Settings
+
+BODIES_AT_ONCE = 8
+"""Bodies of the largest size that one user may have in memory at an ingress replica."""
+
+
+class ClientGone(Exception):
+    """The client went away before its body had arrived."""
+
+
+class Door:
+    """Everything but the paths in `public` needs a key."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        public: frozenset[str],
+        authenticator: Authenticator,
+        request_limit: RequestLimit,
+        settings: Settings,
+    ) -> None:
+        self._app = app
+        self._public = public
+        self._authenticator = authenticator
+        self._request_limit = request_limit
+        limits, ingress = settings.limits, settings.ingress
+        self._max_body_bytes = ingress.max_request_bytes
+        self._body_timeout_s = ingress.body_timeout_s
+        self._users = Places(
+            limits.max_concurrent_requests_per_user,
+            f"you have {limits.max_concurrent_requests_per_user} requests in progress; wait for one of them",
+        )
+        self._strangers = Places(
+            ingress.max_unknown_keys_per_address,
+            "too many keys from your address are being looked up; try again",
+        )
+        self._bodies = Places(
+            BODIES_AT_ONCE * ingress.max_request_bytes,
+            "the bodies of your requests in progress are too large together; wait for one of them",
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in self._public:
+            await self._app(scope, receive, send)
+            return
+        with ExitStack() as held:
+            try:
+                scope[CALLER] = caller = await self._caller(scope)
+                self._count(scope, caller.user)
+                held.enter_context(self._users.held_by(caller.user))(1)
+                body = await self._body(scope, receive, held.enter_context(self._bodies.held_by(caller.user)))
+            except TigerError as refusal:
+                await error_response(refusal, is_last=_has_body(scope))(scope, receive, send)
+                return
+            except ClientGone:
+                return
+            await self._app(scope, _read_already(body, receive), send)
+
+    async def _caller(self, scope: Scope) -> Caller:
+        """Raises: InvalidApiKey, Unavailable, RateLimited."""
+        key_hash = presented_hash(Headers(scope=scope).get("authorization"))
+        if self._authenticator.knows(key_hash):
+            return await self._authenticator.caller(key_hash)
+        address, _ = scope.get("client") or ("", 0)
+        with self._strangers.held_by(address) as take:
+            take(1)
+            return await self._authenticator.caller(key_hash)
+
+    def _count(self, scope: Scope, user: str) -> None:
+        """Raises: RateLimited."""
+        scope[ANSWER_HEADERS], refusal = self._request_limit.count(user)
+        if refusal is not None:
+            raise refusal
+
+    async def _body(self, scope: Scope, receive: Receive, take: Callable[[int], None]) -> bytes | None:
+        """None: there is none. Raises: RequestTooLarge, RequestTimeout, RateLimited, ClientGone."""
+        headers = Headers(scope=scope)
+        announced = headers.get("content-length", "")
+        if announced.isdigit() and int(announced) > self._max_body_bytes:
+            raise self._too_large()
+        if BODY_WANTED in scope:
+            scope[BODY_WANTED].set()
+        if not _has_body(scope):
+            return None
+        try:
+            async with asyncio.timeout(self._body_timeout_s):
+                return await self._read(receive, take)
+        except TimeoutError:
+            raise RequestTimeout(f"the body did not arrive within {self._body_timeout_s:g} s") from None
+
+    async def _read(self, receive: Receive, take: Callable[[int], None]) -> bytes:
+        body = bytearray()
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            piece = message.get("body", b"")
+            if len(body) + len(piece) > self._max_body_bytes:
+                raise self._too_large()
+            take(len(piece))
+            body += piece
+            if not message.get("more_body", False):
+                return bytes(body)
+
+    def _too_large(self) -> RequestTooLarge:
+        return RequestTooLarge(f"the body is over {self._max_body_bytes} bytes")
+
+
+def _has_body(scope: Scope) -> bool:
+    headers = Headers(scope=scope)
+    return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+
+
+def _read_already(body: bytes | None, receive: Receive) -> Receive:
+    """Gives the body in one piece, and then what follows it: that the client goes away."""
+    if body is None:
+        return receive
+    pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive_next() -> Message:
+        return pending.pop() if pending else await receive()
+
+    return receive_next

@@ -1,0 +1,56 @@
+"""Work that several requests wait for is done once, beside all of them, and again when it was cancelled."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Generic, TypeVar
+
+from registry.errors import Unavailable
+from registry.tasks import start_apart
+
+ATTEMPTS = 3
+
+T = TypeVar("T")
+
+
+def is_being_cancelled() -> bool:
+    """Whether a CancelledError is meant for this task, and not only for something that it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+class SharedTasks(Generic[T]):
+    """At most one task for each key runs at a time."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, asyncio.Task[T]] = {}
+
+    def join(self, key: str, work: Callable[[], Coroutine[Any, Any, T]]) -> Callable[[], Awaitable[T]]:
+        """Begin `work`, unless it runs already; what is returned waits for it.
+
+        The waiting raises what the work raises, and Unavailable when it is cancelled again and again.
+        """
+        task = self._start(key, work)
+
+        async def result() -> T:
+            for attempt in range(ATTEMPTS):
+                try:
+                    return await asyncio.shield(task if attempt == 0 else self._start(key, work))
+                except asyncio.CancelledError:
+                    if is_being_cancelled():
+                        raise
+            raise Unavailable("the service cannot be reached at the moment; try again")
+
+        return result
+
+    def _start(self, key: str, work: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
+        running = self._running.get(key)
+        if running is None or running.done():
+            running = self._running[key] = start_apart(work())
+            running.add_done_callback(lambda task: self._ended(key, task))
+        return running
+
+    def _ended(self, key: str, task: asyncio.Task[T]) -> None:
+        if self._running.get(key) is task:
+            del self._running[key]
+        if not task.cancelled():
+            task.exception()  # seen, should every request that waits for it have gone away

@@ -1,0 +1,127 @@
+"""When a base model is unavailable, and for whom."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from registry.errors import Unavailable
+from serve_app.base_model_health import RETRY_S, SILENCE_S, WAITING_S, BaseModelHealth
+from serve_app.in_progress import InProgress
+
+
+class Replicas:
+    """What they say when they are asked, and how late it is."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.answer: bool | None = True
+        self.num_asked = 0
+
+    def clock(self) -> float:
+        return self.now
+
+    async def ask(self) -> bool | None:
+        self.num_asked += 1
+        return self.answer
+
+
+@pytest.fixture
+def replicas() -> Replicas:
+    return Replicas()
+
+
+@pytest.fixture
+def health(replicas: Replicas) -> BaseModelHealth:
+    return BaseModelHealth("one", replicas.ask, replicas.clock)
+
+
+async def is_refused(health: BaseModelHealth) -> bool:
+    try:
+        await health.require()
+    except Unavailable as error:
+        assert "one" in error.message
+        return True
+    return False
+
+
+async def test_the_first_request_asks_before_it_is_refused(
+    health: BaseModelHealth, replicas: Replicas
+) -> None:
+    assert not health.is_available, "nobody has asked yet"
+    assert not await is_refused(health)
+    assert health.is_available
+
+
+@pytest.mark.parametrize("answer", [False, None])
+async def test_one_that_was_never_well_is_unavailable(
+    health: BaseModelHealth, replicas: Replicas, answer: bool | None
+) -> None:
+    replicas.answer = answer
+    assert await is_refused(health)
+
+
+async def test_one_whose_replicas_are_dead_is_unavailable_at_once_and_well_again_at_once(
+    health: BaseModelHealth, replicas: Replicas
+) -> None:
+    await health.ask_now()
+    replicas.answer = False
+    replicas.now += 1
+    await health.ask_now()
+    assert not health.is_available
+    replicas.answer = True
+    replicas.now += RETRY_S
+    assert not await is_refused(health)
+
+
+async def test_silence_for_a_while_is_not_death(health: BaseModelHealth, replicas: Replicas) -> None:
+    await health.ask_now()
+    replicas.answer = None
+    while replicas.now < 1000 + SILENCE_S - 1:
+        replicas.now += 1
+        await health.ask_now()
+        assert health.is_available
+    replicas.now += 1
+    await health.ask_now()
+    assert not health.is_available
+
+
+async def test_many_requests_for_a_dead_one_do_not_ask_all_the_time(
+    health: BaseModelHealth, replicas: Replicas
+) -> None:
+    replicas.answer = False
+    assert all(await asyncio.gather(*(is_refused(health) for _ in range(100))))
+    assert replicas.num_asked == 1
+
+
+async def test_requests_that_came_a_moment_too_early_are_sent_away(
+    health: BaseModelHealth, replicas: Replicas
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.Event().wait()
+
+    async def unused(*_: Any) -> Any:
+        raise AssertionError
+
+    waiting, answered = InProgress(), InProgress()
+    answered.is_answered = True
+    tasks = [asyncio.create_task(request.run(app, {}, unused, unused)) for request in (waiting, answered)]
+    for request in (waiting, answered):
+        await health.require(request)
+    replicas.answer = False
+    await health.ask_now()
+    assert waiting.error is None, "it may be one of a replica that is being replaced"
+    replicas.now += WAITING_S
+    await health.ask_now()
+    await asyncio.wait_for(tasks[0], 5)
+    assert isinstance(waiting.error, Unavailable)
+    assert answered.error is None and not tasks[1].done()
+    tasks[1].cancel()
+
+
+async def test_it_is_asked_though_nobody_is_there(health: BaseModelHealth, replicas: Replicas) -> None:
+    health.watch()
+    async with asyncio.timeout(5):
+        while not health.is_available:  # noqa: ASYNC110
+            await asyncio.sleep(0)

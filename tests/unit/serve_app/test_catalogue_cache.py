@@ -1,0 +1,73 @@
+"""The lease of an ingress replica goes on, whatever becomes of the request that began it."""
+
+import asyncio
+from contextvars import ContextVar
+
+import pytest
+
+from registry.records import UserModels
+from serve_app.catalogue_cache import CatalogueCache
+from serve_app.leases import Forgotten, ReadModels, Renewal
+
+request: ContextVar[str] = ContextVar("request", default="none")
+
+
+class Catalog:
+    """Gives leases at once, or fails as it is told."""
+
+    def __init__(self) -> None:
+        self.contexts: list[str] = []
+        self.num_reads = 0
+        self.failure: BaseException | None = None
+        self.renewed = asyncio.Event()
+
+    async def renew(self, replica: str, forgotten: Forgotten) -> Renewal:
+        self.contexts.append(request.get())
+        if self.failure is not None:
+            failure, self.failure = self.failure, None
+            raise failure
+        if self.renewed.is_set():
+            await asyncio.Event().wait()
+        self.renewed.set()
+        return Renewal(Forgotten("session", 0), ())
+
+    async def read(self, user: str, replica: str) -> ReadModels:
+        self.num_reads += 1
+        return ReadModels(UserModels().model_dump_json().encode(), "session")
+
+
+@pytest.fixture
+async def catalog() -> Catalog:
+    return Catalog()
+
+
+async def test_models_are_kept_once_there_is_a_lease(catalog: Catalog) -> None:
+    cache = CatalogueCache(catalog.read, catalog.renew)
+    await cache.models("alice")
+    await catalog.renewed.wait()
+    for _ in range(3):
+        await cache.models("alice")
+    assert catalog.num_reads == 2
+
+
+async def test_renewal_is_a_part_of_no_request(catalog: Catalog) -> None:
+    request.set("the first")
+    cache = CatalogueCache(catalog.read, catalog.renew)
+    await cache.models("alice")
+    await catalog.renewed.wait()
+    assert set(catalog.contexts) == {"none"}
+
+
+async def test_renewal_that_was_cancelled_is_begun_again_by_the_next_read(catalog: Catalog) -> None:
+    catalog.failure = asyncio.CancelledError()
+    cache = CatalogueCache(catalog.read, catalog.renew)
+    await cache.models("alice")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not catalog.renewed.is_set()
+    await cache.models("alice")
+    await asyncio.wait_for(catalog.renewed.wait(), 5)
+    await cache.models("alice")
+    reads = catalog.num_reads
+    await cache.models("alice")
+    assert catalog.num_reads == reads

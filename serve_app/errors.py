@@ -32,6 +32,8 @@ STATUS: dict[type[errors.TigerError], int] = {
     errors.Unavailable: 503,
 }
 RETRY_AFTER_S = 2
+MAX_MESSAGE_CHARACTERS = 1000
+MAX_PARAM_CHARACTERS = 200
 OPENAI_PREFIX = "/openai/"
 ANSWER_HEADERS = "tiger.answer_headers"  # in the scope of a request: what its answer says in any case
 KEY_CHECK = "tiger.key_check"  # in the scope of a request: the task that says whether its key is still good
@@ -141,7 +143,13 @@ async def _on_validation_error(request: Request, error: Exception) -> JSONRespon
         message = "the body must be a JSON object, sent with Content-Type: application/json"
     elif param:
         message = f"{param}: {message}"
+    # Both may repeat what was sent, which may be long and is not always text.
+    message, param = _shown(message, MAX_MESSAGE_CHARACTERS), param and _shown(param, MAX_PARAM_CHARACTERS)
     return JSONResponse(error_body(422, "invalid_request", message, param), _status_for(request, 422))
+
+
+def _shown(text: str, max_characters: int) -> str:
+    return text[:max_characters].encode(errors="replace").decode()
 
 
 async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:

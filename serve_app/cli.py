@@ -11,8 +11,6 @@ from typing import Annotated
 import httpx
 import typer
 from pydantic import ValidationError
-from rich.console import Console
-from rich.table import Table
 
 from registry.errors import TigerError
 from registry.keys import ApiKeys, KeyNotIdentified, hash_key, parse_expiry
@@ -23,6 +21,7 @@ from serve_app.demo import Demo
 from serve_app.instance import FIRST_USER, Instance
 from serve_app.instance_environment import loopback_without_proxy
 from serve_app.processes import InstanceError
+from serve_app.terminal import Rows, visible, visible_lines
 
 app = typer.Typer(
     help="A self-hosted service for private language models: start it, look at it, hand out keys.",
@@ -111,16 +110,14 @@ def status(home: Home = DEFAULT_HOME) -> None:
         found = instance.status()
     except InstanceError as error:
         raise _failed(error) from error
-    table = Table("", "status", "replicas", "", box=None)
-    table.add_row("storage", found.storage)
-    table.add_row("Ray", found.ray)
-    table.add_row("application", found.application.status, "", found.application.message)
+    rows = Rows("", "status", "replicas", "", of_lines=True)
+    rows.add("storage", found.storage)
+    rows.add("Ray", found.ray)
+    rows.add("application", found.application.status, "", found.application.message)
     for each in found.application.deployments:
-        table.add_row(f"  {each.name}", each.status, f"{each.replicas}/{each.target_replicas}", each.message)
-    table.add_row(
-        "readyz", "ready" if found.is_ready else "not ready", "", "" if found.is_ready else found.detail
-    )
-    Console().print(table)
+        rows.add(f"  {each.name}", each.status, f"{each.replicas}/{each.target_replicas}", each.message)
+    rows.add("readyz", "ready" if found.is_ready else "not ready", "", "" if found.is_ready else found.detail)
+    rows.show()
     if found.is_ready:
         _show_urls(instance)
     raise typer.Exit(0 if found.is_ready else 1)
@@ -139,14 +136,12 @@ def models(home: Home = DEFAULT_HOME) -> None:
         ) from error
     if answer.is_error:
         raise _failed(answer.json()["error"]["message"])
-    table = Table("id", "name", "parent", "revision", "last modified", "description", box=None)
+    rows = Rows("id", "name", "parent", "revision", "last modified", "description")
     for model in answer.json():
         name = model["name"] + (" (default)" if model["default_model"] else "")
         revision, modified = str(model["revision"]), model["last_modified"]
-        table.add_row(
-            model["id"], name, model.get("parent_model", "-"), revision, modified, model["description"]
-        )
-    Console().print(table)
+        rows.add(model["id"], name, model.get("parent_model", "-"), revision, modified, model["description"])
+    rows.show()
 
 
 @app.command()
@@ -159,7 +154,7 @@ def demo(home: Home = DEFAULT_HOME) -> None:
     key = _given_key()
     own = "" if key else ApiKeys(instance.store()).create(FIRST_USER, "tiger demo")
     try:
-        Demo(instance.url, key or own, typer.echo).run()
+        Demo(instance.url, key or own, lambda line: typer.echo(visible(line))).run()
     except httpx.HTTPError as error:
         raise _failed(error) from error
     finally:
@@ -182,11 +177,11 @@ def logs(
         raise _failed(f"no logs of {name or 'this instance'} (there are: {log_files.GROUPS})")
     for path in paths:
         typer.secho(f"==> {path}", bold=True)
-        typer.echo("\n".join(log_files.tail(path, lines)))
+        typer.echo("\n".join(map(visible_lines, log_files.tail(path, lines))))
     if follow:
         try:
             for path, line in log_files.follow(paths):
-                typer.echo(f"{path.stem}: {line}")
+                typer.echo(f"{path.stem}: {visible_lines(line)}")
         except KeyboardInterrupt:
             raise typer.Exit(0) from None
 
@@ -223,12 +218,12 @@ def list_keys(home: Home = DEFAULT_HOME, config: Config = None) -> None:
         found = _open_keys(home, config).list()
     except TigerError as error:
         raise _failed(error) from error
-    table = Table("id", "user", "name", "created", "expires", "last used", box=None)
+    rows = Rows("id", "user", "name", "created", "expires", "last used")
     for key in found:
         record = key.record
         shown = (_shown(time) for time in (record.created, record.expires, key.last_used))
-        table.add_row(record.id, record.user, record.name, *shown)
-    Console(width=LINE_CHARACTERS).print(table)
+        rows.add(record.id, record.user, record.name, *shown)
+    rows.show(LINE_CHARACTERS)
 
 
 @keys_app.command("revoke")
@@ -304,7 +299,9 @@ def _show_urls(instance: Instance) -> None:
 
 def _failed(reason: object) -> typer.Exit:
     """Prints the reason; the caller raises what this returns."""
-    typer.secho(f"tiger: {reason}", fg=typer.colors.RED if sys.stderr.isatty() else None, err=True)
+    typer.secho(
+        f"tiger: {visible_lines(reason)}", fg=typer.colors.RED if sys.stderr.isatty() else None, err=True
+    )
     return typer.Exit(1)
 
 

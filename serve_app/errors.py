@@ -42,6 +42,8 @@ PLAIN: dict[int, errors.TigerError] = {
     503: errors.Unavailable("the service cannot be reached at the moment; try again"),
 }
 RETRY_AFTER_S = 2
+MAX_MESSAGE_CHARACTERS = 1000
+MAX_PARAM_CHARACTERS = 200
 OPENAI_PREFIX = "/openai/"
 ANSWER_HEADERS = "tiger.answer_headers"  # in the scope of a request: what its answer says in any case
 ERROR_TYPES = {
@@ -169,7 +171,13 @@ async def _on_validation_error(request: Request, error: Exception) -> JSONRespon
         message = "the body must be a JSON object, sent with Content-Type: application/json"
     elif param:
         message = f"{param}: {message}"
+    # Both may repeat what was sent, which may be long and is not always text.
+    message, param = _shown(message, MAX_MESSAGE_CHARACTERS), param and _shown(param, MAX_PARAM_CHARACTERS)
     return JSONResponse(error_body(422, "invalid_request", message, param), _status_for(request, 422))
+
+
+def _shown(text: str, max_characters: int) -> str:
+    return text[:max_characters].encode(errors="replace").decode()
 
 
 async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:

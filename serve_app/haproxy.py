@@ -27,9 +27,12 @@ MAX_REQUEST_BYTES_VARIABLE = "TIGER_INGRESS__MAX_REQUEST_BYTES"
 PORT_VARIABLES = ("RAY_SERVE_FALLBACK_PROXY_HTTP_PORT",)
 SERVE_HOST = "127.0.0.1"
 """Of Serve on one machine: its replicas and its own proxy listen there, and HAProxy alone at `http.host`."""
+MAX_MESSAGE_BYTES = 2**26
+"""Of a call between deployments. serve_app.settings has the bounds that keep all of them below it."""
 DATA_PATH = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
+    "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(MAX_MESSAGE_BYTES),
     # A connection that is refused marks a replica as down and tries the next one, or Serve's own proxy, which
     # waits for a new replica.
     "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT": "1",

@@ -17,11 +17,12 @@ def _valid_name(name: str) -> str:
 
 
 def _valid_expiry(value: Any) -> datetime:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or len(value) > MAX_TIME_CHARACTERS:
         raise ValueError("give a time in ISO 8601, as a string")
     return parse_expiry(value)
 
 
+MAX_TIME_CHARACTERS = 64
 KeyName = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_valid_name)]
 Expiry = Annotated[datetime, BeforeValidator(_valid_expiry)]
 

@@ -1,32 +1,143 @@
-"""How long the responses of a training are, tokenised as the trainer will tokenise them."""
+"""How long the responses of a training are, tokenised as the trainer will tokenise them.
 
+    groups  --characters-->  a turn among the users  -->  one thread: tokens, until there are too many
+
+Counting is dear, and the training may be refused after it. So it has a thread of its own and never takes one
+that generation waits for; what is cheap to see is looked at first; and of each user only a few may wait.
+"""
+
+import asyncio
+import functools
+from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
-from registry.errors import ContextLengthExceeded, InvalidRequest
-from registry.records import Group
-from training.conversation import ChatTokenizer, tokenise
+from registry.errors import ContextLengthExceeded, InvalidRequest, RateLimited
+from registry.records import Group, Message
+from training.conversation import ChatTokenizer, end_of_turn, tokenise_completion, tokenise_prompt
+
+CHARACTERS_PER_TOKEN = 32
+"""On average in a text that anyone would write there are fewer; a single token can have more."""
+RETRY_AFTER_S = 2
+
+
+def num_characters(messages: Sequence[Message]) -> int:
+    return sum(len(message.content) for message in messages)
+
+
+def check_characters(number: int, max_context_tokens: int, param: str) -> None:
+    """Raises: ContextLengthExceeded, for what is so long that its tokens need no counting."""
+    if number > max_context_tokens * CHARACTERS_PER_TOKEN:
+        raise ContextLengthExceeded(
+            f"there are {number} characters; the model takes {max_context_tokens} tokens", param
+        )
 
 
 def count_tokens(
-    tokenizer: ChatTokenizer, groups: Sequence[Group], max_context_tokens: int, is_single: bool
+    tokenizer: ChatTokenizer,
+    groups: Sequence[Group],
+    max_context_tokens: int,
+    max_tokens: int,
+    is_single: bool,
 ) -> int:
-    """The tokens of all responses, each with its prompt.
+    """The tokens of all responses, each with its prompt; a prompt that comes again is not tokenised again.
 
     `is_single`: the request gave one group and no list of groups, which is what `param` is a path of.
 
     Raises:
         ContextLengthExceeded: a response with its prompt is too long for the model; `param` names it.
-        InvalidRequest: the chat template cannot render the conversation.
+        InvalidRequest: the chat template cannot render the conversation, or there are more than `max_tokens`,
+            which is said as soon as it is seen.
     """
+    _check_all_characters(groups, max_context_tokens, max_tokens, is_single)
+    end = functools.cache(lambda: end_of_turn(tokenizer))
+    prompt_lengths: dict[tuple[Message, ...], int] = {}
     num_tokens = 0
     for g, group in enumerate(groups):
-        prefix = "" if is_single else f"groups.{g}."
-        for r, response in enumerate(group.responses):
-            try:
-                exchange = tokenise(tokenizer, group.messages, response, max_context_tokens)
-            except ContextLengthExceeded as error:
-                raise ContextLengthExceeded(error.message, f"{prefix}responses.{r}.content") from None
-            except InvalidRequest as error:
-                raise InvalidRequest(error.message, f"{prefix}messages") from None
-            num_tokens += len(exchange.prompt_ids) + len(exchange.completion_ids)
+        prefix = _prefix(g, is_single)
+        try:
+            if group.messages not in prompt_lengths:
+                prompt_lengths[group.messages] = len(tokenise_prompt(tokenizer, group.messages))
+            for r, response in enumerate(group.responses):
+                num_completion_tokens = len(tokenise_completion(tokenizer, response, end))
+                each = prompt_lengths[group.messages] + num_completion_tokens
+                if each > max_context_tokens:
+                    raise ContextLengthExceeded(
+                        f"the messages and a response have {each} tokens; "
+                        f"the model takes {max_context_tokens}",
+                        f"{prefix}responses.{r}.content",
+                    )
+                num_tokens += each
+                if num_tokens > max_tokens:
+                    raise _too_many("tokens", num_tokens, max_tokens, is_single)
+        except InvalidRequest as error:
+            if error.param is not None:
+                raise
+            raise InvalidRequest(error.message, f"{prefix}messages") from None
     return num_tokens
+
+
+def _check_all_characters(
+    groups: Sequence[Group], max_context_tokens: int, max_tokens: int, is_single: bool
+) -> None:
+    """Raises: ContextLengthExceeded, InvalidRequest."""
+    total = 0
+    for g, group in enumerate(groups):
+        of_prompt = num_characters(group.messages)
+        for r, response in enumerate(group.responses):
+            each = of_prompt + len(response.content)
+            check_characters(each, max_context_tokens, f"{_prefix(g, is_single)}responses.{r}.content")
+            total += each
+    if total > max_tokens * CHARACTERS_PER_TOKEN:
+        raise _too_many("characters", total, max_tokens, is_single)
+
+
+def _prefix(g: int, is_single: bool) -> str:
+    return "" if is_single else f"groups.{g}."
+
+
+def _too_many(what: str, number: int, max_tokens: int, is_single: bool) -> InvalidRequest:
+    return InvalidRequest(
+        f"the responses, each with its prompt, have at least {number} {what}; "
+        f"one training takes at most {max_tokens} tokens",
+        "responses" if is_single else "groups",
+    )
+
+
+class LengthChecks:
+    """Those of one replica: one at a time, and users in turn. One event loop uses it."""
+
+    def __init__(self, tokenizer: ChatTokenizer, max_context_tokens: int, max_waiting_per_user: int) -> None:
+        self._tokenizer = tokenizer
+        self._max_context_tokens = max_context_tokens
+        self._max_waiting = max_waiting_per_user
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="lengths")
+        self._num_of: Counter[str] = Counter()
+        self._user_turns: dict[str, asyncio.Lock] = {}
+        self._turn = asyncio.Lock()
+
+    async def count(self, user: str, groups: Sequence[Group], max_tokens: int, is_single: bool) -> int:
+        """As `count_tokens`. Raises also: RateLimited."""
+        if self._num_of[user] >= self._max_waiting:
+            raise RateLimited(
+                f"{self._max_waiting} trainings of yours wait for their tokens to be counted",
+                retry_after_s=RETRY_AFTER_S,
+            )
+        self._num_of[user] += 1
+        try:
+            # Of each user one waits for the turn, which goes to those who wait in the order they came.
+            async with self._user_turns.setdefault(user, asyncio.Lock()), self._turn:
+                return await self._count(groups, max_tokens, is_single)
+        finally:
+            self._num_of[user] -= 1
+            if not self._num_of[user]:
+                del self._num_of[user], self._user_turns[user]
+
+    async def _count(self, groups: Sequence[Group], max_tokens: int, is_single: bool) -> int:
+        given = (self._tokenizer, groups, self._max_context_tokens, max_tokens, is_single)
+        counting = asyncio.get_running_loop().run_in_executor(self._thread, count_tokens, *given)
+        try:
+            return await asyncio.shield(counting)
+        finally:
+            # When the client has gone the thread still counts, and nobody else has the turn before it ends.
+            await asyncio.wait([counting])

@@ -27,7 +27,7 @@ from registry.usage import Usage, UsageParts
 from serve_app.adapters import Adapter, Adapters, leased
 from serve_app.admission import Admission
 from serve_app.generation import Completion, Generation, GenerationCall, OpenAICall, cache_salt_of
-from serve_app.lengths import count_tokens
+from serve_app.lengths import LengthChecks
 from serve_app.openai_layer import OpenAILayer
 from serve_app.replica_address import listen_at_the_node
 from serve_app.schemas import StopReason
@@ -70,6 +70,9 @@ class ModelServer(LLMServer):  # type: ignore[misc]
         self._sleep_level = 1 if base.serving.accelerator.kind == "gpu" else 0
         await super().__init__(llm_config)
         self._tokenizer = self._llm.get_tokenizer()
+        self._length_checks = LengthChecks(
+            self._tokenizer, base.max_context_tokens, settings.limits.max_waiting_length_checks_per_user
+        )
         self._openai = OpenAILayer(self.engine._oai_serving_chat, self.engine._oai_serving_completion)
         self._admission = Admission(
             self._llm.vllm_config.scheduler_config.max_num_seqs,
@@ -218,10 +221,14 @@ class ModelServer(LLMServer):  # type: ignore[misc]
             async for event in self._openai.events(call, engine, lora_request):
                 yield event
 
-    async def check_lengths(self, groups: Sequence[Group], is_single: bool) -> int:
-        """Tokens of all responses, each with its prompt. Raises: ContextLengthExceeded, InvalidRequest."""
-        limit = self._base.max_context_tokens
-        return await asyncio.to_thread(count_tokens, self._tokenizer, groups, limit, is_single)
+    async def check_lengths(
+        self, user: str, groups: Sequence[Group], max_tokens: int, is_single: bool
+    ) -> int:
+        """Tokens of all responses, each with its prompt.
+
+        Raises: ContextLengthExceeded, InvalidRequest (there are more than `max_tokens`), RateLimited.
+        """
+        return await self._length_checks.count(user, groups, max_tokens, is_single)
 
     async def _prompt(self, call: GenerationCall) -> list[int]:
         try:

@@ -10,17 +10,38 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from serve_app.schemas import Answer, MaxTokens, Request, Temperature, Text, TopP
+from serve_app.schemas import (
+    MAX_MESSAGES,
+    MAX_SAMPLES,
+    MAX_STOPS,
+    Answer,
+    MaxTokens,
+    Ref,
+    Request,
+    StopText,
+    Temperature,
+    Text,
+    TopP,
+)
 
-MAX_SAMPLES = 64
 MAX_PROMPTS = 64
+MAX_PROMPT_TOKENS = 2**20
 MAX_TOOLS = 128
+MAX_TOOL_CALLS = 128
+MAX_PARTS = 1024
+MAX_BIASES = 1024
 
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
-StopText = Annotated[Text, Field(min_length=1)]
-Stop = StopText | Annotated[list[StopText], Field(max_length=16)]
-FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
+Stop = StopText | Annotated[list[StopText], Field(fail_fast=True, max_length=MAX_STOPS)]
+Label = Annotated[str, Field(max_length=512)]
+"""What a client calls something by: a tool call, a speaker."""
+TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+TokenKey = Annotated[str, Field(pattern=r"^[0-9]{1,9}$", max_length=9)]
+LogitBias = Annotated[
+    dict[TokenKey, Annotated[float, Field(ge=-100, le=100)]], Field(fail_fast=True, max_length=MAX_BIASES)
+]
+FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$", max_length=64)]
 JsonSchema = dict[str, Any]
 
 WITHOUT_MEANING = (
@@ -42,7 +63,7 @@ class TextPart(Lenient):
     refusal: Text | None = Field(None, description="instead of text, when the type is `refusal`")
 
 
-Content = Text | Annotated[list[TextPart], Field(min_length=1)]
+Content = Text | Annotated[list[TextPart], Field(fail_fast=True, min_length=1, max_length=MAX_PARTS)]
 
 
 class CalledFunction(Lenient):
@@ -51,7 +72,7 @@ class CalledFunction(Lenient):
 
 
 class ToolCall(Lenient):
-    id: str
+    id: Label
     type: Literal["function"] = "function"
     function: CalledFunction
 
@@ -61,14 +82,16 @@ class GivenMessage(Lenient):
 
     role: Literal["system", "developer", "user"]
     content: Content
-    name: str | None = None
+    name: Label | None = None
 
 
 class AssistantTurn(Lenient):
     role: Literal["assistant"]
     content: Content | None = None
-    name: str | None = None
-    tool_calls: list[ToolCall] | None = Field(None, description="the tools that the model asked for")
+    name: Label | None = None
+    tool_calls: Annotated[list[ToolCall], Field(fail_fast=True, max_length=MAX_TOOL_CALLS)] | None = Field(
+        None, description="the tools that the model asked for"
+    )
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
@@ -80,7 +103,7 @@ class AssistantTurn(Lenient):
 class ToolResult(Lenient):
     role: Literal["tool"]
     content: Content
-    tool_call_id: str = Field(description="the `id` of the call that this is the result of")
+    tool_call_id: Label = Field(description="the `id` of the call that this is the result of")
 
 
 ChatTurn = Annotated[GivenMessage | AssistantTurn | ToolResult, Field(discriminator="role")]
@@ -134,12 +157,12 @@ ResponseFormat = Annotated[AnyFormat | JsonSchemaFormat, Field(discriminator="ty
 class Sampling(Request):
     """What chat and text completions have in common."""
 
-    model: Text | None = Field(
+    model: Ref | None = Field(
         None, description="id or name, `@N` for a revision; left out: the default model"
     )
     frequency_penalty: Penalty | None = Field(None, description="against tokens, by how often they came")
     presence_penalty: Penalty | None = Field(None, description="against tokens that came at all")
-    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = Field(
+    logit_bias: LogitBias | None = Field(
         None, description="what is added to the logits of tokens, by the token's id"
     )
     n: Annotated[int, Field(ge=1, le=MAX_SAMPLES)] | None = Field(None, description="number of choices")
@@ -150,9 +173,11 @@ class Sampling(Request):
     stream_options: StreamOptions | None = Field(None, description="only with stream")
     temperature: Temperature | None = Field(None, description="left out: the model's own default")
     top_p: TopP | None = Field(None, description="left out: the model's own default")
-    top_k: Annotated[int, Field(ge=-1)] | None = Field(None, description="not OpenAI's")
+    top_k: Annotated[int, Field(ge=-1, lt=2**31)] | None = Field(None, description="not OpenAI's")
     min_p: Annotated[float, Field(ge=0, le=1)] | None = Field(None, description="not OpenAI's")
-    repetition_penalty: Annotated[float, Field(gt=0, le=2)] | None = Field(None, description="not OpenAI's")
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=2)] | None = Field(
+        None, description="not OpenAI's"
+    )
     user: Any = Field(None, description="of no effect")
     metadata: Any = Field(None, description="of no effect")
     store: Any = Field(None, description="of no effect")
@@ -179,14 +204,14 @@ class Sampling(Request):
 
 
 class ChatCompletionRequest(Sampling):
-    messages: Annotated[list[ChatTurn], Field(min_length=1)]
+    messages: Annotated[list[ChatTurn], Field(fail_fast=True, min_length=1, max_length=MAX_MESSAGES)]
     max_tokens: MaxTokens | None = Field(None, description="the older name of max_completion_tokens")
     max_completion_tokens: MaxTokens | None = None
     logprobs: bool | None = Field(None, description="with the log-probability of each token")
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
         None, description="with those of so many likelier tokens; needs logprobs"
     )
-    tools: Annotated[list[Tool], Field(min_length=1, max_length=MAX_TOOLS)] | None = Field(
+    tools: Annotated[list[Tool], Field(fail_fast=True, min_length=1, max_length=MAX_TOOLS)] | None = Field(
         None, description="what the model may call"
     )
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = Field(
@@ -196,7 +221,9 @@ class ChatCompletionRequest(Sampling):
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = Field(
         None, description="of models that reason"
     )
-    modalities: list[Literal["text"]] | None = Field(None, description="of no effect")
+    modalities: Annotated[list[Literal["text"]], Field(fail_fast=True, max_length=16)] | None = Field(
+        None, description="of no effect"
+    )
 
     @model_validator(mode="after")
     def _chat_goes_together(self) -> Self:
@@ -217,8 +244,8 @@ class ChatCompletionRequest(Sampling):
 
 Prompt = (
     Text
-    | Annotated[list[Text], Field(min_length=1, max_length=MAX_PROMPTS)]
-    | Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
+    | Annotated[list[Text], Field(fail_fast=True, min_length=1, max_length=MAX_PROMPTS)]
+    | Annotated[list[TokenId], Field(fail_fast=True, min_length=1, max_length=MAX_PROMPT_TOKENS)]
 )
 
 
@@ -229,6 +256,12 @@ class CompletionRequest(Sampling):
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
         None, description="with the log-probabilities of so many likeliest tokens"
     )
+
+    def prompts(self) -> list[str] | list[list[int]]:
+        """Each is answered by itself."""
+        if isinstance(self.prompt, str):
+            return [self.prompt]
+        return [self.prompt] if isinstance(self.prompt[0], int) else self.prompt
 
 
 class OpenAIModel(Answer):

@@ -1,5 +1,10 @@
-"""What goes over the wire. Requests are strict: no unknown field, no conversion between types."""
+"""What goes over the wire. Requests are strict: no unknown field, no conversion between types.
 
+Everything in a request has an upper bound, and a list that is wrong has one error and not one for each of
+its items: the error of a body must not cost more than the body.
+"""
+
+import unicodedata
 from typing import Annotated, Any, Literal, Self
 
 from fastapi import Header
@@ -17,36 +22,68 @@ from registry.records import (
 )
 from serve_app.settings import BaseModelSettings
 
+MAX_TEXT_CHARACTERS = 2**24
+"""Of one text; the settings bound the whole body, and a model's context what it can take."""
+MAX_REF_CHARACTERS = 256
+MAX_DESCRIPTION_CHARACTERS = 4096
+MAX_MESSAGES = 4096
+MAX_GROUPS = 16_384
+MAX_RESPONSES = 16_384
+MAX_STOPS = 16
+MAX_SAMPLES = 64
+UNREACHABLE_NAMES = (".", "..")
+"""Clients and proxies take these out of a path before they send it."""
+
 
 def _valid_name(name: str) -> str:
     if not name.isprintable() or not name.strip() or "/" in name or "@" in name:
         raise ValueError("a name has printable characters, not only spaces, and no '/' or '@'")
+    if name in UNREACHABLE_NAMES:
+        raise ValueError(f"a model cannot have the name '{name}': no path can lead to it")
     return name
 
 
-def _valid_text(text: str) -> str:
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise ValueError("the text has a lone surrogate, which is no character")
+def _valid_description(text: str) -> str:
+    if any(unicodedata.category(character) == "Cc" and character not in "\n\r\t" for character in text):
+        raise ValueError("a description has no control characters but ends of lines and tabs")
     return text
 
 
-Text = Annotated[str, AfterValidator(_valid_text)]
+Text = Annotated[str, Field(max_length=MAX_TEXT_CHARACTERS)]
+Ref = Annotated[str, Field(max_length=MAX_REF_CHARACTERS)]
+StopText = Annotated[str, Field(min_length=1, max_length=1024)]
 Name = Annotated[
     str,
-    Field(min_length=1, max_length=64, description="printable characters, without `/` and `@`"),
+    Field(
+        min_length=1, max_length=64, description="printable characters, without `/` and `@`; not `.` or `..`"
+    ),
     AfterValidator(_valid_name),
 ]
-Description = Annotated[str, Field(max_length=4096)]
+Description = Annotated[str, Field(max_length=MAX_DESCRIPTION_CHARACTERS), AfterValidator(_valid_description)]
 Temperature = Annotated[float, Field(ge=0, le=2, description="of sampling; 0: always the likeliest token")]
 TopP = Annotated[float, Field(gt=0, le=1, description="sample from the likeliest tokens of this probability")]
-LearningRate = Annotated[float, Field(gt=0, description="of AdamW, constant")]
+LearningRate = Annotated[
+    float, Field(gt=0, description="of AdamW, constant; the settings have a highest one")
+]
 LearningSteps = Annotated[int, Field(ge=1, le=1000, description="optimizer steps of a training")]
-Beta = Annotated[float, Field(ge=0, description="weight of the KL divergence from the base model")]
+Beta = Annotated[
+    float,
+    Field(
+        ge=0,
+        description="weight of the KL divergence from the base model; the settings have a highest one",
+    ),
+]
 Epsilon = Annotated[float, Field(gt=0, lt=1, description="clip of the probability ratio of a training")]
-Rank = Annotated[int, Field(ge=1, description="of the adapter; the base model has a highest one")]
-Alpha = Annotated[float, Field(gt=0, description="scale of the adapter; left out: twice its rank")]
+Rank = Annotated[int, Field(ge=1, le=4096, description="of the adapter; the base model has a highest one")]
+Alpha = Annotated[
+    float,
+    Field(
+        gt=0,
+        description="scale of the adapter; left out: twice its rank; the settings have a highest one",
+    ),
+]
 Dropout = Annotated[float, Field(ge=0, lt=1, description="of the adapter while it is trained")]
-MaxTokens = Annotated[int, Field(ge=1, description="at most so many tokens in an answer")]
+MaxTokens = Annotated[int, Field(ge=1, lt=2**31, description="at most so many tokens in an answer")]
 CurrentRevision = Annotated[int, Field(ge=0, description="the current one; 0 before the first training")]
 Stream = Annotated[bool, Field(description="answer in chunks, as they are made")]
 Metrics = Annotated[
@@ -62,6 +99,16 @@ IdempotencyKey = Annotated[
 
 class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_unknown_field(cls, given: Any) -> Any:
+        """Of thousands of unknown fields one is named: pydantic would make an error of each."""
+        if not isinstance(given, dict) or len(given) <= len(cls.model_fields):
+            return given
+        known = {field.alias or name for name, field in cls.model_fields.items()}
+        unknown = next(name for name in given if name not in known)
+        return {name: given[name] for name in (*known, unknown) if name in given}
 
 
 class Answer(BaseModel):
@@ -86,7 +133,7 @@ class DefaultValues(Request):
 class CreateModel(DefaultValues):
     name: Name
     description: Description
-    parent_model: Text = Field(description="id or name of a base model or of one of your own models")
+    parent_model: Ref = Field(description="id or name of a base model or of one of your own models")
     rank: Rank | None = None
     alpha: Alpha | None = None
     dropout: Dropout | None = None
@@ -219,13 +266,18 @@ def _valid_conversation(messages: list[ChatMessage]) -> list[ChatMessage]:
 
 Conversation = Annotated[
     list[ChatMessage],
-    Field(min_length=1, description="a system message, if any, is the first, and the last one is the user's"),
+    Field(
+        fail_fast=True,
+        min_length=1,
+        max_length=MAX_MESSAGES,
+        description="a system message, if any, is the first, and the last one is the user's",
+    ),
     AfterValidator(_valid_conversation),
 ]
 
 
 class GenerateResponse(Request):
-    model: Text | None = Field(
+    model: Ref | None = Field(
         None, description="id or name, `@N` for a revision; left out: the default model"
     )
     messages: Conversation
@@ -233,13 +285,13 @@ class GenerateResponse(Request):
     temperature: Temperature | None = None
     top_p: TopP | None = None
     max_tokens: MaxTokens | None = None
-    stop: Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=16)] | None = Field(
+    stop: Annotated[list[StopText], Field(fail_fast=True, max_length=MAX_STOPS)] | None = Field(
         None, description="texts that end an answer; they are not part of it"
     )
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = Field(
         None, description="the same seed makes the same samples of the same request"
     )
-    n: int = Field(1, ge=1, le=64, description="number of samples; 1 with stream")
+    n: int = Field(1, ge=1, le=MAX_SAMPLES, description="number of samples; 1 with stream")
 
     @model_validator(mode="after")
     def _one_stream(self) -> Self:
@@ -293,7 +345,10 @@ class TrainedResponse(Request):
 
 
 RewardedResponses = Annotated[
-    list[TrainedResponse], Field(min_length=2, description="possible answers to the messages")
+    list[TrainedResponse],
+    Field(
+        fail_fast=True, min_length=2, max_length=MAX_RESPONSES, description="possible answers to the messages"
+    ),
 ]
 
 
@@ -304,15 +359,18 @@ class TrainingGroup(Request):
     responses: RewardedResponses
 
 
+TrainingGroups = Annotated[list[TrainingGroup], Field(fail_fast=True, min_length=1, max_length=MAX_GROUPS)]
+
+
 class Train(Request):
     """One group (`messages`, `responses`) or many (`groups`)."""
 
-    model: Text = Field(description="id or name of a private model")
+    model: Ref = Field(description="id or name of a private model")
     messages: Conversation | None = None
     responses: RewardedResponses | None = None
-    groups: Annotated[list[TrainingGroup], Field(min_length=1)] | None = Field(
-        None, description="instead of messages and responses"
-    )
+    groups: (
+        Annotated[list[TrainingGroup], Field(fail_fast=True, min_length=1, max_length=MAX_GROUPS)] | None
+    ) = Field(None, description="instead of messages and responses")
     learning_rate: LearningRate | None = None
     learning_steps: LearningSteps | None = None
     beta: Beta | None = None

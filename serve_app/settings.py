@@ -26,7 +26,13 @@ class IngressSettings(Record):
     max_ongoing_requests: int = Field(
         100_000, ge=1, description="Serve's bound for everybody together: above what the others let in"
     )
-    max_request_bytes: int = Field(8 * 2**20, ge=1024)
+    max_request_bytes: int = Field(
+        8 * 2**20, ge=1024, le=2**25, description="of a body; it goes on to other deployments in one message"
+    )
+    max_request_values: int = Field(
+        2**16, ge=1024, description="in a JSON body: they, and not its bytes, are what parsing it costs"
+    )
+    max_request_depth: int = Field(100, ge=16, le=200, description="of lists and objects in a JSON body")
     body_timeout_s: float = Field(60, gt=0, description="in which the whole body of a request arrives")
     max_unknown_keys_per_address: int = Field(
         32, ge=1, description="being looked up in storage at a time, at one ingress replica"
@@ -36,7 +42,9 @@ class IngressSettings(Record):
 class LimitSettings(Record):
     """What one user, and one training, may ask of everybody's machines."""
 
-    max_models_per_user: int = Field(1000, ge=1)
+    max_models_per_user: int = Field(
+        1000, ge=1, le=3000, description="their descriptions go between deployments in one message"
+    )
     max_keys_per_user: int = Field(100, ge=1, description="expired ones too, until they are revoked")
     max_queued_jobs_per_user: int = Field(100, ge=1, description="trainings that have not ended")
     max_responses_per_job: int = Field(4096, ge=2, description="over all groups of a training")
@@ -44,6 +52,23 @@ class LimitSettings(Record):
         2**20, ge=1, description="prompt and completion of every response of a training, added up"
     )
     max_learning_steps: int = Field(1000, ge=1, le=1000, description="optimizer steps of a training")
+    max_trained_tokens_per_job: int = Field(
+        2**26, ge=1, description="tokens of a training times its steps: how long it may take"
+    )
+    max_learning_rate: float = Field(0.1, gt=0, allow_inf_nan=False)
+    max_alpha: float = Field(1024, gt=0, allow_inf_nan=False, description="of an adapter")
+    max_beta: float = Field(100, ge=0, allow_inf_nan=False)
+    max_waiting_length_checks_per_user: int = Field(
+        8,
+        ge=1,
+        description="on one replica: trainings whose tokens are to be counted before they are accepted",
+    )
+    max_answer_tokens: int = Field(
+        2**18, ge=1, le=2**18, description="of all samples of an answer that is not streamed"
+    )
+    max_log_probs_per_answer: int = Field(
+        2**17, ge=1, le=2**17, description="in an answer that is not streamed, over all its tokens"
+    )
     max_requests_per_minute_per_user: int | None = Field(
         3000, ge=1, description="over all ingress replicas, each of which allows its share; None: any number"
     )
@@ -142,6 +167,17 @@ class Settings(BaseSettings):
             raise ValueError("models: every id and name must be unique")
         if self.default_model not in {model.id for model in self.models}:
             raise ValueError(f"default_model: no model has the id {self.default_model!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _defaults_are_within_limits(self) -> Self:
+        for model in self.models:
+            if model.defaults.learning_rate > self.limits.max_learning_rate:
+                raise ValueError(f"models: the learning_rate of {model.id} is above limits.max_learning_rate")
+            if model.defaults.beta > self.limits.max_beta:
+                raise ValueError(f"models: the beta of {model.id} is above limits.max_beta")
+            if 2 * model.rank > self.limits.max_alpha:
+                raise ValueError(f"models: twice the rank of {model.id} is above limits.max_alpha")
         return self
 
     @classmethod

@@ -12,7 +12,7 @@ border. The policy acts after the generation prompt, token by token, until the e
 tokens are the ones whose probabilities are trained.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -52,9 +52,7 @@ def tokenise(
         ContextLengthExceeded: prompt and completion together are longer than `max_context_tokens`.
     """
     prompt_ids = tokenise_prompt(tokenizer, messages)
-    completion_ids = tokenizer.encode(response.content, add_special_tokens=False)
-    if response.ends_turn or not completion_ids:
-        completion_ids = [*completion_ids, end_of_turn(tokenizer)]
+    completion_ids = tokenise_completion(tokenizer, response, lambda: end_of_turn(tokenizer))
     exchange = Exchange(prompt_ids, completion_ids)
     num_tokens = len(exchange.prompt_ids) + len(exchange.completion_ids)
     if num_tokens > max_context_tokens:
@@ -78,6 +76,16 @@ def tokenise_prompt(tokenizer: ChatTokenizer, messages: Sequence[Message]) -> li
     except TemplateError as error:
         raise InvalidRequest(f"the model's chat template refuses these messages: {error}") from error
     return list(prompt_ids)
+
+
+def tokenise_completion(
+    tokenizer: ChatTokenizer, response: RewardedResponse, end: Callable[[], int]
+) -> list[int]:
+    """What generation would have sampled, one token at least. `end`: the token that closes the turn."""
+    completion_ids = tokenizer.encode(response.content, add_special_tokens=False)
+    if response.ends_turn or not completion_ids:
+        completion_ids = [*completion_ids, end()]
+    return completion_ids
 
 
 def end_of_turn(tokenizer: ChatTokenizer) -> int:

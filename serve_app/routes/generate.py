@@ -5,9 +5,12 @@ from typing import Any
 from fastapi import APIRouter
 
 from registry.errors import ContextLengthExceeded, RateLimited
+from serve_app.answer_size import check_generation
+from serve_app.bodies import BoundedRoute
 from serve_app.documentation import BODY, MODEL, errors, streamed, success
 from serve_app.examples import GENERATED, GENERATED_LINES
 from serve_app.generation import Generation, GenerationCall
+from serve_app.lengths import check_characters, num_characters
 from serve_app.resolution import Resolved
 from serve_app.schemas import (
     AssistantMessage,
@@ -19,7 +22,7 @@ from serve_app.schemas import (
 from serve_app.services import PresumedUserDependency, ServicesDependency
 from serve_app.streams import MEDIA_TYPE, cancelled_at_end, stream_ndjson
 
-router = APIRouter(prefix="/v1", tags=["generate"])
+router = APIRouter(prefix="/v1", tags=["generate"], route_class=BoundedRoute)
 
 RESPONSES = success(GENERATED, "all samples; with `stream`, the text as it is made")
 RESPONSES[200]["content"] |= streamed(
@@ -34,7 +37,9 @@ async def generate_response(
 ) -> Any:
     """Answer a conversation. With `stream`, NDJSON chunks: `info`, `delta`..., `stop`."""
     resolved = await services.resolve(user, request.model)
+    check_generation(request, resolved.base, services.settings.limits)
     call = build_call(request, resolved, user)
+    check_characters(num_characters(call.messages), resolved.base.max_context_tokens, "messages")
     server = await services.server(resolved)
     if request.stream:
         lines = server.options(stream=True).generate_stream.remote(call)

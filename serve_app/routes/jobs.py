@@ -9,7 +9,7 @@ from registry.errors import InvalidRequest, JobNotFound, ModelNotFound, Revision
 from registry.records import JobRecord, JobStatus
 from serve_app.documentation import errors, one, streamed, success
 from serve_app.examples import EVENT_LINES, JOB
-from serve_app.schemas import Job
+from serve_app.schemas import Job, Ref
 from serve_app.services import Services, ServicesDependency, UserDependency, answered
 from serve_app.streams import MEDIA_TYPE, stream_ndjson
 
@@ -28,10 +28,10 @@ ONE_JOB = success(JOB, "the job") | errors(JobNotFound)
 async def list_jobs(
     user: UserDependency,
     services: ServicesDependency,
-    model: Annotated[str | None, Query(description="only jobs of this model, by its id or name")] = None,
+    model: Annotated[Ref | None, Query(description="only jobs of this model, by its id or name")] = None,
     status: Annotated[JobStatus | None, Query(description="only jobs of this status")] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="jobs on a page")] = 20,
-    after: Annotated[str | None, Query(description="the id of the last job of the page before")] = None,
+    after: Annotated[Ref | None, Query(description="the id of the last job of the page before")] = None,
 ) -> Any:
     """Your trainings, newest first."""
     model_id = await _model_id(services, user, model)

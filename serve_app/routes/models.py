@@ -8,6 +8,7 @@ from fastapi.responses import Response, StreamingResponse
 from registry.errors import IdempotencyConflict, ModelInUse, NameTaken, QuotaExceeded
 from registry.records import Manifest, ModelRecord
 from serve_app.archive import AdapterArchive
+from serve_app.bodies import BoundedRoute
 from serve_app.documentation import BODY, MODEL, PRIVATE_MODEL, errors, one, streamed, success
 from serve_app.examples import BASE_MODEL_INFO, DELETED_MODEL, MODEL_DETAIL, MODEL_INFO, MODEL_LINES, REVISION
 from serve_app.listing import as_array
@@ -22,8 +23,9 @@ from serve_app.schemas import (
 )
 from serve_app.services import PresumedUserDependency, Services, ServicesDependency, UserDependency, answered
 from serve_app.streams import MEDIA_TYPE
+from serve_app.value_limits import check_model_values
 
-router = APIRouter(prefix="/v1/models", tags=["models"])
+router = APIRouter(prefix="/v1/models", tags=["models"], route_class=BoundedRoute)
 
 Ref = Annotated[str, Path(description="id or name of a model")]
 Revision = Annotated[int, Path(ge=0, le=10**9, description="number of a revision")]
@@ -63,6 +65,7 @@ async def create_model(
     idempotency_key: IdempotencyKey = None,
 ) -> Any:
     """Make a private copy of a base model or of one of your own models."""
+    check_model_values(request, services.settings.limits)
     model: ModelRecord = await services.catalog.create.remote(user, request, idempotency_key)
     return ModelDetail.describe_private(model, is_training=False)
 
@@ -93,6 +96,7 @@ async def change_model(
     ref: Ref, request: ChangeModel, user: UserDependency, services: ServicesDependency
 ) -> Any:
     """Change name, description or defaults of one of your models. The id stays."""
+    check_model_values(request, services.settings.limits)
     return await _detail(services, await services.catalog.change.remote(user, ref, request))
 
 

@@ -1,12 +1,14 @@
 """`/openai/v1`: the models for everything that speaks OpenAI's API; the answers are vLLM's own."""
 
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter
 from fastapi.responses import Response
 
 from registry.errors import ContextLengthExceeded, RateLimited
 from registry.records import ModelRecord
+from serve_app.answer_size import check_completion, largest_chat
+from serve_app.bodies import BoundedRoute
 from serve_app.documentation import BODY, MODEL, Responses, errors, streamed, success
 from serve_app.examples import (
     CHAT_COMPLETION,
@@ -32,7 +34,7 @@ from serve_app.services import PresumedUserDependency, Services, ServicesDepende
 from serve_app.settings import BaseModelSettings
 from serve_app.streams import EVENTS_MEDIA_TYPE, stream_events
 
-router = APIRouter(prefix="/openai/v1", tags=["openai"])
+router = APIRouter(prefix="/openai/v1", tags=["openai"], route_class=BoundedRoute)
 
 LISTING = success({"object": "list", "data": [OPENAI_MODEL]}, "the models")
 
@@ -66,7 +68,10 @@ async def chat_completions(
     request: ChatCompletionRequest, user: PresumedUserDependency, services: ServicesDependency
 ) -> Any:
     """Answer a conversation. With `stream`, server-sent events as OpenAI makes them."""
-    return await _complete("chat", request, user, services)
+    resolved = await services.resolve(user, request.model)
+    largest = largest_chat(request, resolved.base, services.settings.limits)
+    more = {} if largest is None else {"max_completion_tokens": largest}
+    return await _complete("chat", request, user, services, resolved, more)
 
 
 @router.post("/completions", response_model=Completion, responses=_completed(COMPLETION, COMPLETION_EVENTS))
@@ -74,18 +79,26 @@ async def completions(
     request: CompletionRequest, user: PresumedUserDependency, services: ServicesDependency
 ) -> Any:
     """Go on from a text, without a chat template. With `stream`, server-sent events as OpenAI makes them."""
-    return await _complete("text", request, user, services)
-
-
-async def _complete(kind: Any, request: Sampling, user: str, services: Services) -> Response:
     resolved = await services.resolve(user, request.model)
+    check_completion(request, resolved.base, services.settings.limits)
+    return await _complete("text", request, user, services, resolved, {})
+
+
+async def _complete(
+    kind: Literal["chat", "text"],
+    request: Sampling,
+    user: str,
+    services: Services,
+    resolved: Resolved,
+    more: dict[str, Any],
+) -> Response:
     call = OpenAICall(
         kind=kind,
         user=user,
         model=resolved.id,
         revision=resolved.revision if resolved.private else None,
         adapter_id=resolved.adapter_id,
-        body=_body(request, resolved),
+        body=_body(request, resolved) | more,
     )
     server = await services.server(resolved)
     if request.stream:

@@ -17,13 +17,15 @@ from registry.errors import (
     TrainingFailed,
 )
 from registry.records import Group, Hyperparameters, JobRecord, JobRequest, ModelRecord, RewardedResponse
+from serve_app.bodies import BoundedRoute
 from serve_app.documentation import BODY, PRIVATE_MODEL, errors, streamed, success
 from serve_app.examples import EVENT_LINES, QUEUED_JOB, TRAINED
 from serve_app.schemas import IdempotencyKey, Job, Train, Trained
 from serve_app.services import Services, ServicesDependency, UserDependency
 from serve_app.streams import MEDIA_TYPE, stream_ndjson
+from serve_app.value_limits import check_training_values
 
-router = APIRouter(prefix="/v1", tags=["train"])
+router = APIRouter(prefix="/v1", tags=["train"], route_class=BoundedRoute)
 
 RESPONSES = success(TRAINED, "the new revision, which serves; with `stream`, how it is made")
 RESPONSES[200]["content"] |= streamed(
@@ -58,7 +60,7 @@ async def train(
     """
     model = await services.private_model(user, request.model)
     job_request = build_job(request, model)
-    await _check(services, model, request, job_request)
+    await _check(services, user, model, request, job_request)
     record: JobRecord = await services.trainer.submit.remote(user, model, job_request, idempotency_key)
     if request.background:
         return JSONResponse(Job.of(record).model_dump(mode="json"), 202)
@@ -93,15 +95,15 @@ def build_job(request: Train, model: ModelRecord) -> JobRequest:
     )
 
 
-async def _check(services: Services, model: ModelRecord, request: Train, job: JobRequest) -> None:
+async def _check(services: Services, user: str, model: ModelRecord, request: Train, job: JobRequest) -> None:
     """The cheap checks first: only what passes them is tokenised.
 
-    Raises: InvalidRequest, NoLearningSignal, ContextLengthExceeded.
+    Raises: InvalidRequest, NoLearningSignal, ContextLengthExceeded, RateLimited.
     """
     limits = services.settings.limits
     is_single = request.groups is None
     examples = "responses" if is_single else "groups"
-    _check_steps(request, job, limits.max_learning_steps)
+    check_training_values(request, job.hyperparameters, model, limits)
     num_responses = sum(len(group.responses) for group in job.groups)
     if num_responses > limits.max_responses_per_job:
         raise InvalidRequest(
@@ -111,22 +113,16 @@ async def _check(services: Services, model: ModelRecord, request: Train, job: Jo
     if all(len({response.reward for response in group.responses}) == 1 for group in job.groups):
         raise NoLearningSignal("in every group all rewards are equal, so there is nothing to learn", examples)
     server = await services.tokenising_server(model.base_model)
-    num_tokens: int = await server.check_lengths.remote(job.groups, is_single)
-    if num_tokens > limits.max_tokens_per_job:
-        raise InvalidRequest(
-            f"the responses, each with its prompt, have {num_tokens} tokens; "
-            f"one training takes at most {limits.max_tokens_per_job}",
-            examples,
-        )
-
-
-def _check_steps(request: Train, job: JobRequest, limit: int) -> None:
-    """Raises: InvalidRequest."""
+    num_tokens: int = await server.check_lengths.remote(
+        user, job.groups, limits.max_tokens_per_job, is_single
+    )
     steps = job.hyperparameters.learning_steps
-    if steps > limit:
-        is_default = request.learning_steps is None
-        asked = f"the model's default is {steps} steps" if is_default else f"{steps} steps were asked for"
-        raise InvalidRequest(f"{asked}; one training makes at most {limit}", "learning_steps")
+    if num_tokens * steps > limits.max_trained_tokens_per_job:
+        raise InvalidRequest(
+            f"{num_tokens} tokens in {steps} steps are {num_tokens * steps}; "
+            f"one training takes at most {limits.max_trained_tokens_per_job}",
+            "learning_steps",
+        )
 
 
 def _result(last: dict[str, Any]) -> Trained:

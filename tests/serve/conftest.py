@@ -9,7 +9,7 @@ from serve_app.settings import LimitSettings
 from tests.support.service import Account, Service, running_service
 
 WIDE_LIMITS = LimitSettings(
-    max_models_per_user=10_000,
+    max_models_per_user=3000,
     max_queued_jobs_per_user=10_000,
     max_keys_per_user=10_000,
     max_requests_per_minute_per_user=None,

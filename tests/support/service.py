@@ -24,7 +24,7 @@ import ray
 from ray import serve
 from ray.exceptions import RayActorError
 
-from registry.errors import ContextLengthExceeded
+from registry.errors import ContextLengthExceeded, InvalidRequest
 from registry.keys import ApiKeys
 from registry.meter import Meter
 from registry.records import Group, utc_now
@@ -52,7 +52,7 @@ from tests.support.storage import free_port
 from training.run import RunConfiguration
 from training.types import Assignment, StepProgress
 
-MAX_REQUEST_BYTES = 2**20
+MAX_REQUEST_BYTES = IngressSettings().max_request_bytes
 BODY_TIMEOUT_S = 20
 HELLO = [{"role": "user", "content": "Hello"}]
 RESPONSES = [{"content": "good", "reward": 1.0}, {"content": "bad", "reward": 0.0}]
@@ -150,11 +150,16 @@ class FakeModelServer:
             await asyncio.sleep(0.02 if is_endless else 0)
         yield "data: [DONE]\n\n"
 
-    async def check_lengths(self, groups: Sequence[Group], is_single: bool) -> int:
+    async def check_lengths(
+        self, user: str, groups: Sequence[Group], max_tokens: int, is_single: bool
+    ) -> int:
         """A character is a token, and the context has room for a thousand in a response."""
         lengths = [len(response.content) for group in groups for response in group.responses]
         if max(lengths) > 1000:
             raise ContextLengthExceeded("too long", "responses.0.content")
+        if sum(lengths) > max_tokens:
+            message = f"the responses have {sum(lengths)} tokens; one training takes at most {max_tokens}"
+            raise InvalidRequest(message, "responses" if is_single else "groups")
         return sum(lengths)
 
     async def preload(self, adapter_id: str) -> None:

@@ -100,7 +100,7 @@ async def names(catalog: Catalog, user: str = USER) -> list[str]:
         ("MyCustomModel", "mycustommodel"),
         ("Mein Modell", "mein-modell"),
         ("a?b#c", "a-b-c"),
-        ("..", "model"),
+        ("...", "model"),
         ("\u4e16\u754c", "model"),
         ("v1.2_x", "v1.2_x"),
     ],

@@ -47,7 +47,7 @@ def test_unknown_field_is_refused(shape: type[BaseModel], body: dict[str, Any]) 
         ("learning_steps", [1, 1000], [0, 1001, 5.0, "5", True, 10**400]),
         ("beta", [0, 100.0], [-0.1, math.inf, math.nan]),
         ("epsilon", [0.01, 0.99], [0, 1, math.nan]),
-        ("rank", [1, 64], [0, -1, 8.0, "8", True]),
+        ("rank", [1, 64], [0, -1, 8.0, "8", True, 2**70]),
         ("alpha", [0.5, 64], [0, -1, math.inf]),
         ("dropout", [0, 0.5], [-0.1, 1, math.nan]),
     ],
@@ -63,11 +63,11 @@ def test_value_is_of_its_type_and_in_its_range(field: str, good: list[Any], bad:
     ("field", "good", "bad"),
     [
         ("n", [1, 64], [0, 65, True, "1", 1.0]),
-        ("max_tokens", [1, 10**9], [0, -1, 1.5]),
+        ("max_tokens", [1, 2**31 - 1], [0, -1, 1.5, 2**31, 2**70]),
         ("seed", [0, 2**63 - 1], [-1, 2**63]),
-        ("stop", [[], ["a"] * 16], ["a", ["a"] * 17, [[]]]),
+        ("stop", [[], ["a"] * 16, ["a" * 1024]], ["a", ["a"] * 17, [[]], ["a" * 1025]]),
         ("stream", [True, False], ["true", 1]),
-        ("model", ["a", None], [1, ["a"]]),
+        ("model", ["a", None, "a" * 256], [1, ["a"], "a" * 257]),
     ],
 )
 def test_generation_value_is_of_its_type_and_in_its_range(
@@ -84,7 +84,7 @@ def test_empty_stop_string_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["x", "x" * 64, "Mein Modell", "\u00e9\u4e16\U0001f405", "a?b#c%d&e", "-", "..."]
+    "name", ["x", "x" * 64, "Mein Modell", "\u00e9\u4e16\U0001f405", "a?b#c%d&e", "-", "...", "%2e", ". ."]
 )
 def test_name_may_be_anything_printable(name: str) -> None:
     assert CreateModel.model_validate(CREATE | {"name": name}).name == name
@@ -92,10 +92,20 @@ def test_name_may_be_anything_printable(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", " ", "x" * 65, "a/b", "a@b", "a\nb", "a\tb", "\x00", "\x7f", "\u200b", "\u2028", "\ud800", 1, None],
-)
+    [
+        "", " ", "x" * 65, "a/b", "a@b", "a\nb", "a\tb", "\x00", "\x7f", "\u200b", "\u2028", "\u202e",
+        "\x1b[2J", "\ud800", ".", "..", 1, None,
+    ],
+)  # fmt: skip
 def test_name_that_would_break_a_reference_is_refused(name: Any) -> None:
     assert refused(CreateModel, CREATE | {"name": name}) == ("name",)
+
+
+@pytest.mark.parametrize("character", ["\x00", "\x1b", "\x7f", "\x85", "\x9b"])
+def test_description_is_text(character: str) -> None:
+    assert refused(CreateModel, CREATE | {"description": f"a{character}b"}) == ("description",)
+    lines = "Knows:\r\n\t\u2066fruit\u2069, trees, \U0001f468\u200d\U0001f33e\n"
+    assert CreateModel.model_validate(CREATE | {"description": lines}).description == lines
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from registry.store import ObjectStore
 from registry.usage import Usage, UsageParts
 from serve_app.adapters import Adapter, Adapters, leased
 from serve_app.admission import Admission
+from serve_app.engine_watch import EngineWatch
 from serve_app.generation import Completion, Generation, GenerationCall, OpenAICall, cache_salt_of
 from serve_app.lengths import count_tokens
 from serve_app.openai_layer import OpenAILayer
@@ -75,9 +76,13 @@ class ModelServer(LLMServer):  # type: ignore[misc]
             settings.limits.max_queued_tokens_per_user,
         )
         self._meter.start()
+        self._watch = EngineWatch(self._llm, lambda: self._admission.num_all_generations, self._meter.close)
+        self._watch.start()
 
     async def __del__(self) -> None:
         """Serve awaits this when it stops a replica."""
+        if hasattr(self, "_watch"):
+            self._watch.stop()
         if hasattr(self, "_meter"):
             await self._meter.close()
         await super().__del__()
@@ -152,6 +157,10 @@ class ModelServer(LLMServer):  # type: ignore[misc]
     async def unload(self, uid: str) -> None:
         """Free every adapter of a deleted model; running requests finish first."""
         self._adapters.evict_model(uid)
+
+    async def check_health(self) -> None:
+        """Serve and the ingress ask. It waits for nothing, however busy the engine. Raises: Unavailable."""
+        self._watch.check()
 
     async def num_unfinished(self) -> int:
         """Generations that are admitted, or that the engine still has: 0 once nobody asks for anything."""

@@ -14,7 +14,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
-from ray import serve
 from ray.llm._internal.common.callbacks.base import CallbackBase
 from ray.serve.llm import LLMConfig, LLMServer
 
@@ -28,6 +27,7 @@ from serve_app.adapters import Adapter, Adapters, leased
 from serve_app.admission import Admission
 from serve_app.engine_watch import EngineWatch
 from serve_app.generation import Completion, Generation, GenerationCall, OpenAICall, cache_salt_of
+from serve_app.labels import leave_out_adapters, multiplexed
 from serve_app.lengths import count_tokens
 from serve_app.openai_layer import OpenAILayer
 from serve_app.schemas import StopReason
@@ -106,11 +106,12 @@ class ModelServer(LLMServer):  # type: ignore[misc]
         async def load(adapter_id: str) -> Adapter:
             return await self._adapters.load(adapter_id)
 
-        self._load_model = serve.multiplexed(max_num_models_per_replica=self._base.serving.max_adapters)(load)
+        self._load_model = multiplexed(load, self._base.serving.max_adapters)
 
     async def _start_engine(self) -> None:
         """Without Ray's telemetry, for which it would start a process of 0.25 GB."""
         await self.engine.start()
+        leave_out_adapters(self._llm)
 
     async def lend_gpu(self) -> None:
         """Finish what is being generated, give the engine's memory to the trainer, and let requests wait."""

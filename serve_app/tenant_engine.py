@@ -150,12 +150,15 @@ class TenantEngine:
             outputs = self._engine.generate(prompt, sampling_params, run.engine_id, **more)
             try:
                 if kind == "FINAL_ONLY":
-                    yield _finished(await self._final(outputs, run.engine_id, count))
+                    final = await self._final(outputs, run.engine_id, count)
+                    raise_of_ended(final)
+                    yield final
                     return
                 async with aclosing(outputs):
                     async for output in outputs:
                         count.add(output)
-                        yield _finished(output)
+                        raise_of_ended(output)
+                        yield output
                         run.reader = _current_task()
             except (asyncio.CancelledError, GeneratorExit):
                 count.abandon()
@@ -224,11 +227,10 @@ async def _last(outputs: AsyncGenerator[Any, None]) -> Any:
     return [output async for output in outputs][-1]
 
 
-def _finished(output: Any) -> Any:
-    """The output, unless the engine gave one of its samples up."""
+def raise_of_ended(output: Any) -> None:
+    """Raises: TigerError if the engine ended a sample with an error."""
     if any(sample.finish_reason == "error" for sample in output.outputs):
-        raise Unavailable("the model could not finish this answer; try again")
-    return output
+        raise TigerError("internal error")
 
 
 class RunningCount:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from registry.errors import RateLimited, Unavailable
+from registry.errors import RateLimited, TigerError, Unavailable
 from registry.usage import Usage
 from serve_app import tenant_engine
 from serve_app.admission import Admission
@@ -328,7 +328,7 @@ async def test_error_of_a_dead_engine_outside_of_generation_is_unavailable(build
 async def test_sample_that_the_engine_gave_up_is_an_error(build: Build) -> None:
     engine = FakeEngine()
     engine.last_finish_reason = "error"
-    with pytest.raises(Unavailable):
+    with pytest.raises(TigerError):
         await ask(build(engine), Params(Kind.FINAL_ONLY))
 
 

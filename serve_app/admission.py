@@ -6,7 +6,7 @@ Limits are per user and replica; each of `n` samples is a generation. A request 
 its prompts or none. Limits keep a second prompt out, never the only one: a prompt that is over a limit by
 itself is let in while its user has nothing else in progress. Several prompts can be asked for one by one.
 
-Turns. vLLM never takes a place back from a running sequence to give it to a waiting one, whatever their
+Turns by places. vLLM never takes a place back from a running sequence to give it to a waiting one, whatever their
 priorities, so a place is kept free beforehand (Choudhury and Hahne's dynamic thresholds). A user with
 nothing in the engine goes there at once. Another generation starts only while all that its user then has in
 the engine is at most SHARE times the places that stay free. One greedy user takes 12 of 16 places, two of
@@ -30,6 +30,7 @@ class Ticket:
         self.user = user
         self.num_samples = num_samples
         self.num_tokens = 0
+        self.num_prompt_tokens = 0
         self.is_running = False
         self.is_released = False
         self.started: asyncio.Future[None] | None = None
@@ -38,6 +39,10 @@ class Ticket:
     def claim(self, num_tokens: int) -> None:
         """It may take so many tokens; less than was claimed before changes nothing. Raises: RateLimited."""
         self._admission.claim(self, num_tokens)
+
+    def prompt_is_read(self) -> None:
+        """The engine answers; again, it changes nothing."""
+        self._admission.prompt_is_read(self)
 
     async def turn(self) -> None:
         """Wait until the engine may have it. Who stops waiting releases; a release cancels who waits."""
@@ -53,15 +58,22 @@ class Ticket:
 
 
 class Admission:
-    """`num_places`: sequences that the engine runs at once. Not thread-safe: one event loop uses it."""
+    """`num_places`: sequences that the engine runs at once; `step_tokens`: what it computes in one step.
 
-    def __init__(self, num_places: int, max_generations_per_user: int, max_tokens_per_user: int) -> None:
+    Not thread-safe: one event loop uses it.
+    """
+
+    def __init__(
+        self, num_places: int, max_generations_per_user: int, max_tokens_per_user: int, step_tokens: int
+    ) -> None:
         self._num_places = num_places
+        self._step_tokens = step_tokens
         self._max_generations = max_generations_per_user
         self._max_tokens = max_tokens_per_user
         self._generations: Counter[str] = Counter()
         self._tokens: Counter[str] = Counter()
         self._running: Counter[str] = Counter()
+        self._unread: Counter[str] = Counter()
         self._num_running = 0
         self._waiting: dict[str, deque[Ticket]] = {}
 
@@ -115,7 +127,7 @@ class Admission:
         return RateLimited(message, retry_after_s=min(max(fillings, 1), MAX_RETRY_AFTER_S))
 
     async def turn(self, ticket: Ticket) -> None:
-        if ticket.user not in self._waiting and self._may_start(ticket):
+        if ticket.user not in self._waiting and self._has_place(ticket) and self._is_read_soon(ticket):
             self._start(ticket)
             return
         ticket.started = asyncio.get_running_loop().create_future()
@@ -129,19 +141,33 @@ class Admission:
         if ticket.is_running:
             _subtract(self._running, user, ticket.num_samples)
             self._num_running -= ticket.num_samples
+            self._forget_prompt(ticket)
         elif ticket.started is not None:
             self._leave_queue(ticket)
             ticket.started.cancel()
         self._start_waiting()
 
-    def _may_start(self, ticket: Ticket) -> bool:
+    def prompt_is_read(self, ticket: Ticket) -> None:
+        self._forget_prompt(ticket)
+        self._start_waiting()
+
+    def _forget_prompt(self, ticket: Ticket) -> None:
+        _subtract(self._unread, ticket.user, ticket.num_prompt_tokens)
+        ticket.num_prompt_tokens = 0
+
+    def _has_place(self, ticket: Ticket) -> bool:
         running = self._running[ticket.user]
         free = self._num_places - self._num_running - ticket.num_samples
         return running == 0 or running + ticket.num_samples <= SHARE * free
 
+    def _is_read_soon(self, ticket: Ticket) -> bool:
+        unread = self._unread[ticket.user]
+        return unread == 0 or unread + ticket.num_prompt_tokens <= self._step_tokens
+
     def _start(self, ticket: Ticket) -> None:
         ticket.is_running = True
         self._running[ticket.user] += ticket.num_samples
+        self._unread[ticket.user] += ticket.num_prompt_tokens
         self._num_running += ticket.num_samples
 
     def _start_waiting(self) -> None:
@@ -152,12 +178,15 @@ class Admission:
                 ticket.started.set_result(None)
 
     def _next(self) -> Ticket | None:
-        """The first request of the waiting user with the least in the engine, if it may start."""
-        user = min(self._waiting, key=lambda user: self._running[user], default=None)
-        if user is None:
-            return None
-        first = self._waiting[user][0]
-        return first if self._may_start(first) else None
+        """The first request of the waiting user with the least in the engine, if there is a place for it.
+
+        Users whose own prompts are still to be read are passed over: others need not wait for that.
+        """
+        for user in sorted(self._waiting, key=lambda user: self._running[user]):
+            first = self._waiting[user][0]
+            if self._is_read_soon(first):
+                return first if self._has_place(first) else None
+        return None
 
     def _leave_queue(self, ticket: Ticket) -> None:
         queue = self._waiting[ticket.user]

@@ -70,10 +70,12 @@ class ModelServer(LLMServer):  # type: ignore[misc]
         await super().__init__(llm_config)
         self._tokenizer = self._llm.get_tokenizer()
         self._openai = OpenAILayer(self.engine._oai_serving_chat, self.engine._oai_serving_completion)
+        scheduler = self._llm.vllm_config.scheduler_config
         self._admission = Admission(
-            self._llm.vllm_config.scheduler_config.max_num_seqs,
+            scheduler.max_num_seqs,
             settings.limits.max_concurrent_generations_per_user,
             settings.limits.max_queued_tokens_per_user,
+            scheduler.max_num_batched_tokens,
         )
         self._meter.start()
         self._watch = EngineWatch(self._llm, lambda: self._admission.num_all_generations, self._meter.close)

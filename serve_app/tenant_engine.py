@@ -35,6 +35,7 @@ from serve_app.admission import Admission, Ticket
 
 ABORT_TIMEOUT_S = 1.0
 TELL_INTERVAL_S = 1.0
+READING_INTERVAL_S = 0.05
 STOPPED = "the model has stopped and is being started again; try again later"
 
 
@@ -115,6 +116,7 @@ class TenantEngine:
         ticket.claim(
             ticket.num_samples * (num_prompt_tokens + self._max_tokens(sampling_params, num_prompt_tokens))
         )
+        ticket.num_prompt_tokens = num_prompt_tokens
         more["priority"] = self._admission.num_generations(self._user) - 1
         # Ids come from clients; an abort by id must not end the request of another one.
         run = Run(ticket, f"{request_id}-{secrets.token_hex(8)}")
@@ -150,12 +152,13 @@ class TenantEngine:
             outputs = self._engine.generate(prompt, sampling_params, run.engine_id, **more)
             try:
                 if kind == "FINAL_ONLY":
-                    final = await self._final(outputs, run.engine_id, count)
+                    final = await self._final(outputs, run, count)
                     raise_of_ended(final)
                     yield final
                     return
                 async with aclosing(outputs):
                     async for output in outputs:
+                        run.ticket.prompt_is_read()
                         count.add(output)
                         raise_of_ended(output)
                         yield output
@@ -188,14 +191,17 @@ class TenantEngine:
             await asyncio.wait(waiting, timeout=ABORT_TIMEOUT_S)
         await self._engine.abort([run.engine_id for run in runs])
 
-    async def _final(self, outputs: AsyncGenerator[Any, None], engine_id: str, count: "RunningCount") -> Any:
+    async def _final(self, outputs: AsyncGenerator[Any, None], run: "Run", count: "RunningCount") -> Any:
         """The one output. If nobody waits for it any more, vLLM is asked what it has generated so far."""
         final = asyncio.ensure_future(_last(outputs))
         try:
+            while self._reads_prompt(run.engine_id) and not final.done():
+                await asyncio.wait([final], timeout=READING_INTERVAL_S)
+            run.ticket.prompt_is_read()
             output = await asyncio.shield(final)
         except asyncio.CancelledError:
             try:
-                await self._engine.abort(engine_id)
+                await self._engine.abort(run.engine_id)
                 await asyncio.wait([final], timeout=ABORT_TIMEOUT_S)
             finally:
                 if not final.cancel() and not final.cancelled() and final.exception() is None:
@@ -203,6 +209,12 @@ class TenantEngine:
             raise
         count.add(output)
         return output
+
+    def _reads_prompt(self, engine_id: str) -> bool:
+        """Whether the engine has not begun to answer; before it knows of a request, that is so too."""
+        known = self._engine.output_processor
+        states = [known.request_states.get(each) for each in known.external_req_ids.get(engine_id, ())]
+        return all(state.is_prefilling for state in states if state is not None)
 
 
 class Run:

@@ -60,6 +60,7 @@ class FakeEngine:
     """Gives tokens as vLLM does: four in a final output, else one at a time; all to the first sample."""
 
     errored = False
+    output_processor = SimpleNamespace(external_req_ids={}, request_states={})
 
     def __init__(self, pause_s: float) -> None:
         self._pause_s = pause_s
@@ -84,7 +85,7 @@ class FakeModelServer:
     def __init__(self, base_model: str, signals: Path, settings: Settings) -> None:
         limits = settings.limits
         self._admission = Admission(
-            16, limits.max_concurrent_generations_per_user, limits.max_queued_tokens_per_user
+            16, limits.max_concurrent_generations_per_user, limits.max_queued_tokens_per_user, 512
         )
         self._meter = Meter(UsageParts(ObjectStore(settings.storage)), settings.usage.flush_interval_s)
         self._meter.start()

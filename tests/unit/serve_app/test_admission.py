@@ -9,8 +9,10 @@ from registry.errors import RateLimited
 from serve_app.admission import Admission, Ticket
 
 
-def admission(num_places: int = 16, max_generations: int = 1000, max_tokens: int = 10**9) -> Admission:
-    return Admission(num_places, max_generations, max_tokens)
+def admission(
+    num_places: int = 16, max_generations: int = 1000, max_tokens: int = 10**9, step_tokens: int = 512
+) -> Admission:
+    return Admission(num_places, max_generations, max_tokens, step_tokens)
 
 
 def admit(places: Admission, user: str, num_samples: int, num_tokens: int) -> Ticket:
@@ -25,10 +27,12 @@ def admit(places: Admission, user: str, num_samples: int, num_tokens: int) -> Ti
 
 
 async def started(
-    places: Admission, user: str, count: int, num_samples: int = 1
+    places: Admission, user: str, count: int, num_samples: int = 1, num_prompt_tokens: int = 5
 ) -> list[tuple[Ticket, "asyncio.Task[None]"]]:
     """`count` requests of a user, each waiting for its turn or past it."""
     tickets = [admit(places, user, num_samples, 10) for _ in range(count)]
+    for ticket in tickets:
+        ticket.num_prompt_tokens = num_prompt_tokens
     tasks = [(ticket, asyncio.ensure_future(ticket.turn())) for ticket in tickets]
     await asyncio.sleep(0)
     return tasks
@@ -210,12 +214,43 @@ async def test_request_with_more_samples_than_places_runs() -> None:
     assert waiting.done()
 
 
+async def test_long_prompts_of_a_user_are_read_one_after_the_other() -> None:
+    places = admission()
+    long = await started(places, "greedy", 3, num_prompt_tokens=400)
+    assert [ticket.is_running for ticket, _ in long] == [True, False, False]
+    long[0][0].prompt_is_read()
+    long[0][0].prompt_is_read()
+    await settle()
+    assert [ticket.is_running for ticket, _ in long] == [True, True, False]
+    long[1][0].release()
+    await settle()
+    assert long[2][0].is_running
+
+
+async def test_prompts_that_fit_in_a_step_are_read_together() -> None:
+    places = admission()
+    short = await started(places, "greedy", 8, num_prompt_tokens=100)
+    assert num_running(short) == 5
+
+
+async def test_who_waits_for_prompts_of_their_own_does_not_hold_others_up() -> None:
+    places = admission()
+    reading = await started(places, "reading", 2, num_prompt_tokens=2000)
+    busy = await started(places, "busy", 20)
+    assert (num_running(reading), num_running(busy)) == (1, 11)
+    busy[0][0].release()
+    await settle()
+    assert num_running(busy[1:]) == 11
+    assert num_running(await started(places, "light", 1, num_prompt_tokens=2000)) == 1
+
+
 async def test_nothing_is_kept_of_users_that_are_gone() -> None:
     places = admission(num_places=2)
     for user in ("alice", "bob"):
         for ticket, _ in await started(places, user, 3):
             ticket.release()
     assert not places._generations and not places._tokens and not places._running and not places._waiting
+    assert not places._unread
     assert places._num_running == 0
 
 

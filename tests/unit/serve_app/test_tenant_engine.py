@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from enum import Enum
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from serve_app import tenant_engine
 from serve_app.admission import Admission
 from serve_app.tenant_engine import TenantEngine
 
+STEP_TOKENS = 100
 PROMPT = {"prompt_token_ids": [1, 2, 3]}
 
 
@@ -59,6 +61,7 @@ class FakeEngine:
         self.error: Exception | None = None
         self.last_finish_reason: str | None = None
         self.aborted: set[str] = set()
+        self.output_processor = SimpleNamespace(external_req_ids={}, request_states={})
 
     async def abort(self, request_id: str | list[str]) -> None:
         self.aborted |= {request_id} if isinstance(request_id, str) else set(request_id)
@@ -71,6 +74,9 @@ class FakeEngine:
         if self.error is not None:
             raise self.error
         self.num_generating += 1
+        state = SimpleNamespace(is_prefilling=True)
+        self.output_processor.external_req_ids[request_id] = ["0-" + request_id]
+        self.output_processor.request_states["0-" + request_id] = state
         try:
             tokens: Counter[int] = Counter()
             for step in range(sampling_params.max_tokens or 9):
@@ -81,6 +87,7 @@ class FakeEngine:
                     raise self.error
                 if request_id in self.aborted:
                     break
+                state.is_prefilling = False
                 for index in range(sampling_params.n):
                     tokens[index] += 1
                     if sampling_params.output_kind == Kind.DELTA:
@@ -115,7 +122,9 @@ def counts() -> Counts:
 
 @pytest.fixture
 def admission() -> Admission:
-    return Admission(num_places=4, max_generations_per_user=8, max_tokens_per_user=1000)
+    return Admission(
+        num_places=4, max_generations_per_user=8, max_tokens_per_user=1000, step_tokens=STEP_TOKENS
+    )
 
 
 Build = Callable[..., TenantEngine]
@@ -369,6 +378,25 @@ async def test_priority_is_the_number_of_the_users_other_generations(build: Buil
     engine.go_on.set()
     await asyncio.gather(*readers)
     assert [call["priority"] for call in engine.calls] == [0, 1, 0, 4]
+
+
+@pytest.mark.parametrize("kind", [Kind.DELTA, Kind.FINAL_ONLY])
+async def test_long_prompt_waits_until_the_engine_has_read_the_one_before(build: Build, kind: Kind) -> None:
+    engine, other = FakeEngine(hold_at=0), FakeEngine()
+    prompt = {"prompt_token_ids": [1] * STEP_TOKENS}
+    first = asyncio.ensure_future(ask(build(engine), Params(kind), prompt))
+    await engine.held.wait()
+    second = asyncio.ensure_future(ask(build(other), Params(kind), prompt))
+    await asyncio.sleep(0.01)
+    assert other.calls == []
+    engine.hold_at = 3
+    engine.held.clear()
+    engine.go_on.set()
+    engine.go_on = asyncio.Event()
+    await engine.held.wait()
+    await second
+    engine.go_on.set()
+    await first
 
 
 async def test_equal_ids_of_clients_are_different_in_the_engine(build: Build) -> None:

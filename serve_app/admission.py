@@ -6,12 +6,16 @@ Limits are per user and replica; each of `n` samples is a generation. A request 
 its prompts or none. Limits keep a second prompt out, never the only one: a prompt that is over a limit by
 itself is let in while its user has nothing else in progress. Several prompts can be asked for one by one.
 
-Turns by places. vLLM never takes a place back from a running sequence to give it to a waiting one, whatever their
-priorities, so a place is kept free beforehand (Choudhury and Hahne's dynamic thresholds). A user with
+Turns by places. vLLM never takes a place back from a running sequence to give it to a waiting one, whatever
+their priorities, so a place is kept free beforehand (Choudhury and Hahne's dynamic thresholds). A user with
 nothing in the engine goes there at once. Another generation starts only while all that its user then has in
 the engine is at most SHARE times the places that stay free. One greedy user takes 12 of 16 places, two of
 them 6 each, and there is a free place for the next user. A user's own requests start in the order in which
 they came; of several users that wait, the one with the least in the engine is first.
+
+Turns by tokens. vLLM goes on with the prompts that it has begun to read before it begins another, so many
+long ones of one user would keep everybody else from their first token for as long as they take together.
+Beside a prompt that is not read yet, its user may start others only while all of them fit in one step.
 """
 
 import asyncio

@@ -6,14 +6,18 @@ idle         a light user's requests, one after another, on an instance that doe
 alone        a greedy user keeps so many streams open; one that is refused waits as it was told
 beside       the light user's requests meanwhile
 ratio        of the medians, beside to idle; the light user's requests have prompts that no prefix cache knows
+
+The last row is of a greedy user with long prompts and short answers, none of them cached.
 """
 
 import argparse
 import asyncio
+import itertools
 import json
 import statistics
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +28,22 @@ from bench.own_instance import bearer, new_key, own_instance, quiet
 from serve_app.instance import Instance
 
 NUM_STREAMS = (200, 400, 1000)
-MAX_TOKENS = 128
 NUM_WARM = 5
 SETTLE_S = 15.0
 ALONE_S = 10.0
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a greedy user asks."""
+
+    name: str
+    num_words: int
+    max_tokens: int
+
+
+SHORT = Kind("short", num_words=0, max_tokens=128)
+LONG = Kind("long", num_words=1500, max_tokens=8)
 
 
 def main() -> None:
@@ -39,7 +55,8 @@ def main() -> None:
     report: dict[str, Any] = {"machine": describe()}
     with own_instance() as instance:
         instance.up(quiet)
-        rows = [asyncio.run(measure(instance, options.requests, number)) for number in options.streams]
+        kinds = [(number, SHORT) for number in options.streams] + [(options.streams[0], LONG)]
+        rows = [asyncio.run(measure(instance, options.requests, number, kind)) for number, kind in kinds]
     report["time_to_first_token"] = rows
     for row in rows:
         print(json.dumps(row))
@@ -48,14 +65,14 @@ def main() -> None:
     print(f"written to {options.output}")
 
 
-async def measure(instance: Instance, num_requests: int, num_streams: int) -> dict[str, Any]:
+async def measure(instance: Instance, num_requests: int, num_streams: int, kind: "Kind") -> dict[str, Any]:
     async with client(instance, "light") as light, client(instance, "greedy") as greedy:
-        run = f"{num_streams} streams"
+        run = f"{num_streams} {kind.name} streams"
         for number in range(NUM_WARM):
             await first_token(light, f"warm {run} {number}")
         idle = [await first_token(light, f"idle {run} {number}") for number in range(num_requests)]
-        greed = Greed(greedy)
-        streams = [asyncio.ensure_future(greed.stream(number)) for number in range(num_streams)]
+        greed = Greed(greedy, kind)
+        streams = [asyncio.ensure_future(greed.stream()) for _ in range(num_streams)]
         await asyncio.sleep(SETTLE_S)
         greed.outcomes.clear()
         start, num_tokens = time.perf_counter(), greed.num_tokens
@@ -69,6 +86,7 @@ async def measure(instance: Instance, num_requests: int, num_streams: int) -> di
         await asyncio.gather(*streams, return_exceptions=True)
     return {
         "greedy_streams": num_streams,
+        "greedy_prompts": kind.name,
         "requests": num_requests,
         "idle_p50_s": round(statistics.median(idle), 3),
         "idle_max_s": round(max(idle), 3),
@@ -111,15 +129,18 @@ async def first_token(http: httpx.AsyncClient, content: str) -> float:
 class Greed:
     """A user who wants as much as there is."""
 
-    def __init__(self, http: httpx.AsyncClient) -> None:
+    def __init__(self, http: httpx.AsyncClient, kind: Kind) -> None:
         self.outcomes: Counter[str] = Counter()
         self.num_tokens = 0
         self._http = http
+        self._kind = kind
+        self._numbers = itertools.count()
 
-    async def stream(self, number: int) -> None:
+    async def stream(self) -> None:
         """One stream after another, for ever."""
         while True:
-            request = body(f"greedy {number}", MAX_TOKENS)
+            content = f"{next(self._numbers)} greedy {'word ' * self._kind.num_words}"
+            request = body(content, self._kind.max_tokens)
             async with self._http.stream("POST", "/v1/generate_response", json=request) as answer:
                 self.outcomes[str(answer.status_code)] += 1
                 if answer.status_code == 200:

@@ -3,16 +3,21 @@
 python -m bench.fairness    (make bench-fairness)
 
 idle         a light user's requests, one after another, on an instance that does nothing else
-beside       the same while a greedy user keeps 200 streams open; one that is refused waits as it was told
-ratio        of the medians; the light user's requests have prompts that no prefix cache knows
+alone        a greedy user keeps so many streams open; one that is refused waits as it was told
+beside       the light user's requests meanwhile
+ratio        of the medians, beside to idle; the light user's requests have prompts that no prefix cache knows
+
+The last row is of a greedy user with long prompts and short answers, none of them cached.
 """
 
 import argparse
 import asyncio
+import itertools
 import json
 import statistics
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,52 +27,74 @@ from bench.machine import describe
 from bench.own_instance import bearer, new_key, own_instance, quiet
 from serve_app.instance import Instance
 
-NUM_STREAMS = 200
-MAX_TOKENS = 128
+NUM_STREAMS = (200, 400, 1000)
 NUM_WARM = 5
 SETTLE_S = 15.0
+ALONE_S = 10.0
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a greedy user asks."""
+
+    name: str
+    num_words: int
+    max_tokens: int
+
+
+SHORT = Kind("short", num_words=0, max_tokens=128)
+LONG = Kind("long", num_words=1500, max_tokens=8)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--requests", type=int, default=40, help="of the light user, idle and beside")
-    parser.add_argument("--streams", type=int, default=NUM_STREAMS, help="of the greedy user")
+    parser.add_argument("--streams", type=int, nargs="+", default=NUM_STREAMS, help="of the greedy user")
     parser.add_argument("--output", type=Path, default=Path("bench/results/fairness.json"))
     options = parser.parse_args()
     report: dict[str, Any] = {"machine": describe()}
     with own_instance() as instance:
         instance.up(quiet)
-        report["time_to_first_token"] = asyncio.run(measure(instance, options.requests, options.streams))
-    print(json.dumps(report["time_to_first_token"], indent=2))
+        kinds = [(number, SHORT) for number in options.streams] + [(options.streams[0], LONG)]
+        rows = [asyncio.run(measure(instance, options.requests, number, kind)) for number, kind in kinds]
+    report["time_to_first_token"] = rows
+    for row in rows:
+        print(json.dumps(row))
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(report, indent=2) + "\n")
     print(f"written to {options.output}")
 
 
-async def measure(instance: Instance, num_requests: int, num_streams: int) -> dict[str, Any]:
+async def measure(instance: Instance, num_requests: int, num_streams: int, kind: "Kind") -> dict[str, Any]:
     async with client(instance, "light") as light, client(instance, "greedy") as greedy:
+        run = f"{num_streams} {kind.name} streams"
         for number in range(NUM_WARM):
-            await first_token(light, f"warm {number}")
-        idle = [await first_token(light, f"idle {number}") for number in range(num_requests)]
-        greed = Greed(greedy)
-        streams = [asyncio.ensure_future(greed.stream(number)) for number in range(num_streams)]
+            await first_token(light, f"warm {run} {number}")
+        idle = [await first_token(light, f"idle {run} {number}") for number in range(num_requests)]
+        greed = Greed(greedy, kind)
+        streams = [asyncio.ensure_future(greed.stream()) for _ in range(num_streams)]
         await asyncio.sleep(SETTLE_S)
         greed.outcomes.clear()
         start, num_tokens = time.perf_counter(), greed.num_tokens
-        beside = [await first_token(light, f"beside {number}") for number in range(num_requests)]
-        tokens_per_s = (greed.num_tokens - num_tokens) / (time.perf_counter() - start)
+        await asyncio.sleep(ALONE_S)
+        alone_per_s = (greed.num_tokens - num_tokens) / (time.perf_counter() - start)
+        start, num_tokens = time.perf_counter(), greed.num_tokens
+        beside = [await first_token(light, f"beside {run} {number}") for number in range(num_requests)]
+        beside_per_s = (greed.num_tokens - num_tokens) / (time.perf_counter() - start)
         for stream in streams:
             stream.cancel()
         await asyncio.gather(*streams, return_exceptions=True)
     return {
-        "requests": num_requests,
         "greedy_streams": num_streams,
+        "greedy_prompts": kind.name,
+        "requests": num_requests,
         "idle_p50_s": round(statistics.median(idle), 3),
         "idle_max_s": round(max(idle), 3),
         "beside_p50_s": round(statistics.median(beside), 3),
         "beside_max_s": round(max(beside), 3),
         "ratio_p50": round(statistics.median(beside) / statistics.median(idle), 2),
-        "greedy_tokens_per_s": round(tokens_per_s, 1),
+        "greedy_tokens_per_s_alone": round(alone_per_s, 1),
+        "greedy_tokens_per_s_beside": round(beside_per_s, 1),
         "greedy_outcomes": dict(greed.outcomes),
     }
 
@@ -102,15 +129,18 @@ async def first_token(http: httpx.AsyncClient, content: str) -> float:
 class Greed:
     """A user who wants as much as there is."""
 
-    def __init__(self, http: httpx.AsyncClient) -> None:
+    def __init__(self, http: httpx.AsyncClient, kind: Kind) -> None:
         self.outcomes: Counter[str] = Counter()
         self.num_tokens = 0
         self._http = http
+        self._kind = kind
+        self._numbers = itertools.count()
 
-    async def stream(self, number: int) -> None:
+    async def stream(self) -> None:
         """One stream after another, for ever."""
         while True:
-            request = body(f"greedy {number}", MAX_TOKENS)
+            content = f"{next(self._numbers)} greedy {'word ' * self._kind.num_words}"
+            request = body(content, self._kind.max_tokens)
             async with self._http.stream("POST", "/v1/generate_response", json=request) as answer:
                 self.outcomes[str(answer.status_code)] += 1
                 if answer.status_code == 200:

@@ -1,16 +1,21 @@
 """Who may generate on one replica: how much a user has in progress, and whose turn it is. In memory.
 
-    admit (or RateLimited)  ->  Ticket  ->  turn()  ->  the engine has it  ->  release()
+    admit (or RateLimited)  ->  Tickets  ->  turn()  ->  the engine has it  ->  release()
 
-Limits are per user and replica; each of `n` samples is a generation. They keep a second request out, never
-the only one: a request that is over a limit by itself is let in while its user has nothing else in progress.
+Limits are per user and replica; each of `n` samples is a generation. A request is admitted as a whole, all
+its prompts or none. Limits keep a second prompt out, never the only one: a prompt that is over a limit by
+itself is let in while its user has nothing else in progress. Several prompts can be asked for one by one.
 
-Turns. vLLM never takes a place back from a running sequence to give it to a waiting one, whatever their
-priorities, so a place is kept free beforehand (Choudhury and Hahne's dynamic thresholds). A user with
+Turns by places. vLLM never takes a place back from a running sequence to give it to a waiting one, whatever
+their priorities, so a place is kept free beforehand (Choudhury and Hahne's dynamic thresholds). A user with
 nothing in the engine goes there at once. Another generation starts only while all that its user then has in
 the engine is at most SHARE times the places that stay free. One greedy user takes 12 of 16 places, two of
 them 6 each, and there is a free place for the next user. A user's own requests start in the order in which
 they came; of several users that wait, the one with the least in the engine is first.
+
+Turns by tokens. vLLM goes on with the prompts that it has begun to read before it begins another, so many
+long ones of one user would keep everybody else from their first token for as long as they take together.
+Beside a prompt that is not read yet, its user may start others only while all of them fit in one step.
 """
 
 import asyncio
@@ -19,24 +24,35 @@ from collections import Counter, deque
 from registry.errors import RateLimited
 
 SHARE = 3
-RETRY_AFTER_S = 1
+MAX_RETRY_AFTER_S = 60
 
 
 class Ticket:
-    """One admitted request of `num_samples` generations and at most `num_tokens` tokens."""
+    """One admitted prompt: `num_samples` generations of at most `num_tokens` tokens, as far as is known."""
 
-    def __init__(self, admission: "Admission", user: str, num_samples: int, num_tokens: int) -> None:
+    def __init__(self, admission: "Admission", user: str, num_samples: int) -> None:
         self.user = user
         self.num_samples = num_samples
-        self.num_tokens = num_tokens
+        self.num_tokens = 0
+        self.num_prompt_tokens = 0
         self.is_running = False
         self.is_released = False
         self.started: asyncio.Future[None] | None = None
         self._admission = admission
 
+    def claim(self, num_tokens: int) -> None:
+        """It may take so many tokens; less than was claimed before changes nothing. Raises: RateLimited."""
+        self._admission.claim(self, num_tokens)
+
+    def prompt_is_read(self) -> None:
+        """The engine answers; again, it changes nothing."""
+        self._admission.prompt_is_read(self)
+
     async def turn(self) -> None:
-        """Wait until the engine may have it. Who stops waiting releases."""
+        """Wait until the engine may have it. Who stops waiting releases; a release cancels who waits."""
         await self._admission.turn(self)
+        if self.is_released:  # its turn came just before
+            raise asyncio.CancelledError
 
     def release(self) -> None:
         """Its generations have ended, or will not be; again, it changes nothing."""
@@ -46,48 +62,76 @@ class Ticket:
 
 
 class Admission:
-    """`num_places`: sequences that the engine runs at once. Not thread-safe: one event loop uses it."""
+    """`num_places`: sequences that the engine runs at once; `step_tokens`: what it computes in one step.
 
-    def __init__(self, num_places: int, max_generations_per_user: int, max_tokens_per_user: int) -> None:
+    Not thread-safe: one event loop uses it.
+    """
+
+    def __init__(
+        self, num_places: int, max_generations_per_user: int, max_tokens_per_user: int, step_tokens: int
+    ) -> None:
         self._num_places = num_places
+        self._step_tokens = step_tokens
         self._max_generations = max_generations_per_user
         self._max_tokens = max_tokens_per_user
         self._generations: Counter[str] = Counter()
         self._tokens: Counter[str] = Counter()
         self._running: Counter[str] = Counter()
+        self._unread: Counter[str] = Counter()
         self._num_running = 0
         self._waiting: dict[str, deque[Ticket]] = {}
+
+    @property
+    def num_all_generations(self) -> int:
+        """In progress, of all users."""
+        return self._generations.total()
 
     def num_generations(self, user: str) -> int:
         """In progress: waiting for a turn, or in the engine."""
         return self._generations[user]
 
-    def check(self, user: str, num_samples: int, num_tokens: int) -> None:
-        """Whether it would be admitted now. Raises: RateLimited."""
-        num_generations = self._generations[user]
-        if num_generations:
-            if num_generations + num_samples > self._max_generations:
-                raise RateLimited(
-                    f"you have {num_generations} generations in progress on this replica; with the "
-                    f"{num_samples} asked for they would be more than {self._max_generations}",
-                    retry_after_s=RETRY_AFTER_S,
+    def admit(self, user: str, num_samples: int, num_prompts: int = 1) -> list[Ticket]:
+        """A ticket for each prompt of one request. Raises: RateLimited."""
+        in_progress, asked = self._generations[user], num_samples * num_prompts
+        if in_progress + asked > self._max_generations:
+            if in_progress:
+                raise self._refusal(
+                    user,
+                    f"you have {in_progress} generations in progress on this replica; with the "
+                    f"{asked} asked for they would be more than {self._max_generations}",
                 )
-            if self._tokens[user] + num_tokens > self._max_tokens:
-                raise RateLimited(
-                    f"your generations in progress may take {self._tokens[user]} tokens; with the "
-                    f"{num_tokens} of this one they would be more than {self._max_tokens}",
-                    retry_after_s=RETRY_AFTER_S,
+            if num_prompts > 1:
+                raise self._refusal(
+                    user,
+                    f"the {num_prompts} prompts ask for {asked} generations at once, which is more than "
+                    f"{self._max_generations}: send fewer prompts in a request",
                 )
+        self._generations[user] += asked
+        return [Ticket(self, user, num_samples) for _ in range(num_prompts)]
 
-    def admit(self, user: str, num_samples: int, num_tokens: int) -> Ticket:
-        """Raises: RateLimited."""
-        self.check(user, num_samples, num_tokens)
-        self._generations[user] += num_samples
-        self._tokens[user] += num_tokens
-        return Ticket(self, user, num_samples, num_tokens)
+    def claim(self, ticket: Ticket, num_tokens: int) -> None:
+        user, more = ticket.user, num_tokens - ticket.num_tokens
+        if more <= 0:
+            return
+        is_alone = self._generations[user] == ticket.num_samples
+        if self._tokens[user] + more > self._max_tokens and not is_alone:
+            raise self._refusal(
+                user,
+                f"your generations in progress may take {self._tokens[user]} tokens; with the "
+                f"{more} of this one they would be more than {self._max_tokens}",
+            )
+        self._tokens[user] += more
+        ticket.num_tokens = num_tokens
+
+    def _refusal(self, user: str, message: str) -> RateLimited:
+        """Coming back is asked for later, the more the user has waiting: a second for each filling of the
+        engine, so that many who are refused do not take the machine with their asking.
+        """
+        fillings = self._generations[user] // self._num_places
+        return RateLimited(message, retry_after_s=min(max(fillings, 1), MAX_RETRY_AFTER_S))
 
     async def turn(self, ticket: Ticket) -> None:
-        if ticket.user not in self._waiting and self._may_start(ticket):
+        if ticket.user not in self._waiting and self._has_place(ticket) and self._is_read_soon(ticket):
             self._start(ticket)
             return
         ticket.started = asyncio.get_running_loop().create_future()
@@ -101,18 +145,33 @@ class Admission:
         if ticket.is_running:
             _subtract(self._running, user, ticket.num_samples)
             self._num_running -= ticket.num_samples
+            self._forget_prompt(ticket)
         elif ticket.started is not None:
             self._leave_queue(ticket)
+            ticket.started.cancel()
         self._start_waiting()
 
-    def _may_start(self, ticket: Ticket) -> bool:
+    def prompt_is_read(self, ticket: Ticket) -> None:
+        self._forget_prompt(ticket)
+        self._start_waiting()
+
+    def _forget_prompt(self, ticket: Ticket) -> None:
+        _subtract(self._unread, ticket.user, ticket.num_prompt_tokens)
+        ticket.num_prompt_tokens = 0
+
+    def _has_place(self, ticket: Ticket) -> bool:
         running = self._running[ticket.user]
         free = self._num_places - self._num_running - ticket.num_samples
         return running == 0 or running + ticket.num_samples <= SHARE * free
 
+    def _is_read_soon(self, ticket: Ticket) -> bool:
+        unread = self._unread[ticket.user]
+        return unread == 0 or unread + ticket.num_prompt_tokens <= self._step_tokens
+
     def _start(self, ticket: Ticket) -> None:
         ticket.is_running = True
         self._running[ticket.user] += ticket.num_samples
+        self._unread[ticket.user] += ticket.num_prompt_tokens
         self._num_running += ticket.num_samples
 
     def _start_waiting(self) -> None:
@@ -123,12 +182,15 @@ class Admission:
                 ticket.started.set_result(None)
 
     def _next(self) -> Ticket | None:
-        """The first request of the waiting user with the least in the engine, if it may start."""
-        user = min(self._waiting, key=lambda user: self._running[user], default=None)
-        if user is None:
-            return None
-        first = self._waiting[user][0]
-        return first if self._may_start(first) else None
+        """The first request of the waiting user with the least in the engine, if there is a place for it.
+
+        Users whose own prompts are still to be read are passed over: others need not wait for that.
+        """
+        for user in sorted(self._waiting, key=lambda user: self._running[user]):
+            first = self._waiting[user][0]
+            if self._is_read_soon(first):
+                return first if self._has_place(first) else None
+        return None
 
     def _leave_queue(self, ticket: Ticket) -> None:
         queue = self._waiting[ticket.user]

@@ -11,10 +11,15 @@ from ray.serve import Application
 from ray.serve.llm import LLMConfig
 
 from serve_app.application import build_application
-from serve_app.deployments import ONE_LOOP, QUIET, model_server_name
+from serve_app.deployments import MAX_ONGOING_CALLS, ONE_LOOP, QUIET, model_server_name
 from serve_app.model_server import ModelServer, WeightsInPlace
 from serve_app.settings import BaseModelSettings, Settings, load_settings
 from training.settings import SHARED_GPU
+
+HEALTH_CHECK_PERIOD_S = 1.0
+"""Serve finds out with a health check that a replica's process is gone."""
+HEALTH_CHECK_TIMEOUT_S = 10.0
+"""A replica answers from memory. One that is stuck has failed three times before another takes its place."""
 
 
 class AppArguments(BaseModel):
@@ -69,7 +74,9 @@ def llm_config(model: BaseModelSettings, settings: Settings) -> LLMConfig:
         engine_kwargs=engine,
         deployment_config={
             "num_replicas": serving.num_replicas,
-            "max_ongoing_requests": serving.max_ongoing_requests,
+            "max_ongoing_requests": MAX_ONGOING_CALLS,  # serve_app.admission decides
+            "health_check_period_s": HEALTH_CHECK_PERIOD_S,
+            "health_check_timeout_s": HEALTH_CHECK_TIMEOUT_S,
             "ray_actor_options": {"num_cpus": serving.num_cpus},
         },
         runtime_env={"env_vars": ONE_LOOP | serving.environment},

@@ -13,15 +13,12 @@ from ray import serve
 from ray.serve import Application
 
 from serve_app.catalog import Catalog
-from serve_app.deployments import CATALOG, INGRESS, ONE_LOOP, QUIET, TRAINER
+from serve_app.deployments import CATALOG, INGRESS, MAX_ONGOING_CALLS, ONE_LOOP, QUIET, TRAINER
 from serve_app.ingress import Ingress
 from serve_app.leases import TERM_S
 from serve_app.settings import Settings
 from serve_app.trainer import StartRun, Trainer
 from training.run import start_run
-
-# Followers of events and waiting trainings each hold a place.
-MAX_ONGOING_CALLS = 100_000
 
 
 def build_application(

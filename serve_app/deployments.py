@@ -19,3 +19,6 @@ take turns at every token."""
 
 QUIET = {"enable_access_log": False}
 """Of deployments that only others of ours call: a request is logged once, by the ingress."""
+
+MAX_ONGOING_CALLS = 100_000
+"""Of one replica at a time. Serve's own queue, in which nobody has a turn, must not come before ours."""

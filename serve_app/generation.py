@@ -53,6 +53,19 @@ class OpenAICall(Record):
     body: dict[str, Any] = Field(description="OpenAI's fields but `model`, as they were given")
 
     @property
+    def num_prompts(self) -> int:
+        """A list is of prompts, or of the tokens of one."""
+        prompt = self.body.get("prompt")
+        if not isinstance(prompt, list) or isinstance(prompt[0], int):
+            return 1
+        return len(prompt)
+
+    @property
+    def num_samples(self) -> int:
+        """Of each prompt."""
+        return self.body.get("n") or 1
+
+    @property
     def answering(self) -> str:
         """What the answer calls the model: which revision of a private one it was matters to its user."""
         return self.model if self.revision is None else f"{self.model}@{self.revision}"

@@ -11,10 +11,9 @@ import json
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
-from ray import serve
 from ray.llm._internal.common.callbacks.base import CallbackBase
 from ray.serve.llm import LLMConfig, LLMServer
 
@@ -26,7 +25,9 @@ from registry.store import ObjectStore
 from registry.usage import Usage, UsageParts
 from serve_app.adapters import Adapter, Adapters, leased
 from serve_app.admission import Admission
+from serve_app.engine_watch import EngineWatch
 from serve_app.generation import Completion, Generation, GenerationCall, OpenAICall, cache_salt_of
+from serve_app.labels import leave_out_adapters, multiplexed
 from serve_app.lengths import LengthChecks
 from serve_app.openai_layer import OpenAILayer
 from serve_app.replica_address import listen_at_the_node
@@ -74,15 +75,21 @@ class ModelServer(LLMServer):  # type: ignore[misc]
             self._tokenizer, base.max_context_tokens, settings.limits.max_waiting_length_checks_per_user
         )
         self._openai = OpenAILayer(self.engine._oai_serving_chat, self.engine._oai_serving_completion)
+        scheduler = self._llm.vllm_config.scheduler_config
         self._admission = Admission(
-            self._llm.vllm_config.scheduler_config.max_num_seqs,
+            scheduler.max_num_seqs,
             settings.limits.max_concurrent_generations_per_user,
             settings.limits.max_queued_tokens_per_user,
+            scheduler.max_num_batched_tokens,
         )
         self._meter.start()
+        self._watch = EngineWatch(self._llm, lambda: self._admission.num_all_generations, self._meter.close)
+        self._watch.start()
 
     async def __del__(self) -> None:
         """Serve awaits this when it stops a replica."""
+        if hasattr(self, "_watch"):
+            self._watch.stop()
         if hasattr(self, "_meter"):
             await self._meter.close()
         await super().__del__()
@@ -92,9 +99,13 @@ class ModelServer(LLMServer):  # type: ignore[misc]
         """vLLM's AsyncLLM."""
         return self.engine._engine_client
 
-    def tenant_engine(self, user: str, model_id: str) -> TenantEngine:
-        """The engine for one request; `model_id` is what its usage is counted under."""
-        return TenantEngine(self._llm, user, model_id, self._admission, self._meter)
+    def _tenant_engine(
+        self, call: GenerationCall | OpenAICall, num_prompts: int, num_samples: int
+    ) -> TenantEngine:
+        """The engine for one request, which is admitted when it is entered."""
+        return TenantEngine(
+            self._llm, call.user, call.model, self._admission, self._meter, num_prompts, num_samples
+        )
 
     def _init_multiplex_loader(self, model_downloader_cls: Any = None) -> None:
         """Replace Ray's loader, which trusts what it downloads and never frees it."""
@@ -102,11 +113,12 @@ class ModelServer(LLMServer):  # type: ignore[misc]
         async def load(adapter_id: str) -> Adapter:
             return await self._adapters.load(adapter_id)
 
-        self._load_model = serve.multiplexed(max_num_models_per_replica=self._base.serving.max_adapters)(load)
+        self._load_model = multiplexed(load, self._base.serving.max_adapters)
 
     async def _start_engine(self) -> None:
         """Without Ray's telemetry, for which it would start a process of 0.25 GB."""
         await self.engine.start()
+        leave_out_adapters(self._llm)
 
     async def lend_gpu(self) -> None:
         """Finish what is being generated, give the engine's memory to the trainer, and let requests wait."""
@@ -138,6 +150,14 @@ class ModelServer(LLMServer):  # type: ignore[misc]
             raise ModelNotFound("there is no such model", "model")
         return adapter
 
+    @asynccontextmanager
+    async def _leased(
+        self, engine: TenantEngine, call: GenerationCall | OpenAICall
+    ) -> AsyncIterator[Any | None]:
+        """vLLM's request for the call's adapter, kept until all that runs with it has ended."""
+        async with leased(await self._adapter(call.adapter_id)) as lora_request, aclosing(engine):
+            yield lora_request
+
     async def preload(self, adapter_id: str) -> None:
         """Make an adapter ready before its first request."""
         await self._adapter(adapter_id)
@@ -146,22 +166,27 @@ class ModelServer(LLMServer):  # type: ignore[misc]
         """Free every adapter of a deleted model; running requests finish first."""
         self._adapters.evict_model(uid)
 
+    async def check_health(self) -> None:
+        """Serve and the ingress ask. It waits for nothing, however busy the engine. Raises: Unavailable."""
+        self._watch.check()
+
     async def num_unfinished(self) -> int:
-        """Requests that the engine is working on or has waiting."""
+        """Generations that are admitted, or that the engine still has: 0 once nobody asks for anything."""
         num: int = self._llm.output_processor.get_num_unfinished_requests()
-        return num
+        return max(num, self._admission.num_all_generations)
 
     async def generate(self, call: GenerationCall) -> Generation:
         """All completions at once."""
         from vllm.sampling_params import RequestOutputKind
 
         start = time.monotonic()
-        prompt = await self._prompt(call)
         # Greedy samples are all the same; vLLM refuses to make more than one.
         samples = 1 if call.temperature == 0 else call.n
-        async with leased(await self._adapter(call.adapter_id)) as lora_request:
-            outputs = self._run(call, prompt, samples, RequestOutputKind.FINAL_ONLY, lora_request)
-            final = [output async for output in outputs][-1]
+        async with self._tenant_engine(call, 1, samples) as engine:
+            prompt = await self._prompt(call)
+            async with self._leased(engine, call) as lora_request:
+                outputs = self._run(engine, call, prompt, RequestOutputKind.FINAL_ONLY, lora_request)
+                final = [output async for output in outputs][-1]
         completions = tuple(
             Completion(content=c.text, stop_reason=_stop_reason(c.finish_reason, c.stop_reason))
             for c in final.outputs
@@ -182,16 +207,15 @@ class ModelServer(LLMServer):  # type: ignore[misc]
         from vllm.sampling_params import RequestOutputKind
 
         start = time.monotonic()
-        prompt = await self._prompt(call)
-        if call.adapter_id is not None and not self._adapters.is_loaded(call.adapter_id):
-            # Once a line is sent, a refusal cannot be the answer's status any more.
-            self._admission.check(call.user, 1, len(prompt) + self._max_tokens(call, prompt))
-            yield _line(type="info", message=f"Loading model {call.model}")
         num_tokens = 0
-        async with leased(await self._adapter(call.adapter_id)) as lora_request:
-            outputs = self._run(call, prompt, 1, RequestOutputKind.DELTA, lora_request)
-            async with aclosing(outputs):
-                async for output in outputs:
+        async with self._tenant_engine(call, 1, 1) as engine:
+            prompt = await self._prompt(call)
+            # Once a line is sent, a refusal cannot be the answer's status any more.
+            engine.claim(len(prompt) + self._max_tokens(call, prompt))
+            if call.adapter_id is not None and not self._adapters.is_loaded(call.adapter_id):
+                yield _line(type="info", message=f"Loading model {call.model}")
+            async with self._leased(engine, call) as lora_request:
+                async for output in self._run(engine, call, prompt, RequestOutputKind.DELTA, lora_request):
                     completion = output.outputs[0]
                     num_tokens += len(completion.token_ids)
                     if completion.text:
@@ -210,15 +234,20 @@ class ModelServer(LLMServer):  # type: ignore[misc]
 
     async def openai_answer(self, call: OpenAICall) -> str:
         """A JSON object in OpenAI's form. Raises InvalidRequest too."""
-        engine = self.tenant_engine(call.user, call.model)
-        async with leased(await self._adapter(call.adapter_id)) as lora_request:
+        async with (
+            self._tenant_engine(call, call.num_prompts, call.num_samples) as engine,
+            self._leased(engine, call) as lora_request,
+        ):
             return await self._openai.answer(call, engine, lora_request)
 
     async def openai_events(self, call: OpenAICall) -> AsyncIterator[str]:
         """Server-sent events in OpenAI's form. Raises InvalidRequest too, before the first."""
-        engine = self.tenant_engine(call.user, call.model)
-        async with leased(await self._adapter(call.adapter_id)) as lora_request:
-            async for event in self._openai.events(call, engine, lora_request):
+        async with (
+            self._tenant_engine(call, call.num_prompts, call.num_samples) as engine,
+            self._leased(engine, call) as lora_request,
+            aclosing(self._openai.events(call, engine, lora_request)) as events,
+        ):
+            async for event in events:
                 yield event
 
     async def check_lengths(
@@ -247,13 +276,18 @@ class ModelServer(LLMServer):  # type: ignore[misc]
         return call.max_tokens or min(room, self._base.default_max_tokens)
 
     def _run(
-        self, call: GenerationCall, prompt: list[int], n: int, output_kind: Any, lora_request: Any
+        self,
+        engine: TenantEngine,
+        call: GenerationCall,
+        prompt: list[int],
+        output_kind: Any,
+        lora_request: Any,
     ) -> AsyncGenerator[Any, None]:
         from vllm import SamplingParams
         from vllm.inputs import TokensPrompt
 
         params = SamplingParams(
-            n=n,
+            n=engine.num_samples,
             temperature=call.temperature,
             top_p=call.top_p,
             max_tokens=self._max_tokens(call, prompt),
@@ -262,7 +296,6 @@ class ModelServer(LLMServer):  # type: ignore[misc]
             output_kind=output_kind,
         )
         tokens = TokensPrompt(prompt_token_ids=prompt, cache_salt=cache_salt_of(call.user))
-        engine = self.tenant_engine(call.user, call.model)
         return engine.generate(tokens, params, uuid.uuid4().hex, lora_request=lora_request)
 
 

@@ -8,7 +8,8 @@ with another user's, and the answer names the model as the user does.
 """
 
 import copy
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 from pydantic import ValidationError
@@ -29,6 +30,9 @@ LEFT_OUT = {
 }
 """Of vLLM's answer: what OpenAI's does not have."""
 
+ERROR_EVENT = 'data: {"error":'
+"""How vLLM begins the event that it makes of an exception; every other one begins with an id."""
+
 
 class OpenAILayer:
     """`serving`: the object of each kind of call, as vLLM built it beside its engine."""
@@ -41,14 +45,13 @@ class OpenAILayer:
         answer = await self._create(call, engine, lora_request)
         return str(answer.model_dump_json(exclude=LEFT_OUT))
 
-    async def events(self, call: OpenAICall, engine: Any, lora_request: Any) -> AsyncIterator[str]:
+    async def events(self, call: OpenAICall, engine: Any, lora_request: Any) -> AsyncGenerator[str, None]:
         """Server-sent events, the last one `[DONE]`. What is wrong is raised before the first, as above."""
-        events = await self._create(call, engine, lora_request)
-        try:
+        async with aclosing(await self._create(call, engine, lora_request)) as events:
             async for event in events:
+                if event.startswith(ERROR_EVENT):  # vLLM's form, with the error's own text
+                    raise engine.failure or TigerError("internal error")
                 yield event
-        finally:
-            await events.aclose()
 
     async def _create(self, call: OpenAICall, engine: Any, lora_request: Any) -> Any:
         from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest

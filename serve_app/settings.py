@@ -102,7 +102,6 @@ class ReplicaSettings(Record):
     num_replicas: int = Field(1, ge=1)
     num_cpus: float = Field(1, ge=0)
     accelerator: AcceleratorSettings = AcceleratorSettings()
-    max_ongoing_requests: int = Field(256, ge=1)
     max_adapters: int = Field(64, ge=1, description="adapters kept ready on one replica")
     engine: dict[str, Any] = Field({}, description="vLLM engine arguments")
     environment: dict[str, str] = Field({}, description="environment of the engine's processes")

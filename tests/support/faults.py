@@ -25,6 +25,9 @@ TRAINER = REPLICA + deployments.TRAINER
 TRAIN_CONTROLLER = "ray::TrainController"
 TRAIN_WORKER = "ray::RayTrainWorker"
 
+ENGINE = "VLLM::EngineCore"
+ENGINE_WORKER = "VLLM::Worker"
+
 PROMPT = "Pick a number."
 REWARDS = {"Seven.": 1.0, "No.": 0.0}
 PAUSE_S = 0.5
@@ -64,6 +67,30 @@ def kill(system: System, *titles: str) -> None:
     """SIGKILL; returns when the processes are gone."""
     _, alive = psutil.wait_procs(send(system, signal.SIGKILL, *titles), timeout=60)
     assert not alive
+
+
+def model_server(system: System, base_model: str) -> psutil.Process:
+    (found,) = find(system, REPLICA + deployments.model_server_name(base_model))
+    return found
+
+
+def engine_of(server: psutil.Process) -> dict[str, psutil.Process]:
+    """The processes of a replica's engine, by title."""
+    children = server.children(recursive=True)
+    return {
+        title: child
+        for title in (ENGINE, ENGINE_WORKER)
+        for child in children
+        if _title(child).startswith(title)
+    }
+
+
+def runs(process: psutil.Process) -> bool:
+    """Who has ended is a zombie until somebody looks."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def kill_storage(system: System) -> None:

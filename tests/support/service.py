@@ -61,6 +61,9 @@ RESPONSES = [{"content": "good", "reward": 1.0}, {"content": "bad", "reward": 0.
 class FakeEngine:
     """Gives tokens as vLLM does: four in a final output, else one at a time; all to the first sample."""
 
+    errored = False
+    output_processor = SimpleNamespace(external_req_ids={}, request_states={})
+
     def __init__(self, pause_s: float) -> None:
         self._pause_s = pause_s
 
@@ -69,10 +72,13 @@ class FakeEngine:
     ) -> AsyncGenerator[Any, None]:
         is_final = params.output_kind.name == "FINAL_ONLY"
         for _ in range(1 if is_final else params.max_tokens):
-            sample = SimpleNamespace(index=0, token_ids=[7] * (4 if is_final else 1))
+            sample = SimpleNamespace(index=0, token_ids=[7] * (4 if is_final else 1), finish_reason=None)
             yield SimpleNamespace(prompt_token_ids=prompt["prompt_token_ids"], outputs=[sample])
             if params.max_tokens > 1:
                 await asyncio.sleep(self._pause_s)
+
+    async def abort(self, request_ids: list[str]) -> None:
+        """A generator that is closed has stopped."""
 
 
 class FakeModelServer:
@@ -82,7 +88,7 @@ class FakeModelServer:
         listen_at_the_node()
         limits = settings.limits
         self._admission = Admission(
-            16, limits.max_concurrent_generations_per_user, limits.max_queued_tokens_per_user
+            16, limits.max_concurrent_generations_per_user, limits.max_queued_tokens_per_user, 512
         )
         self._meter = Meter(UsageParts(ObjectStore(settings.storage)), settings.usage.flush_interval_s)
         self._meter.start()
@@ -98,12 +104,16 @@ class FakeModelServer:
     async def __del__(self) -> None:
         await self._meter.close()
 
-    def _outputs(
+    async def _outputs(
         self, call: GenerationCall, kind: str, max_tokens: int, pause_s: float = 0.02
     ) -> AsyncGenerator[Any, None]:
         params = SimpleNamespace(n=call.n, max_tokens=max_tokens, output_kind=SimpleNamespace(name=kind))
-        engine = TenantEngine(FakeEngine(pause_s), call.user, call.model, self._admission, self._meter)
-        return engine.generate({"prompt_token_ids": [1, 2, 3]}, params, "request")
+        engine = FakeEngine(pause_s)
+        async with TenantEngine(
+            engine, call.user, call.model, self._admission, self._meter, 1, call.n
+        ) as tenant_engine:
+            async for output in tenant_engine.generate({"prompt_token_ids": [1, 2, 3]}, params, "request"):
+                yield output
 
     async def generate(self, call: GenerationCall) -> Generation:
         if call.messages[-1].content == "break":

@@ -5,7 +5,9 @@ import json
 import secrets
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import pytest
 
 from registry.catalogue import Catalogues
 from registry.keys import ApiKeys
+from serve_app.deployments import APPLICATION, model_server_name
 from serve_app.instance import Instance
 from tests.support.storage import free_port
 
@@ -78,6 +81,35 @@ def training(model: str, prompt: str, rewards: dict[str, float], **values: Any) 
     return {"model": model, "messages": messages, "responses": responses, **values}
 
 
+COUNTING = """
+import time, ray
+from ray import serve
+ray.init(address="auto", logging_level="ERROR", log_to_driver=False)
+handle = serve.get_deployment_handle("{deployment}", "{application}")
+while True:
+    print(handle.num_unfinished.remote().result(timeout_s=60), time.time(), flush=True)
+    time.sleep(0.02)
+"""
+
+
+class Counts:
+    """What a process that counts all the time has written."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        assert process.stdout is not None
+        self._lines = process.stdout
+
+    def wait_for(self, is_enough: Callable[[int], bool], since: float = 0.0) -> float:
+        """The first time after `since` at which there are so many."""
+        deadline = time.time() + CALL_TIMEOUT_S
+        for line in self._lines:
+            count, at = line.split()
+            if float(at) > since and is_enough(int(count)):
+                return float(at)
+            assert time.time() < deadline, f"there are {count}"
+        raise AssertionError("counting has ended")
+
+
 @dataclass
 class System:
     instance: Instance
@@ -96,6 +128,19 @@ class System:
         """Where the bucket keeps a model; no answer of the API tells it."""
         models = Catalogues(self.instance.store()).load(client.user).models.models
         return next(found.uid for found in models if found.id == model)
+
+    @contextmanager
+    def counted(self, base_model: str = "smollm2-135m") -> "Iterator[Counts]":
+        """How many generations of a base model are in progress, as its replica says, in the block."""
+        script = COUNTING.format(deployment=model_server_name(base_model), application=APPLICATION)
+        command = [sys.executable, "-c", script]
+        with subprocess.Popen(
+            command, env=self.instance.environment(), stdout=subprocess.PIPE, text=True
+        ) as process:
+            try:
+                yield Counts(process)
+            finally:
+                process.kill()
 
     def run_inside(self, script: str) -> str:
         """Run a Python script as a driver of the instance's Ray; its standard output."""

@@ -9,15 +9,30 @@ from registry.errors import RateLimited
 from serve_app.admission import Admission, Ticket
 
 
-def admission(num_places: int = 16, max_generations: int = 1000, max_tokens: int = 10**9) -> Admission:
-    return Admission(num_places, max_generations, max_tokens)
+def admission(
+    num_places: int = 16, max_generations: int = 1000, max_tokens: int = 10**9, step_tokens: int = 512
+) -> Admission:
+    return Admission(num_places, max_generations, max_tokens, step_tokens)
+
+
+def admit(places: Admission, user: str, num_samples: int, num_tokens: int) -> Ticket:
+    """One prompt."""
+    (ticket,) = places.admit(user, num_samples)
+    try:
+        ticket.claim(num_tokens)
+    except RateLimited:
+        ticket.release()
+        raise
+    return ticket
 
 
 async def started(
-    places: Admission, user: str, count: int, num_samples: int = 1
+    places: Admission, user: str, count: int, num_samples: int = 1, num_prompt_tokens: int = 5
 ) -> list[tuple[Ticket, "asyncio.Task[None]"]]:
     """`count` requests of a user, each waiting for its turn or past it."""
-    tickets = [places.admit(user, num_samples, 10) for _ in range(count)]
+    tickets = [admit(places, user, num_samples, 10) for _ in range(count)]
+    for ticket in tickets:
+        ticket.num_prompt_tokens = num_prompt_tokens
     tasks = [(ticket, asyncio.ensure_future(ticket.turn())) for ticket in tickets]
     await asyncio.sleep(0)
     return tasks
@@ -34,48 +49,83 @@ async def settle() -> None:
 
 def test_generations_over_the_limit_are_refused_until_one_ends() -> None:
     places = admission(max_generations=2)
-    first, _ = places.admit("alice", 1, 10), places.admit("alice", 1, 10)
+    first, _ = admit(places, "alice", 1, 10), admit(places, "alice", 1, 10)
     with pytest.raises(RateLimited) as refused:
-        places.admit("alice", 1, 10)
+        admit(places, "alice", 1, 10)
     assert refused.value.retry_after_s >= 1
-    places.admit("bob", 1, 10)
+    admit(places, "bob", 1, 10)
     first.release()
-    places.admit("alice", 1, 10)
+    admit(places, "alice", 1, 10)
 
 
 def test_each_sample_is_a_generation() -> None:
     places = admission(max_generations=4)
-    places.admit("alice", 3, 10)
+    admit(places, "alice", 3, 10)
     with pytest.raises(RateLimited):
-        places.admit("alice", 2, 10)
-    places.admit("alice", 1, 10)
+        admit(places, "alice", 2, 10)
+    admit(places, "alice", 1, 10)
 
 
 def test_tokens_over_the_limit_are_refused() -> None:
     places = admission(max_tokens=100)
-    places.admit("alice", 1, 60)
+    admit(places, "alice", 1, 60)
     with pytest.raises(RateLimited):
-        places.admit("alice", 1, 41)
-    places.admit("alice", 1, 40)
+        admit(places, "alice", 1, 41)
+    admit(places, "alice", 1, 40)
 
 
 @pytest.mark.parametrize(("num_samples", "num_tokens"), [(5, 1), (1, 101)])
 def test_request_over_a_limit_by_itself_is_let_in_alone(num_samples: int, num_tokens: int) -> None:
     places = admission(max_generations=4, max_tokens=100)
-    alone = places.admit("alice", num_samples, num_tokens)
+    alone = admit(places, "alice", num_samples, num_tokens)
     with pytest.raises(RateLimited):
-        places.admit("alice", 1, 1)
+        admit(places, "alice", 1, 1)
     alone.release()
-    other = places.admit("alice", 1, 1)
+    other = admit(places, "alice", 1, 1)
     with pytest.raises(RateLimited):
-        places.admit("alice", num_samples, num_tokens)
+        admit(places, "alice", num_samples, num_tokens)
     other.release()
+
+
+def test_prompts_of_one_request_are_admitted_all_or_none() -> None:
+    places = admission(max_generations=8)
+    with pytest.raises(RateLimited) as refused:  # alone, and yet: its prompts can be asked for one by one
+        places.admit("alice", 3, num_prompts=3)
+    assert "9 generations" in refused.value.message
+    assert places.num_generations("alice") == places.num_all_generations == 0
+    tickets = places.admit("alice", 4, num_prompts=2)
+    assert (len(tickets), places.num_generations("alice")) == (2, 8)
+    with pytest.raises(RateLimited):
+        places.admit("alice", 1)
+    tickets[0].release()
+    places.admit("alice", 4)
+
+
+def test_tokens_of_a_prompt_are_claimed_once() -> None:
+    places = admission(max_tokens=100)
+    places.admit("alice", 1)[0].claim(40)
+    (ticket,) = places.admit("alice", 1)
+    ticket.claim(60)
+    ticket.claim(60)
+    with pytest.raises(RateLimited):
+        ticket.claim(61)
+    ticket.release()
+    places.admit("alice", 1)[0].claim(60)
+
+
+@pytest.mark.parametrize(("waiting", "retry_after_s"), [(8, 1), (64, 4), (4096, 60)])
+def test_more_who_wait_are_to_come_back_later(waiting: int, retry_after_s: int) -> None:
+    places = admission(num_places=16, max_generations=waiting)
+    places.admit("greedy", waiting)
+    with pytest.raises(RateLimited) as refused:
+        places.admit("greedy", 1)
+    assert refused.value.retry_after_s == retry_after_s
 
 
 def test_release_counts_once() -> None:
     places = admission(max_generations=2)
-    first = places.admit("alice", 1, 10)
-    places.admit("alice", 1, 10)
+    first = admit(places, "alice", 1, 10)
+    admit(places, "alice", 1, 10)
     first.release()
     first.release()
     assert places.num_generations("alice") == 1
@@ -137,6 +187,14 @@ async def test_waiting_request_that_is_given_up_leaves_the_queue() -> None:
     assert places.num_generations("alice") == 1
 
 
+async def test_who_waits_for_a_turn_is_cancelled_by_the_release() -> None:
+    places = admission(num_places=2)
+    (_, _), (second, waiting) = await started(places, "alice", 2)
+    second.release()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
 async def test_turn_that_comes_as_the_request_is_given_up_goes_to_the_next() -> None:
     places = admission(num_places=2)
     (first, _), (second, waiting), (third, last) = await started(places, "alice", 3)
@@ -156,12 +214,43 @@ async def test_request_with_more_samples_than_places_runs() -> None:
     assert waiting.done()
 
 
+async def test_long_prompts_of_a_user_are_read_one_after_the_other() -> None:
+    places = admission()
+    long = await started(places, "greedy", 3, num_prompt_tokens=400)
+    assert [ticket.is_running for ticket, _ in long] == [True, False, False]
+    long[0][0].prompt_is_read()
+    long[0][0].prompt_is_read()
+    await settle()
+    assert [ticket.is_running for ticket, _ in long] == [True, True, False]
+    long[1][0].release()
+    await settle()
+    assert long[2][0].is_running
+
+
+async def test_prompts_that_fit_in_a_step_are_read_together() -> None:
+    places = admission()
+    short = await started(places, "greedy", 8, num_prompt_tokens=100)
+    assert num_running(short) == 5
+
+
+async def test_who_waits_for_prompts_of_their_own_does_not_hold_others_up() -> None:
+    places = admission()
+    reading = await started(places, "reading", 2, num_prompt_tokens=2000)
+    busy = await started(places, "busy", 20)
+    assert (num_running(reading), num_running(busy)) == (1, 11)
+    busy[0][0].release()
+    await settle()
+    assert num_running(busy[1:]) == 11
+    assert num_running(await started(places, "light", 1, num_prompt_tokens=2000)) == 1
+
+
 async def test_nothing_is_kept_of_users_that_are_gone() -> None:
     places = admission(num_places=2)
     for user in ("alice", "bob"):
         for ticket, _ in await started(places, user, 3):
             ticket.release()
     assert not places._generations and not places._tokens and not places._running and not places._waiting
+    assert not places._unread
     assert places._num_running == 0
 
 

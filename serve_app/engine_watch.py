@@ -1,0 +1,106 @@
+"""Whether a replica's engine still works; when it does not, the replica ends, and Serve starts another.
+
+    the engine dies or hangs  ->  requests get their error  ->  usage is written down  ->  the process ends
+
+vLLM notices the death of its processes by itself, and then fails every request; nothing mends it but a new
+process. Serve replaces a process that is gone at once, where a failing health check takes three.
+
+A busy engine is not taken for one that hangs: it answers between two steps, of which one with long prompts
+may take many seconds on a small machine.
+"""
+
+import asyncio
+import contextvars
+import logging
+import os
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol
+
+from registry.errors import Unavailable
+
+logger = logging.getLogger("ray.serve")
+
+LOOK_INTERVAL_S = 0.2
+ASK_INTERVAL_S = 5.0
+HANGS_AFTER_S = 120.0
+LEAVING_S = 0.25
+"""For answers to leave the process."""
+LAST_ANSWERS_S = 3.0
+LAST_WORDS_S = 3.0
+
+
+class Engine(Protocol):
+    """What of vLLM's AsyncLLM says how it is; `is_sleeping` is answered by the engine's own process."""
+
+    @property
+    def errored(self) -> bool: ...
+
+    def is_sleeping(self) -> Coroutine[Any, Any, bool]: ...
+
+
+class EngineWatch:
+    """`num_waiting`: requests that have no answer yet. `last_words`: what to do before the process ends."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        num_waiting: Callable[[], int],
+        last_words: Callable[[], Awaitable[None]],
+        end: Callable[[], None] = lambda: os._exit(1),
+        hangs_after_s: float = HANGS_AFTER_S,
+    ) -> None:
+        self._engine = engine
+        self._num_waiting = num_waiting
+        self._last_words = last_words
+        self._end = end
+        self._hangs_after_s = hangs_after_s
+        self._now = asyncio.get_running_loop().time
+        self._asked_at = self._now()
+        self._asking: asyncio.Task[bool] | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """In a context of its own: Serve cancels what a request has started when the request is cancelled."""
+        self._task = asyncio.get_running_loop().create_task(self._watch(), context=contextvars.Context())
+
+    def stop(self) -> None:
+        """The engine is about to be stopped on purpose."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def check(self) -> None:
+        """Raises: Unavailable."""
+        if reason := self._failure():
+            raise Unavailable(f"the engine {reason}")
+
+    def _failure(self) -> str | None:
+        if self._engine.errored:
+            return "has died"
+        if self._asking is not None and self._now() - self._asked_at > self._hangs_after_s:
+            return f"has not answered for {self._hangs_after_s:g} s"
+        return None
+
+    async def _watch(self) -> None:
+        while (reason := self._failure()) is None:
+            self._ask()
+            await asyncio.sleep(LOOK_INTERVAL_S)
+        logger.error("the engine %s: this replica ends", reason)
+        for _ in range(int(LAST_ANSWERS_S / LEAVING_S)):
+            await asyncio.sleep(LEAVING_S)
+            if not self._num_waiting():
+                break
+        try:
+            await asyncio.wait_for(self._last_words(), LAST_WORDS_S)
+        except Exception as error:
+            logger.error("what was used last may not be counted: %r", error)
+        self._end()
+
+    def _ask(self) -> None:
+        """Ask the engine for any answer at all, one question at a time."""
+        if self._asking is not None and self._asking.done():
+            if not self._asking.cancelled():
+                self._asking.exception()  # an engine that refuses to answer is not one that hangs
+            self._asking = None
+        if self._asking is None and self._now() - self._asked_at > ASK_INTERVAL_S:
+            self._asked_at = self._now()
+            self._asking = asyncio.ensure_future(self._engine.is_sleeping())

@@ -1,0 +1,108 @@
+"""However a request ends, refused, failed or left by its client, nothing of it stays in the replica."""
+
+import asyncio
+import time
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.system import CALL_TIMEOUT_S, Client, System
+
+STORY = [{"role": "user", "content": "Tell me a long story."}]
+LONG = {"max_tokens": 800, "temperature": 1}
+FORMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "generate": ("/v1/generate_response", {"messages": STORY, "n": 2, **LONG}),
+    "generate-stream": ("/v1/generate_response", {"messages": STORY, "stream": True, **LONG}),
+    "chat": ("/openai/v1/chat/completions", {"messages": STORY, "n": 2, **LONG}),
+    "chat-stream": ("/openai/v1/chat/completions", {"messages": STORY, "n": 2, "stream": True, **LONG}),
+    "text": ("/openai/v1/completions", {"prompt": ["Once", "Upon", "A"], "n": 2, **LONG}),
+    "text-stream": ("/openai/v1/completions", {"prompt": ["Once", "Upon"], "n": 2, "stream": True, **LONG}),
+}
+# A second, and what a machine shared with others may need to notice.
+GONE_AFTER_S = 3.0
+
+
+def is_zero(count: int) -> bool:
+    return count == 0
+
+
+def http_of(client: Client) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        base_url=client.http.base_url, headers=client.http.headers, timeout=CALL_TIMEOUT_S, trust_env=False
+    )
+
+
+async def read(http: httpx.AsyncClient, path: str, body: dict[str, Any]) -> httpx.Response:
+    async with http.stream("POST", path, json=body) as answer:
+        await answer.aread()
+        return answer
+
+
+@pytest.mark.parametrize("model", ["smollm2-135m", "mine"])
+@pytest.mark.parametrize("form", FORMS)
+def test_client_that_goes_away_stops_its_generation(
+    system: System, alice: Client, form: str, model: str
+) -> None:
+    """And not its sibling's, of the same key, which waits for its whole answer meanwhile."""
+    if model == "mine":
+        alice.create("Mine")
+        alice.train("mine", "Hello", {"Good day.": 1.0, "No.": 0.0}, learning_steps=1)
+    path, body = FORMS[form]
+    sibling = {"model": model, "messages": STORY, "max_tokens": 40, "temperature": 0}
+
+    async def leave() -> tuple[httpx.Response, float]:
+        async with http_of(alice) as http, http_of(alice) as other:
+            stays = asyncio.create_task(read(other, "/v1/generate_response", sibling))
+            goes = [asyncio.create_task(read(http, path, {"model": model, **body})) for _ in range(2)]
+            await asyncio.to_thread(counts.wait_for, lambda count: count > 2)
+            await asyncio.sleep(0.3)  # some tokens in
+            for task in goes:
+                task.cancel()
+            left_at = time.time()
+            await asyncio.gather(*goes, return_exceptions=True)
+            alone_at = await asyncio.to_thread(counts.wait_for, lambda count: count <= 1, left_at)
+            return await stays, alone_at - left_at
+
+    with system.counted() as counts:
+        counts.wait_for(is_zero)
+        alice.post("/v1/generate_response", sibling)
+        answer, seconds = asyncio.run(leave())
+        counts.wait_for(is_zero)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["usage"]["output_tokens"] == 40
+    assert seconds < GONE_AFTER_S
+
+
+def test_request_for_too_much_is_refused_each_time_and_leaves_nothing(system: System, alice: Client) -> None:
+    body = {"model": "smollm2-135m", "prompt": ["a"] * 64, "n": 64, "max_tokens": 1}
+    with system.counted() as counts:
+        for more in ({}, {"stream": True}, {}):
+            answer = alice.http.post("/openai/v1/completions", json={**body, **more})
+            assert answer.status_code == 429 and int(answer.headers["retry-after"]) >= 1, answer.text
+            assert answer.json()["error"]["code"] == "rate_limited"
+            counts.wait_for(is_zero, time.time())
+        assert alice.greedy("smollm2-135m", "Hello", 2)["usage"]["output_tokens"] == 2
+
+
+def test_user_who_has_all_that_one_may_have_and_leaves_can_start_again(system: System, alice: Client) -> None:
+    path = "/openai/v1/chat/completions"
+    body = {"model": "smollm2-135m", "messages": STORY, "n": 64, "stream": True, **LONG}
+
+    async def fill_and_leave() -> httpx.Response:
+        async with http_of(alice) as http:
+            streams = [asyncio.create_task(read(http, path, body)) for _ in range(8)]
+            await asyncio.to_thread(counts.wait_for, lambda count: count == 512)
+            refused = await http.post(path, json=body)
+            for stream in streams:
+                stream.cancel()
+            await asyncio.gather(*streams, return_exceptions=True)
+            return refused
+
+    with system.counted() as counts:
+        counts.wait_for(is_zero)
+        refused = asyncio.run(fill_and_leave())
+        left_at = time.time()
+        assert counts.wait_for(is_zero, left_at) - left_at < GONE_AFTER_S
+    assert refused.status_code == 429 and int(refused.headers["retry-after"]) > 1
+    assert alice.greedy("smollm2-135m", "Hello", 2)["usage"]["output_tokens"] == 2

@@ -29,6 +29,8 @@ from serve_app.admission import Admission
 from serve_app.generation import Completion, Generation, GenerationCall, OpenAICall, cache_salt_of
 from serve_app.lengths import count_tokens
 from serve_app.openai_layer import OpenAILayer
+from serve_app.schema_compiler import SchemaCompiler, WorkerProcess
+from serve_app.schema_worker import TokenizerText
 from serve_app.schemas import StopReason
 from serve_app.settings import BaseModelSettings, Settings
 from serve_app.tenant_engine import TenantEngine
@@ -68,18 +70,25 @@ class ModelServer(LLMServer):  # type: ignore[misc]
         self._sleep_level = 1 if base.serving.accelerator.kind == "gpu" else 0
         await super().__init__(llm_config)
         self._tokenizer = self._llm.get_tokenizer()
-        self._openai = OpenAILayer(self.engine._oai_serving_chat, self.engine._oai_serving_completion)
+        num_tokens = self._llm.model_config.get_vocab_size()
+        self._schemas = SchemaCompiler(WorkerProcess(TokenizerText.of(self._tokenizer, num_tokens)))
+        self._openai = OpenAILayer(
+            self.engine._oai_serving_chat, self.engine._oai_serving_completion, self._schemas
+        )
         self._admission = Admission(
             self._llm.vllm_config.scheduler_config.max_num_seqs,
             settings.limits.max_concurrent_generations_per_user,
             settings.limits.max_queued_tokens_per_user,
         )
         self._meter.start()
+        self._schemas.start()
 
     async def __del__(self) -> None:
         """Serve awaits this when it stops a replica."""
         if hasattr(self, "_meter"):
             await self._meter.close()
+        if hasattr(self, "_schemas"):
+            await self._schemas.stop()
         await super().__del__()
 
     @property

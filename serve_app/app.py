@@ -60,6 +60,8 @@ def llm_config(model: BaseModelSettings, settings: Settings) -> LLMConfig:
         "enable_prefix_caching": True,
         "enable_prompt_tokens_details": True,
         "tool_strict_level": "parameter",  # arguments of a tool call fit their schema, asked for or not
+        # One that holds what it accepts; left to vLLM, the first request would decide for all after it.
+        "structured_outputs_config": {"backend": "guidance"},
         "scheduling_policy": "priority",
         **({"enable_sleep_mode": True} if is_gpu and model.training.share_gpu else {}),
         **serving.engine,

@@ -31,6 +31,8 @@ from serve_app.labels import leave_out_adapters, multiplexed
 from serve_app.lengths import LengthChecks
 from serve_app.openai_layer import OpenAILayer
 from serve_app.replica_address import listen_at_the_node
+from serve_app.schema_compiler import SchemaCompiler, WorkerProcess
+from serve_app.schema_worker import TokenizerText
 from serve_app.schemas import StopReason
 from serve_app.settings import BaseModelSettings, Settings
 from serve_app.tenant_engine import TenantEngine
@@ -74,7 +76,11 @@ class ModelServer(LLMServer):  # type: ignore[misc]
         self._length_checks = LengthChecks(
             self._tokenizer, base.max_context_tokens, settings.limits.max_waiting_length_checks_per_user
         )
-        self._openai = OpenAILayer(self.engine._oai_serving_chat, self.engine._oai_serving_completion)
+        num_tokens = self._llm.model_config.get_vocab_size()
+        self._schemas = SchemaCompiler(WorkerProcess(TokenizerText.of(self._tokenizer, num_tokens)))
+        self._openai = OpenAILayer(
+            self.engine._oai_serving_chat, self.engine._oai_serving_completion, self._schemas
+        )
         scheduler = self._llm.vllm_config.scheduler_config
         self._admission = Admission(
             scheduler.max_num_seqs,
@@ -85,6 +91,7 @@ class ModelServer(LLMServer):  # type: ignore[misc]
         self._meter.start()
         self._watch = EngineWatch(self._llm, lambda: self._admission.num_all_generations, self._meter.close)
         self._watch.start()
+        self._schemas.start()
 
     async def __del__(self) -> None:
         """Serve awaits this when it stops a replica."""
@@ -92,6 +99,8 @@ class ModelServer(LLMServer):  # type: ignore[misc]
             self._watch.stop()
         if hasattr(self, "_meter"):
             await self._meter.close()
+        if hasattr(self, "_schemas"):
+            await self._schemas.stop()
         await super().__del__()
 
     @property

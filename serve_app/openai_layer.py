@@ -1,6 +1,7 @@
 """vLLM's own OpenAI layer, for one request of one user: their model, their adapter, their share of the cache.
 
-    OpenAICall  ->  vLLM's request  ->  its serving object, with one model in it  ->  JSON, or SSE events
+    OpenAICall  ->  its schemas compiled  ->  vLLM's request  ->  its serving object, with one model in it
+                ->  JSON, or SSE events
 
 vLLM's layer finds adapters by name in a table that all requests share. Here each request gets a shallow copy
 of the serving object whose table has the one adapter that was leased for it, so that no name can be mixed up
@@ -16,6 +17,8 @@ from pydantic import ValidationError
 
 from registry.errors import ContextLengthExceeded, InvalidRequest, TigerError, Unavailable
 from serve_app.generation import OpenAICall, cache_salt_of
+from serve_app.grammars import HeldEngine, schemas_of, without_schema
+from serve_app.schema_compiler import SchemaCompiler
 
 LEFT_OUT = {
     "prompt_logprobs": True,
@@ -34,11 +37,16 @@ ERROR_EVENT = 'data: {"error":'
 """How vLLM begins the event that it makes of an exception; every other one begins with an id."""
 
 
-class OpenAILayer:
-    """`serving`: the object of each kind of call, as vLLM built it beside its engine."""
+MAX_COMPILE_S = 2.0
+"""Of all samples of a request: the engine compiles the schemas for each."""
 
-    def __init__(self, chat: Any, text: Any) -> None:
+
+class OpenAILayer:
+    """`chat`, `text`: the serving object of each kind of call, as vLLM built it beside its engine."""
+
+    def __init__(self, chat: Any, text: Any, schemas: SchemaCompiler) -> None:
         self._serving = {"chat": chat, "text": text}
+        self._schemas = schemas
 
     async def answer(self, call: OpenAICall, engine: Any, lora_request: Any) -> str:
         """A JSON object. Raises: InvalidRequest, ContextLengthExceeded, Unavailable, TigerError."""
@@ -59,10 +67,15 @@ class OpenAILayer:
         from vllm.entrypoints.serve.engine.protocol import ErrorResponse
         from vllm.exceptions import GracefulHTTPError, VLLMClientError
 
+        await self._compile(call)
         serving = copy.copy(self._serving[call.kind])
         serving.models = OnlyModel(call.answering, lora_request)
-        serving.engine_client = engine
-        fields = {**call.body, "model": call.answering, "cache_salt": cache_salt_of(call.user)}
+        serving.engine_client = HeldEngine(engine, call.body)
+        fields = {
+            **without_schema(call.body),
+            "model": call.answering,
+            "cache_salt": cache_salt_of(call.user),
+        }
         try:
             if call.kind == "chat":
                 answer = await serving.create_chat_completion(ChatCompletionRequest(**fields))
@@ -82,6 +95,20 @@ class OpenAILayer:
                 raise TigerError("internal error")
             raise _refusal(call, answer.error.message, answer.error.param)
         return answer
+
+    async def _compile(self, call: OpenAICall) -> None:
+        """See that the engine can hold the answer to the schemas. Raises: InvalidRequest, RateLimited,
+        Unavailable."""
+        schemas = schemas_of(call.body)
+        if not schemas:
+            return
+        places = list(schemas)
+        reply = await self._schemas.check(call.user, list(schemas.values()))
+        if reply.error is not None:
+            place = places[reply.index or 0] if reply.index is not None or len(places) == 1 else "tools"
+            raise InvalidRequest(f"the schema cannot be held: {reply.error}", place)
+        if reply.seconds * call.body.get("n", 1) > MAX_COMPILE_S:
+            raise InvalidRequest("the schema takes too long to compile for so many samples", "n")
 
 
 class OnlyModel:

@@ -6,10 +6,19 @@ defines and that mean nothing here are taken and change nothing. The values are 
 one would cost something; vLLM checks the rest.
 """
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
+from serve_app.json_schemas import (
+    MAX_TOOLS_BYTES,
+    RefusedSchema,
+    check_parameters,
+    check_schema,
+    check_size,
+)
 from serve_app.schemas import (
     MAX_MESSAGES,
     MAX_SAMPLES,
@@ -42,7 +51,26 @@ LogitBias = Annotated[
     dict[TokenKey, Annotated[float, Field(ge=-100, le=100)]], Field(fail_fast=True, max_length=MAX_BIASES)
 ]
 FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$", max_length=64)]
-JsonSchema = dict[str, Any]
+
+
+def _checked(check: Callable[[Any], None]) -> Callable[[Any], Any]:
+    """A validator whose error is at the place inside the value that `check` names."""
+
+    def validate(value: Any) -> Any:
+        try:
+            check(value)
+        except RefusedSchema as error:
+            reason = PydanticCustomError("json_schema", "{reason}", {"reason": error.message})
+            at = InitErrorDetails(type=reason, loc=error.path, input=None)
+            raise ValidationError.from_exception_data("JSON Schema", [at]) from None
+        return value
+
+    return validate
+
+
+JsonSchema = Annotated[dict[str, Any], AfterValidator(_checked(check_schema))]
+ParametersSchema = Annotated[dict[str, Any], AfterValidator(_checked(check_parameters))]
+SizeOfTools = BeforeValidator(_checked(lambda tools: check_size(tools, MAX_TOOLS_BYTES)))
 
 WITHOUT_MEANING = (
     "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key",
@@ -117,8 +145,8 @@ class StreamOptions(Request):
 class FunctionDefinition(Request):
     name: FunctionName
     description: Text | None = None
-    parameters: JsonSchema | None = Field(None, description="JSON Schema of the arguments")
-    strict: bool | None = Field(None, description="hold the arguments to the schema")
+    parameters: ParametersSchema | None = Field(None, description="JSON Schema of the arguments")
+    strict: bool | None = Field(None, description="the arguments are held to the schema anyway")
 
 
 class Tool(Request):
@@ -142,7 +170,7 @@ class AnyFormat(Request):
 class SchemaFormat(Request):
     name: FunctionName
     description: Text | None = None
-    schema_: JsonSchema | None = Field(None, alias="schema", description="JSON Schema of the answer")
+    schema_: JsonSchema = Field(alias="schema", description="JSON Schema of the answer")
     strict: bool | None = Field(None, description="the answer is held to the schema anyway")
 
 
@@ -211,9 +239,9 @@ class ChatCompletionRequest(Sampling):
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
         None, description="with those of so many likelier tokens; needs logprobs"
     )
-    tools: Annotated[list[Tool], Field(fail_fast=True, min_length=1, max_length=MAX_TOOLS)] | None = Field(
-        None, description="what the model may call"
-    )
+    tools: (
+        Annotated[list[Tool], Field(fail_fast=True, min_length=1, max_length=MAX_TOOLS), SizeOfTools] | None
+    ) = Field(None, description="what the model may call")
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = Field(
         None, description="whether it may, must, or which"
     )

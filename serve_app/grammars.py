@@ -1,0 +1,161 @@
+"""What an answer is held to, in the words of llguidance.
+
+    OpenAI's request  ->  schemas_of         the schemas in it, with their places, to be compiled beforehand
+    vLLM's request    ->  HeldEngine         the schema, or the grammar of tool calls, that the engine gets
+
+vLLM describes a tool call of a model (`<tool_call>{"name": ...`) by a structural tag of xgrammar, which its
+`guidance` backend does not read; here it becomes a Lark grammar. Nothing of vLLM or xgrammar reads the schema
+of `response_format`: it takes the place of "any object" after them.
+"""
+
+import json
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+from typing import Any
+
+from registry.errors import InvalidRequest
+from serve_app.json_schemas import held
+
+ANSWER = "response_format.json_schema.schema"
+ANY_OBJECT = {"type": "object"}
+TEXT = "TEXT: /(.|\\n)*/"
+
+
+def schemas_of(body: dict[str, Any]) -> dict[str, str]:
+    """The schemas that the answer may be held to, as JSON, by where they are in the request."""
+    found: dict[str, str] = {}
+    answer = _answer_schema(body)
+    if answer is not None:
+        found[ANSWER] = _as_json(answer)
+    if body.get("tool_choice") != "none":
+        for index, tool in enumerate(body.get("tools") or ()):
+            parameters = tool["function"].get("parameters", ANY_OBJECT)
+            found[f"tools.{index}.function.parameters"] = _of_arguments(parameters)
+    return found
+
+
+def without_schema(body: dict[str, Any]) -> dict[str, Any]:
+    """The request as vLLM gets it: of the answer it knows only that it is an object."""
+    return body if _answer_schema(body) is None else {**body, "response_format": {"type": "json_object"}}
+
+
+def _answer_schema(body: dict[str, Any]) -> Any:
+    return (body.get("response_format") or {}).get("json_schema", {}).get("schema")
+
+
+def _as_json(schema: Any) -> str:
+    return json.dumps(held(schema), separators=(",", ":"))
+
+
+def _of_arguments(parameters: Any) -> str:
+    return _as_json({"type": "object", **parameters} if isinstance(parameters, dict) else ANY_OBJECT)
+
+
+class HeldEngine:
+    """The engine for one request: what vLLM's layer wants of it is put into llguidance's words."""
+
+    def __init__(self, engine: Any, body: dict[str, Any]) -> None:
+        self._engine = engine
+        self._answer = _as_json(_answer_schema(body) or ANY_OBJECT)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "_engine":  # a copy that is not initialised yet
+            raise AttributeError(name)
+        return getattr(self._engine, name)
+
+    def generate(
+        self, prompt: Any, sampling_params: Any, request_id: str, **more: Any
+    ) -> AsyncGenerator[Any, None]:
+        """Raises: InvalidRequest, and what the engine raises."""
+        wanted = sampling_params.structured_outputs
+        if wanted is not None:
+            sampling_params.structured_outputs = self._held(wanted)
+        outputs: AsyncGenerator[Any, None] = self._engine.generate(
+            prompt, sampling_params, request_id, **more
+        )
+        return outputs
+
+    def _held(self, wanted: Any) -> Any:
+        if wanted.json_object:
+            return replace(wanted, json_object=None, json=self._answer)
+        if wanted.structural_tag is not None:
+            tag = json.loads(wanted.structural_tag)
+            grammar = _CallGrammar(self._answer).whole(tag["format"])
+            return replace(wanted, structural_tag=None, grammar=grammar)
+        if wanted.json is not None:  # of a model whose calls have no structural tag
+            schema = wanted.json if isinstance(wanted.json, dict) else json.loads(wanted.json)
+            return replace(wanted, json=_as_json(schema))
+        raise InvalidRequest("the answer cannot be held to this", "response_format")
+
+
+class _CallGrammar:
+    """A Lark grammar of a structural tag, whose parts are called formats."""
+
+    def __init__(self, answer: str) -> None:
+        self._answer = answer
+        self._rules: dict[str, str] = {}
+
+    def whole(self, form: dict[str, Any]) -> str:
+        start = self._expression(form, is_call=False)
+        rules = [f"{name}: {body}" for body, name in self._rules.items()]
+        return "\n".join(["%llguidance {}", f"start: {start}", *rules, TEXT, ""])
+
+    def _rule(self, body: str, attribute: str = "") -> str:
+        """The name of a rule; the same body is compiled once."""
+        name = self._rules.setdefault(body, f"r{len(self._rules)}{attribute}")
+        return name.removesuffix(attribute)
+
+    def _expression(self, form: dict[str, Any], is_call: bool) -> str:
+        parts = [self._expression(part, is_call) for part in form.get("elements", ())]
+        match form["type"]:
+            case "json_schema" if form.get("style", "json") == "json":
+                schema = _of_arguments(form["json_schema"]) if is_call else self._answer
+                return self._rule(f"%json {schema}")
+            case "const_string":
+                return _literal(form["value"])
+            case "any_text":
+                return "TEXT"
+            case "sequence":
+                return f"({' '.join(parts)})"
+            case "or":
+                return f"({' | '.join(parts)})"
+            case "optional" | "plus" | "star":
+                sign = {"optional": "?", "plus": "+", "star": "*"}[form["type"]]
+                return f"({self._expression(form['content'], is_call)}){sign}"
+            case "tag":
+                return f"{_literal(form['begin'])} {self._rest_of(form, form['begin'])}"
+            case "tags_with_separator":
+                return self._separated(form)
+            case "triggered_tags":
+                return self._triggered(form)
+        raise InvalidRequest("the tool calls of this model cannot be held to schemas", "tools")
+
+    def _rest_of(self, tag: dict[str, Any], begun: str) -> str:
+        ends = tag["end"] if isinstance(tag["end"], list) else [tag["end"]]
+        begin = _literal(tag["begin"].removeprefix(begun)) if tag["begin"] != begun else ""
+        return f"{begin} {self._expression(tag['content'], True)} ({' | '.join(map(_literal, ends))})"
+
+    def _separated(self, form: dict[str, Any]) -> str:
+        call = self._rule(" | ".join(self._expression(tag, True) for tag in form["tags"]))
+        separator = _literal(form["separator"]) if form["separator"] else ""
+        more = "" if form["stop_after_first"] else f" ({separator} {call})*"
+        return f"({call}{more})" if form["at_least_one"] else f"({call}{more})?"
+
+    def _triggered(self, form: dict[str, Any]) -> str:
+        """Text, in which a trigger can only be the beginning of a call."""
+        calls = []
+        for trigger in form["triggers"]:
+            tags = [tag for tag in form["tags"] if tag["begin"].startswith(trigger)]
+            until = self._rule(f"TEXT {_literal(trigger)}", "[lazy]")
+            calls.append(f"{until} ({' | '.join(self._rest_of(tag, trigger) for tag in tags)})")
+        call = self._rule(" | ".join(calls))
+        if not form["at_least_one"]:
+            return f"({call} | TEXT)" if form["stop_after_first"] else f"({call}* TEXT)"
+        first = self._rule(" | ".join(self._expression(tag, True) for tag in form["tags"]))
+        return first if form["stop_after_first"] else f"({first} {call}* TEXT)"
+
+
+def _literal(text: Any) -> str:
+    if not isinstance(text, str):  # a token by its number
+        raise InvalidRequest("the tool calls of this model cannot be held to schemas", "tools")
+    return json.dumps(text)

@@ -1,0 +1,319 @@
+"""JSON Schemas that clients send: which are taken, decided by looking at them once, before any work is done.
+
+    check_schema   size, nesting, counts, keywords, references; RefusedSchema names the place
+    held           the part of a checked schema that says something about the answer
+
+A schema is read as draft 2020-12. What is taken is held by the structured output of the engine (llguidance);
+a keyword that it does not hold is refused by name, and one that no draft knows is an annotation, as the
+standard has it. The bounds keep the grammar small: its cost grows with the number of properties of an object
+squared, and with counts such as `maxItems`. Nothing here recurses: a schema may be as deep as a body can be.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+MAX_SCHEMA_BYTES = 64 * 1024
+MAX_TOOLS_BYTES = 128 * 1024
+MAX_NESTING = 48
+"""Of arrays and objects in each other, the schema's own JSON; vLLM takes 64."""
+MAX_DEPTH = 150
+"""Of schemas in each other, through `$ref` too; at a thousand llguidance overflows its stack."""
+MAX_SCHEMAS = 2_000
+MAX_PROPERTIES = 300
+MAX_CHOICES = 1_000
+"""Values of all `enum`s of a schema."""
+MAX_COUNT = 1_000
+MAX_TOTAL_COUNT = 4_000
+MAX_LENGTH = 65_536
+MAX_PATTERN = 512
+MAX_NAME = 256
+MAX_MULTIPLE = 1_000
+MAX_EXACT = 2**53
+"""Up to here a number is the same in JavaScript, in Python and in the engine."""
+
+TYPES = {"null", "boolean", "integer", "number", "string", "array", "object"}
+FORMATS = {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"}
+DRAFTS = {
+    f"{prefix}.org/{draft}schema{end}"
+    for prefix, draft in (
+        ("https://json-schema", "draft/2020-12/"),
+        ("https://json-schema", "draft/2019-09/"),
+        ("http://json-schema", "draft-07/"),
+        ("http://json-schema", "draft-06/"),
+    )
+    for end in ("", "#")
+}
+
+ONE_SCHEMA = {"items", "additionalProperties"}
+SCHEMA_LISTS = {"anyOf", "oneOf", "allOf", "prefixItems"}
+SCHEMA_MAPS = {"properties", "patternProperties", "$defs", "definitions"}
+COUNTS = {"minItems", "maxItems", "minProperties", "maxProperties"}
+LENGTHS = {"minLength", "maxLength"}
+NUMBERS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}
+VALUES = {"const", "enum", "type", "required", "pattern", "format", "$ref"}
+HELD = ONE_SCHEMA | SCHEMA_LISTS | SCHEMA_MAPS | COUNTS | LENGTHS | NUMBERS | VALUES
+
+REFUSED = {
+    "not", "if", "then", "else", "dependentRequired", "dependentSchemas", "dependencies", "contains",
+    "minContains", "maxContains", "propertyNames", "unevaluatedItems", "unevaluatedProperties",
+    "additionalItems", "contentSchema", "$anchor", "$dynamicRef", "$dynamicAnchor", "$recursiveRef",
+    "$recursiveAnchor", "$vocabulary", "x-guidance",
+}  # fmt: skip
+"""Keywords that a draft knows and nothing here holds; the last one would give orders to llguidance."""
+
+Path = tuple[str | int, ...]
+
+
+class RefusedSchema(Exception):
+    """`path`: the keys and indices that lead to the place, from the schema's root."""
+
+    def __init__(self, path: Path, message: str) -> None:
+        super().__init__(path, message)
+        self.path = path
+        self.message = message
+
+
+def check_schema(schema: dict[str, Any]) -> None:
+    """Raises: RefusedSchema."""
+    check_size(schema, MAX_SCHEMA_BYTES)
+    places = _Keywords(schema).check()
+    _check_references(schema, places)
+
+
+def check_parameters(schema: dict[str, Any]) -> None:
+    """Of a tool, whose arguments are an object. Raises: RefusedSchema."""
+    check_schema(schema)
+    if schema.get("type", "object") != "object":
+        raise RefusedSchema(("type",), "the arguments of a tool are an object")
+
+
+def check_size(value: Any, max_bytes: int) -> None:
+    """Of any JSON value: its bytes, about, how deep it nests, and that its text is Unicode.
+
+    Raises: RefusedSchema, as soon as it is too much.
+    """
+    num_bytes = 0
+    todo: list[tuple[Path, Any, int]] = [((), value, 1)]
+    while todo:
+        path, value, nesting = todo.pop()
+        if isinstance(value, dict):
+            num_bytes += sum(_text_bytes(path, key) + 4 for key in value)
+            parts: Iterator[tuple[str | int, Any]] = iter(value.items())
+        elif isinstance(value, list):
+            parts = iter(enumerate(value))
+        else:
+            num_bytes += _text_bytes(path, value) + 2 if isinstance(value, str) else 6
+            parts = iter(())
+        if num_bytes > max_bytes:
+            raise RefusedSchema((), f"it is too large: at most {max_bytes // 1024} KiB are taken")
+        if nesting > MAX_NESTING and isinstance(value, dict | list):
+            raise RefusedSchema(
+                (), f"it is too deep: objects and arrays may nest at most {MAX_NESTING} levels"
+            )
+        # A list of many small values is counted here, not only once they are looked at.
+        num_bytes += 2 * len(value) if isinstance(value, list) else 0
+        todo += (((*path, key), part, nesting + 1) for key, part in parts)
+
+
+def _text_bytes(path: Path, text: Any) -> int:
+    try:
+        return len(str(text).encode())
+    except UnicodeEncodeError:
+        raise RefusedSchema(path, "the text has a lone surrogate, which is no character") from None
+
+
+def subschemas(schema: dict[str, Any]) -> Iterator[tuple[Path, Any]]:
+    """The schemas directly in `schema`, with where they are in it."""
+    for keyword, value in schema.items():
+        if keyword in ONE_SCHEMA:
+            yield (keyword,), value
+        elif keyword in SCHEMA_LISTS:
+            yield from (((keyword, index), part) for index, part in enumerate(value))
+        elif keyword in SCHEMA_MAPS:
+            yield from (((keyword, name), part) for name, part in value.items())
+
+
+class _Keywords:
+    """One look at every schema in a schema, and every keyword in those."""
+
+    def __init__(self, root: dict[str, Any]) -> None:
+        self._root = root
+        self._places: dict[str, Any] = {}
+        self._num_choices = 0
+        self._count = 0
+
+    def check(self) -> dict[str, Any]:
+        """The schemas by the references that lead to them."""
+        todo: list[tuple[Path, Any]] = [((), self._root)]
+        while todo:
+            path, schema = todo.pop()
+            if not isinstance(schema, dict | bool):
+                raise RefusedSchema(path, "a schema is an object, or true or false")
+            if not any(sign in str(part) for part in path for sign in "/~%"):
+                self._places["/".join(("#", *map(str, path)))] = schema
+            if len(self._places) > MAX_SCHEMAS:
+                raise RefusedSchema((), f"it has more than {MAX_SCHEMAS} schemas in it")
+            if isinstance(schema, dict):
+                for keyword, value in schema.items():
+                    self._check(path, keyword, value, schema)
+                todo += ((path + place, part) for place, part in subschemas(schema))
+        return self._places
+
+    def _check(self, path: Path, keyword: str, value: Any, schema: dict[str, Any]) -> None:
+        here = (*path, keyword)
+        if keyword in REFUSED or (keyword == "uniqueItems" and value is not False):
+            raise RefusedSchema(here, f"the keyword {keyword} is not held, so it is not taken")
+        if keyword == "$schema" and (path or value not in DRAFTS):
+            raise RefusedSchema(here, "schemas are read as draft 2020-12")
+        if keyword == "$id" and path:
+            raise RefusedSchema(here, "only the whole schema may have an $id")
+        if keyword in SCHEMA_LISTS and not (isinstance(value, list) and value):
+            raise RefusedSchema(here, f"{keyword} is a list of schemas")
+        if keyword in SCHEMA_MAPS:
+            self._check_map(here, value)
+        elif keyword in COUNTS | LENGTHS:
+            self._check_count(here, value, schema)
+        elif keyword in NUMBERS:
+            _check_number(here, value)
+        elif keyword in ("const", "enum"):
+            self._check_values(here, value)
+        elif keyword in ("type", "required", "pattern", "format", "$ref", "items"):
+            _check_value(here, value, schema)
+
+    def _check_map(self, here: Path, value: Any) -> None:
+        if not isinstance(value, dict):
+            raise RefusedSchema(here, f"{here[-1]} is an object of schemas")
+        if len(value) > MAX_PROPERTIES:
+            raise RefusedSchema(here, f"{here[-1]} has more than {MAX_PROPERTIES} entries")
+        for name in value:
+            if len(name) > MAX_NAME:
+                raise RefusedSchema(here, f"a name in {here[-1]} has more than {MAX_NAME} characters")
+            if here[-1] == "patternProperties" and len(name) > MAX_PATTERN:
+                raise RefusedSchema(here, f"a pattern has more than {MAX_PATTERN} characters")
+
+    def _check_count(self, here: Path, value: Any, schema: dict[str, Any]) -> None:
+        keyword = str(here[-1])
+        most = MAX_LENGTH if keyword in LENGTHS else MAX_COUNT
+        if type(value) is not int or not 0 <= value <= most:
+            raise RefusedSchema(here, f"{keyword} is an integer from 0 to {most}")
+        if keyword in COUNTS:
+            self._count += value
+            if self._count > MAX_TOTAL_COUNT:
+                raise RefusedSchema(
+                    here, f"the counts of items and properties sum up to more than {MAX_TOTAL_COUNT}"
+                )
+        # A name that is not among `properties` may come twice, and would be counted twice.
+        if keyword == "minProperties" and value > max(1, len(_required(schema))):
+            raise RefusedSchema(here, "minProperties is held up to 1, or the number of required properties")
+
+    def _check_values(self, here: Path, value: Any) -> None:
+        if here[-1] == "enum" and not (isinstance(value, list) and value):
+            raise RefusedSchema(here, "enum is a list of values")
+        self._num_choices += len(value) if here[-1] == "enum" else 1
+        if self._num_choices > MAX_CHOICES:
+            raise RefusedSchema(here, f"there are more than {MAX_CHOICES} values in const and enum")
+        todo = [value]
+        while todo:
+            value = todo.pop()
+            if isinstance(value, dict | list):
+                todo += value.values() if isinstance(value, dict) else value
+            elif isinstance(value, int | float) and not _is_exact(value):
+                raise RefusedSchema(here, "a number beyond 2**53 is not the same everywhere")
+
+
+def _check_number(here: Path, value: Any) -> None:
+    if type(value) not in (int, float) or not _is_exact(value):
+        raise RefusedSchema(here, f"{here[-1]} is a number between -2**53 and 2**53")
+    if here[-1] == "multipleOf" and not 0 < value <= MAX_MULTIPLE:
+        raise RefusedSchema(here, f"multipleOf is a number from above 0 to {MAX_MULTIPLE}")
+
+
+def _check_value(here: Path, value: Any, schema: dict[str, Any]) -> None:
+    match here[-1]:
+        case "type":
+            types = value if isinstance(value, list) and value else [value]
+            if not all(isinstance(name, str) and name in TYPES for name in types):
+                raise RefusedSchema(here, f"type is one or several of {', '.join(sorted(TYPES))}")
+        case "required":
+            if not (isinstance(value, list) and all(isinstance(name, str) for name in value)):
+                raise RefusedSchema(here, "required is a list of names")
+            if len(value) > MAX_PROPERTIES or any(len(name) > MAX_NAME for name in value):
+                raise RefusedSchema(
+                    here, f"required has at most {MAX_PROPERTIES} names of at most {MAX_NAME} characters"
+                )
+        case "pattern":
+            if not isinstance(value, str) or len(value) > MAX_PATTERN:
+                raise RefusedSchema(here, f"a pattern is a text of at most {MAX_PATTERN} characters")
+        case "format":
+            if not isinstance(value, str) or (_may_be_text(schema) and value not in FORMATS):
+                raise RefusedSchema(here, f"the formats that are held are {', '.join(sorted(FORMATS))}")
+        case "items":
+            if isinstance(value, list):
+                raise RefusedSchema(here, "the schemas of single items stand in prefixItems")
+        case _:
+            if not isinstance(value, str):
+                raise RefusedSchema(here, f"{here[-1]} is a text")
+
+
+def _is_exact(number: float) -> bool:
+    return math.isfinite(number) and abs(number) <= MAX_EXACT
+
+
+def _required(schema: dict[str, Any]) -> set[str]:
+    names = schema.get("required")
+    return {name for name in names if isinstance(name, str)} if isinstance(names, list) else set()
+
+
+def _may_be_text(schema: dict[str, Any]) -> bool:
+    types = schema.get("type", "string")
+    return "string" in (types if isinstance(types, list) else [types])
+
+
+def _check_references(root: dict[str, Any], places: dict[str, Any]) -> None:
+    """Every one leads to a schema in `places`, and they do not lead too deep.
+
+    The walk is llguidance's: in the order of the keywords, into a definition when it is first referred to.
+    """
+    seen: set[str] = set()
+    todo: list[tuple[Path, Any, int]] = [((), root, 1)]
+    while todo:
+        path, schema, depth = todo.pop()
+        if depth > MAX_DEPTH:
+            raise RefusedSchema(path, f"schemas lead into each other more than {MAX_DEPTH} levels deep")
+        if isinstance(schema, dict):
+            todo += reversed([(path + place, part, depth + 1) for place, part in subschemas(schema)])
+            target = schema.get("$ref")
+            if target is not None:
+                if target not in places:
+                    raise RefusedSchema(
+                        (*path, "$ref"),
+                        "a $ref leads to a schema in the same document, such as #/$defs/name, and is spelled "
+                        "without % and ~",
+                    )
+                if target not in seen:
+                    seen.add(target)
+                    todo.append((path, places[target], depth + 1))
+
+
+def held(schema: Any) -> Any:
+    """A checked schema without what says nothing about the answer: annotations, and what holds anyway."""
+    if not isinstance(schema, dict):
+        return schema
+    kept: dict[str, Any] = {}
+    for keyword, value in schema.items():
+        if keyword in ONE_SCHEMA:
+            kept[keyword] = held(value)
+        elif keyword in SCHEMA_LISTS:
+            kept[keyword] = [held(part) for part in value]
+        elif keyword in SCHEMA_MAPS:
+            kept[keyword] = {name: held(part) for name, part in value.items()}
+        elif keyword in HELD and not _is_void(keyword, value, schema):
+            kept[keyword] = value
+    return kept
+
+
+def _is_void(keyword: str, value: Any, schema: dict[str, Any]) -> bool:
+    if keyword == "minProperties":
+        return bool(value <= len(_required(schema)))
+    return keyword == "format" and value not in FORMATS

@@ -16,6 +16,7 @@
       InvalidRequest
         ContextLengthExceeded
         NoLearningSignal       every group has equal rewards
+        TrainingDiverged       the numbers of a training left all bounds; it made no revision
       RequestTooLarge
       QuotaExceeded
       RateLimited              too much at once; it says when to come back
@@ -106,6 +107,10 @@ class ContextLengthExceeded(InvalidRequest):
 
 class NoLearningSignal(InvalidRequest):
     code = "no_learning_signal"
+
+
+class TrainingDiverged(InvalidRequest):
+    code = "training_diverged"
 
 
 class RequestTooLarge(TigerError):

@@ -16,6 +16,7 @@
       InvalidRequest
         ContextLengthExceeded
         NoLearningSignal       every group has equal rewards
+        TrainingDiverged       the numbers of a training left all bounds; it made no revision
       RequestTimeout           the body did not arrive in time
       RequestTooLarge
       QuotaExceeded
@@ -107,6 +108,10 @@ class ContextLengthExceeded(InvalidRequest):
 
 class NoLearningSignal(InvalidRequest):
     code = "no_learning_signal"
+
+
+class TrainingDiverged(InvalidRequest):
+    code = "training_diverged"
 
 
 class RequestTimeout(TigerError):

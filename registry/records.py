@@ -200,4 +200,5 @@ class JobRecord(Record):
     trained_tokens: int = 0
     duration_s: float = 0.0
     error: JobError | None = None
-    is_cancelled: bool = Field(False, description="asked for; a running job ends within a step")
+    is_cancelled: bool = Field(False, description="asked for; a running job ends within a pack")
+    is_paused: bool = Field(False, description="it has begun, and others are having their turn")

@@ -25,17 +25,29 @@ class ActiveJob:
         self.record = record
         self.publishing: asyncio.Task[None] | None = None
         self.finishing: asyncio.Task[None] | None = None
+        self.ending: asyncio.Task[None] | None = None
         self._jobs = jobs
         # A crash between the last event and the end of the job: it will be told again.
         self._events = [event for event in events or [] if not is_last(event)]
         self._changed = asyncio.Condition()
+        # What is of interest now and is kept nowhere, and how often there was such a thing.
+        self._passing: str | None = None
+        self._num_passing = 0
         self._saved_at = 0.0
         self._is_save_due = False
         self._save_lock = asyncio.Lock()
 
     async def emit(self, **event: Any) -> None:
         async with self._changed:
-            self._events.append(json.dumps(event, ensure_ascii=False, separators=(",", ":")))
+            self._events.append(_as_text(event))
+            self._passing = None
+            self._changed.notify_all()
+
+    async def mention(self, **event: Any) -> None:
+        """An event for those who look now; the next one of either kind takes its place."""
+        async with self._changed:
+            self._passing = _as_text(event)
+            self._num_passing += 1
             self._changed.notify_all()
 
     async def update(self, **changes: Any) -> None:
@@ -66,16 +78,25 @@ class ActiveJob:
 
     async def follow(self, until_end: bool) -> AsyncIterator[str]:
         """Every event from the first on, as a line; with `until_end`, also those to come."""
-        sent = 0
+        sent = num_mentioned = 0
         while True:
             while sent < len(self._events):
                 sent += 1
                 yield f"{self._events[sent - 1]}\n"
             if not until_end or self.record.status.is_terminal:
                 return
+            if num_mentioned < self._num_passing:
+                num_mentioned = self._num_passing
+                if self._passing is not None:
+                    yield f"{self._passing}\n"
             async with self._changed:
-                if sent == len(self._events) and not self.record.status.is_terminal:
+                seen = sent, num_mentioned
+                if seen == (len(self._events), self._num_passing) and not self.record.status.is_terminal:
                     await self._changed.wait()
+
+
+def _as_text(event: dict[str, Any]) -> str:
+    return json.dumps(event, ensure_ascii=False, separators=(",", ":"))
 
 
 class ActiveJobs:

@@ -1,6 +1,8 @@
 """Rewards of one group -> advantages, by outcome supervision as in GRPO."""
 
+import math
 import statistics
+import sys
 from collections.abc import Sequence
 
 STABILITY = 1e-4
@@ -19,6 +21,30 @@ def advantages(rewards: Sequence[float]) -> list[float]:
     if all(reward == rewards[0] for reward in rewards):
         # The mean is rounded, so that equal rewards could otherwise leave a residue of it.
         return [0.0] * len(rewards)
-    mean = statistics.fmean(rewards)
-    scale = statistics.stdev(rewards, mean) + STABILITY
-    return [(reward - mean) / scale for reward in rewards]
+    small, exponent = _scaled(rewards)
+    mean = statistics.fmean(small)
+    scale = statistics.stdev(small, mean) + math.ldexp(STABILITY, -exponent)
+    return [(reward - mean) / scale for reward in small]
+
+
+def mean_and_deviation(rewards: Sequence[float]) -> tuple[float, float]:
+    """Mean and sample standard deviation; one that is larger than any float is the largest float."""
+    small, exponent = _scaled(rewards)
+    mean = statistics.fmean(small)
+    return _unscaled(mean, exponent), _unscaled(statistics.stdev(small, mean), exponent)
+
+
+def _scaled(rewards: Sequence[float]) -> tuple[list[float], int]:
+    """The rewards divided by 2**exponent, so that none is above 1 and no sum or square overflows.
+
+    The division by a power of two changes no digit.
+    """
+    exponent = max(0, *(math.frexp(reward)[1] for reward in rewards))
+    return [math.ldexp(reward, -exponent) for reward in rewards], exponent
+
+
+def _unscaled(number: float, exponent: int) -> float:
+    try:
+        return math.ldexp(number, exponent)
+    except OverflowError:
+        return math.copysign(sys.float_info.max, number)

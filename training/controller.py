@@ -1,36 +1,41 @@
 """Accepted trainings: durable, in order, each exactly once.
 
     submit  ->  bucket (request, record, marker)  ->  queue of the base model  ->  next_assignment
-                                                                                     |  (a worker asks)
+                                                          ^                          |  (a worker asks)
+                                                          +-- paused <- look --------+
     done  <-  adapter loaded ahead  <-  catalogue swap  <-  complete  <-  manifest <-+
 
 A worker enters, asks for work and reports back; the controller never calls a worker. Only the worker that
-entered last gets work. Reports are fenced by (job, attempt): those of an attempt that was given up are
-refused. The manifest in the bucket decides whether a training happened. After a crash the markers in the
-bucket say what is left to do, and a job whose revision has its manifest only has its bookkeeping finished.
+entered last gets work. A job that had its turn gives way to those of other users, and its worker keeps it:
+it is the same attempt until that worker is lost. Reports are fenced by (job, attempt): those of an attempt
+that was given up are refused. The manifest in the bucket decides whether a training happened. After a crash
+the markers in the bucket say what is left to do, and a job whose revision has its manifest only has its
+bookkeeping finished.
 """
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any, Literal
+from typing import Any
 
-from registry.errors import JobNotFound, ModelInUse, ModelNotFound, Unavailable
+from registry.errors import JobNotFound, ModelInUse, Unavailable
 from registry.jobs import Jobs
 from registry.meter import FLUSH_INTERVAL_S, Meter
-from registry.records import JobRecord, JobRequest, JobStatus, Manifest, ModelRecord, utc_now
+from registry.records import JobRecord, JobRequest, JobStatus, ModelRecord
 from registry.revisions import Revisions
 from registry.store import ObjectStore
 from registry.tasks import start_apart
 from registry.usage import UsageParts
 from training.acceptance import Acceptance
 from training.active import ActiveJob, ActiveJobs
+from training.beginnings import Beginnings
 from training.dispatcher import Dispatcher, StartRun
 from training.endings import Endings, Publisher
 from training.metrics import NoMetrics, TrainingMetrics
 from training.settings import TrainingSettings
 from training.shared_gpus import SharedGpus
-from training.types import Assignment, StepProgress
+from training.types import Dismissal, Order, Place, Resumption, Standing, StepProgress
 
 logger = logging.getLogger("ray.serve")
 
@@ -53,6 +58,7 @@ class TrainingController:
         max_queued_jobs_per_user: int,
         metrics: TrainingMetrics | None = None,
         usage_flush_interval_s: float = FLUSH_INTERVAL_S,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._jobs = Jobs(store)
         self._revisions = Revisions(store)
@@ -63,9 +69,12 @@ class TrainingController:
         self._active = ActiveJobs()
         self._gpus = SharedGpus(publisher, settings)
         self._launch = start_run
-        self._dispatcher = Dispatcher(settings, self._begin_run, self._metrics)
+        self._dispatcher = Dispatcher(settings, self._begin_run, self._metrics, clock)
         self._endings = Endings(
             publisher, self._revisions, self._dispatcher, self._active, self._metrics, self._meter
+        )
+        self._beginnings = Beginnings(
+            self._jobs, publisher, self._revisions, settings, self._endings, self._metrics
         )
         self._acceptance = Acceptance(
             store, self._active, self._dispatcher, max_queued_jobs_per_user, self.job
@@ -146,7 +155,7 @@ class TrainingController:
             yield f"{event}\n"
 
     async def cancel(self, user: str, job_id: str) -> JobRecord:
-        """End a job without a revision: a waiting one at once, a running one within a step.
+        """End a job without a revision: a waiting or paused one at once, a running one within a pack.
 
         One that has ended, or whose revision is being published, stays as it is. Raises: JobNotFound.
         """
@@ -165,37 +174,46 @@ class TrainingController:
         await self._gpus.take_back(base_model)
         return await self._dispatcher.enter(base_model)
 
-    async def next_assignment(self, base_model: str, worker: str) -> Assignment | Literal["wait", "leave"]:
-        """The next job for the run of `base_model`; `wait`: ask again; `leave`: end the run.
+    async def next_assignment(self, base_model: str, worker: str) -> Order:
+        """What the run of `base_model` is to do next.
 
         A run that asks before it has reported has lost its worker: it gets the same job as a new attempt.
         A worker that another one has replaced, or that entered with an earlier controller, is to leave.
         """
+        if (ended := self._dispatcher.dismissal(base_model, worker)) is not None:
+            return Dismissal(job_id=ended)
         take = self._dispatcher.take
-        while (job := self._active.get(job_id := await take(base_model, worker))) is not None:
+        while (job := self._active.get(taken := await take(base_model, worker))) is not None:
             try:
-                assignment = await self._assign(job)
-                if assignment is not None:
+                is_kept = self._dispatcher.is_kept(job.record)
+                order = await (self._resume(job) if is_kept else self._beginnings.assign(job))
+                if order is not None:
                     await self._gpus.lend(base_model)
+                    self._dispatcher.resume(job.record)
+                    return order
             except BaseException:
                 self._dispatcher.give_back(base_model)
                 raise
-            if assignment is not None:
-                return assignment
-        assert job_id in ("wait", "leave")
-        return job_id
+        return "leave" if taken == "leave" else "wait"
 
-    async def progress(self, job_id: str, attempt: int, step: StepProgress) -> bool:
-        """Whether the job was cancelled. Raises: JobNotFound when the attempt was given up."""
+    async def look(self, job_id: str, attempt: int, place: Place) -> Standing:
+        """A worker between two packs of a long step. Raises: JobNotFound when the attempt was given up."""
+        job = self._attempt(job_id, attempt)
+        message = f"Step {place.step} of {place.steps}: {place.share:.0%}"
+        await job.mention(type="info", message=message)
+        return self._standing(job)
+
+    async def progress(self, job_id: str, attempt: int, step: StepProgress) -> Standing:
+        """A step was made. Raises: JobNotFound when the attempt was given up."""
         job = self._attempt(job_id, attempt)
         await job.update(step=step.step)
         await job.emit(type="progress", **step.model_dump())
         self._metrics.stepped(job.record.base_model, step)
         self._spawn(self._save_quietly(job))
-        return job.record.is_cancelled
+        return self._standing(job)
 
-    async def inform(self, job_id: str, attempt: int, message: str) -> bool:
-        """Whether the job was cancelled. Raises: JobNotFound when the attempt was given up.
+    async def inform(self, job_id: str, attempt: int, message: str) -> Standing:
+        """Something to tell the followers of a job. Raises: JobNotFound when the attempt was given up.
 
         What was reported before is in the bucket when this returns: a worker says so before it writes a
         state or the revision, from where on no step is made, and reported, again.
@@ -203,7 +221,22 @@ class TrainingController:
         job = self._attempt(job_id, attempt)
         await job.save()
         await job.emit(type="info", message=message)
-        return job.record.is_cancelled
+        return self._standing(job)
+
+    async def paused(self, job_id: str, attempt: int) -> None:
+        """The worker stopped between two packs and keeps what it has of the job.
+
+        Raises: JobNotFound when the attempt was given up.
+        """
+        await self._gpus.take_back(self._attempt(job_id, attempt).record.base_model)
+        job = self._attempt(job_id, attempt)
+        self._dispatcher.pause(job.record)
+        if job.record.is_cancelled:
+            await self._endings.cancel(job)
+            return
+        await job.update(is_paused=True)
+        await job.emit(type="info", message="Paused: others are having their turn")
+        self._spawn(self._save_quietly(job))
 
     async def stopped(self, job_id: str, attempt: int) -> None:
         """The worker ended a cancelled job. Raises: JobNotFound when the attempt was given up."""
@@ -217,7 +250,7 @@ class TrainingController:
         Returns when the next job may start. Raises: JobNotFound when the attempt was given up.
         """
         job = self._attempt(job_id, attempt)
-        manifest = await self._manifest(job.record)
+        manifest = await self._beginnings.manifest(job.record)
         if manifest is None:
             raise JobNotFound("the revision of this attempt is not there")
         await self._gpus.take_back(job.record.base_model)
@@ -236,62 +269,21 @@ class TrainingController:
 
         self._launch(base_model, end)
 
-    async def _assign(self, job: ActiveJob) -> Assignment | None:
-        """Start an attempt; None when the job needs none."""
-        record = job.record
-        try:
-            if record.error is not None:
-                await self._endings.fail(job, record.error.code, record.error.message)
-                return None
-            if (manifest := await self._manifest(record)) is not None:
-                await self._endings.publish(job, manifest)
-                return None
-            if record.is_cancelled:
-                await self._endings.cancel(job)
-                return None
-            is_stalled = record.step <= record.furthest_step
-            stalled_attempts = record.stalled_attempts + (record.attempt > 0) if is_stalled else 0
-            if stalled_attempts >= self._settings[record.base_model].max_attempts:
-                await self._endings.fail(
-                    job, "training_failed", "the training failed repeatedly and was given up"
-                )
-                return None
-            model = await self._publisher.model(record.user, record.uid)
-            request = await asyncio.to_thread(self._jobs.load_request, record.user, record.id)
-            is_first = record.revision is None
-            if is_first:
-                await self._discard_late_work(record, model.latest_revision + 1)
-            await job.update(
-                status=JobStatus.RUNNING,
-                # Not of `record`: another worker may have been given the job while this one waited.
-                attempt=job.record.attempt + 1,
-                started=record.started or utc_now(),
-                parent_revision=model.revision if is_first else record.parent_revision,
-                revision=model.latest_revision + 1 if is_first else record.revision,
-                step=0,
-                stalled_attempts=stalled_attempts,
-                furthest_step=max(record.step, record.furthest_step),
-            )
-            await job.save()
-        except ModelNotFound as error:
-            await self._endings.fail(job, error.code, error.message)
+    async def _resume(self, job: ActiveJob) -> Resumption | None:
+        """Go on with a job that the worker kept; None when it was cancelled at the last moment."""
+        if job.record.is_cancelled:
+            await self._endings.cancel(job)
             return None
-        if record.started is None and job.record.started is not None:
-            wait_s = (job.record.started - record.created).total_seconds()
-            self._metrics.started(record.base_model, max(wait_s, 0.0))
-        return Assignment.of(job.record, model, request)
+        await job.update(is_paused=False)
+        await job.emit(type="info", message="Going on")
+        self._spawn(self._save_quietly(job))
+        return Resumption(job_id=job.record.id, attempt=job.record.attempt)
 
-    async def _discard_late_work(self, record: JobRecord, revision: int) -> None:
-        """A worker of a job that was given up may have written this revision after all."""
-        if await asyncio.to_thread(self._revisions.manifest, record.uid, revision) is not None:
-            await asyncio.to_thread(self._revisions.discard, record.uid, revision)
-
-    async def _manifest(self, record: JobRecord) -> Manifest | None:
-        """The manifest that an attempt at this job wrote, if one did."""
-        if record.revision is None:
-            return None
-        manifest = await asyncio.to_thread(self._revisions.manifest, record.uid, record.revision)
-        return manifest if manifest is not None and manifest.job == record.id else None
+    def _standing(self, job: ActiveJob) -> Standing:
+        if job.record.is_cancelled:
+            return Standing.IS_CANCELLED
+        gives_way = self._dispatcher.must_give_way(job.record)
+        return Standing.GIVES_WAY if gives_way else Standing.GOES_ON
 
     def _attempt(self, job_id: str, attempt: int) -> ActiveJob:
         job = self._active.get(job_id)

@@ -4,7 +4,8 @@
     response --plain tokens--> ids + [end of turn] completion_ids   exactly what generation would sample
 
 A response that was cut (by `max_tokens`, by a stop sequence) has no end of the turn: the policy did not
-sample one there, and would learn of stopping in the middle.
+sample one there, and would learn of stopping in the middle. One that was cut before its first token has no
+tokens at all.
 
 The response is not sent through the template: templates change it (DeepSeek-R1's drops the reasoning
 and the `<think>` that its generation prompt opens, Llama's trims it), and tokens could merge across the
@@ -36,7 +37,7 @@ class ChatTokenizer(Protocol):
 
 @dataclass(frozen=True)
 class Exchange:
-    """Token ids of one prompt and one completion, which has at least one."""
+    """Token ids of one prompt and one completion."""
 
     prompt_ids: list[int]
     completion_ids: list[int]
@@ -81,9 +82,12 @@ def tokenise_prompt(tokenizer: ChatTokenizer, messages: Sequence[Message]) -> li
 def tokenise_completion(
     tokenizer: ChatTokenizer, response: RewardedResponse, end: Callable[[], int]
 ) -> list[int]:
-    """What generation would have sampled, one token at least. `end`: the token that closes the turn."""
+    """The tokens that generation would have sampled; `end` gives the token that closes the turn.
+
+    A response that was cut before its first token has none.
+    """
     completion_ids = tokenizer.encode(response.content, add_special_tokens=False)
-    if response.ends_turn or not completion_ids:
+    if response.ends_turn:
         completion_ids = [*completion_ids, end()]
     return completion_ids
 

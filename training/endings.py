@@ -8,11 +8,18 @@ What is told is what a controller that takes over after a death finds again: a m
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from registry.errors import TrainingCancelled, Unavailable
+from registry.errors import (
+    ContextLengthExceeded,
+    InvalidRequest,
+    NoLearningSignal,
+    TrainingCancelled,
+    TrainingDiverged,
+    Unavailable,
+)
 from registry.meter import Meter
 from registry.records import JobError, JobRecord, JobStatus, Manifest, ModelRecord, utc_now
 from registry.revisions import Revisions
@@ -25,6 +32,10 @@ from training.metrics import TrainingMetrics
 logger = logging.getLogger("ray.serve")
 
 RETRY_S = 1.0
+USER_CODES = {
+    kind.code for kind in (InvalidRequest, ContextLengthExceeded, NoLearningSignal, TrainingDiverged)
+}
+"""Of failures that another request would not have."""
 
 T = TypeVar("T")
 
@@ -112,14 +123,29 @@ class Endings:
         )
 
     async def fail(self, job: ActiveJob, code: str, message: str) -> None:
+        await self._once(job, self._fail(job, code, message))
+
+    async def cancel(self, job: ActiveJob) -> None:
+        await self._once(job, self._cancel(job))
+
+    async def _once(self, job: ActiveJob, end: Coroutine[Any, Any, None]) -> None:
+        """A job fails or is cancelled once, whoever asks for it, and though who asked goes away."""
+        if job.ending is None:
+            job.ending = asyncio.ensure_future(end)
+        else:
+            end.close()
+        await asyncio.shield(job.ending)
+
+    async def _fail(self, job: ActiveJob, code: str, message: str) -> None:
         self._dispatcher.release(job.record)
         await job.update(error=JobError(code=code, message=message))
         await _until_storage(job.save)
-        detail = {"type": "server_error", "code": code, "message": message, "param": None}
+        kind = "invalid_request_error" if code in USER_CODES else "server_error"
+        detail = {"type": kind, "code": code, "message": message, "param": None}
         await job.emit(type="error", error=detail)
         await self._end(job, status=JobStatus.FAILED, revision=None)
 
-    async def cancel(self, job: ActiveJob) -> None:
+    async def _cancel(self, job: ActiveJob) -> None:
         self._dispatcher.release(job.record)
         message = "the training was cancelled"
         detail = {"type": "conflict_error", "code": TrainingCancelled.code, "message": message, "param": None}

@@ -16,7 +16,6 @@ noise included; trainings of a few steps each that all began anew would be made 
 
 import hashlib
 import math
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -28,14 +27,24 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from trl.trainer.grpo_config import GRPOConfig
 
+from registry.errors import NoLearningSignal
 from registry.records import JobRequest
-from training.advantages import advantages
+from training.advantages import advantages, mean_and_deviation
 from training.conversation import tokenise
 from training.packs import Row
 from training.policy import Policy
+from training.soundness import check_finite, check_soundness, diverging
 from training.state import Moments, States, TrainingState
 from training.trainer import StepMeasures, SuppliedResponsesTrainer
-from training.types import Assignment, Cancelled, StepProgress, TrainingOutcome
+from training.types import (
+    Assignment,
+    Cancelled,
+    GaveWay,
+    Place,
+    Standing,
+    StepProgress,
+    TrainingOutcome,
+)
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 
@@ -50,100 +59,179 @@ def train(
     states: States | None = None,
     parent_moments: Moments | None = None,
 ) -> tuple[TrainingOutcome, Moments]:
-    """Run `assignment` on the resident model and write the new adapter into `output`.
+    """A `Training` in one turn: `is_cancelled` is asked before each pack."""
+
+    def look(place: Place) -> Standing:
+        return Standing.IS_CANCELLED if is_cancelled() else Standing.GOES_ON
+
+    training = Training(policy, assignment, parent_adapter, output, on_step, look, states, parent_moments)
+    made = training.go_on()
+    assert made is not None, "it never gives way"
+    return made
+
+
+class Training:
+    """One job on the resident model, in as many turns as it takes.
 
     All workers of a run call this together; each gives the same result, and the callbacks are the first's.
-    The moments are those of this job's optimizer, for the job that goes on from it.
 
     Args:
         parent_adapter: a PEFT directory to continue from; None: a fresh adapter, seeded by the job's id.
         output: gets `adapter_config.json` and `adapter_model.safetensors`, at the very end.
         on_step: called after each optimizer step.
-        is_cancelled: asked before each optimizer step.
+        look: called before each pack; whether the job goes on.
         states: where to go on from, and where to keep how far it came; None: from the start.
         parent_moments: of the optimizer that made `parent_adapter`; None: a new optimizer.
 
     Raises:
-        Cancelled: `is_cancelled` said so.
         InvalidRequest: a conversation cannot be rendered, or is too long.
-        TrainingFailed: a response is too long for the memory there is.
-        FloatingPointError: loss or gradient is not finite.
+        NoLearningSignal: no response has any tokens.
     """
-    started = time.perf_counter()
-    workers = policy.workers
-    rows, weights, state = workers.all_of(
-        lambda: (
-            rows_of(policy, assignment.request),
-            None if parent_adapter is None else load_file(parent_adapter / WEIGHTS_FILE),
-            None if states is None else states.load(),
-        )
-    )
-    progress: list[StepProgress] = []
 
-    def record(measures: StepMeasures, make_state: Callable[[int], TrainingState]) -> None:
-        step = _progress(measures, assignment.request)
-        progress.append(step)
+    def __init__(
+        self,
+        policy: Policy,
+        assignment: Assignment,
+        parent_adapter: Path | None,
+        output: Path,
+        on_step: Callable[[StepProgress], None],
+        look: Callable[[Place], Standing],
+        states: States | None = None,
+        parent_moments: Moments | None = None,
+    ) -> None:
+        self._policy = policy
+        self._workers = policy.workers
+        self._assignment = assignment
+        self._output = output
+        self._on_step = on_step
+        self._look = look
+        self._states = states
+        self._is_fresh = parent_adapter is None
+        self._rows, self._weights, self._state = self._workers.all_of(
+            lambda: (
+                rows_of(policy, assignment.request),
+                None if parent_adapter is None else load_file(parent_adapter / WEIGHTS_FILE),
+                None if states is None else states.load(),
+            )
+        )
+        self._moments = None if parent_moments is None else parent_moments.tensors
+        self._file: Path | None = None
+        self._last: StepProgress | None = None
+        self._seconds = 0.0
+
+    def go_on(self) -> tuple[TrainingOutcome, Moments] | None:
+        """Train to the end; None: `look` said to give way, and this is to be called again.
+
+        The outcome, and the moments of this job's optimizer for the job that goes on from it. In how many
+        turns it is made changes no bit of an adapter.
+
+        Raises:
+            Cancelled: `look` said so.
+            TrainingFailed: a response is too long for the memory there is.
+            TrainingDiverged: loss, gradient, weights or outputs are beyond all bounds.
+        """
+        started = time.perf_counter()
+        if self._policy.is_sharded:
+            # An attempt that ran out of memory took its process with it, and what that knew.
+            divisor = self._assignment.attempt - 1
+            self._policy.max_tokens_per_pack = max(1, self._policy.settings.max_tokens_per_pack >> divisor)
+        with self._policy.lend():
+            moments = self._turn()
+        self._seconds += time.perf_counter() - started
+        if moments is None:
+            return None
+        assert self._last is not None, "the last turn makes a step at least"
+        num_tokens = sum(len(row.exchange.completion_ids) for row in self._rows)
+        outcome = TrainingOutcome(
+            metrics=self._last.model_dump(exclude={"step", "steps", "seconds"}),
+            trained_tokens=num_tokens * self._assignment.request.hyperparameters.learning_steps,
+            duration_s=self._seconds,
+        )
+        return outcome, Moments(self._assignment.job_id, moments)
+
+    def put_aside(self, path: Path) -> None:
+        """Between two turns: keep what there is in a file instead of in memory."""
+        assert self._state is not None
+        self._state.save(path)
+        self._state, self._file = None, path
+
+    def _turn(self) -> dict[str, Tensor] | None:
+        """The optimizer's moments, or None.
+
+        A function of its own so that the trainer is garbage when the model is given back.
+        """
+        state = self._take_up()
+        with tempfile.TemporaryDirectory(prefix="tiger-train-") as scratch:
+            trainer = SuppliedResponsesTrainer(
+                self._policy,
+                _arguments(self._policy, self._assignment, state, Path(scratch)),
+                _lora(self._assignment),
+                self._rows,
+                self._is_fresh,
+                state.adapter if state is not None else self._weights,
+                state.optimizer if state is not None else self._moments,
+                state,
+                self._record,
+                self._between_packs,
+            )
+            self._weights = self._moments = None
+            step = 1 if state is None else state.step + 1
+            del state
+            try:
+                with diverging(lambda: step if self._last is None else self._last.step + 1):
+                    trainer.train()
+            except GaveWay:
+                self._state = trainer.state_so_far()
+                return None
+        with trainer.compute_loss_context_manager():
+            last = self._assignment.request.hyperparameters.learning_steps
+            self._workers.all_of(lambda: check_soundness(trainer.model, self._rows, last))
+        if self._workers.is_first:
+            _save_adapter(trainer.model, self._assignment.base_model, self._output)
+        return trainer.moments()
+
+    def _take_up(self) -> TrainingState | None:
+        if self._file is not None:
+            self._state = TrainingState.load(self._file)
+            # What was loaded may still be read from it: the next state is another file.
+            self._file.unlink()
+            self._file = None
+        state, self._state = self._state, None
+        return state
+
+    def _record(self, measures: StepMeasures, make_state: Callable[[int], TrainingState]) -> None:
+        step = self._last = _progress(measures, self._assignment.request)
 
         def tell() -> None:
-            on_step(step)
-            if states is not None and step.step < step.steps and states.is_due():
-                states.keep(make_state(step.step))
+            self._on_step(step)
+            if self._states is not None and step.step < step.steps and self._states.is_due():
+                self._states.keep(make_state(step.step))
 
-        workers.from_first(tell)
+        self._workers.from_first(tell)
 
-    def stop_if_cancelled() -> None:
-        if workers.from_first(is_cancelled):
-            raise Cancelled(assignment.job_id)
-
-    if policy.is_sharded:
-        # An attempt that ran out of memory took its process with it, and what that knew.
-        policy.max_tokens_per_pack = max(1, policy.settings.max_tokens_per_pack >> (assignment.attempt - 1))
-    with policy.lend():
-        moments = parent_moments.tensors if parent_moments is not None else None
-        trained = _fit(policy, assignment, rows, weights, moments, state, output, record, stop_if_cancelled)
-    num_tokens = sum(len(row.exchange.completion_ids) for row in rows)
-    outcome = TrainingOutcome(
-        metrics=progress[-1].model_dump(exclude={"step", "steps", "seconds"}),
-        trained_tokens=num_tokens * assignment.request.hyperparameters.learning_steps,
-        duration_s=time.perf_counter() - started,
-    )
-    return outcome, Moments(assignment.job_id, trained)
+    def _between_packs(self, place: Place) -> None:
+        standing = self._workers.from_first(lambda: self._look(place))
+        if standing is Standing.IS_CANCELLED:
+            raise Cancelled(self._assignment.job_id)
+        if standing is Standing.GIVES_WAY:
+            raise GaveWay(self._assignment.job_id)
 
 
 def rows_of(policy: Policy, request: JobRequest) -> list[Row]:
+    """Of the responses that have tokens; the rewards of the others count in their groups all the same.
+
+    Raises: InvalidRequest, ContextLengthExceeded, NoLearningSignal.
+    """
     rows = []
     for group in request.groups:
         scores = advantages([response.reward for response in group.responses])
         for response, advantage in zip(group.responses, scores, strict=True):
             exchange = tokenise(policy.tokenizer, group.messages, response, policy.max_context_tokens)
-            rows.append(Row(exchange, advantage))
+            if exchange.completion_ids:
+                rows.append(Row(exchange, advantage))
+    if not rows:
+        raise NoLearningSignal("every response was cut before its first token: there is nothing to learn")
     return rows
-
-
-def _fit(
-    policy: Policy,
-    assignment: Assignment,
-    rows: list[Row],
-    weights: dict[str, Tensor] | None,
-    moments: dict[str, Tensor] | None,
-    state: TrainingState | None,
-    output: Path,
-    on_step: Callable[[StepMeasures, Callable[[int], TrainingState]], None],
-    before_step: Callable[[], None],
-) -> dict[str, Tensor]:
-    """The optimizer's moments.
-
-    A function of its own so that the trainer is garbage when the model is given back.
-    """
-    with tempfile.TemporaryDirectory(prefix="tiger-train-") as scratch:
-        args = _arguments(policy, assignment, state, Path(scratch))
-        trainer = SuppliedResponsesTrainer(
-            policy, args, _lora(assignment), rows, weights, moments, state, on_step, before_step
-        )
-        trainer.train()
-    if policy.workers.is_first:
-        _save_adapter(trainer.model, assignment.base_model, output)
-    return trainer.moments()
 
 
 def _lora(assignment: Assignment) -> LoraConfig:
@@ -198,11 +286,10 @@ def _seed(job_id: str) -> int:
 
 
 def _progress(measures: StepMeasures, request: JobRequest) -> StepProgress:
-    if not math.isfinite(measures.loss) or not math.isfinite(measures.grad_norm):
-        raise FloatingPointError(
-            f"step {measures.step}: loss {measures.loss}, gradient norm {measures.grad_norm}"
-        )
+    """Raises: TrainingDiverged."""
+    check_finite({"loss": measures.loss, "gradient": measures.grad_norm, "KL": measures.kl}, measures.step)
     rewards = [response.reward for group in request.groups for response in group.responses]
+    reward_mean, reward_std = mean_and_deviation(rewards)
     return StepProgress(
         step=measures.step,
         steps=request.hyperparameters.learning_steps,
@@ -210,8 +297,8 @@ def _progress(measures: StepMeasures, request: JobRequest) -> StepProgress:
         kl=measures.kl,
         clip_ratio=measures.clip_ratio,
         grad_norm=measures.grad_norm,
-        reward_mean=statistics.fmean(rewards),
-        reward_std=statistics.stdev(rewards),
+        reward_mean=reward_mean,
+        reward_std=reward_std,
         learning_rate=measures.learning_rate,
         seconds=measures.seconds,
     )

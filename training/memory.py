@@ -21,27 +21,35 @@ class Memory:
 
     When memory runs out they are made half as large; when a single row is still too much, activations are
     checkpointed. Both stay so for the jobs to come, since the policy remembers.
+
+    Args:
+        max_tokens: of a pack, for a job that goes on in the middle of a step; None: as the policy has it.
     """
 
-    def __init__(self, policy: Policy, model: Any, rows: Sequence[Row]) -> None:
+    def __init__(
+        self, policy: Policy, model: Any, rows: Sequence[Row], max_tokens: int | None = None
+    ) -> None:
         self._policy = policy
         self._model = model
         self._rows = rows
         workers = policy.workers
         self._numbers = share(rows, policy.settings.max_tokens_per_pack, workers.rank, workers.size)
+        self.max_tokens = max_tokens or policy.max_tokens_per_pack
         if policy.checkpoints:
             self._checkpoint()
         self.packs = self._packs()
 
-    def fit(self, work: Callable[[], None]) -> None:
-        """Do `work` on `packs`, again with smaller ones when memory runs out.
+    def fits(self, work: Callable[[], None]) -> bool:
+        """Do `work`; when memory runs out, make `packs` anew and smaller: the step begins again with them.
 
         Raises:
             TrainingFailed: one row alone is too much.
             ShardedOutOfMemory: the others wait for this worker inside `work`, and nobody can begin again.
         """
-        while not self._fits(work):
+        has_fitted = self._fits(work)
+        if not has_fitted:
             self._shrink()
+        return has_fitted
 
     def _fits(self, work: Callable[[], None]) -> bool:
         """Returns rather than raises, so that what the traceback holds is free again."""
@@ -62,8 +70,9 @@ class Memory:
             torch.cuda.empty_cache()
         largest = self.packs[0]
         if largest.num_rows > 1:
-            self._policy.max_tokens_per_pack = largest.num_tokens // 2
-            logger.warning("out of memory: packs of %d tokens from now on", largest.num_tokens // 2)
+            self.max_tokens = largest.num_tokens // 2
+            self._policy.max_tokens_per_pack = min(self.max_tokens, self._policy.max_tokens_per_pack)
+            logger.warning("out of memory: packs of %d tokens from now on", self.max_tokens)
         elif not self._policy.checkpoints:
             self._policy.checkpoints = True
             self._checkpoint()
@@ -79,12 +88,11 @@ class Memory:
 
     def _packs(self) -> list[Pack]:
         """Workers of a sharded model gather its layers together, so they need as many packs each."""
-        max_tokens = self._policy.max_tokens_per_pack
-        mine = packs(self._rows, self._numbers, max_tokens, self._policy.device)
+        mine = packs(self._rows, self._numbers, self.max_tokens, self._policy.device)
         if not self._policy.is_sharded:
             return mine
-        number = self._policy.workers.largest(len(mine))
-        filler = mine or packs(self._rows, [0], max_tokens, self._policy.device)
+        number = max(self._policy.workers.each(lambda: len(mine)))
+        filler = mine or packs(self._rows, [0], self.max_tokens, self._policy.device)
         return mine + [replace(filler[-1], counts=False)] * (number - len(mine))
 
 

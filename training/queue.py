@@ -23,6 +23,16 @@ class JobQueue:
         self._waiting.move_to_end(user, last=False)
         self._num_waiting += 1
 
+    def put_last(self, user: str, job_id: str) -> None:
+        """Give back a job that had its turn: the next of its user, who waits behind the others."""
+        self._waiting.setdefault(user, deque()).appendleft(job_id)
+        self._waiting.move_to_end(user)
+        self._num_waiting += 1
+
+    def has_others(self, user: str) -> bool:
+        """Whether a job of another user waits."""
+        return len(self._waiting) > (user in self._waiting)
+
     def discard(self, user: str, job_id: str) -> None:
         """Take a job out of its place, if it is waiting."""
         jobs = self._waiting.get(user)

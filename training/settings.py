@@ -35,6 +35,12 @@ class TrainingSettings(Record):
     state_interval_s: float = Field(
         30, ge=0, description="a job that dies goes on from a state at most so old"
     )
+    slice_s: float = Field(
+        30, gt=0, description="a job that ran so long gives way when jobs of other users wait"
+    )
+    max_paused_in_memory: int = Field(
+        4, ge=0, description="jobs that gave way and wait in memory; those beyond are written to a file"
+    )
     idle_timeout_s: float = Field(
         600, gt=0, description="a run without work leaves after this time and frees its memory"
     )

@@ -1,5 +1,6 @@
 """What a job needs to go on from its last optimizer steps in another process."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -11,12 +12,29 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
+class PartialStep:
+    """What one worker has of a step that is not made yet.
+
+    `num_done`: of its packs, those scored before the first step included; `max_tokens_per_pack`: how they
+    were made; `gradients`: by parameter, summed over those packs; `sums` (3,): of loss, KL and clipped
+    tokens; `seconds`: spent. On the CPU.
+    """
+
+    num_done: int
+    max_tokens_per_pack: int
+    gradients: dict[str, Tensor]
+    sums: Tensor
+    seconds: float
+
+
+@dataclass(frozen=True)
 class TrainingState:
-    """After `step` optimizer steps.
+    """After `step` optimizer steps, and perhaps in the middle of the next one.
 
     `adapter`: by PEFT's names; `optimizer`: by parameter number and name, as in its `state_dict`; `old` and
     `ref` (N,): log-probabilities of all completion tokens under the starting policy and the base model;
-    `random`: torch's generators by device. All on the CPU.
+    `random`: torch's generators by device. All on the CPU. In the middle of a step they are those of one
+    worker, and of use to that worker alone.
     """
 
     step: int
@@ -25,24 +43,43 @@ class TrainingState:
     old: Tensor
     ref: Tensor
     random: dict[str, Tensor]
+    partial: PartialStep | None = None
 
     def save(self, path: Path) -> None:
         """As safetensors: what comes back from storage is never executed."""
         tensors = {"old": self.old, "ref": self.ref}
+        metadata = {"step": str(self.step)}
         for kind in ("adapter", "optimizer", "random"):
             tensors |= {f"{kind}/{name}": tensor for name, tensor in getattr(self, kind).items()}
-        save_file({k: v.contiguous() for k, v in tensors.items()}, path, metadata={"step": str(self.step)})
+        if (partial := self.partial) is not None:
+            tensors |= {f"gradient/{name}": tensor for name, tensor in partial.gradients.items()}
+            tensors["sums"] = partial.sums
+            numbers = partial.num_done, partial.max_tokens_per_pack, partial.seconds
+            metadata["partial"] = json.dumps(numbers)
+        save_file({k: v.contiguous() for k, v in tensors.items()}, path, metadata=metadata)
 
     @classmethod
     def load(cls, path: Path) -> "TrainingState":
-        parts: dict[str, dict[str, Tensor]] = {"adapter": {}, "optimizer": {}, "random": {}, "": {}}
+        parts: dict[str, dict[str, Tensor]] = {kind: {} for kind in ("adapter", "optimizer", "random")}
+        parts |= {"gradient": {}, "": {}}
         with safe_open(path, framework="pt") as file:
             for key in file.keys():  # noqa: SIM118 - not a mapping
-                kind, _, name = key.rpartition("/") if key in ("old", "ref") else key.partition("/")
+                kind, _, name = key.partition("/") if "/" in key else ("", "", key)
                 parts[kind][name] = file.get_tensor(key)
-            step = int(file.metadata()["step"])
+            metadata = file.metadata()
+        alone = parts[""]
+        partial = None
+        if "partial" in metadata:
+            num_done, max_tokens, seconds = json.loads(metadata["partial"])
+            partial = PartialStep(num_done, max_tokens, parts["gradient"], alone["sums"], seconds)
         return cls(
-            step, parts["adapter"], parts["optimizer"], parts[""]["old"], parts[""]["ref"], parts["random"]
+            step=int(metadata["step"]),
+            adapter=parts["adapter"],
+            optimizer=parts["optimizer"],
+            old=alone["old"],
+            ref=alone["ref"],
+            random=parts["random"],
+            partial=partial,
         )
 
 

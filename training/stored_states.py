@@ -18,7 +18,8 @@ logger = logging.getLogger(__name__)
 
 
 class StoredStates:
-    """`training.state.States` of one attempt. On leaving the block the last write has ended.
+    """`training.state.States` of one attempt, whose every turn is a block. On leaving it the last write
+    has ended: nothing is written of a job that waits and may end meanwhile.
 
     Args:
         directory: of this attempt alone; a copy of the state passes through it.
@@ -42,10 +43,11 @@ class StoredStates:
         self._interval_s = interval_s
         self._tell = tell
         self._kept_at = time.monotonic()
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="state")
+        self._writer: ThreadPoolExecutor
         self._writing: Future[None] | None = None
 
     def __enter__(self) -> Self:
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="state")
         return self
 
     def __exit__(

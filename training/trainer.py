@@ -13,7 +13,7 @@ the result with an independent implementation.
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,14 +21,15 @@ from datasets import Dataset
 from peft import PeftConfig, get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, TrainerCallback
+from transformers import PrinterCallback
 from trl import import_utils
 
 from training.log_probs import log_probs
 from training.memory import Memory
 from training.packs import Pack, Row
 from training.policy import Policy
-from training.state import TrainingState, random_state, set_random_state
+from training.state import PartialStep, TrainingState, random_state, set_random_state
+from training.types import Place
 
 
 @contextmanager
@@ -69,11 +70,12 @@ class SuppliedResponsesTrainer(GRPOTrainer):
         args: one batch is one optimizer step; `max_steps` counts from `state`.
         lora: a PEFT configuration; TRL puts the fresh adapter on.
         rows: of the whole job; this worker takes its share of them.
-        parent_weights: of the adapter to continue from; None: the fresh one stays.
-        parent_moments: of the optimizer that made it, to go on with; None: a new optimizer.
-        state: of an earlier attempt at this job, to go on from.
+        is_fresh: the job began with a fresh adapter.
+        weights: of the adapter to continue from; None: the fresh one stays.
+        moments: of the optimizer that made it, to go on with; None: a new optimizer.
+        state: of an earlier attempt or turn of this job, to go on from.
         on_step: called after each optimizer step, with what makes the state to go on from, if asked.
-        before_step: called before each optimizer step; what it raises ends the training.
+        look: called before each pack, by all workers together; what it raises, on all, ends the training.
     """
 
     def __init__(
@@ -82,11 +84,12 @@ class SuppliedResponsesTrainer(GRPOTrainer):
         args: GRPOConfig,
         lora: PeftConfig,
         rows: list[Row],
-        parent_weights: dict[str, Tensor] | None,
-        parent_moments: dict[str, Tensor] | None,
+        is_fresh: bool,
+        weights: dict[str, Tensor] | None,
+        moments: dict[str, Tensor] | None,
         state: TrainingState | None,
         on_step: Callable[[StepMeasures, Callable[[int], TrainingState]], None],
-        before_step: Callable[[], None],
+        look: Callable[[Place], None],
     ) -> None:
         super().__init__(
             model=policy.model,
@@ -95,35 +98,37 @@ class SuppliedResponsesTrainer(GRPOTrainer):
             train_dataset=Dataset.from_dict({"prompt": [""]}),
             processing_class=policy.tokenizer,
             peft_config=lora,
-            callbacks=[_StepBegin(self, before_step)],
         )
         self.remove_callback(PrinterCallback)
         num_tokens = sum(len(row.exchange.completion_ids) for row in rows)
-        self._memory = Memory(policy, self.model, rows)
+        partial = state.partial if state is not None else None
+        max_tokens = partial.max_tokens_per_pack if partial is not None else None
+        self._memory = Memory(policy, self.model, rows, max_tokens)
         self._workers = policy.workers
         self._is_sharded = policy.is_sharded
         self._resumed = state
-        self._moments = state.optimizer if state is not None else parent_moments
+        self._moments = moments
         self._num_tokens = torch.tensor(float(num_tokens), device=policy.device)
         # (N,) of all completion tokens of the job; filled in by the first step, or taken from the state.
         self._old = torch.zeros(num_tokens, device=policy.device)
         self._ref = torch.zeros(num_tokens, device=policy.device)
-        self._is_scored = False
-        self._is_fresh = parent_weights is None
+        self._is_scored = state is not None and state.step > 0
+        self._is_fresh = is_fresh
         self._has_dropout = bool(getattr(lora, "lora_dropout", 0))
-        weights = state.adapter if state is not None else parent_weights
         if weights is not None:
             self._load_adapter(weights)
         if state is not None:
             self._old.copy_(state.old)
             self._ref.copy_(state.ref)
-            self._is_scored = True
         self._on_step = on_step
+        self._look = look
         self._first_step = state.step if state is not None else 0
         self._start_of_step = 0.0
         self._at_hand: dict[str, Any] = {}
         self._log_probs = torch.zeros(0)
+        # Loss, KL and clipped tokens of the packs of this step that were gone through: `_num_done` of them.
         self._sums = torch.zeros(3, device=policy.device)
+        self._num_done = 0
 
     def _load_adapter(self, weights: dict[str, Tensor]) -> None:
         """Not by handing TRL a loaded PeftModel: it would make that adapter the reference of the KL, and
@@ -155,53 +160,109 @@ class SuppliedResponsesTrainer(GRPOTrainer):
         return _on_cpu({f"{n}/{name}": t for n, state in states.items() for name, t in state.items()})
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
-        """Forward and backward over all packs of this worker, then the sum of the gradients of all."""
-        if self._resumed is not None:
-            # Not sooner: Trainer seeds the generators, and its data loader draws from them.
-            set_random_state(self._resumed.random, self._old.device)
-            self._resumed = None
-        if self._is_sharded:
-            self._memory.fit(lambda: self._accumulate(model))
-        else:
-            self._workers.all_of(lambda: self._memory.fit(lambda: self._accumulate(model)))
-        gradients = [_gradient(weight) for weight in self.model.parameters() if weight.requires_grad]
+        """Forward and backward over all packs of this worker, then the sum of the gradients of all.
+
+        Between two packs all workers look up together: that is where a job can stop.
+        """
+        self._begin_step()
+        is_through = False
+        while not is_through:
+            self._look(self._place())
+            is_through = self._all_advance(model)
+        gradients = [_gradient(weight) for _, weight in self._trained()]
         self._workers.sum([*gradients, self._sums])
         if not self._is_scored:
             self._workers.sum([self._old, self._ref])
             self._is_scored = True
         return self._sums[0]
 
-    def _accumulate(self, model: Any) -> None:
-        """From the start each time: memory may have run out half-way before."""
+    def _begin_step(self) -> None:
+        partial = None
+        if self._resumed is not None:
+            # Not sooner: Trainer seeds the generators, and its data loader draws from them.
+            set_random_state(self._resumed.random, self._old.device)
+            partial, self._resumed = self._resumed.partial, None
+        self._start_of_step = time.perf_counter()
+        if partial is None:
+            self._begin_again()
+            return
+        self._start_of_step -= partial.seconds
+        self._num_done = partial.num_done
+        self._sums.copy_(partial.sums)
+        for name, weight in self._trained():
+            if name in partial.gradients:
+                weight.grad = partial.gradients[name].to(weight.device, copy=True)
+
+    def _begin_again(self) -> None:
+        """From the start of the step: of packs of another size nothing is done yet."""
+        self._num_done = 0
         self._sums.zero_()
         self.model.zero_grad(set_to_none=True)
         if not self._is_scored:
             self._old.zero_()
             self._ref.zero_()
-            self._score()
-        model.train()
-        for pack in self._memory.packs:
-            with self.compute_loss_context_manager():
-                loss = self.compute_loss(model, self._inputs(pack))
-            self.accelerator.backward(loss)
 
-    def _score(self) -> None:
-        """Log-probabilities at the start, without dropout, of what the first step does not compute anyway.
+    def _place(self) -> Place:
+        done = self.state.global_step
+        return Place(
+            step=self._first_step + done + 1,
+            steps=self._first_step + self.args.max_steps,
+            share=self._num_done / max(self._num_passes, 1),
+        )
 
-        Before it has changed anything the first step computes those of the starting policy, and with a
-        fresh adapter, whose B matrices are zero, they are those of the base model too.
+    @property
+    def _num_scored_apart(self) -> int:
+        """Packs that are scored before the first step.
+
+        Before it has changed anything the first step computes the log-probabilities of the starting policy,
+        and with a fresh adapter, whose B matrices are zero, they are those of the base model too. What it
+        does not compute, or not without dropout, takes a pass of its own.
         """
+        is_apart = not self._is_scored and (self._has_dropout or not self._is_fresh)
+        return len(self._memory.packs) if is_apart else 0
+
+    @property
+    def _num_passes(self) -> int:
+        return self._num_scored_apart + len(self._memory.packs)
+
+    def _all_advance(self, model: Any) -> bool:
+        """Go through a pack more on every worker that has one; whether all have gone through theirs."""
+        if self._is_sharded:
+            # All have as many packs, and wait for each other inside of each.
+            return self._advance(model)
+        return all(self._workers.each(lambda: self._advance(model)))
+
+    def _advance(self, model: Any) -> bool:
+        if self._num_done < self._num_passes:
+            if self._memory.fits(lambda: self._pass(model, self._num_done)):
+                self._num_done += 1
+            else:
+                self._begin_again()
+        return self._num_done == self._num_passes
+
+    def _pass(self, model: Any, number: int) -> None:
+        if number < self._num_scored_apart:
+            self._score(self._memory.packs[number])
+            return
+        if not model.training:
+            model.train()
+        with self.compute_loss_context_manager():
+            loss = self.compute_loss(model, self._inputs(self._memory.packs[number - self._num_scored_apart]))
+        self.accelerator.backward(loss)
+
+    def _score(self, pack: Pack) -> None:
+        """Log-probabilities at the start, without dropout."""
         model: Any = self.model
-        model.eval()
+        if model.training:
+            model.eval()
         with torch.no_grad(), self.compute_loss_context_manager():
-            for pack in self._memory.packs:
-                if self._has_dropout:
-                    self._old[pack.places] = log_probs(model.get_base_model(), pack)
-                if not self._is_fresh:
-                    with model.disable_adapter():
-                        self._ref[pack.places] = log_probs(model.get_base_model(), pack)
-                elif self._has_dropout:
-                    self._ref[pack.places] = self._old[pack.places]
+            if self._has_dropout:
+                self._old[pack.places] = log_probs(model.get_base_model(), pack)
+            if not self._is_fresh:
+                with model.disable_adapter():
+                    self._ref[pack.places] = log_probs(model.get_base_model(), pack)
+            elif self._has_dropout:
+                self._ref[pack.places] = self._old[pack.places]
 
     def _inputs(self, pack: Pack) -> dict[str, Any]:
         """What TRL's loss takes, as one row of C completion tokens; with the pack for the methods below."""
@@ -248,8 +309,20 @@ class SuppliedResponsesTrainer(GRPOTrainer):
             self._sums += torch.stack([loss.detach(), kl.sum(), is_clipped.sum()])
         return loss
 
-    def begin_step(self) -> None:
-        self._start_of_step = time.perf_counter()
+    def _trained(self) -> list[tuple[str, Tensor]]:
+        return [(name, weight) for name, weight in self.model.named_parameters() if weight.requires_grad]
+
+    def state_so_far(self) -> TrainingState:
+        """A copy, on the CPU, of what this worker needs to go on between the two packs where it stopped."""
+        gradients = {name: weight.grad for name, weight in self._trained() if weight.grad is not None}
+        partial = PartialStep(
+            num_done=self._num_done,
+            max_tokens_per_pack=self._memory.max_tokens,
+            gradients=_on_cpu(gradients),
+            sums=self._sums.cpu(),
+            seconds=time.perf_counter() - self._start_of_step,
+        )
+        return replace(self._state_after(self._first_step + self.state.global_step), partial=partial)
 
     def _state_after(self, step: int) -> TrainingState:
         """A copy, on the CPU, of what a later attempt needs."""
@@ -284,16 +357,6 @@ class SuppliedResponsesTrainer(GRPOTrainer):
 
     def _send_telemetry(self) -> None:
         """A private service tells nobody what it trains."""
-
-
-class _StepBegin(TrainerCallback):
-    def __init__(self, trainer: SuppliedResponsesTrainer, before_step: Callable[[], None]) -> None:
-        self._trainer = trainer
-        self._before_step = before_step
-
-    def on_step_begin(self, *args: Any, **options: Any) -> None:
-        self._before_step()
-        self._trainer.begin_step()
 
 
 def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """What passes between the controller and the workers of a resident run."""
 
-from typing import Self
+from enum import StrEnum
+from typing import Literal, Self
 
 from pydantic import Field
 
@@ -43,6 +44,40 @@ class Assignment(Record):
         )
 
 
+class Resumption(Record):
+    """An attempt that gave way has its turn again."""
+
+    job_id: str
+    attempt: int
+
+
+class Dismissal(Record):
+    """A job that gave way has ended meanwhile: the worker may forget what it keeps of it."""
+
+    job_id: str
+
+
+Order = Assignment | Resumption | Dismissal | Literal["wait", "leave"]
+"""What a worker is to do next; `wait`: ask again; `leave`: end the run."""
+
+
+class Standing(StrEnum):
+    """How the controller sees a job that runs."""
+
+    GOES_ON = "goes_on"
+    IS_CANCELLED = "is_cancelled"
+    GIVES_WAY = "gives_way"
+    """Its turn is over and others wait: it is to report that it paused, and to ask for work."""
+
+
+class Place(Record):
+    """Where a job is: between two packs of a step that is not made yet."""
+
+    step: int
+    steps: int
+    share: float = Field(description="of the step's packs that were gone through")
+
+
 class StepProgress(Record):
     """One optimizer step. Rewards are over all responses; `seconds` is the step alone."""
 
@@ -67,7 +102,11 @@ class TrainingOutcome(Record):
 
 
 class Cancelled(Exception):
-    """The job was cancelled between two optimizer steps; nothing was written."""
+    """The job was cancelled between two packs; nothing was written."""
+
+
+class GaveWay(Exception):
+    """The job stopped between two packs, so that others have their turn."""
 
 
 class ShardedOutOfMemory(Exception):

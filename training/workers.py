@@ -56,23 +56,22 @@ class Workers:
 
         For what may fail on one worker alone: those that went on would wait for it in their next exchange.
         """
-        if self.size == 1:
-            return make()
-        result, error = None, None
-        try:
-            result = make()
-        except Exception as failed:
-            error = failed
-        errors: list[Any] = [None] * self.size
-        dist.all_gather_object(errors, error)
-        if any(errors):
-            raise next(filter(None, errors))
-        return result  # type: ignore[return-value]
+        mine: list[T] = []
+        self.each(lambda: mine.append(make()))
+        return mine[0]
 
-    def largest(self, number: int) -> int:
-        """The largest `number` of all workers."""
+    def each(self, make: Callable[[], T]) -> list[T]:
+        """As `all_of`, but what every worker made, by rank; it is sent to all, so it should be small."""
         if self.size == 1:
-            return number
-        numbers: list[Any] = [None] * self.size
-        dist.all_gather_object(numbers, number)
-        return int(max(numbers))
+            return [make()]
+        made: tuple[T | None, Exception | None]
+        try:
+            made = make(), None
+        except Exception as error:
+            made = None, error
+        all_made: list[Any] = [None] * self.size
+        dist.all_gather_object(all_made, made)
+        for _, failed in all_made:
+            if failed is not None:
+                raise failed
+        return [result for result, _ in all_made]

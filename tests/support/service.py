@@ -50,7 +50,7 @@ from serve_app.settings import (
 from serve_app.tenant_engine import TenantEngine
 from tests.support.storage import free_port
 from training.run import RunConfiguration
-from training.types import Assignment, StepProgress
+from training.types import Assignment, Standing, StepProgress
 
 MAX_REQUEST_BYTES = IngressSettings().max_request_bytes
 BODY_TIMEOUT_S = 20
@@ -282,7 +282,7 @@ class Service:
             learning_rate=1e-5, seconds=0.1,
         )  # fmt: skip
         attempt = (assignment.job_id, assignment.attempt)
-        if trainer.progress.remote(*attempt, step).result(timeout_s=30):
+        if trainer.progress.remote(*attempt, step).result(timeout_s=30) is Standing.IS_CANCELLED:
             trainer.stopped.remote(*attempt).result(timeout_s=30)
             return
         (directory / "adapter_config.json").write_text("{}")

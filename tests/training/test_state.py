@@ -71,7 +71,7 @@ def assert_equal(one: TrainingState, two: TrainingState) -> None:
             assert a.keys() == b.keys()
             assert all(torch.equal(a[key], b[key]) for key in a)
         else:
-            assert a == b if isinstance(a, int) else torch.equal(a, b)
+            assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
 
 
 def test_a_state_in_the_bucket_is_found_by_the_next_attempt_until_the_revision_is_published(

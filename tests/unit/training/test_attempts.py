@@ -21,7 +21,7 @@ from tests.support.training_world import (
     progress,
     submit,
 )
-from training.types import Assignment
+from training.types import Assignment, Standing
 
 
 async def test_lost_worker_gets_its_job_again(world: World) -> None:
@@ -89,7 +89,8 @@ async def test_worker_that_entered_with_an_earlier_controller_is_to_leave(world:
     after = await world.restarted()
     assignment = await assigned(after)
     assert await after.next_assignment(BASE, orphan) == "leave"
-    assert not await after.inform(assignment.job_id, assignment.attempt, "not disturbed")
+    standing = await after.inform(assignment.job_id, assignment.attempt, "not disturbed")
+    assert standing is Standing.GOES_ON
 
 
 async def test_complete_without_a_manifest_is_refused(world: World) -> None:

@@ -16,6 +16,7 @@ from tests.support.training_world import (
     progress,
     submit,
 )
+from training.types import Standing
 
 
 async def test_waiting_job_is_cancelled_at_once(world: World) -> None:
@@ -34,9 +35,9 @@ async def test_running_job_learns_of_its_cancellation_with_its_next_report(world
     controller = await world.restarted()
     job = await submit(controller)
     assignment = await assigned(controller)
-    assert not await controller.progress(job, assignment.attempt, progress(1))
+    assert await controller.progress(job, assignment.attempt, progress(1)) is Standing.GOES_ON
     assert (await controller.cancel("alice", job)).status == JobStatus.RUNNING
-    assert await controller.progress(job, assignment.attempt, progress(2))
+    assert await controller.progress(job, assignment.attempt, progress(2)) is Standing.IS_CANCELLED
     await controller.stopped(job, assignment.attempt)
     assert (await ended(world, controller, job))[-1]["error"]["code"] == "training_cancelled"
     record = await controller.job("alice", job)

@@ -7,13 +7,15 @@ import pytest
 from ray.exceptions import RayActorError
 
 from registry.errors import JobNotFound, Unavailable
-from training import run
-from training.run import ControllerLink
-from training.types import Assignment, StepProgress
+from training import link as training_link
+from training.link import LOOK_INTERVAL_S, ControllerLink
+from training.types import Assignment, Place, Standing, StepProgress
 
 ASSIGNMENT = Assignment.model_construct(job_id="job-1", attempt=2)
 STEP = StepProgress.model_construct(step=1)
 REPORT = ("progress", "job-1", 2, STEP)
+PLACE = Place(step=1, steps=5, share=0.5)
+LOOK = ("look", "job-1", 2, PLACE)
 
 
 class Handle:
@@ -49,12 +51,20 @@ class Response:
 
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "RETRY_S", 0)
+    monkeypatch.setattr(training_link, "RETRY_S", 0)
 
 
-def link(*answers: Any) -> tuple[ControllerLink, Handle]:
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def link(*answers: Any, clock: Clock | None = None) -> tuple[ControllerLink, Handle]:
     handle: Any = Handle(*answers)
-    return ControllerLink("base", handle), handle
+    return ControllerLink("base", handle, clock or Clock()), handle
 
 
 def test_worker_enters_once_and_asks_in_its_name() -> None:
@@ -65,7 +75,7 @@ def test_worker_enters_once_and_asks_in_its_name() -> None:
 
 
 def test_progress_is_not_waited_for_and_its_answer_is_seen_later() -> None:
-    controller, handle = link(True)
+    controller, handle = link(Standing.IS_CANCELLED)
     controller.progress(ASSIGNMENT, STEP)
     assert handle.calls == [REPORT]
     assert controller.is_cancelled()
@@ -74,7 +84,7 @@ def test_progress_is_not_waited_for_and_its_answer_is_seen_later() -> None:
 @pytest.mark.parametrize("trouble", [RayActorError(), TimeoutError(), Unavailable("storage")])
 def test_progress_that_did_not_get_through_is_reported_again(trouble: Exception) -> None:
     """It is no reason to give up the training."""
-    controller, handle = link(trouble, trouble, False)
+    controller, handle = link(trouble, trouble, Standing.GOES_ON)
     controller.progress(ASSIGNMENT, STEP)
     assert not controller.is_cancelled()
     assert handle.calls == [REPORT] * 3
@@ -85,3 +95,23 @@ def test_attempt_that_was_given_up_learns_of_it() -> None:
     controller.progress(ASSIGNMENT, STEP)
     with pytest.raises(JobNotFound):
         controller.is_cancelled()
+
+
+def test_between_packs_the_controller_is_asked_when_its_last_answer_is_old() -> None:
+    clock = Clock()
+    controller, handle = link(Standing.GOES_ON, Standing.GIVES_WAY, clock=clock)
+    controller.progress(ASSIGNMENT, STEP)
+    for _ in range(100):
+        assert controller.look(ASSIGNMENT, PLACE) is Standing.GOES_ON
+    assert handle.calls == [REPORT], "the answer to the progress is enough"
+    clock.now_s += LOOK_INTERVAL_S
+    assert controller.look(ASSIGNMENT, PLACE) is Standing.GIVES_WAY
+    assert handle.calls == [REPORT, LOOK]
+
+
+def test_what_was_said_of_one_job_is_not_said_of_the_next() -> None:
+    controller, handle = link(Standing.GIVES_WAY, "me", "wait", Standing.GOES_ON)
+    assert controller.look(ASSIGNMENT, PLACE) is Standing.GIVES_WAY
+    controller.next_assignment()
+    assert controller.look(ASSIGNMENT, PLACE) is Standing.GOES_ON
+    assert handle.calls[-1] == LOOK

@@ -61,7 +61,11 @@ def test_what_was_cut_does_not_end_its_turn(tokenizer: Any) -> None:
     whole = tokenise(tokenizer, QUESTION, said("Blue, like"), CONTEXT)
     cut = tokenise(tokenizer, QUESTION, said("Blue, like", ends_turn=False), CONTEXT)
     assert whole.completion_ids == [*cut.completion_ids, tokenizer.eos_token_id]
-    assert len(tokenise(tokenizer, QUESTION, said("", ends_turn=False), CONTEXT).completion_ids) == 1
+
+
+def test_what_was_cut_before_its_first_token_has_none(tokenizer: Any) -> None:
+    assert tokenise(tokenizer, QUESTION, said("", ends_turn=False), CONTEXT).completion_ids == []
+    assert tokenise(tokenizer, QUESTION, said(""), CONTEXT).completion_ids == [tokenizer.eos_token_id]
 
 
 def test_no_token_spans_prompt_and_completion(tokenizer: Any) -> None:

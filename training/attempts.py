@@ -1,0 +1,241 @@
+"""The jobs that a worker of a resident run has begun: one has its turn, the others wait in its memory.
+
+    Assignment -> Attempt -> a turn -> ended: published or not, reported, forgotten
+                               ^  |
+                    Resumption |  v gave way
+                             paused -> Dismissal: the job ended meanwhile, forgotten
+
+The state of a paused job is tensors on the CPU, in a file when there are many; on the model and on the GPU
+nothing stays of it.
+"""
+
+import logging
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from registry.errors import JobNotFound, TigerError
+from registry.revisions import Revisions
+from training.grpo import Training
+from training.link import ControllerLink
+from training.parent import Parents
+from training.patience import until_storage
+from training.policy import Policy
+from training.stored_states import StoredStates
+from training.types import (
+    Assignment,
+    Cancelled,
+    Dismissal,
+    Order,
+    Resumption,
+    ShardedOutOfMemory,
+    StepProgress,
+    TrainingOutcome,
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Resident:
+    """What a worker has from one job to the next."""
+
+    policy: Policy
+    revisions: Revisions
+    parents: Parents
+    link: ControllerLink
+
+
+class Attempts:
+    """Carries out the controller's orders. All workers of a run get the same ones, in the same order."""
+
+    def __init__(self, resident: Resident) -> None:
+        self._resident = resident
+        # In the order in which they paused.
+        self._paused: dict[str, Attempt] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for job_id in list(self._paused):
+            self._forget(job_id)
+
+    def carry_out(self, order: Order) -> None:
+        """Returns when the worker may ask for the next one. Raises: ShardedOutOfMemory."""
+        match order:
+            case Assignment():
+                self._forget(order.job_id)
+                self._give_turn(Attempt(self._resident, order))
+            case Resumption():
+                paused = self._paused.pop(order.job_id, None)
+                if paused is None or paused.assignment.attempt != order.attempt:
+                    # The controller hears of it when this worker asks for work as if it had none.
+                    logger.error("attempt %d at job %s is not here", order.attempt, order.job_id)
+                    return
+                self._give_turn(paused)
+            case Dismissal():
+                self._forget(order.job_id)
+
+    def _give_turn(self, attempt: "Attempt") -> None:
+        is_paused = False
+        try:
+            is_paused = attempt.take_turn()
+        finally:
+            if not is_paused:
+                attempt.close()
+        if is_paused:
+            self._paused[attempt.assignment.job_id] = attempt
+            in_memory = [paused for paused in self._paused.values() if paused.is_in_memory]
+            if len(in_memory) > self._resident.policy.settings.max_paused_in_memory:
+                in_memory[0].put_aside()
+
+    def _forget(self, job_id: str) -> None:
+        if (paused := self._paused.pop(job_id, None)) is not None:
+            paused.close()
+
+
+class Attempt:
+    """One attempt at one job; its errors end the job, not the run. All workers come to the same end.
+
+    Once the manifest is written the job has happened: if `complete` does not get through, the controller
+    finds the manifest when it hands the job out again.
+    """
+
+    def __init__(self, resident: Resident, assignment: Assignment) -> None:
+        self.assignment = assignment
+        self.is_in_memory = True
+        self._resident = resident
+        self._link = resident.link
+        self._workers = resident.policy.workers
+        self._scratch = tempfile.TemporaryDirectory(prefix="tiger-job-")
+        self._directory = Path(self._scratch.name)
+        self._adapter = self._directory / "adapter"
+        self._training: Training | None = None
+        self._states = StoredStates(
+            resident.revisions,
+            assignment,
+            self._directory,
+            resident.policy.settings.state_interval_s,
+            self._tell,
+        )
+
+    def close(self) -> None:
+        self._scratch.cleanup()
+
+    def put_aside(self) -> None:
+        """Keep what there is in a file instead of in memory, until the next turn."""
+        assert self._training is not None
+        self._training.put_aside(self._directory / "paused.safetensors")
+        self.is_in_memory = False
+
+    def take_turn(self) -> bool:
+        """Whether it gave way, and is to have another turn. Raises: ShardedOutOfMemory."""
+        assignment = self.assignment
+        self.is_in_memory = True
+        logger.info("job %s, attempt %d: its turn", assignment.job_id, assignment.attempt)
+        try:
+            report = self._train_and_publish()
+            if report is None:
+                self._workers.from_first(lambda: self._link.paused(assignment))
+                return True
+            if self._workers.is_first:
+                report()
+        except JobNotFound:
+            logger.warning("attempt %d at job %s was given up", assignment.attempt, assignment.job_id)
+        except TigerError:
+            logger.exception("job %s could not be reported", assignment.job_id)
+        return False
+
+    def _train_and_publish(self) -> Callable[[], None] | None:
+        """What tells the controller how it ended; None: it gave way.
+
+        Raises: JobNotFound when the attempt was given up.
+        """
+        link, assignment = self._link, self.assignment
+        try:
+            with self._states:
+                made = self._begun().go_on()
+            if made is None:
+                return None
+            outcome, moments = made
+            self._resident.parents.remember(moments)
+            if self._workers.is_first:
+                self._publish(outcome)
+            return self._complete
+        except (JobNotFound, ShardedOutOfMemory):
+            raise
+        except Cancelled:
+            return lambda: link.stopped(assignment)
+        except TigerError as error:
+            code, message = error.code, error.message
+            return lambda: link.fail(assignment, code, message)
+        except Exception:
+            logger.exception("job %s failed", assignment.job_id)
+            message = "the training failed; the operator's log says why"
+            return lambda: link.fail(assignment, "training_failed", message)
+
+    def _begun(self) -> Training:
+        if self._training is None:
+            assignment, resident = self.assignment, self._resident
+            loading = f"Loading revision {assignment.parent_revision}"
+            self._workers.from_first(lambda: self._link.inform(assignment, loading))
+            parent, moments = self._workers.all_of(
+                lambda: resident.parents.fetch(assignment, self._directory)
+            )
+            self._training = Training(
+                resident.policy,
+                assignment,
+                parent,
+                self._adapter,
+                on_step=self._progress,
+                look=lambda place: self._link.look(assignment, place),
+                states=self._states,
+                parent_moments=moments,
+            )
+        return self._training
+
+    def _tell(self, message: str) -> None:
+        if self._workers.is_first:
+            self._link.inform(self.assignment, message)
+
+    def _progress(self, step: StepProgress) -> None:
+        logger.info(
+            "job %s step %d of %d: loss %.5f, KL %.5f, reward %.4f, %.3f s",
+            self.assignment.job_id,
+            *(step.step, step.steps, step.loss, step.kl, step.reward_mean, step.seconds),
+        )
+        self._link.progress(self.assignment, step)
+
+    def _complete(self) -> None:
+        """Nobody waits for the optimizer: it is kept once the job has ended."""
+        self._link.complete(self.assignment)
+        self._resident.parents.keep(self.assignment)
+
+    def _publish(self, outcome: TrainingOutcome) -> None:
+        """Raises: Cancelled, JobNotFound."""
+        link, assignment = self._link, self.assignment
+        link.inform(assignment, f"Saving revision {assignment.revision}")
+        if link.is_cancelled():
+            raise Cancelled(assignment.job_id)
+        metrics = {
+            **outcome.metrics,
+            "trained_tokens": outcome.trained_tokens,
+            "duration_s": outcome.duration_s,
+        }
+        until_storage(
+            lambda: self._resident.revisions.publish(
+                assignment.uid,
+                self._adapter,
+                revision=assignment.revision,
+                parent_revision=assignment.parent_revision,
+                job=assignment.job_id,
+                base_model=assignment.base_model,
+                metrics=metrics,
+            )
+        )

@@ -1,0 +1,105 @@
+"""How an attempt at a job begins, or turns out not to be needed.
+
+an error, a wish to cancel or a manifest was saved  ->  the job only ends
+too many attempts died no further than before       ->  the job fails
+otherwise  ->  revision and attempt are fixed and saved  ->  Assignment
+"""
+
+import asyncio
+
+from registry.errors import ModelNotFound
+from registry.jobs import Jobs
+from registry.records import JobRecord, JobStatus, Manifest, utc_now
+from registry.revisions import Revisions
+from training.active import ActiveJob
+from training.endings import Endings, Publisher
+from training.metrics import TrainingMetrics
+from training.settings import TrainingSettings
+from training.types import Assignment
+
+
+class Beginnings:
+    """Raises (everything): Unavailable."""
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        publisher: Publisher,
+        revisions: Revisions,
+        settings: dict[str, TrainingSettings],
+        endings: Endings,
+        metrics: TrainingMetrics,
+    ) -> None:
+        self._jobs = jobs
+        self._publisher = publisher
+        self._revisions = revisions
+        self._settings = settings
+        self._endings = endings
+        self._metrics = metrics
+
+    async def assign(self, job: ActiveJob) -> Assignment | None:
+        """Start an attempt; None when the job needs none."""
+        record = job.record
+        try:
+            if await self._has_ended(job):
+                return None
+            model = await self._publisher.model(record.user, record.uid)
+        except ModelNotFound as error:
+            await self._endings.fail(job, error.code, error.message)
+            return None
+        request = await asyncio.to_thread(self._jobs.load_request, record.user, record.id)
+        is_first = record.revision is None
+        if is_first:
+            await self._discard_late_work(record, model.latest_revision + 1)
+        await job.update(
+            status=JobStatus.RUNNING,
+            # Not of `record`: another worker may have been given the job while this one waited.
+            attempt=job.record.attempt + 1,
+            is_paused=False,
+            started=record.started or utc_now(),
+            parent_revision=model.revision if is_first else record.parent_revision,
+            revision=model.latest_revision + 1 if is_first else record.revision,
+            step=0,
+            stalled_attempts=_stalled_attempts(record),
+            furthest_step=max(record.step, record.furthest_step),
+        )
+        await job.save()
+        if record.started is None and job.record.started is not None:
+            wait_s = (job.record.started - record.created).total_seconds()
+            self._metrics.started(record.base_model, max(wait_s, 0.0))
+        return Assignment.of(job.record, model, request)
+
+    async def manifest(self, record: JobRecord) -> Manifest | None:
+        """The manifest that an attempt at this job wrote, if one did."""
+        if record.revision is None:
+            return None
+        manifest = await asyncio.to_thread(self._revisions.manifest, record.uid, record.revision)
+        return manifest if manifest is not None and manifest.job == record.id else None
+
+    async def _has_ended(self, job: ActiveJob) -> bool:
+        """Whether no attempt is needed; then the rest of its end is done."""
+        record = job.record
+        if record.error is not None:
+            await self._endings.fail(job, record.error.code, record.error.message)
+        elif (manifest := await self.manifest(record)) is not None:
+            await self._endings.publish(job, manifest)
+        elif record.is_cancelled:
+            await self._endings.cancel(job)
+        elif _stalled_attempts(record) >= self._settings[record.base_model].max_attempts:
+            message = "the training failed repeatedly and was given up"
+            await self._endings.fail(job, "training_failed", message)
+        else:
+            return False
+        return True
+
+    async def _discard_late_work(self, record: JobRecord, revision: int) -> None:
+        """A worker of a job that was given up may have written this revision after all."""
+        if await asyncio.to_thread(self._revisions.manifest, record.uid, revision) is not None:
+            await asyncio.to_thread(self._revisions.discard, record.uid, revision)
+
+
+def _stalled_attempts(record: JobRecord) -> int:
+    """In a row, the last one included. A job that was paused did not make its worker die."""
+    if record.step > record.furthest_step:
+        return 0
+    return record.stalled_attempts + (record.attempt > 0 and not record.is_paused)

@@ -1,0 +1,109 @@
+"""The controller as a worker sees it."""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ray.exceptions import RayActorError, RayTaskError
+from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle, DeploymentResponse
+
+from registry.errors import TigerError, Unavailable
+from training.types import Assignment, Order, Place, Standing, StepProgress
+
+logger = logging.getLogger(__name__)
+
+RETRY_S = 1.0
+CALL_TIMEOUT_S = 60.0
+LOOK_INTERVAL_S = 2.0
+"""How old an answer may be that a job goes on with; a job with shorter steps asks nothing between them."""
+
+
+class ControllerLink:
+    """Synchronous, and patient while the controller is being replaced."""
+
+    AWAY = (Unavailable, RayActorError, RayServeException, TimeoutError)
+
+    def __init__(
+        self, base_model: str, handle: DeploymentHandle, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._base_model = base_model
+        self._handle = handle
+        self._clock = clock
+        self._name: str | None = None
+        self._sent: tuple[DeploymentResponse, tuple[Any, ...]] | None = None
+        self._standing = Standing.GOES_ON
+        self._heard_at = -math.inf
+
+    def next_assignment(self) -> Order:
+        """To a controller that took the place of the one entered with, this worker is a stranger: `leave`."""
+        if self._name is None:
+            self._name = self._call("enter", self._base_model)
+        order: Order = self._call("next_assignment", self._base_model, self._name)
+        self._standing, self._heard_at = Standing.GOES_ON, -math.inf
+        return order
+
+    def inform(self, assignment: Assignment, message: str) -> None:
+        self._hear(self._call("inform", assignment.job_id, assignment.attempt, message))
+
+    def is_cancelled(self) -> bool:
+        """Whether the controller said so in its last answer."""
+        self._settle()
+        return self._standing is Standing.IS_CANCELLED
+
+    def look(self, assignment: Assignment, place: Place) -> Standing:
+        """Between two packs: whether the job goes on. It is asked for when the last answer is old."""
+        self._settle()
+        if self._clock() - self._heard_at >= LOOK_INTERVAL_S:
+            self._hear(self._call("look", assignment.job_id, assignment.attempt, place))
+        return self._standing
+
+    def paused(self, assignment: Assignment) -> None:
+        self._call("paused", assignment.job_id, assignment.attempt)
+
+    def stopped(self, assignment: Assignment) -> None:
+        self._call("stopped", assignment.job_id, assignment.attempt)
+
+    def progress(self, assignment: Assignment, step: StepProgress) -> None:
+        """Send without waiting for the answer; the next call, whichever it is, sees what came of it."""
+        self._settle()
+        report = (assignment.job_id, assignment.attempt, step)
+        self._sent = self._handle.progress.remote(*report), report
+
+    def complete(self, assignment: Assignment) -> None:
+        self._call("complete", assignment.job_id, assignment.attempt)
+
+    def fail(self, assignment: Assignment, code: str, message: str) -> None:
+        self._call("fail", assignment.job_id, assignment.attempt, code, message)
+
+    def _settle(self) -> None:
+        """See what came of the last progress. One that did not get through is reported again."""
+        if self._sent is None:
+            return
+        (response, report), self._sent = self._sent, None
+        try:
+            self._hear(self._result(response))
+        except self.AWAY:
+            self._hear(self._call("progress", *report))
+
+    def _hear(self, standing: Standing) -> None:
+        self._standing, self._heard_at = standing, self._clock()
+
+    def _call(self, method: str, *arguments: Any) -> Any:
+        while True:
+            try:
+                self._settle()
+                return self._result(getattr(self._handle, method).remote(*arguments))
+            except self.AWAY as error:
+                logger.warning("%s: the controller does not answer (%s)", method, type(error).__name__)
+                time.sleep(RETRY_S)
+
+    def _result(self, response: DeploymentResponse) -> Any:
+        try:
+            return response.result(timeout_s=CALL_TIMEOUT_S)
+        except RayTaskError as error:
+            if isinstance(error.cause, TigerError):
+                raise error.cause from None
+            raise

@@ -51,7 +51,10 @@ Every answer to a valid key says in `x-ratelimit-limit-requests`, `x-ratelimit-r
 Bodies are JSON and strict: a field that is not described here, a wrong type or a value out of range is
 refused, and the answer says which field and why. Every error is
 `{"error": {"type", "code", "message", "param"}}`. Every answer has an `X-Request-Id`: that of the request,
-or a new one.
+if it has at most 64 letters, digits, `.`, `_` and `-`, or a new one.
+
+The key is asked for before the body is read, and the body has to arrive within a minute. A stream ends with
+an error within five seconds after its key was revoked or has expired; a training goes on.
 
 A stream is `application/x-ndjson`, one JSON object a line, and ends in exactly one `stop` or `error`; below
 `/openai` it is `text/event-stream`, ended by `data: [DONE]`."""

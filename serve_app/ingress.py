@@ -1,5 +1,6 @@
 """The HTTP API: a deployment whose replicas turn requests into calls of the other deployments."""
 
+import asyncio
 from typing import Any
 
 from fastapi import Depends, FastAPI
@@ -32,7 +33,7 @@ ROUTERS = (
 def build_api(services: Services) -> FastAPI:
     """The FastAPI application over `services`.
 
-    KeyCheck -> Endings -> AnswerHeaders -> Door -> routes
+    KeyCheck -> AnswerHeaders -> Endings -> Door -> routes
     """
     api = FastAPI(
         title="tiger",
@@ -53,8 +54,8 @@ def build_api(services: Services) -> FastAPI:
     api.include_router(operations.router)
     authenticator = services.authenticator
     api.add_middleware(Door, public, authenticator, services.request_limit, services.settings)
-    api.add_middleware(AnswerHeaders)
     api.add_middleware(Endings)
+    api.add_middleware(AnswerHeaders)
     api.add_middleware(KeyCheck, authenticator.recheck, services.key_watch)
     return api
 
@@ -74,6 +75,8 @@ class Ingress:
         self._services = Services(settings, catalog, trainer, servers)
 
     async def __serve_build_asgi_app__(self) -> FastAPI:
+        # A replica that comes later than the base models answers for them from its first request on.
+        await asyncio.gather(*(health.ask_now() for health in self._services.health.values()))
         for health in self._services.health.values():
             health.watch()
         return build_api(self._services)

@@ -28,6 +28,9 @@ PROMPT_S = 3.0
 a prompt answer is one that waits until those who hold their connections go away: half a minute."""
 REVOCATION_S = 5.0
 GOOD = json.dumps({"messages": HELLO}).encode()
+HALF = b"{" + b" " * 2**16
+"""What has arrived of a body, of which more is announced: more than HAProxy keeps for itself."""
+HALF_SENT = f"Content-Length: {2 * len(HALF)}"
 ENDLESS = [{"role": "user", "content": "endless"}]
 STREAMS = [
     ("/v1/generate_response", {"messages": ENDLESS, "stream": True}),
@@ -157,10 +160,10 @@ def test_half_sent_bodies_without_a_key_are_refused_at_once(service: Service, bo
         connections = [Connection(service) for _ in range(NUM_CLIENTS)]
         for number, connection in enumerate(connections):
             stack.callback(connection.close)
-            start = head(nobody, "Content-Length: 5000")
+            start = head(nobody, HALF_SENT)
             if number % 2:
                 start = start.replace(f"Authorization: Bearer {nobody.key}\r\n".encode(), b"")
-            connection.send(start + b"{")
+            connection.send(start + HALF)
         assert_prompt(service, bob)
         answers = [connection.answer() for connection in connections]
         assert {answer.status for answer in answers} <= {401, 429}
@@ -190,7 +193,7 @@ def test_half_sent_bodies_of_one_user_leave_room_for_others(
     assert alice.http.get("/v1/models").status_code == 200
     connections = [Connection(service) for _ in range(NUM_CLIENTS)]
     for connection in connections:
-        connection.send(head(alice, "Content-Length: 5000") + b"{")
+        connection.send(head(alice, HALF_SENT) + HALF)
     wait_until(lambda: num_ongoing(INGRESS) == MAX_REQUESTS, 30)
     assert_prompt(service, bob)
     assert_error(alice.http.get("/v1/models"), 429, "rate_limited")
@@ -206,7 +209,7 @@ def test_bodies_that_do_not_come_give_their_places_back(service: Service, alice:
         connections = [Connection(service) for _ in range(MAX_REQUESTS)]
         for connection in connections:
             stack.callback(connection.close)
-            connection.send(head(alice, "Content-Length: 5000") + b"{")
+            connection.send(head(alice, HALF_SENT) + HALF)
         wait_until(lambda: alice.http.get("/v1/models").status_code == 429, 30)
         wait_until(lambda: alice.http.get("/v1/models").status_code == 200, timeout_s + 20)
         answer = connections[0].answer()

@@ -6,10 +6,11 @@ By default Ray Serve has a Python proxy where HAProxy is, and makes every token 
 Serve's processes are told otherwise by their environment, which is that of the Ray processes: `environment`
 for an instance on one machine, cluster/rayservice.yaml for a cluster.
 
-`tiger-haproxy` is HAProxy as Ray starts it, on Ray's configuration but for two things: its metrics and status
-page are served at the address of the API and not at all addresses of the machine; and what it answers where
-no ingress replica can be reached is an error in our form. What is not HTTP it refuses with a 400 of its own,
-in HTML.
+`tiger-haproxy` is HAProxy as Ray starts it, on Ray's configuration but for three things: its metrics and
+status page are served at the address of the API and not at all addresses of the machine; what it answers
+where no ingress replica can be reached is an error in our form; and it does not splice, because then it does
+not see that a client has gone away whose body came in another packet than the head. What is not HTTP it
+refuses with a 400 of its own, in HTML.
 """
 
 import json
@@ -75,6 +76,7 @@ def mend(path: Path) -> None:
     api = re.search(r"^frontend http_frontend\n\s*bind (\S+):\d+$", text, re.MULTILINE)
     if api is not None:
         text = re.sub(r"^(\s*bind )\*?:(\d+)$", rf"\g<1>{api[1]}:\g<2>", text, flags=re.MULTILINE)
+    text = re.sub(r"^\s*option splice-(request|response)\n", "", text, flags=re.MULTILINE)
     path.write_text(text)
     for error_file in set(re.findall(r"^\s*errorfile 50\d (\S+)$", text, re.MULTILINE)):
         Path(error_file).write_bytes(unavailable())

@@ -2,7 +2,9 @@
 
     global      connections bounded; the admin socket for its owner only
     defaults    a request's head and the start of its body in time; answers of HAProxy's own in our form, but
-                for the one to what is not HTTP at all, which HAProxy gives in HTML whatever it is told
+                for the one to what is not HTTP at all, which HAProxy gives in HTML whatever it is told; no
+                splicing: HAProxy would not see that a client has gone away whose body came in another packet
+                than the head
     frontend    of the API: at `http.host`; connections per address bounded; bodies that are too large refused
     the rest    the metrics and the status page are gone: Ray has the same figures, and asks for a token
 
@@ -144,7 +146,8 @@ def _mended(section: Section, door: FrontDoor) -> str:
 
 def _defaults(section: Section, door: FrontDoor) -> str:
     text = _replaced(section, r"timeout client \d+s", f"timeout client {door.inactivity_timeout_s}s")
-    text = re.sub(r"^\s*(errorfile|timeout http-request) .*\n", "", text, flags=re.MULTILINE)
+    dropped = r"^\s*(errorfile .*|timeout http-request .*|option splice-(request|response))\n"
+    text = re.sub(dropped, "", text, flags=re.MULTILINE)
     lines = (
         # For the head; with `http-buffer-request`, then for as much of the body as HAProxy has room for.
         f"timeout http-request {door.request_timeout_s}s",

@@ -1,13 +1,14 @@
 """However a request ends, refused, failed or left by its client, nothing of it stays in the replica."""
 
 import asyncio
+import json
 import time
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.support.system import CALL_TIMEOUT_S, Client, System
+from tests.support.system import Client, System
 
 STORY = [{"role": "user", "content": "Tell me a long story."}]
 LONG = {"max_tokens": 800, "temperature": 1}
@@ -23,20 +24,29 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
 GONE_AFTER_S = 3.0
 
 
+def ask(client: Client, body: dict[str, Any]) -> httpx.Response:
+    return client.http.post("/v1/generate_response", json=body)
+
+
 def is_zero(count: int) -> bool:
     return count == 0
 
 
-def http_of(client: Client) -> httpx.AsyncClient:
-    return httpx.AsyncClient(
-        base_url=client.http.base_url, headers=client.http.headers, timeout=CALL_TIMEOUT_S, trust_env=False
+async def begin(client: Client, path: str, body: dict[str, Any]) -> asyncio.StreamWriter:
+    """Send a request in two packets, as most clients do."""
+    url = client.http.base_url
+    _, writer = await asyncio.open_connection(url.host, url.port)
+    content = json.dumps(body).encode()
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: {url.host}\r\nAuthorization: Bearer {client.key}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
     )
-
-
-async def read(http: httpx.AsyncClient, path: str, body: dict[str, Any]) -> httpx.Response:
-    async with http.stream("POST", path, json=body) as answer:
-        await answer.aread()
-        return answer
+    writer.write(head.encode())
+    await writer.drain()
+    await asyncio.sleep(0.05)
+    writer.write(content)
+    await writer.drain()
+    return writer
 
 
 @pytest.mark.parametrize("model", ["smollm2-135m", "mine"])
@@ -52,21 +62,18 @@ def test_client_that_goes_away_stops_its_generation(
     sibling = {"model": model, "messages": STORY, "max_tokens": 40, "temperature": 0}
 
     async def leave() -> tuple[httpx.Response, float]:
-        async with http_of(alice) as http, http_of(alice) as other:
-            stays = asyncio.create_task(read(other, "/v1/generate_response", sibling))
-            goes = [asyncio.create_task(read(http, path, {"model": model, **body})) for _ in range(2)]
-            await asyncio.to_thread(counts.wait_for, lambda count: count > 2)
-            await asyncio.sleep(0.3)  # some tokens in
-            for task in goes:
-                task.cancel()
-            left_at = time.time()
-            await asyncio.gather(*goes, return_exceptions=True)
-            alone_at = await asyncio.to_thread(counts.wait_for, lambda count: count <= 1, left_at)
-            return await stays, alone_at - left_at
+        stays = asyncio.create_task(asyncio.to_thread(ask, alice, sibling))
+        goes = [await begin(alice, path, {"model": model, **body}) for _ in range(2)]
+        await asyncio.to_thread(counts.wait_for, lambda count: count > 2)
+        for writer in goes:
+            writer.transport.abort()
+        left_at = time.time()
+        alone_at = await asyncio.to_thread(counts.wait_for, lambda count: count <= 1, left_at)
+        return await stays, alone_at - left_at
 
     with system.counted() as counts:
         counts.wait_for(is_zero)
-        alice.post("/v1/generate_response", sibling)
+        ask(alice, sibling)
         answer, seconds = asyncio.run(leave())
         counts.wait_for(is_zero)
     assert answer.status_code == 200, answer.text
@@ -90,14 +97,12 @@ def test_user_who_has_all_that_one_may_have_and_leaves_can_start_again(system: S
     body = {"model": "smollm2-135m", "messages": STORY, "n": 64, "stream": True, **LONG}
 
     async def fill_and_leave() -> httpx.Response:
-        async with http_of(alice) as http:
-            streams = [asyncio.create_task(read(http, path, body)) for _ in range(8)]
-            await asyncio.to_thread(counts.wait_for, lambda count: count == 512)
-            refused = await http.post(path, json=body)
-            for stream in streams:
-                stream.cancel()
-            await asyncio.gather(*streams, return_exceptions=True)
-            return refused
+        streams = [await begin(alice, path, body) for _ in range(8)]
+        await asyncio.to_thread(counts.wait_for, lambda count: count == 512)
+        refused = await asyncio.to_thread(alice.http.post, path, json=body)
+        for stream in streams:
+            stream.transport.abort()
+        return refused
 
     with system.counted() as counts:
         counts.wait_for(is_zero)

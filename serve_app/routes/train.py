@@ -14,6 +14,7 @@ from registry.errors import (
     QuotaExceeded,
     TigerError,
     TrainingCancelled,
+    TrainingDiverged,
     TrainingFailed,
 )
 from registry.records import Group, Hyperparameters, JobRecord, JobRequest, ModelRecord, RewardedResponse
@@ -40,6 +41,7 @@ RESPONSES |= errors(
     TrainingCancelled,
     ContextLengthExceeded,
     NoLearningSignal,
+    TrainingDiverged,
     QuotaExceeded,
     TrainingFailed,
     TigerError,
@@ -112,6 +114,10 @@ async def _check(services: Services, user: str, model: ModelRecord, request: Tra
         )
     if all(len({response.reward for response in group.responses}) == 1 for group in job.groups):
         raise NoLearningSignal("in every group all rewards are equal, so there is nothing to learn", examples)
+    if not any(
+        response.content or response.ends_turn for group in job.groups for response in group.responses
+    ):
+        raise NoLearningSignal("every response was cut before its first token", examples)
     server = await services.tokenising_server(model.base_model)
     num_tokens: int = await server.check_lengths.remote(
         user, job.groups, limits.max_tokens_per_job, is_single
@@ -131,4 +137,6 @@ def _result(last: dict[str, Any]) -> Trained:
     error = last.get("error", {})
     if error.get("code") == TrainingCancelled.code:
         raise TrainingCancelled(error["message"])
+    if error.get("code") == TrainingDiverged.code:
+        raise TrainingDiverged(error["message"])
     raise TrainingFailed(error.get("message", "the training ended without a revision"))

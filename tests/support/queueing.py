@@ -1,8 +1,11 @@
 """A training controller over objects in memory, which counts what is asked of them."""
 
 import threading
+import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from registry.records import (
     Defaults,
@@ -91,9 +94,26 @@ def request(content: str = "a") -> JobRequest:
     )
 
 
-def controller_over(store: ObjectStore, metrics: TrainingMetrics | None = None) -> TrainingController:
-    settings = {"base": TrainingSettings(idle_timeout_s=60)}
-    return TrainingController(store, ServingSide(), settings, lambda base_model, on_end: None, 100, metrics)
+class Clock:
+    """Stands still unless it is set forward."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def controller_over(
+    store: ObjectStore,
+    metrics: TrainingMetrics | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    **settings: Any,
+) -> TrainingController:
+    training = {"base": TrainingSettings(**{"idle_timeout_s": 60, **settings})}
+    return TrainingController(
+        store, ServingSide(), training, lambda base_model, on_end: None, 100, metrics, clock=clock
+    )
 
 
 async def submit(

@@ -7,6 +7,7 @@ import pytest
 from ray.exceptions import RayActorError
 
 from registry.errors import JobNotFound, Unavailable
+from tests.support.queueing import Clock
 from training import link as training_link
 from training.link import LOOK_INTERVAL_S, ControllerLink
 from training.types import Assignment, Place, Standing, StepProgress
@@ -52,14 +53,6 @@ class Response:
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training_link, "RETRY_S", 0)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 def link(*answers: Any, clock: Clock | None = None) -> tuple[ControllerLink, Handle]:

@@ -49,3 +49,22 @@ def test_length_counts_the_jobs_of_all_users() -> None:
     taken(queue)
     assert len(queue) == 0
     assert queue.take() is None
+
+
+def test_job_that_had_its_turn_is_the_next_of_its_user_behind_the_others() -> None:
+    queue = filled("a1", "a2", "b1")
+    assert queue.take() == "a1"
+    queue.put("c", "c1")
+    queue.put_last("a", "a1")
+    assert len(queue) == 4
+    assert taken(queue) == ["b1", "c1", "a1", "a2"]
+
+
+def test_others_are_users_who_wait() -> None:
+    queue = filled("a1", "a2")
+    assert not queue.has_others("a")
+    assert queue.has_others("b")
+    queue.put("b", "b1")
+    assert queue.has_others("a")
+    taken(queue)
+    assert not queue.has_others("a")

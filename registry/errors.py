@@ -16,6 +16,7 @@
       InvalidRequest
         ContextLengthExceeded
         NoLearningSignal       every group has equal rewards
+        ModelUnusable          its weights give no finite numbers
       RequestTooLarge
       QuotaExceeded
       RateLimited              too much at once; it says when to come back
@@ -106,6 +107,10 @@ class ContextLengthExceeded(InvalidRequest):
 
 class NoLearningSignal(InvalidRequest):
     code = "no_learning_signal"
+
+
+class ModelUnusable(InvalidRequest):
+    code = "model_unusable"
 
 
 class RequestTooLarge(TigerError):

@@ -20,10 +20,11 @@ from ray.serve.llm import LLMConfig, LLMServer
 
 from registry.errors import ContextLengthExceeded, InvalidRequest, ModelNotFound
 from registry.meter import Meter
-from registry.records import Group
+from registry.records import Group, Message
 from registry.revisions import Revisions
 from registry.store import ObjectStore
 from registry.usage import Usage, UsageParts
+from serve_app.adapter_check import Probe, check_files
 from serve_app.adapters import Adapter, Adapters, leased
 from serve_app.admission import Admission
 from serve_app.generation import Completion, Generation, GenerationCall, OpenAICall, cache_salt_of
@@ -33,6 +34,10 @@ from serve_app.schemas import StopReason
 from serve_app.settings import BaseModelSettings, Settings
 from serve_app.tenant_engine import TenantEngine
 from training.conversation import tokenise_prompt
+
+
+PROBE = "Hello! What can you tell me about the sea, and who lives in it?"
+"""What an adapter is tried with: its first tokens, and those of the chat template before it."""
 
 
 class WeightsInPlace(CallbackBase):
@@ -45,12 +50,14 @@ class WeightsInPlace(CallbackBase):
 class ModelServer(LLMServer):  # type: ignore[misc]
     """A replica. The public methods below are called through Ray handles.
 
-    Raises (all that generate): ContextLengthExceeded, RateLimited, RevisionNotFound, Unavailable.
+    Raises (all that generate): ContextLengthExceeded, ModelUnusable, RateLimited, RevisionNotFound,
+    Unavailable.
     """
 
     async def __init__(  # type: ignore[misc]
         self, llm_config: LLMConfig, base: BaseModelSettings, settings: Settings
     ) -> None:
+        from vllm import SamplingParams
         from vllm.lora.request import LoRARequest
 
         self._base = base
@@ -60,6 +67,12 @@ class ModelServer(LLMServer):  # type: ignore[misc]
             Revisions(store),
             engine=lambda: self._llm,
             build_request=lambda name, lora_id, path: LoRARequest(name, lora_id, path),
+            check=lambda directory: check_files(directory, base.max_rank),
+            probe=Probe(
+                lambda: self._llm,
+                lambda: SamplingParams(temperature=0, max_tokens=1),
+                lambda: self._probe_tokens,
+            ).try_out,
         )
         self._awake = asyncio.Event()
         self._awake.set()
@@ -68,6 +81,7 @@ class ModelServer(LLMServer):  # type: ignore[misc]
         self._sleep_level = 1 if base.serving.accelerator.kind == "gpu" else 0
         await super().__init__(llm_config)
         self._tokenizer = self._llm.get_tokenizer()
+        self._probe_tokens = tokenise_prompt(self._tokenizer, [Message(role="user", content=PROBE)])
         self._openai = OpenAILayer(self.engine._oai_serving_chat, self.engine._oai_serving_completion)
         self._admission = Admission(
             self._llm.vllm_config.scheduler_config.max_num_seqs,

@@ -42,10 +42,12 @@ class OpenAILayer:
         return str(answer.model_dump_json(exclude=LEFT_OUT))
 
     async def events(self, call: OpenAICall, engine: Any, lora_request: Any) -> AsyncIterator[str]:
-        """Server-sent events, the last one `[DONE]`. What is wrong is raised before the first, as above."""
+        """Server-sent events, the last one `[DONE]`. What is wrong is raised, as above; it may be later."""
         events = await self._create(call, engine, lora_request)
         try:
             async for event in events:
+                if engine.failure is not None:  # the event has it in vLLM's words
+                    raise engine.failure
                 yield event
         finally:
             await events.aclose()

@@ -26,11 +26,15 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from typing import Any, Protocol
 
+from registry.errors import ModelUnusable, TigerError
 from registry.usage import Usage
 from serve_app.admission import Admission, Ticket
 
 ABORT_TIMEOUT_S = 1.0
 TELL_INTERVAL_S = 1.0
+SENSELESS = "senseless"
+"""The stop reason of a request that ended for its logits (serve_app.finite_numbers)."""
+UNUSABLE = "the model cannot be used: its weights give no finite numbers"
 
 
 class UsageMeter(Protocol):
@@ -51,6 +55,7 @@ class TenantEngine:
         self._model_id = model_id
         self._admission = admission
         self._meter = meter
+        self.failure: TigerError | None = None  # for vLLM's layer, which streams an error in its own words
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name == "_engine":  # a copy that is not initialised yet
@@ -62,7 +67,7 @@ class TenantEngine:
     ) -> AsyncGenerator[Any, None]:
         """The engine's outputs. What is never read from, or not to the end, is released and counted too.
 
-        Raises: RateLimited, at once.
+        Raises: RateLimited, at once; ModelUnusable, TigerError while the outputs are read.
         """
         num_prompt_tokens = _num_prompt_tokens(prompt)
         num_samples = sampling_params.n
@@ -95,12 +100,18 @@ class TenantEngine:
             outputs = self._engine.generate(prompt, sampling_params, engine_id, **more)
             try:
                 if kind == "FINAL_ONLY":
-                    yield await self._final(outputs, engine_id, count)
+                    final = await self._final(outputs, engine_id, count)
+                    raise_of_ended(final)
+                    yield final
                     return
                 async with aclosing(outputs):
                     async for output in outputs:
                         count.add(output)
+                        raise_of_ended(output)
                         yield output
+            except TigerError as error:
+                self.failure = error
+                raise
             except (asyncio.CancelledError, GeneratorExit):
                 count.abandon()
                 raise
@@ -124,6 +135,15 @@ class TenantEngine:
             raise
         count.add(output)
         return output
+
+
+def raise_of_ended(output: Any) -> None:
+    """Raises: ModelUnusable, TigerError if the engine ended a sample with an error."""
+    for sample in output.outputs:
+        if sample.finish_reason == "error":
+            if sample.stop_reason == SENSELESS:
+                raise ModelUnusable(UNUSABLE, "model")
+            raise TigerError("internal error")
 
 
 async def _last(outputs: AsyncGenerator[Any, None]) -> Any:

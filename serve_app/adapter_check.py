@@ -43,14 +43,14 @@ class GeneratingEngine(Protocol):
 def check_files(directory: Path, max_rank: int) -> None:
     """Raises: ModelUnusable, with the reason as its cause."""
     try:
-        _check_config(json.loads((directory / CONFIG_FILE).read_text()), max_rank)
-        _check_weights(directory / WEIGHTS_FILE)
+        rank = _checked_rank(json.loads((directory / CONFIG_FILE).read_text()), max_rank)
+        _check_weights(directory / WEIGHTS_FILE, rank)
     except (ValueError, TypeError, KeyError) as error:
         raise ModelUnusable(UNUSABLE, "model") from error
 
 
-def _check_config(config: dict[str, Any], max_rank: int) -> None:
-    rank, alpha = config["r"], config["lora_alpha"]
+def _checked_rank(config: dict[str, Any], max_rank: int) -> int:
+    rank, alpha = int(config["r"]), config["lora_alpha"]
     if not 1 <= rank <= max_rank:
         raise ValueError(f"rank {rank}")
     if not (math.isfinite(alpha) and abs(alpha) / rank <= MAX_SCALE):
@@ -58,10 +58,11 @@ def _check_config(config: dict[str, Any], max_rank: int) -> None:
     for name in ("rank_pattern", "alpha_pattern", "modules_to_save", "use_dora", "lora_bias"):
         if config.get(name):
             raise ValueError(f"{name} is set")
+    return rank
 
 
-def _check_weights(path: Path) -> None:
-    """Raises ValueError for matrices of other modules, without their other half, or with other numbers."""
+def _check_weights(path: Path, rank: int) -> None:
+    """Raises ValueError for matrices of other modules or ranks, without their other half, or not finite."""
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
@@ -76,12 +77,12 @@ def _check_weights(path: Path) -> None:
                 matrix = file.get_tensor(name)
                 if matrix.dim() != 2 or not matrix.isfinite().all():
                     raise ValueError(f"{name} has other than finite numbers")
-                rank = matrix.shape[0 if found["letter"] == "A" else 1]
-                ranks.setdefault(found["module"], {})[found["letter"]] = rank
+                its_rank = matrix.shape[0 if found["letter"] == "A" else 1]
+                ranks.setdefault(found["module"], {})[found["letter"]] = its_rank
     except SafetensorError as error:
         raise ValueError("no safetensors file") from error
-    if not all(rank.get("A") == rank.get("B") for rank in ranks.values()):
-        raise ValueError("matrices of a module do not fit each other")
+    if any(found != {"A": rank, "B": rank} for found in ranks.values()):
+        raise ValueError(f"matrices of other ranks than {rank}, or without their other half")
 
 
 class Probe:

@@ -35,7 +35,6 @@ from serve_app.settings import BaseModelSettings, Settings
 from serve_app.tenant_engine import TenantEngine
 from training.conversation import tokenise_prompt
 
-
 PROBE = "Hello! What can you tell me about the sea, and who lives in it?"
 """What an adapter is tried with: its first tokens, and those of the chat template before it."""
 

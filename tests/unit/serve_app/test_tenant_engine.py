@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from registry.errors import RateLimited
+from registry.errors import ModelUnusable, RateLimited, TigerError
 from registry.usage import Usage
 from serve_app import tenant_engine
 from serve_app.admission import Admission
@@ -37,6 +37,8 @@ class Params:
 class Sample:
     index: int
     token_ids: list[int]
+    finish_reason: str | None = None
+    stop_reason: str | None = None
 
 
 @dataclass
@@ -57,6 +59,8 @@ class FakeEngine:
         self.calls: list[dict[str, Any]] = []
         self.num_generating = 0
         self.error: Exception | None = None
+        self.fails_at: int | None = None
+        self.stop_reason: str | None = tenant_engine.SENSELESS
         self._is_aborted = False
 
     async def abort(self, request_id: str) -> None:
@@ -79,6 +83,9 @@ class FakeEngine:
                     await self.go_on.wait()
                 if self._is_aborted:
                     break
+                if step == self.fails_at:
+                    yield Output([Sample(0, [], "error", self.stop_reason)])
+                    return
                 for index in range(sampling_params.n):
                     tokens[index] += 1
                     if sampling_params.output_kind == Kind.DELTA:
@@ -139,6 +146,31 @@ async def test_tokens_are_counted_whatever_the_outputs_repeat(
     assert len(outputs) == (1 if kind == Kind.FINAL_ONLY else 4 * n)
     assert counts.tokens() == (1, 3, 4 * n)
     assert admission.num_generations("alice") == 0
+
+
+@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("fails_at", [0, 2])
+@pytest.mark.parametrize(("stop_reason", "raised"), [("senseless", ModelUnusable), (None, TigerError)])
+async def test_sample_that_the_engine_ends_with_an_error_is_an_error(
+    build: Build,
+    counts: Counts,
+    admission: Admission,
+    kind: Kind,
+    fails_at: int,
+    stop_reason: str | None,
+    raised: type[TigerError],
+) -> None:
+    fake = FakeEngine()
+    fake.fails_at, fake.stop_reason = fails_at, stop_reason
+    engine = build(fake)
+    outputs: list[Output] = []
+    with pytest.raises(raised) as error:
+        async for output in engine.generate(PROMPT, Params(kind, n=2), "r"):
+            outputs.append(output)
+    assert type(error.value) is raised and engine.failure is error.value
+    assert len(outputs) == (0 if kind == Kind.FINAL_ONLY else 2 * fails_at)
+    assert (fake.num_generating, admission.num_generations("alice")) == (0, 0)
+    assert counts.tokens()[:2] == (1, 3)
 
 
 async def test_prompt_that_the_engine_tokenises_is_counted_from_its_outputs(

@@ -18,6 +18,7 @@
         NoLearningSignal       every group has equal rewards
         TrainingDiverged       the numbers of a training left all bounds; it made no revision
       RequestTimeout           the body did not arrive in time
+        ModelUnusable          its weights give no finite numbers
       RequestTooLarge
       QuotaExceeded
       RateLimited              too much at once; it says when to come back
@@ -108,6 +109,10 @@ class ContextLengthExceeded(InvalidRequest):
 
 class NoLearningSignal(InvalidRequest):
     code = "no_learning_signal"
+
+
+class ModelUnusable(InvalidRequest):
+    code = "model_unusable"
 
 
 class TrainingDiverged(InvalidRequest):

@@ -1,11 +1,13 @@
-"""The adapters of one replica: fetched once, digest checked, freed when evicted and no longer in use.
+"""The adapters of one replica: fetched once, checked, tried, freed when evicted and no longer in use.
 
-    bucket --fetch--> disk --add_lora--> vLLM       Serve's multiplexing decides which to keep (LRU)
+    bucket --fetch--> disk --add_lora--> vLLM --probe--> ready     Serve's multiplexing keeps some (LRU)
     lease counts > 0: running requests keep an evicted adapter alive until the last one has finished
 
 Every load has a directory, a name and a vLLM integer id of its own, never used again, so a reload of an
-adapter cannot meet what an earlier load left behind. vLLM takes adapters of one name for the same: two of
-them in one batch, when an evicted one still generates beside its reload, would end the engine.
+adapter cannot meet what an earlier load left behind. A revision is checked and tried at its first load here;
+one that cannot be used is remembered, and asking for it again costs nothing (serve_app.adapter_check).
+vLLM takes adapters of one name for the same: two of them in one batch, when an evicted one still generates
+beside its reload, would end the engine.
 """
 
 import asyncio
@@ -13,15 +15,20 @@ import itertools
 import logging
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from registry.errors import Unavailable
+from cachetools import LRUCache
+
+from registry.errors import ModelUnusable, Unavailable
 from registry.revisions import DigestMismatch, Revisions
+from serve_app.tenant_engine import UNUSABLE
 
 logger = logging.getLogger("ray.serve")
+
+MAX_VERDICTS = 10_000
 
 
 class LoraEngine(Protocol):
@@ -73,7 +80,7 @@ class Adapters:
     """Loads adapters named `<uid>@<revision>` and frees them.
 
     `build_request(name, lora_id, path)` makes vLLM's LoRARequest; it enters here so that this module
-    needs no vLLM.
+    needs no vLLM. `check` looks at a directory, `probe` tries what the engine has; both raise ModelUnusable.
     """
 
     def __init__(
@@ -81,11 +88,16 @@ class Adapters:
         revisions: Revisions,
         engine: Callable[[], LoraEngine],
         build_request: Callable[[str, int, str], Any],
+        check: Callable[[Path], None],
+        probe: Callable[[Any], Awaitable[None]],
         directory: Path | None = None,
     ) -> None:
         self._revisions = revisions
         self._engine = engine
         self._build_request = build_request
+        self._check = check
+        self._probe = probe
+        self._verdicts: LRUCache[str, bool] = LRUCache(MAX_VERDICTS)  # of revisions, which never change
         self._directory = directory or Path(tempfile.mkdtemp(prefix="tiger-adapters-"))
         self._lora_ids = itertools.count(1)
         self._fetches: dict[str, asyncio.Task[Path]] = {}
@@ -109,8 +121,10 @@ class Adapters:
 
         A caller that goes away does not stop the download for the others.
 
-        Raises: RevisionNotFound, Unavailable.
+        Raises: RevisionNotFound, ModelUnusable, Unavailable.
         """
+        if self._verdicts.get(adapter_id) is False:
+            raise ModelUnusable(UNUSABLE, "model")
         task = self._fetches.get(adapter_id)
         if task is None:
             task = asyncio.ensure_future(self._fetch(adapter_id))
@@ -119,21 +133,33 @@ class Adapters:
         return await asyncio.shield(task)
 
     async def load(self, adapter_id: str) -> Adapter:
-        """Load a fetched adapter into the engine. Raises: RevisionNotFound, Unavailable."""
+        """Load a fetched adapter into the engine. Raises: RevisionNotFound, ModelUnusable, Unavailable."""
         directory = await self.fetch(adapter_id)
         lora_id = next(self._lora_ids)
         request = self._build_request(f"{adapter_id}#{lora_id}", lora_id, str(directory))
         try:
-            await self._engine().add_lora(request)
-        except BaseException:
-            self._fetches.pop(adapter_id, None)
-            await asyncio.to_thread(shutil.rmtree, directory.parent, ignore_errors=True)
+            await self._bring_in(adapter_id, directory, request)
+        except BaseException as error:
+            if isinstance(error, ModelUnusable):
+                self._verdicts[adapter_id] = False
+                logger.warning("adapter %s is refused: %s", adapter_id, error.__cause__ or "its logits")
+            self._start(self._remove(adapter_id, request, directory))
             raise
-        # Not before: a request that comes while the engine loads must not download again.
-        self._fetches.pop(adapter_id, None)
+        finally:
+            # Not before: a request that comes while the engine loads must not download again.
+            self._fetches.pop(adapter_id, None)
         adapter = Adapter(adapter_id, directory, request, self)
         self._loaded[adapter_id] = adapter
         return adapter
+
+    async def _bring_in(self, adapter_id: str, directory: Path, request: Any) -> None:
+        is_known = self._verdicts.get(adapter_id) is True
+        if not is_known:
+            await asyncio.to_thread(self._check, directory)
+        await self._engine().add_lora(request)
+        if not is_known:
+            await self._probe(request)
+            self._verdicts[adapter_id] = True
 
     async def _fetch(self, adapter_id: str) -> Path:
         uid, _, revision = adapter_id.partition("@")
@@ -154,16 +180,20 @@ class Adapters:
             self._fetches.pop(adapter_id, None)
 
     def free(self, adapter: Adapter) -> None:
-        task = asyncio.ensure_future(self._remove(adapter))
+        self._start(self._remove(adapter.adapter_id, adapter.request, adapter.directory))
+
+    async def _remove(self, adapter_id: str, request: Any, directory: Path) -> None:
+        """Also of an adapter that the engine took in part, or not at all."""
+        try:
+            await self._engine().remove_lora(request.lora_int_id)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, directory.parent, ignore_errors=True)
+        logger.info("freed adapter %s", adapter_id)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    async def _remove(self, adapter: Adapter) -> None:
-        try:
-            await self._engine().remove_lora(adapter.request.lora_int_id)
-        finally:
-            await asyncio.to_thread(shutil.rmtree, adapter.directory.parent, ignore_errors=True)
-        logger.info("freed adapter %s", adapter.adapter_id)
 
 
 @asynccontextmanager

@@ -1,15 +1,24 @@
-"""Adapters on the CPU: one matrix product for each adapter in the batch, or one for all of them.
+"""Adapters in vLLM: of linear layers alone, and on the CPU one matrix product for each adapter in the batch.
 
-vLLM's own CPU code copies the adapter's matrices for every token, which for a batch of prompts is gigabytes
-a step, and takes the index -1 of a token without an adapter for the last slot: the base model then answers
-with the weights of whoever has that slot. Both are mended here. The class is put in the place of vLLM's, in
-each of its processes, by `register`, which vLLM calls as a plugin (`vllm.general_plugins`, pyproject.toml).
+**The output layer and the embedding have no adapters**, on CPUs and GPUs: the trainer makes none (PEFT's
+`all-linear` leaves them out) and vLLM refuses an adapter that has one. vLLM would otherwise multiply with
+zeros at each step, and take the rows for it from the last batch that was sampled, whatever it is called with:
+the log-probabilities of a prompt, asked for beside two private models, are other rows and end the engine.
+
+**On the CPU** vLLM's own code copies the adapter's matrices for every token, which for a batch of prompts is
+gigabytes a step, and takes the index -1 of a token without an adapter for the last slot: the base model then
+answers with the weights of whoever has that slot. GroupedLora mends both. A step is mapped once, all linear
+layers are called with its tokens; a call with fewer rows is of something else, and refused.
+
+Both are put in vLLM's place, in each of its processes, by `register`, as a plugin (`vllm.general_plugins`,
+pyproject.toml).
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+from vllm.lora import model_manager
 from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 
 FEW_ROWS = 64
@@ -19,11 +28,21 @@ Group = tuple[int, slice | torch.Tensor]
 """An adapter's slot, and the rows of the batch that it answers."""
 
 
+vllm_supported_modules = model_manager.get_supported_lora_modules
+
+
 def register() -> None:
     from vllm.platforms.cpu import CpuPlatform
 
     qualified_name = f"{GroupedLora.__module__}.{GroupedLora.__qualname__}"
     CpuPlatform.get_punica_wrapper = classmethod(lambda cls: qualified_name)
+    model_manager.get_supported_lora_modules = linear_modules
+
+
+def linear_modules(model: torch.nn.Module) -> list[str]:
+    """The names of the modules that adapters may have a part for."""
+    others = {name for part in model.modules() for name in getattr(part, "embedding_modules", None) or ()}
+    return [name for name in vllm_supported_modules(model) if name not in others]
 
 
 class GroupedLora(PunicaWrapperCPU):  # type: ignore[misc]
@@ -31,8 +50,7 @@ class GroupedLora(PunicaWrapperCPU):  # type: ignore[misc]
 
     def update_metadata(self, *args: Any, **kwargs: Any) -> None:
         super().update_metadata(*args, **kwargs)
-        self._of_tokens = Rows(self.token_lora_indices)
-        self._of_samples = Rows(self.sampler_indices)
+        self._rows = Rows(self.token_lora_indices)
 
     def add_lora_linear(
         self,
@@ -45,42 +63,14 @@ class GroupedLora(PunicaWrapperCPU):  # type: ignore[misc]
         **kwargs: Any,
     ) -> None:
         parts = y.view(-1, y.shape[-1]).split(list(output_slices), dim=1)
-        add_products(parts, x, lora_a_stacked, lora_b_stacked, scale, self._of_tokens)
+        add_products(parts, x, lora_a_stacked, lora_b_stacked, scale, self._rows)
 
-    def add_lora_embedding(
-        self,
-        y: torch.Tensor,
-        x: torch.Tensor,
-        lora_b_stacked: torch.Tensor,
-        add_inputs: bool = True,
-        **kwargs: Any,
-    ) -> None:
-        y = y.view(-1, y.shape[-1])
-        for slot, rows in self._of_tokens.groups:
-            delta = x[rows].to(y.dtype) @ lora_b_stacked[slot, 0].to(y.dtype).T
-            y[rows] = y[rows] + delta if add_inputs else delta
+    def _refused(self, *args: Any, **kwargs: Any) -> None:
+        """vLLM's own, inherited, would answer the base model with an adapter's weights, or take the rows of
+        another batch. Nothing calls these without another engine argument or kind of model."""
+        raise NotImplementedError("adapters of other than whole linear layers are not available on the CPU")
 
-    def add_lora_logits(
-        self,
-        y: torch.Tensor,
-        x: torch.Tensor,
-        lora_a_stacked: torch.Tensor,
-        lora_b_stacked: torch.Tensor,
-        scale: float,
-        *,
-        buffer: torch.Tensor | None = None,
-        **kwargs: Any,
-    ) -> None:
-        y = y.view(-1, y.shape[-1])
-        width = min(y.shape[-1], lora_b_stacked.shape[-2])  # padded vocabularies differ
-        parts, b = [y[:, :width]], [lora_b_stacked[:, :, :width]]
-        add_products(parts, x, [lora_a_stacked], b, scale, self._of_samples)
-
-    def add_shrink(self, *args: Any, **kwargs: Any) -> None:
-        """vLLM's own, inherited, would answer the base model with an adapter's weights."""
-        raise NotImplementedError("fully_sharded_loras is not available on the CPU")
-
-    add_expand = add_shrink
+    add_shrink = add_expand = add_lora_embedding = add_lora_logits = apply_lora_full_linear = _refused
 
 
 class Rows:
@@ -115,10 +105,13 @@ def add_products(
 ) -> None:
     """y[row] += scale * B A x[row], of each row with its own A and B; rows without an adapter stay.
 
-    `y`, `a` and `b` have one item for each part of the output. No row sees a number that was computed with
-    another adapter's weights, were they infinite.
+    `y`, `a` and `b` have one item for each part of the output. Rows of x behind those of the batch are
+    padding and have no adapter. No row sees a number that was computed with another adapter's weights, were
+    they infinite.
     """
     x = x.view(-1, x.shape[-1])
+    if len(x) < rows.number or any(len(part) != len(x) for part in y):
+        raise ValueError(f"{len(x)} rows for a batch of {rows.number} tokens")
     if rows.groups and rows.are_few(a[0].shape[0]):
         x = x[: rows.number]
         for part, m_a, m_b in zip(y, a, b, strict=True):

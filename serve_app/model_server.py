@@ -19,10 +19,11 @@ from ray.serve.llm import LLMConfig, LLMServer
 
 from registry.errors import ContextLengthExceeded, InvalidRequest, ModelNotFound
 from registry.meter import Meter
-from registry.records import Group
+from registry.records import Group, Message
 from registry.revisions import Revisions
 from registry.store import ObjectStore
 from registry.usage import Usage, UsageParts
+from serve_app.adapter_check import Probe, check_files
 from serve_app.adapters import Adapter, Adapters, leased
 from serve_app.admission import Admission
 from serve_app.engine_watch import EngineWatch
@@ -38,6 +39,9 @@ from serve_app.settings import BaseModelSettings, Settings
 from serve_app.tenant_engine import TenantEngine
 from training.conversation import tokenise_prompt
 
+PROBE = "Hello! What can you tell me about the sea, and who lives in it?"
+"""What an adapter is tried with: its first tokens, and those of the chat template before it."""
+
 
 class WeightsInPlace(CallbackBase):
     """For weights that are on disk already: to look for them Ray would start a process of 0.6 GB."""
@@ -49,12 +53,14 @@ class WeightsInPlace(CallbackBase):
 class ModelServer(LLMServer):  # type: ignore[misc]
     """A replica. The public methods below are called through Ray handles.
 
-    Raises (all that generate): ContextLengthExceeded, RateLimited, RevisionNotFound, Unavailable.
+    Raises (all that generate): ContextLengthExceeded, ModelUnusable, RateLimited, RevisionNotFound,
+    Unavailable.
     """
 
     async def __init__(  # type: ignore[misc]
         self, llm_config: LLMConfig, base: BaseModelSettings, settings: Settings
     ) -> None:
+        from vllm import SamplingParams
         from vllm.lora.request import LoRARequest
 
         listen_at_the_node()
@@ -65,6 +71,12 @@ class ModelServer(LLMServer):  # type: ignore[misc]
             Revisions(store),
             engine=lambda: self._llm,
             build_request=lambda name, lora_id, path: LoRARequest(name, lora_id, path),
+            check=lambda directory: check_files(directory, base.max_rank),
+            probe=Probe(
+                lambda: self._llm,
+                lambda: SamplingParams(temperature=0, max_tokens=1),
+                lambda: self._probe_tokens,
+            ).try_out,
         )
         self._awake = asyncio.Event()
         self._awake.set()
@@ -76,6 +88,7 @@ class ModelServer(LLMServer):  # type: ignore[misc]
         self._length_checks = LengthChecks(
             self._tokenizer, base.max_context_tokens, settings.limits.max_waiting_length_checks_per_user
         )
+        self._probe_tokens = tokenise_prompt(self._tokenizer, [Message(role="user", content=PROBE)])
         num_tokens = self._llm.model_config.get_vocab_size()
         self._schemas = SchemaCompiler(WorkerProcess(TokenizerText.of(self._tokenizer, num_tokens)))
         self._openai = OpenAILayer(

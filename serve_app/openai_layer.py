@@ -54,11 +54,13 @@ class OpenAILayer:
         return str(answer.model_dump_json(exclude=LEFT_OUT))
 
     async def events(self, call: OpenAICall, engine: Any, lora_request: Any) -> AsyncGenerator[str, None]:
-        """Server-sent events, the last one `[DONE]`. What is wrong is raised before the first, as above."""
+        """Server-sent events, the last one `[DONE]`. What is wrong is raised, as above; it may be later."""
         async with aclosing(await self._create(call, engine, lora_request)) as events:
             async for event in events:
-                if event.startswith(ERROR_EVENT):  # vLLM's form, with the error's own text
-                    raise engine.failure or TigerError("internal error")
+                if engine.failure is not None:  # the event has it in vLLM's words
+                    raise engine.failure
+                if event.startswith(ERROR_EVENT):
+                    raise TigerError("internal error")
                 yield event
 
     async def _create(self, call: OpenAICall, engine: Any, lora_request: Any) -> Any:

@@ -29,7 +29,7 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from registry.errors import TigerError, Unavailable
+from registry.errors import ModelUnusable, TigerError, Unavailable
 from registry.usage import Usage
 from serve_app.admission import Admission, Ticket
 
@@ -37,6 +37,9 @@ ABORT_TIMEOUT_S = 1.0
 TELL_INTERVAL_S = 1.0
 READING_INTERVAL_S = 0.05
 STOPPED = "the model has stopped and is being started again; try again later"
+SENSELESS = "senseless"
+"""The stop reason of a request that ended for its logits (serve_app.finite_numbers)."""
+UNUSABLE = "the model cannot be used: its weights give no finite numbers"
 
 
 class UsageMeter(Protocol):
@@ -110,7 +113,10 @@ class TenantEngine:
     def generate(
         self, prompt: Any, sampling_params: Any, request_id: str, **more: Any
     ) -> AsyncGenerator[Any, None]:
-        """The engine's outputs for the next prompt. Raises: RateLimited, at once; Unavailable, later."""
+        """The engine's outputs for the next prompt.
+
+        Raises: RateLimited, at once; Unavailable, ModelUnusable, TigerError while the outputs are read.
+        """
         ticket = self._next_ticket(sampling_params.n)
         num_prompt_tokens = _num_prompt_tokens(prompt)
         ticket.claim(
@@ -235,14 +241,17 @@ def _current_task() -> "asyncio.Task[Any]":
     return task
 
 
+def raise_of_ended(output: Any) -> None:
+    """Raises: ModelUnusable, TigerError if the engine ended a sample with an error."""
+    for sample in output.outputs:
+        if sample.finish_reason == "error":
+            if sample.stop_reason == SENSELESS:
+                raise ModelUnusable(UNUSABLE, "model")
+            raise TigerError("internal error")
+
+
 async def _last(outputs: AsyncGenerator[Any, None]) -> Any:
     return [output async for output in outputs][-1]
-
-
-def raise_of_ended(output: Any) -> None:
-    """Raises: TigerError if the engine ended a sample with an error."""
-    if any(sample.finish_reason == "error" for sample in output.outputs):
-        raise TigerError("internal error")
 
 
 class RunningCount:

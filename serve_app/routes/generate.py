@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from registry.errors import ContextLengthExceeded, RateLimited
+from registry.errors import ContextLengthExceeded, ModelUnusable, RateLimited
 from serve_app.answer_size import check_generation
 from serve_app.bodies import BoundedRoute
 from serve_app.documentation import BODY, MODEL, errors, streamed, success
@@ -28,7 +28,7 @@ RESPONSES = success(GENERATED, "all samples; with `stream`, the text as it is ma
 RESPONSES[200]["content"] |= streamed(
     MEDIA_TYPE, GENERATED_LINES, "chunks: `info`, `delta`..., then `stop` or `error`"
 )
-RESPONSES |= errors(*BODY, *MODEL, ContextLengthExceeded, RateLimited)
+RESPONSES |= errors(*BODY, *MODEL, ContextLengthExceeded, ModelUnusable, RateLimited)
 
 
 @router.post("/generate_response", response_model=Generated, responses=RESPONSES)

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from fastapi import APIRouter
 from fastapi.responses import Response
 
-from registry.errors import ContextLengthExceeded, RateLimited
+from registry.errors import ContextLengthExceeded, ModelUnusable, RateLimited
 from registry.records import ModelRecord
 from serve_app.answer_size import check_completion, largest_chat
 from serve_app.bodies import BoundedRoute
@@ -42,7 +42,7 @@ LISTING = success({"object": "list", "data": [OPENAI_MODEL]}, "the models")
 def _completed(example: Any, events: str) -> Responses:
     responses = success(example, "all choices; with `stream`, their text as it is made")
     responses[200]["content"] |= streamed(EVENTS_MEDIA_TYPE, events, "chunks, then `[DONE]`")
-    return responses | errors(*BODY, *MODEL, ContextLengthExceeded, RateLimited, openai=True)
+    return responses | errors(*BODY, *MODEL, ContextLengthExceeded, ModelUnusable, RateLimited, openai=True)
 
 
 @router.get("/models", response_model=OpenAIModels, responses=LISTING)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.errors import RevisionNotFound, Unavailable
+from registry.errors import ModelUnusable, RevisionNotFound, Unavailable
 from registry.records import Manifest
 from registry.revisions import Revisions
 from registry.store import ObjectStore
@@ -24,9 +24,12 @@ class Request:
 
 
 class Engine:
-    """`is_open` unset: adding waits."""
+    """`is_open` unset: adding waits. `is_sound` unset: what was added gives no finite numbers."""
 
     def __init__(self) -> None:
+        self.is_sound = True
+        self.num_checks = 0
+        self.probed: list[Request] = []
         self.added: list[Request] = []
         self.removed: list[int] = []
         self.is_broken = False
@@ -42,6 +45,17 @@ class Engine:
         assert (lora_request.path / "adapter_model.safetensors").exists()
         self.added.append(lora_request)
         return True
+
+    def check(self, directory: Path) -> None:
+        self.num_checks += 1
+        if (directory / "adapter_model.safetensors").read_bytes() == b"bad":
+            raise ModelUnusable("it cannot be used", "model")
+
+    async def probe(self, request: Request) -> None:
+        assert request in self.added
+        self.probed.append(request)
+        if not self.is_sound:
+            raise ModelUnusable("it cannot be used", "model")
 
     async def remove_lora(self, lora_id: int) -> bool:
         self.removed.append(lora_id)
@@ -88,7 +102,12 @@ def disk(tmp_path: Path) -> Path:
 @pytest.fixture
 def adapters(revisions: CountingRevisions, engine: Engine, disk: Path) -> Adapters:
     return Adapters(
-        revisions, lambda: engine, lambda name, lora_id, path: Request(name, lora_id, Path(path)), disk
+        revisions,
+        lambda: engine,
+        lambda name, lora_id, path: Request(name, lora_id, Path(path)),
+        engine.check,
+        engine.probe,
+        disk,
     )
 
 
@@ -176,6 +195,63 @@ async def test_adapter_that_the_engine_refuses_leaves_nothing(
     assert await is_empty(disk)
     assert not adapters.is_loaded(f"{UID}@1")
     engine.is_broken = False
+    await adapters.load(f"{UID}@1")
+
+
+async def test_adapter_is_checked_and_tried_at_its_first_load_alone(
+    adapters: Adapters, engine: Engine
+) -> None:
+    first = await adapters.load(f"{UID}@1")
+    first.evict()
+    await adapters.load(f"{UID}@1")
+    assert (engine.num_checks, engine.probed) == (1, [first.request])
+    await adapters.load(f"{UID}@2")
+    assert (engine.num_checks, len(engine.probed)) == (2, 2)
+
+
+async def test_adapter_that_fails_its_probe_is_taken_out_and_not_tried_again(
+    adapters: Adapters, engine: Engine, revisions: CountingRevisions, disk: Path
+) -> None:
+    engine.is_sound = False
+    for _ in range(3):
+        with pytest.raises(ModelUnusable):
+            await adapters.load(f"{UID}@1")
+        with pytest.raises(ModelUnusable):
+            await adapters.fetch(f"{UID}@1")
+    assert (revisions.num_fetches, engine.num_checks, len(engine.added)) == (1, 1, 1)
+    assert await is_empty(disk)
+    assert engine.removed == [engine.added[0].lora_int_id]
+    assert not adapters.is_loaded(f"{UID}@1")
+    engine.is_sound = True
+    await adapters.load(f"{UID}@2")
+
+
+async def test_adapter_that_fails_its_check_never_reaches_the_engine(
+    adapters: Adapters, engine: Engine, revisions: CountingRevisions, tmp_path: Path, disk: Path
+) -> None:
+    (tmp_path / "made" / "adapter_model.safetensors").write_bytes(b"bad")
+    revisions.publish(
+        UID, tmp_path / "made", revision=3, parent_revision=2, job="j", base_model="base", metrics={}
+    )
+    for _ in range(2):
+        with pytest.raises(ModelUnusable):
+            await adapters.load(f"{UID}@3")
+    assert (revisions.num_fetches, engine.added) == (1, [])
+    assert await is_empty(disk)
+
+
+async def test_load_that_is_cancelled_leaves_nothing_and_says_nothing_of_the_adapter(
+    adapters: Adapters, engine: Engine, disk: Path
+) -> None:
+    engine.is_open.clear()
+    loading = asyncio.ensure_future(adapters.load(f"{UID}@1"))
+    await engine.is_adding.wait()
+    loading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await loading
+    engine.is_open.set()
+    assert await is_empty(disk)
+    assert engine.removed == [1]
     await adapters.load(f"{UID}@1")
 
 

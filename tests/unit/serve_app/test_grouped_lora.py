@@ -1,15 +1,25 @@
 """Adapters on the CPU, against the definition: every token with its own adapter's matrices, or with none."""
 
+import random as random_module
 from collections.abc import Sequence
 from importlib.metadata import entry_points
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import torch
+from vllm.lora import model_manager
 from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
+from vllm.model_executor.layers.linear import LinearBase
 from vllm.platforms.cpu import CpuPlatform
 
-from serve_app.grouped_lora import FEW_ROWS, GroupedLora, register
+from serve_app.grouped_lora import (
+    FEW_ROWS,
+    GroupedLora,
+    linear_modules,
+    register,
+    vllm_supported_modules,
+)
 
 SLOTS, RANK, WIDTH = 3, 4, 16
 OUTPUTS = (8, 6)
@@ -23,9 +33,13 @@ def random(*shape: int) -> torch.Tensor:
 def prepared(kind: type[PunicaWrapperCPU], adapters: Sequence[int]) -> PunicaWrapperCPU:
     """For a batch with one token of each of these adapters; 0: none."""
     wrapper = kind(128, 128, "cpu")
+    map_batch(wrapper, adapters)
+    return wrapper
+
+
+def map_batch(wrapper: PunicaWrapperCPU, adapters: Sequence[int]) -> None:
     mapping = SimpleNamespace(index_mapping=adapters, prompt_mapping=adapters, is_prefill=True)
     wrapper.update_metadata(mapping, list(range(1, SLOTS + 1)), SLOTS, 100)
-    return wrapper
 
 
 def defined(
@@ -82,18 +96,73 @@ def test_an_adapter_that_is_not_finite_spoils_only_its_own_tokens(
     assert is_finite == [adapter != 2 for adapter in adapters]
 
 
-def test_logits_of_the_base_model_are_its_own(
-    matrices: tuple[list[torch.Tensor], list[torch.Tensor]],
+@pytest.mark.parametrize("seed", range(60))
+def test_any_calls_of_any_batch_give_each_row_its_own(seed: int) -> None:
+    """Steps one after the other through one wrapper, as an engine makes them: of few rows and of many, with
+    padding, and several layers in each, some of one part and some of three."""
+    choice = random_module.Random(seed)
+    torch.manual_seed(seed)
+    wrapper = GroupedLora(128, 128, "cpu")
+    for _ in range(4):
+        num_rows = choice.choice([1, 2, 3, 7, FEW_ROWS - 1, FEW_ROWS, FEW_ROWS + 1, 120])
+        adapters = choice.choices(range(choice.choice([1, 2, SLOTS + 1])), k=num_rows)
+        map_batch(wrapper, adapters)
+        for _ in range(choice.randint(1, 4)):
+            outputs = choice.choice([(8,), (8, 6), (5, 3, 3)])
+            padding = choice.choice([0, 0, 3])
+            a = [random(SLOTS, 1, RANK, WIDTH) for _ in outputs]
+            b = [random(SLOTS, 1, width, RANK) for width in outputs]
+            x, before = random(num_rows + padding, WIDTH), random(num_rows + padding, sum(outputs))
+            y = before.clone()
+            wrapper.add_lora_linear(y, x, a, b, SCALE, outputs)
+            expected = defined(before, x, a, b, [*adapters, *[0] * padding])
+            torch.testing.assert_close(y.float(), expected, rtol=0.05, atol=0.1)
+            others = [row for row, adapter in enumerate([*adapters, *[0] * padding]) if not adapter]
+            assert torch.equal(y[others], before[others])
+            if 0 not in adapters and not padding:
+                vllms = before.clone()
+                prepared(PunicaWrapperCPU, adapters).add_lora_linear(
+                    vllms, x, tuple(a), tuple(b), SCALE, outputs
+                )
+                torch.testing.assert_close(y, vllms, rtol=0.05, atol=0.1)
+
+
+@pytest.mark.parametrize("adapters", [(1, 2, 1, 2), (0, 0, 1), (1,) * 70, (1, 2) * 40], ids=len)
+def test_rows_of_another_batch_are_refused(
+    matrices: tuple[list[torch.Tensor], list[torch.Tensor]], adapters: tuple[int, ...]
 ) -> None:
+    """As the log-probabilities of one short prompt beside other requests."""
     a, b = matrices
-    adapters = (0, 2, 3, 0)
-    x, y = random(4, WIDTH), random(4, OUTPUTS[0] + 2)  # a padded vocabulary
-    before = y.clone()
-    prepared(GroupedLora, adapters).add_lora_logits(y, x, a[0], b[0], SCALE)
-    expected = defined(before[:, : OUTPUTS[0]], x, a[:1], b[:1], adapters)
-    torch.testing.assert_close(y[:, : OUTPUTS[0]].float(), expected, rtol=0.03, atol=0.06)
-    assert torch.equal(y[[0, 3]], before[[0, 3]])
-    assert torch.equal(y[:, OUTPUTS[0] :], before[:, OUTPUTS[0] :])
+    wrapper = prepared(GroupedLora, adapters)
+    with pytest.raises(ValueError, match="1 rows for a batch of"):
+        wrapper.add_lora_linear(random(1, sum(OUTPUTS)), random(1, WIDTH), a, b, SCALE, OUTPUTS)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["add_shrink", "add_expand", "add_lora_embedding", "add_lora_logits", "apply_lora_full_linear"],
+)
+def test_what_takes_the_rows_of_a_sampled_batch_is_refused(name: str) -> None:
+    with pytest.raises(NotImplementedError):
+        getattr(prepared(GroupedLora, (1, 2)), name)()
+
+
+class Linear(LinearBase):
+    def __init__(self) -> None:
+        torch.nn.Module.__init__(self)
+
+
+class Model(torch.nn.Module):
+    embedding_modules: ClassVar = {"embed_tokens": "input_embeddings", "lm_head": "output_embeddings"}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q_proj = Linear()
+
+
+def test_only_linear_layers_take_adapters() -> None:
+    assert set(vllm_supported_modules(Model())) == {"q_proj", "embed_tokens", "lm_head"}
+    assert linear_modules(Model()) == ["q_proj"]
 
 
 def test_agrees_with_vllm_where_every_token_has_an_adapter(
@@ -114,5 +183,7 @@ def test_is_put_in_vllms_place_by_a_plugin(monkeypatch: pytest.MonkeyPatch) -> N
     (plugin,) = [p for p in entry_points(group="vllm.general_plugins") if p.name == "tiger_grouped_lora"]
     assert plugin.load() is register
     monkeypatch.setattr(CpuPlatform, "get_punica_wrapper", CpuPlatform.get_punica_wrapper)
+    monkeypatch.setattr(model_manager, "get_supported_lora_modules", vllm_supported_modules)
     register()
+    assert model_manager.get_supported_lora_modules is linear_modules
     assert CpuPlatform.get_punica_wrapper() == "serve_app.grouped_lora.GroupedLora"

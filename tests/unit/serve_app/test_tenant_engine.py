@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from registry.errors import RateLimited, TigerError, Unavailable
+from registry.errors import ModelUnusable, RateLimited, TigerError, Unavailable
 from registry.usage import Usage
 from serve_app import tenant_engine
 from serve_app.admission import Admission
@@ -39,6 +39,7 @@ class Sample:
     index: int
     token_ids: list[int]
     finish_reason: str | None = None
+    stop_reason: str | None = None
 
 
 @dataclass
@@ -59,7 +60,8 @@ class FakeEngine:
         self.calls: list[dict[str, Any]] = []
         self.num_generating = 0
         self.error: Exception | None = None
-        self.last_finish_reason: str | None = None
+        self.fails_at: int | None = None
+        self.stop_reason: str | None = tenant_engine.SENSELESS
         self.aborted: set[str] = set()
         self.output_processor = SimpleNamespace(external_req_ids={}, request_states={})
 
@@ -88,6 +90,9 @@ class FakeEngine:
                 if request_id in self.aborted:
                     break
                 state.is_prefilling = False
+                if step == self.fails_at:
+                    yield Output([Sample(0, [], "error", self.stop_reason)])
+                    return
                 for index in range(sampling_params.n):
                     tokens[index] += 1
                     if sampling_params.output_kind == Kind.DELTA:
@@ -95,8 +100,7 @@ class FakeEngine:
                     elif sampling_params.output_kind == Kind.CUMULATIVE:
                         yield Output([Sample(index, [7] * tokens[index])])
             if sampling_params.output_kind == Kind.FINAL_ONLY:
-                reason = self.last_finish_reason
-                yield Output([Sample(i, [7] * tokens[i], reason) for i in range(sampling_params.n)])
+                yield Output([Sample(i, [7] * tokens[i]) for i in range(sampling_params.n)])
         finally:
             self.num_generating -= 1
 
@@ -161,6 +165,32 @@ async def test_tokens_are_counted_whatever_the_outputs_repeat(
     assert len(outputs) == (1 if kind == Kind.FINAL_ONLY else 4 * n)
     assert counts.tokens() == (1, 3, 4 * n)
     assert admission.num_generations("alice") == 0
+
+
+@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("fails_at", [0, 2])
+@pytest.mark.parametrize(("stop_reason", "raised"), [("senseless", ModelUnusable), (None, TigerError)])
+async def test_sample_that_the_engine_ends_with_an_error_is_an_error(
+    build: Build,
+    counts: Counts,
+    admission: Admission,
+    kind: Kind,
+    fails_at: int,
+    stop_reason: str | None,
+    raised: type[TigerError],
+) -> None:
+    fake = FakeEngine()
+    fake.fails_at, fake.stop_reason = fails_at, stop_reason
+    engine = build(fake, num_samples=2)
+    outputs: list[Output] = []
+    with pytest.raises(raised) as error:
+        async with engine:
+            async for output in engine.generate(PROMPT, Params(kind, n=2), "r"):
+                outputs.append(output)
+    assert type(error.value) is raised and engine.failure is error.value
+    assert len(outputs) == (0 if kind == Kind.FINAL_ONLY else 2 * fails_at)
+    assert (fake.num_generating, admission.num_generations("alice")) == (0, 0)
+    assert counts.tokens()[:2] == (1, 3)
 
 
 async def test_prompt_that_the_engine_tokenises_is_counted_from_its_outputs(
@@ -332,13 +362,6 @@ async def test_error_of_a_dead_engine_outside_of_generation_is_unavailable(build
         async with build(engine):
             engine.errored = True
             raise RuntimeError("the adapter cannot be loaded")
-
-
-async def test_sample_that_the_engine_gave_up_is_an_error(build: Build) -> None:
-    engine = FakeEngine()
-    engine.last_finish_reason = "error"
-    with pytest.raises(TigerError):
-        await ask(build(engine), Params(Kind.FINAL_ONLY))
 
 
 async def test_request_that_the_engine_refuses_costs_nothing(

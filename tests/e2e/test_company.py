@@ -1,0 +1,121 @@
+"""Rare requests beside private models that generate: answered or refused by name, and nobody else notices."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.support.bystanders import BASE, company, scores
+from tests.support.system import Client, System
+
+COMPLETIONS = "/openai/v1/completions"
+CHAT = "/openai/v1/chat/completions"
+LENGTHS = (1, 30, 64, 130)
+UNFINISHED = """
+from ray import serve
+handle = serve.get_deployment_handle("ModelServer:smollm2-135m", "tiger")
+print(handle.num_unfinished.remote().result(timeout_s=60))
+"""
+SCHEMA = {"type": "object", "properties": {"a": {"enum": ["b", "c"]}}, "required": ["a"]}
+ASKED = [{"role": "user", "content": "Name a colour."}]
+
+ANSWERED: list[tuple[str, dict[str, Any]]] = [
+    *[
+        (COMPLETIONS, {"prompt": "Hi there", "max_tokens": 1, "echo": True, "logprobs": n})
+        for n in (0, 1, 5, 20)
+    ],
+    (COMPLETIONS, {"prompt": "Hi there", "max_tokens": 3, "echo": True, "logprobs": 1, "n": 5}),
+    (COMPLETIONS, {"prompt": ["a", "b c d", "e " * 300], "max_tokens": 2, "echo": True, "logprobs": 3}),
+    (COMPLETIONS, {"prompt": "a " * 700, "max_tokens": 2, "echo": True, "logprobs": 20}),
+    (COMPLETIONS, {"prompt": [1], "max_tokens": 2, "echo": True, "logprobs": 2}),
+    (COMPLETIONS, {"prompt": [5, 6, 7], "max_tokens": 2, "echo": True, "logprobs": 2, "temperature": 0}),
+    (COMPLETIONS, {"prompt": "Hi", "max_tokens": 4, "echo": True, "logprobs": 2, "min_p": 0.2, "seed": 1}),
+    (COMPLETIONS, {"prompt": "Hi", "max_tokens": 4, "logprobs": 4, "n": 8, "top_p": 0.5, "top_k": 3}),
+    (COMPLETIONS, {"prompt": "Hi", "max_tokens": 8, "logit_bias": {"0": 100, "49151": -100}}),
+    (COMPLETIONS, {"prompt": "Hi", "max_tokens": 8, "frequency_penalty": 2, "presence_penalty": -2}),
+    (COMPLETIONS, {"prompt": "Hi", "max_tokens": 8, "repetition_penalty": 1e-6, "temperature": 2}),
+    (COMPLETIONS, {"prompt": "Hi", "max_tokens": 8, "stop": ["e", "\n", " "], "echo": True, "logprobs": 1}),
+    (COMPLETIONS, {"prompt": "Hi", "max_tokens": 8, "seed": -(2**63), "temperature": 1}),
+    (COMPLETIONS, {"prompt": "Hi", "max_tokens": 8, "seed": 2**63 - 1, "temperature": 1, "n": 2}),
+    (COMPLETIONS, {"prompt": "Hi", "max_tokens": 8, "temperature": 1e-9, "top_p": 1e-9, "top_k": 1}),
+    (COMPLETIONS, {"prompt": "\u0000\ufffd\U0001f600", "max_tokens": 2, "echo": True, "logprobs": 1}),
+    (CHAT, {"messages": ASKED, "max_tokens": 4, "logprobs": True, "top_logprobs": 20, "n": 4}),
+    (
+        CHAT,
+        {
+            "messages": ASKED,
+            "max_tokens": 16,
+            "n": 3,
+            "logprobs": True,
+            "response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": SCHEMA}},
+        },
+    ),
+]
+REFUSED: list[tuple[str, dict[str, Any], str | None]] = [
+    (COMPLETIONS, {"prompt": [49_152], "max_tokens": 1}, "prompt"),
+    (COMPLETIONS, {"prompt": [1, 2**31 - 1], "max_tokens": 1, "echo": True, "logprobs": 1}, "prompt"),
+    (COMPLETIONS, {"prompt": [-1], "max_tokens": 1}, "prompt"),
+    (COMPLETIONS, {"prompt": "", "max_tokens": 1, "echo": True, "logprobs": 1}, None),
+    (COMPLETIONS, {"prompt": [], "max_tokens": 1}, "prompt"),
+    (COMPLETIONS, {"prompt": "Hi", "max_tokens": 1, "logit_bias": {"49152": 1}}, None),
+    (COMPLETIONS, {"prompt": "Hi", "max_tokens": 1, "logit_bias": {"-1": 1}}, None),
+    (COMPLETIONS, {"prompt": "Hi", "max_tokens": 1, "logprobs": 21}, "logprobs"),
+    (COMPLETIONS, {"prompt": "Hi", "max_tokens": 1, "echo": True, "logprobs": 1, "stream": True}, None),
+    (COMPLETIONS, {"prompt": "Hi", "bad_words": ["a"]}, "bad_words"),
+    (COMPLETIONS, {"prompt": "Hi", "prompt_logprobs": 1}, "prompt_logprobs"),
+]
+
+
+def unfinished(system: System) -> int:
+    return int(system.run_inside(UNFINISHED))
+
+
+def num_prompts(prompt: Any) -> int:
+    return len(prompt) if isinstance(prompt, list) and isinstance(prompt[0], str) else 1
+
+
+def assert_answered(client: Client, path: str, body: dict[str, Any]) -> None:
+    choices = client.post(path, body)["choices"]
+    assert len(choices) == body.get("n", 1) * num_prompts(body.get("prompt")), body
+    if body.get("echo") and body.get("logprobs"):
+        first, *rest = choices[0]["logprobs"]["token_logprobs"]
+        assert first is None and rest and all(score <= 0 for score in rest), body
+
+
+def assert_refused(client: Client, path: str, body: dict[str, Any], param: str | None) -> None:
+    error = client.post(path, body, 400)["error"]
+    assert error["code"] in ("invalid_request", "context_length_exceeded"), body
+    assert param is None or (error["param"] or "").partition(".")[0] == param, error
+
+
+def test_rare_requests_disturb_nobody(
+    system: System, user: Callable[[], Client], speakers: list[tuple[Client, str]]
+) -> None:
+    """On the base model and on a private one, each while two others generate on models of their own."""
+    before = scores(user(), BASE, LENGTHS)
+    with company(speakers):
+        for client, model in ((user(), BASE), speakers[0]):
+            for path, body in ANSWERED:
+                assert_answered(client, path, {"model": model, **body})
+            for path, body, param in REFUSED:
+                assert_refused(client, path, {"model": model, **body}, param)
+    assert scores(user(), BASE, LENGTHS) == before
+    assert unfinished(system) == 0
+
+
+@pytest.mark.parametrize("is_private", [False, True])
+def test_log_probabilities_of_a_prompt_are_those_it_has_alone(
+    user: Callable[[], Client], speakers: list[tuple[Client, str]], is_private: bool
+) -> None:
+    """Each row by the weights of its own request: beside others, almost to the bit what it is by itself."""
+    client, model = speakers[0] if is_private else (user(), BASE)
+    body = {"prompt": "The capital of France is", "max_tokens": 1, "echo": True, "logprobs": 1}
+
+    def rows() -> list[float]:
+        found = client.post(COMPLETIONS, {**body, "model": model, "temperature": 0})
+        return [float(score) for score in found["choices"][0]["logprobs"]["token_logprobs"][1:]]
+
+    alone = rows()
+    with company(speakers):
+        for _ in range(10):
+            assert rows() == pytest.approx(alone, abs=1e-2)

@@ -1,0 +1,66 @@
+"""Adapters made by hand, in the shape of the base model of configs/test.yaml."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+HIDDEN, INNER, KEYS, LAYERS = 576, 1536, 192, 30
+MODULES = {
+    "self_attn.q_proj": (HIDDEN, HIDDEN),
+    "self_attn.k_proj": (KEYS, HIDDEN),
+    "self_attn.v_proj": (KEYS, HIDDEN),
+    "self_attn.o_proj": (HIDDEN, HIDDEN),
+    "mlp.gate_proj": (INNER, HIDDEN),
+    "mlp.up_proj": (INNER, HIDDEN),
+    "mlp.down_proj": (HIDDEN, INNER),
+}
+"""Of each layer: (out, in)."""
+
+Change = Callable[[torch.Tensor], torch.Tensor]
+
+
+def write_adapter(
+    directory: Path,
+    change_b: Change = lambda b: b,
+    change_a: Change = lambda a: a,
+    rank: int = 4,
+    layers: int = LAYERS,
+    only: str = "",
+    more: dict[str, torch.Tensor] | None = None,
+    **config: object,
+) -> Path:
+    """Matrices small enough to serve, but for what the arguments make of them."""
+    random = torch.Generator().manual_seed(0)
+    weights = dict(more or {})
+    for layer in range(layers):
+        for module, (width, width_in) in MODULES.items():
+            if not module.endswith(only):
+                continue
+            name = f"base_model.model.model.layers.{layer}.{module}.lora_"
+            weights[f"{name}A.weight"] = change_a(torch.randn(rank, width_in, generator=random) * 0.02)
+            weights[f"{name}B.weight"] = change_b(torch.randn(width, rank, generator=random) * 0.02)
+    directory.mkdir(parents=True)
+    save_file(weights, directory / "adapter_model.safetensors")
+    names = [module.partition(".")[2] for module in MODULES]
+    whole = {
+        "peft_type": "LORA",
+        "r": rank,
+        "lora_alpha": 8,
+        "target_modules": names,
+        "bias": "none",
+        **config,
+    }
+    (directory / "adapter_config.json").write_text(json.dumps(whole))
+    return directory
+
+
+POISONS: dict[str, tuple[Change, Change]] = {
+    "nan": (lambda b: b * torch.nan, lambda a: a),
+    "huge": (lambda b: b * 1e30, lambda a: a),
+    "overflowing": (lambda b: b * 1e30, lambda a: a * 1e30),
+    "vanishing": (lambda b: b * 1e10, lambda a: a),
+}
+"""Changes of B and A. The last three are finite; of the last one every logit comes out the same."""

@@ -31,6 +31,7 @@ from registry.errors import (
     RevisionNotFound,
     TigerError,
     TrainingCancelled,
+    TrainingDiverged,
     TrainingFailed,
     Unavailable,
 )
@@ -88,6 +89,7 @@ EXAMPLES: tuple[TigerError, ...] = (
     ContextLengthExceeded("the messages have 9000 tokens; the model takes 8192 in all", "messages"),
     NoLearningSignal("in every group all rewards are equal, so there is nothing to learn", "responses"),
     ModelUnusable("the model cannot be used: its weights give no finite numbers", "model"),
+    TrainingDiverged("the training diverged at step 3: the loss is not finite; lower learning_rate"),
     QuotaExceeded("you have as many models as you may have; delete one first"),
     RateLimited("your generations in progress would be more than 512"),
     TrainingFailed("the training ended without a revision"),

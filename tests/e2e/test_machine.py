@@ -64,7 +64,7 @@ def test_a_stranger_gets_nothing_at_any_port(system: System, doors: set[Door]) -
         if refusal is Refusal.FIGURES:
             assert "bystander" not in figures(door.port), "the name of a user"
         elif refusal is Refusal.SILENT and SPEAKS_GLOO.search(door.command):
-            # It takes a connection only from who knows a number that the private file of its group has.
+            # It takes a connection only while it waits for a fellow, and all have found each other.
             continue
         elif refusal not in (Refusal.CERTIFICATE, Refusal.TOKEN):
             open_doors.append((refusal, door))

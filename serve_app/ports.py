@@ -3,8 +3,11 @@
 import random
 import socket
 
+import psutil
+
 from serve_app.processes import InstanceError
 
+LOOPBACK = "127.0.0.1"
 # Below the kernel's range for outgoing connections, which could take a port between choice and use.
 PRIVATE_PORTS = range(20000, 30000)
 
@@ -45,3 +48,10 @@ def free_ports(count: int) -> list[int]:
             f"fewer than {count} free ports between {PRIVATE_PORTS[0]} and {PRIVATE_PORTS[-1]}"
         )
     return chosen
+
+
+def interface_of(address: str) -> str:
+    """The network interface that has this address."""
+    return next(
+        name for name, known in psutil.net_if_addrs().items() if address in {it.address for it in known}
+    )

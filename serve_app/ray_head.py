@@ -17,7 +17,7 @@ import httpx
 
 from registry.records import Record
 from serve_app import haproxy
-from serve_app.ports import free_ports
+from serve_app.ports import LOOPBACK, free_ports, interface_of
 from serve_app.processes import InstanceError, ProcessIdentity, start_process, stop_process, wait_until
 
 OBJECT_STORE_BYTES = 256 * 2**20
@@ -85,11 +85,14 @@ def ensure_token(home: Path) -> Path:
 def ray_environment(home: Path, gcs_port: int) -> dict[str, str]:
     """What makes a process belong to this Ray and to no other."""
     return {
-        "RAY_ADDRESS": f"127.0.0.1:{gcs_port}",
+        "RAY_ADDRESS": f"{LOOPBACK}:{gcs_port}",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(ensure_token(home)),
         # Despite its name: with 0, Ray listens on loopback only.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        # What vLLM and torch listen at, which would be the address that the machine's name has.
+        "VLLM_HOST_IP": LOOPBACK,
+        "GLOO_SOCKET_IFNAME": interface_of(LOOPBACK),
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "5",
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
         # A process of 0.1 GB beside each trainer, for machines that a cloud takes back.

@@ -8,13 +8,14 @@ import http.client
 import socket
 import ssl
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from typing import NamedTuple
 
 import grpc
 import psutil
 
-TIMEOUT_S = 5.0
+TIMEOUT_S = 3.0
 RAY_METHODS = (
     "ray.rpc.ActorInfoGcsService/GetAllActorInfo",
     "ray.rpc.CoreWorkerService/GetCoreWorkerStats",
@@ -29,15 +30,17 @@ RAY_METHODS = (
     "ray.serve.ASGIService/HandleRequest",
 )
 HTTP_PATHS = (
-    "/",
+    "/metrics",
     "/v1/models",
     "/api/version",
+    "/api/jobs/",
     "/api/v0/logs",
     "/nodes?view=summary",
-    "/api/jobs/",
     "/state",
 )
-FIGURES = "/metrics"
+"""But for `/`, at which Ray's dashboard and the API show a page to everybody."""
+NO_GRPC = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "UNKNOWN"}
+REFUSED_BY_GRPC = {"UNAUTHENTICATED", "UNIMPLEMENTED"}
 
 
 class Door(NamedTuple):
@@ -47,7 +50,7 @@ class Door(NamedTuple):
 
 
 class Refusal(StrEnum):
-    """Why a stranger gets nothing at a door. `FIGURES` and `SILENT` are no refusals by themselves."""
+    """What a stranger gets at a door. `FIGURES` and `SILENT` are a refusal only where that is expected."""
 
     CERTIFICATE = "a TLS server that wants a certificate"
     TOKEN = "a gRPC or an HTTP server that wants a token"
@@ -62,7 +65,7 @@ def doors_of(processes: Iterable[psutil.Process]) -> set[Door]:
         try:
             command = " ".join(process.cmdline())
             found |= {
-                Door(it.laddr.ip, it.laddr.port, command)
+                Door(it.laddr.ip.removeprefix("::ffff:"), it.laddr.port, command)
                 for it in process.net_connections("inet")
                 if it.status == psutil.CONN_LISTEN
             }
@@ -71,24 +74,32 @@ def doors_of(processes: Iterable[psutil.Process]) -> set[Door]:
     return found
 
 
-def what_a_stranger_gets(port: int) -> Refusal:
+def what_strangers_get(doors: Iterable[Door]) -> dict[Door, Refusal]:
     """Users of one machine are all alike to TCP: it does not matter who asks."""
-    if _wants_a_certificate(port):
+    asked = list(doors)
+    with ThreadPoolExecutor(16) as pool:
+        return dict(zip(asked, pool.map(_what_a_stranger_gets, asked), strict=True))
+
+
+def _what_a_stranger_gets(door: Door) -> Refusal:
+    if _wants_a_certificate(door.port):
         return Refusal.CERTIFICATE
-    if (codes := set(_grpc_codes(port))) & {"UNAUTHENTICATED", "OK", "INVALID_ARGUMENT", "INTERNAL"}:
-        return Refusal.TOKEN if codes <= {"UNAUTHENTICATED", "UNIMPLEMENTED"} else Refusal.OPEN
-    statuses = {path: _http_status(port, path) for path in (*HTTP_PATHS, FIGURES)}
-    if all(status is None for status in statuses.values()):
+    codes = _grpc_codes(door.port)
+    if codes.isdisjoint(NO_GRPC):
+        return Refusal.TOKEN if "UNAUTHENTICATED" in codes <= REFUSED_BY_GRPC else Refusal.OPEN
+    answers = {path: _http(door.port, path) for path in HTTP_PATHS}
+    statuses = {answer.status for answer in answers.values()}
+    if statuses == {None}:
         return Refusal.SILENT
-    if all(status in (401, 403, 404, 405) for status in statuses.values()):
-        return Refusal.TOKEN if {401, 403} & set(statuses.values()) else Refusal.OPEN
-    if _is_all_figures(port):
+    if statuses & {401, 403} and statuses <= {401, 403, 404, 405}:
+        return Refusal.TOKEN
+    if all(answer.status in (404, 405) or answer.text.startswith("# HELP ") for answer in answers.values()):
         return Refusal.FIGURES
     return Refusal.OPEN
 
 
 def figures(port: int) -> str:
-    return _http(port, FIGURES)[1]
+    return _http(port, "/metrics").text
 
 
 def _wants_a_certificate(port: int) -> bool:
@@ -109,38 +120,33 @@ def _wants_a_certificate(port: int) -> bool:
     return False
 
 
-def _grpc_codes(port: int) -> list[str]:
-    """What a method of each service says; UNAVAILABLE where nobody speaks gRPC."""
-    codes = []
+def _grpc_codes(port: int) -> set[str]:
+    """What a method of each service says; one of NO_GRPC where nobody speaks gRPC."""
+    codes = set()
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         for method in RAY_METHODS:
             try:
                 channel.unary_unary(f"/{method}")(b"", timeout=TIMEOUT_S)
-                codes.append("OK")
+                codes.add("OK")
             except grpc.RpcError as error:
-                codes.append(error.code().name)
-                if codes[-1] in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
-                    return codes
+                codes.add(error.code().name)
+                if codes & NO_GRPC:
+                    break
     return codes
 
 
-def _http(port: int, path: str) -> tuple[int | None, str]:
+class _Answer(NamedTuple):
+    status: int | None
+    text: str
+
+
+def _http(port: int, path: str) -> _Answer:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
-        return answer.status, answer.read().decode(errors="replace")
+        return _Answer(answer.status, answer.read().decode(errors="replace"))
     except (OSError, http.client.HTTPException):
-        return None, ""
+        return _Answer(None, "")
     finally:
         connection.close()
-
-
-def _http_status(port: int, path: str) -> int | None:
-    return _http(port, path)[0]
-
-
-def _is_all_figures(port: int) -> bool:
-    """Prometheus' own server answers every path with the figures."""
-    answers = [_http(port, path) for path in ("/", FIGURES)]
-    return all(status == 404 or text.startswith("# HELP ") for status, text in answers)

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from serve_app.ports import PortTaken, free_ports, is_free
+from serve_app.ports import LOOPBACK, PortTaken, free_ports, interface_of, is_free
 
 
 @pytest.fixture
@@ -37,3 +37,7 @@ def test_a_taken_port_is_one_line_with_the_port_and_the_option() -> None:
     message = str(PortTaken(45678, "HTTP", "choose another with --port or TIGER_HTTP__PORT"))
     assert "45678" in message and "--port" in message and "TIGER_HTTP__PORT" in message
     assert "\n" not in message
+
+
+def test_loopback_has_an_interface() -> None:
+    assert interface_of(LOOPBACK) in {name for _, name in socket.if_nameindex()}

@@ -1,0 +1,30 @@
+"""Where training workers of one machine meet; tests/e2e/test_machine.py looks at the ports of real ones."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from training.process_group import PrivateTorchConfig
+
+
+class LoneWorker:
+    """A worker group as Ray's backends see it, of this process alone."""
+
+    def __init__(self) -> None:
+        self.executed: list[str] = []
+
+    def __len__(self) -> int:
+        return 1
+
+    def execute(self, function: Callable[..., Any], *arguments: Any, **more: Any) -> list[Any]:
+        self.executed.append(function.__name__)
+        return []
+
+
+def test_a_lone_worker_meets_nobody(tmp_path: Path) -> None:
+    group = LoneWorker()
+    config = PrivateTorchConfig(backend="gloo", directory=str(tmp_path))
+    config.backend_cls().on_start(group, config)
+    assert group.executed == ["_set_torch_distributed_env_vars"]
+    assert list(tmp_path.iterdir()) == [] and "MASTER_PORT" not in os.environ

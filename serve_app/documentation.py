@@ -49,8 +49,8 @@ Every answer to a valid key says in `x-ratelimit-limit-requests`, `x-ratelimit-r
 
 Bodies are JSON in UTF-8 and strict: a field that is not described here, a wrong type or a value out of range
 is refused, and the answer says which field and why; so is a body of too many values, or of too many levels,
-and a request whose answer could become too large to be sent in one piece, which a stream is not. Every error is
-`{"error": {"type", "code", "message", "param"}}`. Every answer has an `X-Request-Id`: that of the request,
+and a request whose answer could become too large to be sent in one piece, which a stream is not. Every error
+is `{"error": {"type", "code", "message", "param"}}`. Every answer has an `X-Request-Id`: that of the request,
 or a new one.
 
 A stream is `application/x-ndjson`, one JSON object a line, and ends in exactly one `stop` or `error`; below

@@ -21,10 +21,6 @@ CHARACTERS_PER_TOKEN = 32
 RETRY_AFTER_S = 2
 
 
-def num_characters(messages: Sequence[Message]) -> int:
-    return sum(len(message.content) for message in messages)
-
-
 def check_characters(number: int, max_context_tokens: int, param: str) -> None:
     """Raises: ContextLengthExceeded, for what is so long that its tokens need no counting."""
     if number > max_context_tokens * CHARACTERS_PER_TOKEN:
@@ -83,7 +79,7 @@ def _check_all_characters(
     """Raises: ContextLengthExceeded, InvalidRequest."""
     total = 0
     for g, group in enumerate(groups):
-        of_prompt = num_characters(group.messages)
+        of_prompt = sum(len(message.content) for message in group.messages)
         for r, response in enumerate(group.responses):
             each = of_prompt + len(response.content)
             check_characters(each, max_context_tokens, f"{_prefix(g, is_single)}responses.{r}.content")

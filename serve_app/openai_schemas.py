@@ -91,6 +91,12 @@ class TextPart(Lenient):
     refusal: Text | None = Field(None, description="instead of text, when the type is `refusal`")
 
 
+def _num_characters(content: str | list[TextPart] | None) -> int:
+    if content is None or isinstance(content, str):
+        return len(content or "")
+    return sum(len(part.text) + len(part.refusal or "") for part in content)
+
+
 Content = Text | Annotated[list[TextPart], Field(fail_fast=True, min_length=1, max_length=MAX_PARTS)]
 
 
@@ -261,6 +267,9 @@ class ChatCompletionRequest(Sampling):
             raise ValueError("tool_choice is only for a request with tools")
         return self
 
+    def num_characters(self) -> int:
+        return sum(_num_characters(message.content) for message in self.messages)
+
     def body(self) -> dict[str, Any]:
         given = super().body()
         given.pop("modalities", None)
@@ -284,6 +293,10 @@ class CompletionRequest(Sampling):
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
         None, description="with the log-probabilities of so many likeliest tokens"
     )
+
+    def num_characters(self) -> int:
+        """Of the longest prompt, where they are texts."""
+        return max((len(prompt) for prompt in self.prompts() if isinstance(prompt, str)), default=0)
 
     def prompts(self) -> list[str] | list[list[int]]:
         """Each is answered by itself."""

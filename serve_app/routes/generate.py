@@ -10,7 +10,7 @@ from serve_app.bodies import BoundedRoute
 from serve_app.documentation import BODY, MODEL, errors, streamed, success
 from serve_app.examples import GENERATED, GENERATED_LINES
 from serve_app.generation import Generation, GenerationCall
-from serve_app.lengths import check_characters, num_characters
+from serve_app.lengths import check_characters
 from serve_app.resolution import Resolved
 from serve_app.schemas import (
     AssistantMessage,
@@ -38,8 +38,9 @@ async def generate_response(
     """Answer a conversation. With `stream`, NDJSON chunks: `info`, `delta`..., `stop`."""
     resolved = await services.resolve(user, request.model)
     check_generation(request, resolved.base, services.settings.limits)
+    context = resolved.base.max_context_tokens
+    check_characters(sum(len(message.content) for message in request.messages), context, "messages")
     call = build_call(request, resolved, user)
-    check_characters(num_characters(call.messages), resolved.base.max_context_tokens, "messages")
     server = await services.server(resolved)
     if request.stream:
         lines = server.options(stream=True).generate_stream.remote(call)

@@ -18,6 +18,7 @@ from serve_app.examples import (
     OPENAI_MODEL,
 )
 from serve_app.generation import OpenAICall
+from serve_app.lengths import check_characters
 from serve_app.listing import base_models
 from serve_app.openai_schemas import (
     ChatCompletion,
@@ -69,6 +70,7 @@ async def chat_completions(
 ) -> Any:
     """Answer a conversation. With `stream`, server-sent events as OpenAI makes them."""
     resolved = await services.resolve(user, request.model)
+    check_characters(request.num_characters(), resolved.base.max_context_tokens, "messages")
     largest = largest_chat(request, resolved.base, services.settings.limits)
     more = {} if largest is None else {"max_completion_tokens": largest}
     return await _complete("chat", request, user, services, resolved, more)
@@ -80,6 +82,7 @@ async def completions(
 ) -> Any:
     """Go on from a text, without a chat template. With `stream`, server-sent events as OpenAI makes them."""
     resolved = await services.resolve(user, request.model)
+    check_characters(request.num_characters(), resolved.base.max_context_tokens, "prompt")
     check_completion(request, resolved.base, services.settings.limits)
     return await _complete("text", request, user, services, resolved, {})
 

@@ -29,6 +29,7 @@ def limits() -> LimitSettings:
         max_responses_per_job=6,
         max_tokens_per_job=3000,
         max_learning_steps=50,
+        max_trained_tokens_per_job=100_000,
     )
 
 

@@ -3,9 +3,12 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
+from registry.catalogue import Catalogues
+from registry.records import UserModels
 from tests.support.service import (
     HELLO,
     MAX_REQUEST_BYTES,
@@ -26,7 +29,19 @@ from tests.support.service import (
         ("/v1/models", {"name": "X", "description": "", "parent_model": "one", "rank": 17}, "rank"),
         ("/v1/models", {"name": "X", "description": "", "parent_model": "one", "rank": 10**400}, "rank"),
         ("/v1/models", {"name": "X", "description": "", "parent_model": "one", "alpha": 10**400}, "alpha"),
+        ("/v1/models", {"name": ".", "description": "", "parent_model": "one"}, "name"),
+        ("/v1/models", {"name": "..", "description": "", "parent_model": "one"}, "name"),
+        ("/v1/models", {"name": "X", "description": "\x1b[2J", "parent_model": "one"}, "description"),
+        ("/v1/models", {"name": "X", "description": "", "parent_model": "one", "rank": 2**70}, "rank"),
+        ("/v1/models", {"name": "X", "description": "", "parent_model": "one", "alpha": 1024.5}, "alpha"),
+        ("/v1/models", {"name": "X", "description": "", "parent_model": "one", "beta": 100.5}, "beta"),
+        (
+            "/v1/models",
+            {"name": "X", "description": "", "parent_model": "one", "learning_rate": 0.2},
+            "learning_rate",
+        ),
         ("/v1/generate_response", {"messages": []}, "messages"),
+        ("/v1/generate_response", {"messages": HELLO, "max_tokens": 2**70}, "max_tokens"),
         ("/v1/generate_response", {"messages": [{"role": "king", "content": ""}]}, "messages.0.role"),
         ("/v1/generate_response", {"messages": HELLO, "temperature": 2.1}, "temperature"),
         ("/v1/generate_response", {"messages": HELLO, "temperature": "1"}, "temperature"),
@@ -38,6 +53,12 @@ from tests.support.service import (
         ("/v1/generate_response", {"messages": HELLO, "stream": True, "n": 2}, None),
         ("/v1/generate_response", {"messages": HELLO[0]}, "messages"),
         ("/v1/train", {"model": "mine", "messages": HELLO}, None),
+        (
+            "/v1/train",
+            {"model": "mine", "messages": HELLO, "responses": RESPONSES, "learning_rate": 1e38},
+            "learning_rate",
+        ),
+        ("/v1/train", {"model": "mine", "messages": HELLO, "responses": RESPONSES, "beta": 1e38}, "beta"),
         ("/v1/train", {"model": "mine", "messages": HELLO, "responses": RESPONSES[:1]}, "responses"),
         (
             "/v1/train",
@@ -58,6 +79,53 @@ def test_bad_field_is_named(alice: Account, path: str, body: Any, param: str | N
 
 
 @pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("chat/completions", {"messages": HELLO, "top_k": 2**70}, "top_k"),
+        ("chat/completions", {"messages": HELLO, "seed": 2**63}, "seed"),
+        ("chat/completions", {"messages": HELLO, "max_tokens": 2**70}, "max_tokens"),
+        ("chat/completions", {"messages": HELLO, "logit_bias": {"x": 1}}, "logit_bias.x"),
+        ("chat/completions", {"messages": HELLO, "stop": "x" * 1025}, "stop"),
+        ("chat/completions", {"messages": [{"role": "x" * 10**6}]}, "messages.0"),
+        ("chat/completions", {"messages": HELLO, "x" * 10**6: 1}, "x" * 200),
+        ("completions", {"prompt": [2**70]}, "prompt.0"),
+        ("completions", {"prompt": ["a"] * 64, "n": 64, "max_tokens": 1}, "n"),
+    ],
+)
+def test_bad_field_of_openai_is_named(alice: Account, path: str, body: Any, param: str | None) -> None:
+    answer = alice.http.post(f"/openai/v1/{path}", json=body)
+    assert_error(answer, 400, "invalid_request", param)
+    assert len(answer.content) < 10_000
+
+
+def test_value_over_a_limit_is_refused_also_in_a_change(alice: Account) -> None:
+    alice.create("Mine", beta=100, learning_rate=0.1, alpha=1024)
+    for change in ({"learning_rate": 0.11}, {"beta": 101}, {"name": ".."}):
+        (field,) = change
+        assert_error(alice.http.patch("/v1/models/mine", json=change), 422, "invalid_request", field)
+
+
+@pytest.mark.parametrize(
+    "name", ["%2e", "%2E%2E", "...", " .", "a b?c#d&e%", "\\..\\", ";", "~", "\U0001f405"]
+)
+def test_model_is_found_by_its_name_whatever_that_is(alice: Account, name: str) -> None:
+    made = alice.create(name)
+    for ref in (made["id"], quote(name, safe="")):
+        assert alice.http.get(f"/v1/models/{ref}").json()["name"] == name
+
+
+def test_model_with_a_name_that_is_refused_today_stays(service: Service, alice: Account) -> None:
+    alice.create("Mine")
+    catalogues = Catalogues(service.store)
+    stored = catalogues.load(alice.user).models.models[0].model_copy(update={"name": "..", "id": "model"})
+    old = service.user()
+    catalogues.save(old.user, UserModels(models=(stored,)), None)
+    assert old.http.get("/v1/models/model").json()["name"] == ".."
+    assert old.generate(model="..").status_code == 200
+    assert old.http.patch("/v1/models/model", json={"name": "Model"}).json()["name"] == "Model"
+
+
+@pytest.mark.parametrize(
     "body",
     [
         b"",
@@ -74,6 +142,9 @@ def test_bad_field_is_named(alice: Account, path: str, body: Any, param: str | N
         b'{"messages": [{"role": "user", "content": "Hello"}], "temperature": NaN}',
         b'{"messages": [{"role": "user", "content": "Hello"}], "temperature": Infinity}',
         b'{"messages": [{"role": "user", "content": "Hello"}], "temperature": 1e999}',
+        b'{"messages": [{"role": "\\ud800", "content": ""}]}',
+        b'{"messages": [{"role": "user", "content": "Hello"}], "model": "\\ud800"}',
+        '{"messages": []}'.encode("utf-16"),
         b'{"\\ud800": 1, "messages": [{"role": "user", "content": "Hello"}]}',
     ],
 )

@@ -163,6 +163,13 @@ def test_too_many_steps_are_refused_also_as_the_models_default(alice: Account) -
     assert alice.train(learning_steps=50, background=True).status_code == 202
 
 
+def test_too_many_tokens_over_all_steps_are_refused(alice: Account) -> None:
+    alice.create("Mine", parent="two", learning_steps=50)
+    long = rewarded("a" * 1000, "b" * 1000, "c")
+    assert_over_limit(alice.train(responses=long), "learning_steps", 2001 * 50, 100_000)
+    assert alice.train(responses=long, learning_steps=49, background=True).status_code == 202
+
+
 def test_equal_rewards_teach_nothing(alice: Account) -> None:
     alice.create("Mine")
     same = [{"content": "a", "reward": 1}, {"content": "b", "reward": 1.0}]

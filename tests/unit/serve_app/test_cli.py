@@ -1,7 +1,12 @@
 """What the `tiger` command prints and how it exits."""
 
+import json
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -30,6 +35,10 @@ def cluster(storage_settings: StorageSettings, monkeypatch: pytest.MonkeyPatch) 
     return ObjectStore(storage_settings)
 
 
+ODD = ["[/]", "[bold]x[/bold]", ":smile:", "\x1b[2Jgone", "two\nlines", "\u202eabc"]
+"""What a terminal, or Rich, would obey."""
+
+
 def tiger(*arguments: str) -> Result:
     return CliRunner().invoke(app, list(arguments))
 
@@ -55,6 +64,71 @@ def test_keys_are_listed_without_the_key_and_revoked_by_the_listed_id(cluster: O
     assert "alice" not in tiger("keys", "list").stdout
     again = tiger("keys", "revoke", key_id)
     assert again.exit_code == 1 and key_id in again.stderr
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_name_of_a_key_is_shown_as_text(cluster: ObjectStore, name: str) -> None:
+    ApiKeys(cluster).create("alice", name)
+    listed = tiger("keys", "list")
+    assert listed.exit_code == 0
+    (row,) = (line for line in listed.stdout.splitlines() if "alice" in line)
+    assert name.encode("unicode_escape").decode() in row
+    revoked = tiger("keys", "revoke", row.split()[0])
+    assert revoked.exit_code == 0 and revoked.stdout.count("\n") == 1 and "\x1b" not in revoked.stdout
+
+
+@pytest.mark.parametrize("text", ODD)
+def test_what_users_wrote_of_models_is_shown_as_text(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str
+) -> None:
+    model = {"id": "x", "revision": 1, "last_modified": "", "default_model": False}
+    model |= dict.fromkeys(("name", "parent_model", "description"), text)
+    monkeypatch.setenv("TIGER_API_KEY", "tiger_x")
+    with answering(json.dumps([model]).encode()) as port:
+        monkeypatch.setenv("TIGER_HTTP__PORT", str(port))
+        monkeypatch.setenv("COLUMNS", "200")
+        result = tiger("models")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines()[1].count(text.encode("unicode_escape").decode()) == 3
+
+
+def test_refusal_of_the_service_is_shown_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIGER_API_KEY", "tiger_x")
+    with answering(b'{"error": {"message": "[/] \\u001b[2J no"}}', 401) as port:
+        monkeypatch.setenv("TIGER_HTTP__PORT", str(port))
+        result = tiger("models")
+    assert result.exit_code == 1
+    assert "[/] \\x1b[2J no" in result.stderr
+
+
+def test_logs_are_shown_without_what_a_terminal_obeys(tmp_path: Path) -> None:
+    log = tmp_path / "home" / "storage" / "weed.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("\x1b[36mblue\x1b[0m GET /[/]\x1b[2J\n")
+    result = tiger("logs", "storage")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[-1] == "blue GET /[/]\\x1b[2J"
+
+
+@contextmanager
+def answering(body: bytes, status: int = 200) -> Iterator[int]:
+    """A service that gives one answer to everything; its port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_key_is_revoked_by_the_beginning_of_its_hash(cluster: ObjectStore) -> None:

@@ -1,19 +1,50 @@
+import asyncio
+import threading
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 from transformers import AutoTokenizer
 
-from registry.errors import ContextLengthExceeded, InvalidRequest
+from registry.errors import ContextLengthExceeded, InvalidRequest, RateLimited
 from registry.records import Group, Message, RewardedResponse
-from serve_app.lengths import count_tokens
+from serve_app.lengths import CHARACTERS_PER_TOKEN, LengthChecks, count_tokens
 
 CONTEXT = 64
+MANY = 10**6
 
 
 @pytest.fixture
 def tokenizer(smollm2_weights: Path) -> Any:
     return AutoTokenizer.from_pretrained(smollm2_weights)
+
+
+class CountingTokenizer:
+    """A word is a token. It counts what it is asked for, and may be made to wait in the thread that asks."""
+
+    all_special_ids = (0,)
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+        self.contents: list[str] = []
+        self.threads: set[str] = set()
+        self.has_begun = threading.Event()
+        self.may_go_on = threading.Event()
+        self.may_go_on.set()
+
+    def apply_chat_template(self, conversation: list[dict[str, str]], **options: Any) -> Any:
+        self.calls["rendered"] += 1
+        self.contents.append(conversation[0]["content"])
+        self.threads.add(threading.current_thread().name)
+        self.has_begun.set()
+        assert self.may_go_on.wait(30)
+        text = " ".join(message["content"] for message in conversation)
+        return self.encode(text, add_special_tokens=False) if options.get("tokenize") else f"{text}<end>"
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        self.calls["encoded"] += 1
+        return [0] if text == "<end>" else [1] * len(text.split())
 
 
 def group(prompt: str, *responses: str) -> Group:
@@ -34,21 +65,142 @@ def test_every_response_counts_with_its_prompt_and_its_end(tokenizer: Any) -> No
         conversation = [{"role": "user", "content": messages}]
         prompt = tokenizer.apply_chat_template(conversation, add_generation_prompt=True, return_dict=False)
         expected += len(prompt) + len(tokenizer.encode(response)) + 1
-    assert count_tokens(tokenizer, groups, CONTEXT, is_single=False) == expected
+    assert count_tokens(tokenizer, groups, CONTEXT, MANY, is_single=False) == expected
 
 
 def test_too_long_a_response_is_named(tokenizer: Any) -> None:
     groups = [group("Hi", "Hello."), group("Hi", "Hello.", "x " * CONTEXT)]
     with pytest.raises(ContextLengthExceeded) as error:
-        count_tokens(tokenizer, groups, CONTEXT, is_single=False)
+        count_tokens(tokenizer, groups, CONTEXT, MANY, is_single=False)
     assert error.value.param == "groups.1.responses.1.content"
     with pytest.raises(ContextLengthExceeded) as error:
-        count_tokens(tokenizer, groups[1:], CONTEXT, is_single=True)
+        count_tokens(tokenizer, groups[1:], CONTEXT, MANY, is_single=True)
     assert error.value.param == "responses.1.content"
 
 
 def test_messages_that_the_template_refuses_are_named(tokenizer: Any) -> None:
     tokenizer.chat_template = "{{ raise_exception('no') }}"
     with pytest.raises(InvalidRequest) as error:
-        count_tokens(tokenizer, [group("Hi", "Hello.")], CONTEXT, is_single=True)
+        count_tokens(tokenizer, [group("Hi", "Hello.")], CONTEXT, MANY, is_single=True)
     assert (type(error.value), error.value.param) == (InvalidRequest, "messages")
+
+
+# Work
+
+
+def test_each_prompt_is_rendered_once() -> None:
+    tokenizer = CountingTokenizer()
+    groups = [group("a b c", *["x y"] * 300), group("a b", *["x"] * 300), group("a b c", "x")]
+    expected = 300 * (3 + 3) + 300 * (2 + 2) + (3 + 2)
+    assert count_tokens(tokenizer, groups, CONTEXT, MANY, is_single=False) == expected
+    assert tokenizer.calls["rendered"] == 3  # two prompts, and where a turn ends
+
+
+def test_counting_stops_as_soon_as_there_are_too_many_tokens() -> None:
+    tokenizer = CountingTokenizer()
+    groups = [group(f"prompt {number}", "x", "y") for number in range(10)]
+    with pytest.raises(InvalidRequest, match=r"8 tokens.* 7 tokens") as error:
+        count_tokens(tokenizer, groups, CONTEXT, 7, is_single=False)
+    assert error.value.param == "groups"
+    assert tokenizer.calls["rendered"] == 2
+    with pytest.raises(InvalidRequest) as error:
+        count_tokens(tokenizer, groups[:1], CONTEXT, 7, is_single=True)
+    assert error.value.param == "responses"
+
+
+@pytest.mark.parametrize(
+    ("groups", "max_tokens", "param"),
+    [
+        ([group("Hi", "x", "y" * (CHARACTERS_PER_TOKEN * CONTEXT))], MANY, "groups.0.responses.1.content"),
+        ([group("y" * (CHARACTERS_PER_TOKEN * CONTEXT), "x")], MANY, "groups.0.responses.0.content"),
+        ([group("Hi", "y" * 100)] * 100, 10_200 // CHARACTERS_PER_TOKEN - 1, "groups"),
+    ],
+)
+def test_what_has_too_many_characters_is_not_tokenised(
+    groups: list[Group], max_tokens: int, param: str
+) -> None:
+    tokenizer = CountingTokenizer()
+    with pytest.raises(InvalidRequest, match="characters") as error:
+        count_tokens(tokenizer, groups, CONTEXT, max_tokens, is_single=False)
+    assert error.value.param == param
+    assert not tokenizer.calls
+
+
+# Turns
+
+
+def checks_of(tokenizer: CountingTokenizer, max_waiting_per_user: int = 8) -> LengthChecks:
+    return LengthChecks(tokenizer, CONTEXT, max_waiting_per_user)  # type: ignore[arg-type]
+
+
+async def begun(tokenizer: CountingTokenizer) -> None:
+    """The thread has begun with the first."""
+    assert await asyncio.to_thread(tokenizer.has_begun.wait, 30)
+
+
+async def test_counting_takes_no_thread_of_others() -> None:
+    tokenizer = CountingTokenizer()
+    tokenizer.may_go_on.clear()
+    checks = checks_of(tokenizer)
+    counting = [
+        asyncio.ensure_future(checks.count(f"user-{number}", [group("Hi", "x")], MANY, True))
+        for number in range(100)
+    ]
+    await begun(tokenizer)
+    assert await asyncio.wait_for(asyncio.to_thread(lambda: 7), 5) == 7
+    tokenizer.may_go_on.set()
+    assert await asyncio.gather(*counting) == [1 + 2] * 100
+    assert len(tokenizer.threads) == 1
+
+
+async def test_users_take_turns() -> None:
+    tokenizer = CountingTokenizer()
+    tokenizer.may_go_on.clear()
+    checks = checks_of(tokenizer)
+    asked = [("greedy", f"greedy {number}") for number in range(5)] + [("other", "other"), ("third", "third")]
+    counting = []
+    for user, prompt in asked:
+        counting.append(asyncio.ensure_future(checks.count(user, [group(prompt, "x")], MANY, True)))
+        await asyncio.sleep(0)
+    await begun(tokenizer)
+    tokenizer.may_go_on.set()
+    await asyncio.gather(*counting)
+    order = [content for content in tokenizer.contents if content != "?"]
+    assert order.index("other") <= 2 and order.index("third") <= 3
+    assert [content for content in order if content.startswith("greedy")] == [f"greedy {n}" for n in range(5)]
+
+
+async def test_only_a_few_of_a_user_wait() -> None:
+    tokenizer = CountingTokenizer()
+    tokenizer.may_go_on.clear()
+    checks = checks_of(tokenizer, max_waiting_per_user=3)
+    ask = [group("Hi", "x")]
+    counting = [asyncio.ensure_future(checks.count("greedy", ask, MANY, True)) for _ in range(9)]
+    await begun(tokenizer)
+    refused = [each for each in counting if each.done()]
+    assert len(refused) == 6
+    assert all(isinstance(each.exception(), RateLimited) for each in refused)
+    other = asyncio.ensure_future(checks.count("other", [group("Hi", "x")], MANY, True))
+    tokenizer.may_go_on.set()
+    assert await other == 3
+    await asyncio.wait(counting)
+    assert await checks.count("greedy", [group("Hi", "x")], MANY, True) == 3
+
+
+async def test_those_who_went_away_give_their_place_back() -> None:
+    tokenizer = CountingTokenizer()
+    tokenizer.may_go_on.clear()
+    checks = checks_of(tokenizer, max_waiting_per_user=2)
+    ask = [group("Hi", "x")]
+    counting, waiting = (asyncio.ensure_future(checks.count("user", ask, MANY, True)) for _ in range(2))
+    await begun(tokenizer)
+    waiting.cancel()
+    counting.cancel()
+    await asyncio.wait([waiting])
+    assert not counting.done()  # the thread still counts, and nobody else may
+    later = asyncio.ensure_future(checks.count("user", ask, MANY, True))
+    await asyncio.sleep(0.01)
+    assert tokenizer.calls["rendered"] == 1
+    tokenizer.may_go_on.set()
+    assert await later == 3
+    assert counting.cancelled()

@@ -91,6 +91,20 @@ def test_rank_above_the_maximum_is_refused(path: Path) -> None:
         load(path, least=LEAST.replace("source:", "rank: 64, source:"))
 
 
+@pytest.mark.parametrize(
+    ("model", "limits"),
+    [
+        ("defaults: {learning_rate: 0.1}", "max_learning_rate: 0.01"),
+        ("defaults: {beta: 3}", "max_beta: 2"),
+        ("rank: 16", "max_alpha: 31"),
+    ],
+)
+def test_base_model_is_within_the_limits(path: Path, model: str, limits: str) -> None:
+    load(path, least=LEAST.replace("source:", f"{model}, source:"))
+    with pytest.raises(ValidationError, match=limits.partition(":")[0]):
+        load(path, f"limits: {{{limits}}}", least=LEAST.replace("source:", f"{model}, source:"))
+
+
 def test_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         load_settings(str(tmp_path / "absent.yaml"))

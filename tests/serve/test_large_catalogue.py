@@ -1,0 +1,52 @@
+"""An account with many models of long descriptions: more than gRPC takes in a message by default."""
+
+import pytest
+
+from registry.catalogue import Catalogues
+from registry.records import UserModels, generate_uid
+from serve_app.schemas import MAX_DESCRIPTION_CHARACTERS
+from serve_app.settings import LimitSettings
+from tests.serve.conftest import WIDE_LIMITS
+from tests.support.service import RESPONSES, Account, Service
+
+NUM_MODELS = 300
+GRPC_DEFAULT_BYTES = 4 * 2**20
+
+
+@pytest.fixture(scope="module")
+def limits() -> LimitSettings:
+    return WIDE_LIMITS
+
+
+def test_many_models_with_long_descriptions_work(service: Service, alice: Account) -> None:
+    description = "\U0001f405" * MAX_DESCRIPTION_CHARACTERS
+    alice.create("Mine")
+    catalogues = Catalogues(service.store)
+    (mine,) = catalogues.load(alice.user).models.models
+    update = {"description": description}
+    models = UserModels(
+        models=tuple(
+            mine.model_copy(update={**update, "uid": generate_uid(), "id": f"m{n}", "name": f"M{n}"})
+            for n in range(NUM_MODELS)
+        )
+    )
+    assert len(models.model_dump_json().encode()) > GRPC_DEFAULT_BYTES
+    owner = service.user()
+    catalogues.save(owner.user, models, None)
+
+    assert len(owner.http.get("/v1/models").json()) == NUM_MODELS + 2
+    assert len(owner.http.get("/openai/v1/models").json()["data"]) == NUM_MODELS + 2
+    assert owner.http.get("/v1/models/M7").json()["description"] == description
+    assert owner.create("One more", description=description)["id"] == "one-more"
+    assert owner.generate(model="m299").status_code == 200
+    assert owner.http.patch("/v1/models/m1", json={"name": "Other"}).json()["description"] == description
+    assert owner.http.delete("/v1/models/m2").status_code == 200
+    assert len(owner.http.get("/v1/models").json()) == NUM_MODELS + 2
+
+
+def test_large_training_goes_through(alice: Account) -> None:
+    """The whole body goes on to a model server, and to the Trainer."""
+    alice.create("Mine")
+    group = {"messages": [{"role": "user", "content": "a" * 3000}], "responses": RESPONSES}
+    answer = alice.train(groups=[group] * 2000, background=True)
+    assert answer.status_code == 202, answer.text

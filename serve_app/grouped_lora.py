@@ -2,8 +2,9 @@
 
 **The output layer and the embedding have no adapters**, on CPUs and GPUs: the trainer makes none (PEFT's
 `all-linear` leaves them out) and vLLM refuses an adapter that has one. vLLM would otherwise multiply with
-zeros at each step, and take the rows for it from the last batch that was sampled, whatever it is called with:
-the log-probabilities of a prompt, asked for beside two private models, are other rows and end the engine.
+zeros at each step, and take the rows for it from the batch that is sampled, whatever it is called with: the
+log-probabilities of a prompt, asked for beside two private models, are of other rows and ended the engine. On
+GPUs such rows get no or another adapter's part (github.com/vllm-project/vllm/issues/51594).
 
 **On the CPU** vLLM's own code copies the adapter's matrices for every token, which for a batch of prompts is
 gigabytes a step, and takes the index -1 of a token without an adapter for the last slot: the base model then

@@ -53,6 +53,9 @@ class SchemaCompiler:
             self._running.cancel()
             with suppress(asyncio.CancelledError):
                 await self._running
+        for asked in self._asked.values():
+            asked.set_exception(Unavailable("this replica is stopping; try again"))
+        self._asked.clear()
         await self._worker.stop()
 
     async def check(self, user: str, schemas: Sequence[str]) -> Reply:
@@ -78,17 +81,15 @@ class SchemaCompiler:
                 await self._worker.stop()
                 await self._wanted.wait()
             key, schemas = self._next()
-            asked = self._asked[key]
             try:
                 reply = await self._worker.ask(schemas)
             except Unavailable as error:
+                asked = self._asked.pop(key)
                 asked.set_exception(error)
                 asked.exception()  # whoever asked may be gone: then nobody else looks at it
             else:
                 self._known[key] = reply
-                asked.set_result(reply)
-            finally:
-                del self._asked[key]
+                self._asked.pop(key).set_result(reply)
 
     def _next(self) -> tuple[str, tuple[str, ...]]:
         """The oldest of the user whose turn it is, who is then the last to have one again."""
@@ -114,6 +115,10 @@ class WorkerProcess:
     def __init__(self, tokenizer: TokenizerText) -> None:
         self._tokenizer = tokenizer
         self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process is not None else None
 
     async def ask(self, schemas: Sequence[str]) -> Reply:
         question = Question(schemas=tuple(schemas)).model_dump_json()

@@ -94,7 +94,7 @@ def _error_of(tokenizer: LLTokenizer, grammar: str) -> str | None:
         dice = random.Random(seed)
         for _ in range(WALK_TOKENS):
             mask = walk.compute_bitmask()
-            token = _any_token(mask, dice, tokenizer.eos_token)
+            token = any_token(mask, dice, tokenizer.eos_token)
             if walk.is_error():
                 return TOO_MUCH_WORK if "too many" in walk.get_error() else "no answer fits it"
             if token is None or not walk.consume_token(token):
@@ -102,7 +102,7 @@ def _error_of(tokenizer: LLTokenizer, grammar: str) -> str | None:
     return None
 
 
-def _any_token(mask: bytes, dice: random.Random, end_token: int) -> int | None:
+def any_token(mask: bytes, dice: random.Random, end_token: int) -> int | None:
     """One that is allowed, other than the end, from a random place on; None where there is none."""
     start = dice.randrange(len(mask))
     for offset in range(len(mask)):

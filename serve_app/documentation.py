@@ -29,6 +29,7 @@ from registry.errors import (
     RevisionNotFound,
     TigerError,
     TrainingCancelled,
+    TrainingDiverged,
     TrainingFailed,
     Unavailable,
 )
@@ -81,6 +82,7 @@ EXAMPLES: tuple[TigerError, ...] = (
     InvalidRequest("temperature: Input should be less than or equal to 2", "temperature"),
     ContextLengthExceeded("the messages have 9000 tokens; the model takes 8192 in all", "messages"),
     NoLearningSignal("in every group all rewards are equal, so there is nothing to learn", "responses"),
+    TrainingDiverged("the training diverged at step 3: the loss is not finite; lower learning_rate"),
     QuotaExceeded("you have as many models as you may have; delete one first"),
     RateLimited("your generations in progress would be more than 512"),
     TrainingFailed("the training ended without a revision"),

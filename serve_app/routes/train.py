@@ -114,9 +114,7 @@ async def _check(services: Services, user: str, model: ModelRecord, request: Tra
         )
     if all(len({response.reward for response in group.responses}) == 1 for group in job.groups):
         raise NoLearningSignal("in every group all rewards are equal, so there is nothing to learn", examples)
-    if not any(
-        response.content or response.ends_turn for group in job.groups for response in group.responses
-    ):
+    if not any(r.content or r.ends_turn for group in job.groups for r in group.responses):
         raise NoLearningSignal("every response was cut before its first token", examples)
     server = await services.tokenising_server(model.base_model)
     num_tokens: int = await server.check_lengths.remote(

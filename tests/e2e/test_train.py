@@ -105,7 +105,9 @@ def test_streamed_training_tells_every_step(alice: Client) -> None:
     job = alice.get(f"/v1/jobs/{stop['job']}")
     assert (job["status"], job["step"], job["steps"], job["revision"]) == ("succeeded", 4, 4, 1)
     with alice.http.stream("GET", f"/v1/jobs/{stop['job']}/events?follow=true") as answer:
-        assert [json.loads(line) for line in answer.iter_lines()] == chunks
+        # How far a step is is told while it is made, to those who look, and is not kept.
+        kept = [chunk for chunk in chunks if not chunk.get("message", "").startswith("Step ")]
+        assert [json.loads(line) for line in answer.iter_lines()] == kept
 
 
 def test_background_training_of_groups_is_a_job(alice: Client, bob: Client) -> None:
@@ -216,3 +218,59 @@ def test_more_adapters_than_a_replica_keeps_are_served(alice: Client) -> None:
         {"model": "many@5", "messages": [{"role": "user", "content": "x"}]},
         404,
     )
+
+
+def long_training(model: str, steps: int) -> dict[str, Any]:
+    """24 responses of hundreds of tokens each: a step takes minutes."""
+    rewards = {f"{number} " + "and so it goes on " * 60: float(number % 3) for number in range(24)}
+    return training(model, PROMPT, rewards, learning_steps=steps, background=True)
+
+
+def test_long_training_gives_way_and_is_cancelled_within_a_pack(alice: Client, bob: Client) -> None:
+    alice.create("Endless")
+    bob.create("Brief")
+    job = alice.post("/v1/train", long_training("endless", 50), 202)
+    with alice.http.stream("GET", f"/v1/jobs/{job['id']}/events?follow=true") as answer:
+        lines = map(json.loads, answer.iter_lines())
+        assert next(line for line in lines if line.get("message", "").startswith("Step 1 of 50: "))
+        assert bob.train("brief", PROMPT, REWARDS, learning_steps=1)["revision"] == 1
+        assert next(line for line in lines if line.get("message") == "Going on")
+        running = alice.get(f"/v1/jobs/{job['id']}")
+        assert (running["status"], running["step"]) == ("running", 0), "it has not made its first step"
+
+        alice.post(f"/v1/jobs/{job['id']}/cancel")
+        assert (
+            next(line for line in lines if line["type"] == "error")["error"]["code"] == "training_cancelled"
+        )
+    assert alice.get(f"/v1/jobs/{job['id']}")["step"] == 0, "it went on to the end of its step"
+    assert alice.get("/v1/models/endless")["revision"] == 0
+
+
+def test_paused_training_is_cancelled_at_once(alice: Client, bob: Client) -> None:
+    alice.create("First")
+    bob.create("Second")
+    jobs = [
+        client.post("/v1/train", long_training(model, 50), 202)["id"]
+        for client, model in ((alice, "first"), (bob, "second"))
+    ]
+    with alice.http.stream("GET", f"/v1/jobs/{jobs[0]}/events?follow=true") as answer:
+        lines = map(json.loads, answer.iter_lines())
+        assert next(line for line in lines if line.get("message", "").startswith("Paused: "))
+        assert alice.post(f"/v1/jobs/{jobs[0]}/cancel")["status"] in ("cancelled", "running")
+        assert [line["type"] for line in lines][-1] == "error"
+    bob.post(f"/v1/jobs/{jobs[1]}/cancel")
+    bob.http.get(f"/v1/jobs/{jobs[1]}/events?follow=true").read()
+    for client, job, model in ((alice, jobs[0], "first"), (bob, jobs[1], "second")):
+        assert client.get(f"/v1/jobs/{job}")["status"] == "cancelled"
+        assert client.get(f"/v1/models/{model}")["status"] == "ready"
+
+
+def test_training_that_diverges_makes_no_revision(alice: Client) -> None:
+    alice.create("Wild", alpha=1000)
+    body = training("wild", PROMPT, REWARDS, learning_rate=0.1, learning_steps=8)
+    error = alice.post("/v1/train", body, 422)["error"]
+    assert error["code"] == "training_diverged" and "diverged at step" in error["message"], error
+    assert alice.get("/v1/models/wild")["revision"] == 0
+    chunks = alice.stream("/v1/train", body | {"stream": True})
+    assert chunks[-1]["type"] == "error" and chunks[-1]["error"]["code"] == "training_diverged"
+    assert alice.get("/v1/jobs")[0]["error"]["code"] == "training_diverged"

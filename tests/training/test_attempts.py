@@ -1,0 +1,166 @@
+"""A worker carries out the controller's orders on a real model and bucket. The link is played by the test."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from registry.errors import JobNotFound
+from registry.revisions import Revisions
+from registry.store import ObjectStore
+from tests.support.tiny_jobs import run, tiny_assignment, tiny_policy
+from training import grpo
+from training.attempts import Attempts, Resident
+from training.parent import Parents
+from training.policy import Policy
+from training.types import Assignment, Dismissal, Place, Resumption, Standing, StepProgress
+
+
+class Link:
+    """A `ControllerLink`; every job gives way once a turn, before the pack that is named."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str]] = []
+        self.gives_way_at = 3
+        self.has_given_up: set[str] = set()
+        self._num_looks = 0
+
+    def inform(self, assignment: Assignment, message: str) -> None:
+        pass
+
+    def is_cancelled(self) -> bool:
+        return False
+
+    def look(self, assignment: Assignment, place: Place) -> Standing:
+        self._num_looks += 1
+        return Standing.GIVES_WAY if self._num_looks == self.gives_way_at else Standing.GOES_ON
+
+    def progress(self, assignment: Assignment, step: StepProgress) -> None:
+        pass
+
+    def paused(self, assignment: Assignment) -> None:
+        self._tell(assignment, "paused")
+
+    def complete(self, assignment: Assignment) -> None:
+        self._tell(assignment, "complete")
+
+    def fail(self, assignment: Assignment, code: str, message: str) -> None:
+        self._tell(assignment, f"fail {code}")
+
+    def _tell(self, assignment: Assignment, what: str) -> None:
+        self._num_looks = 0
+        if assignment.job_id in self.has_given_up:
+            raise JobNotFound("this attempt was given up")
+        self.told.append((assignment.job_id, what))
+
+
+@pytest.fixture
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    directory = tmp_path / "scratch"
+    directory.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(directory))
+    return directory
+
+
+@pytest.fixture
+def policy(tiny_weights: Path) -> Policy:
+    return tiny_policy(tiny_weights, max_tokens_per_pack=96, max_paused_in_memory=1)
+
+
+@pytest.fixture
+def link() -> Link:
+    return Link()
+
+
+@pytest.fixture
+def attempts(policy: Policy, store: ObjectStore, link: Any, scratch: Path) -> Iterator[Attempts]:
+    revisions = Revisions(store)
+    with (
+        Parents(revisions, quiet_s=0) as parents,
+        Attempts(Resident(policy, revisions, parents, link)) as attempts,
+    ):
+        yield attempts
+
+
+def kept(scratch: Path) -> list[Path]:
+    """The directories of the attempts that this worker has."""
+    return list(scratch.glob("tiger-job-*"))
+
+
+def job(letter: str, **fields: Any) -> Assignment:
+    names = {"job_id": f"job-{letter}", "uid": letter * 32}
+    return tiny_assignment(steps=2, dropout=0.1, **fields).model_copy(update=names)
+
+
+def resumption(assignment: Assignment) -> Resumption:
+    return Resumption(job_id=assignment.job_id, attempt=assignment.attempt)
+
+
+def test_jobs_that_gave_way_are_published_as_if_they_had_not(
+    attempts: Attempts, policy: Policy, store: ObjectStore, link: Link, scratch: Path, tmp_path: Path
+) -> None:
+    """Of two, one is kept in memory and one in a file."""
+    jobs = [job("a"), job("b")]
+    for assignment in jobs:
+        attempts.carry_out(assignment)
+    assert [name for path in kept(scratch) for name in os.listdir(path)] == ["paused.safetensors"]
+    link.gives_way_at = 0
+    for assignment in jobs:
+        attempts.carry_out(resumption(assignment))
+    assert link.told == [
+        ("job-a", "paused"),
+        ("job-b", "paused"),
+        ("job-a", "complete"),
+        ("job-b", "complete"),
+    ]
+    assert kept(scratch) == []
+    for assignment in jobs:
+        run(policy, tmp_path / assignment.job_id, assignment)
+        Revisions(store).fetch(assignment.uid, 1, tmp_path / assignment.uid)
+        made, expected = (
+            (tmp_path / where / grpo.WEIGHTS_FILE).read_bytes()
+            for where in (assignment.uid, assignment.job_id)
+        )
+        assert made == expected
+
+
+def test_a_job_that_ended_while_it_waited_is_forgotten(attempts: Attempts, link: Link, scratch: Path) -> None:
+    assignment = job("a")
+    attempts.carry_out(assignment)
+    assert kept(scratch)
+    attempts.carry_out(Dismissal(job_id=assignment.job_id))
+    assert kept(scratch) == []
+    attempts.carry_out(resumption(assignment))
+    assert link.told == [("job-a", "paused")], "there is nothing to go on with"
+
+
+def test_a_new_attempt_takes_the_place_of_a_paused_one(attempts: Attempts, link: Link, scratch: Path) -> None:
+    first = job("a")
+    attempts.carry_out(first)
+    link.gives_way_at = 0
+    attempts.carry_out(job("a", attempt=2))
+    assert link.told == [("job-a", "paused"), ("job-a", "complete")]
+    attempts.carry_out(resumption(first))
+    assert kept(scratch) == []
+
+
+def test_an_attempt_that_was_given_up_does_not_wait(attempts: Attempts, link: Link, scratch: Path) -> None:
+    link.has_given_up.add("job-a")
+    attempts.carry_out(job("a"))
+    assert kept(scratch) == []
+    link.gives_way_at = 0
+    attempts.carry_out(job("b"))
+    assert link.told == [("job-b", "complete")]
+
+
+def test_a_worker_that_leaves_keeps_nothing(
+    policy: Policy, store: ObjectStore, link: Any, scratch: Path
+) -> None:
+    revisions = Revisions(store)
+    with Parents(revisions) as parents, Attempts(Resident(policy, revisions, parents, link)) as attempts:
+        attempts.carry_out(job("a"))
+        assert kept(scratch)
+    assert kept(scratch) == []

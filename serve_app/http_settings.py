@@ -24,7 +24,7 @@ class HttpSettings(Record):
         4_000, ge=10, description="behind a proxy or a network's gateway all clients share one address"
     )
     request_timeout_s: int = Field(
-        10, ge=1, description="for a request's head to arrive whole, and then for the first 16 KB of its body"
+        20, ge=1, description="for a request's head to arrive whole, and then for the first 16 KB of its body"
     )
     inactivity_timeout_s: int = Field(
         30,

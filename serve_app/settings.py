@@ -33,7 +33,7 @@ class IngressSettings(Record):
     max_request_bytes: int = Field(8 * 2**20, ge=1024)
     body_timeout_s: float = Field(60, gt=0, description="in which the whole body of a request arrives")
     max_unknown_keys_per_address: int = Field(
-        32, ge=1, description="being looked up in storage at a time, at one ingress replica"
+        64, ge=1, description="being looked up in storage at a time, at one ingress replica"
     )
 
 

@@ -7,6 +7,7 @@ of the serving object whose table has the one adapter that was leased for it, so
 with another user's, and the answer names the model as the user does.
 """
 
+import asyncio
 import copy
 from collections.abc import AsyncIterator
 from typing import Any
@@ -15,6 +16,7 @@ from pydantic import ValidationError
 
 from registry.errors import ContextLengthExceeded, InvalidRequest, TigerError, Unavailable
 from serve_app.generation import OpenAICall, cache_salt_of
+from serve_app.shared_tasks import is_being_cancelled
 
 LEFT_OUT = {
     "prompt_logprobs": True,
@@ -75,6 +77,8 @@ class OpenAILayer:
             message = str(error.args[0]) if error.args else str(error)
             raise _refusal(call, message, getattr(error, "parameter", None)) from None
         if isinstance(answer, ErrorResponse):
+            if is_being_cancelled():  # the client is gone, which vLLM takes for an error of the client
+                raise asyncio.CancelledError
             if answer.error.code >= 500:
                 raise TigerError("internal error")
             raise _refusal(call, answer.error.message, answer.error.param)

@@ -65,18 +65,21 @@ class Authenticator:
         self._known: OrderedDict[str, tuple[KeyRecord, float]] = OrderedDict()
         self._checks: SharedTasks[KeyRecord] = SharedTasks()
 
-    def knows(self, key_hash: str) -> bool:
-        """Whether the key was good a while ago: then nobody waits for it to be looked up."""
-        known, asked_at = self._known.get(key_hash, (None, -STALE_S))
-        return known is not None and self._clock() - asked_at < STALE_S
+    def is_stranger(self, key_hash: str) -> bool:
+        """Whether storage must be asked: the key was not good a while ago, and nobody is asking for it."""
+        _, asked_at = self._known.get(key_hash, (None, -STALE_S))
+        return self._clock() - asked_at >= STALE_S and not self._checks.is_running(key_hash)
 
     async def caller(self, key_hash: str) -> Caller:
         """Whose key it is. A key that is not known is looked up first. Raises: InvalidApiKey, Unavailable."""
         known, asked_at = self._known.get(key_hash, (None, -STALE_S))
-        is_stale = FRESH_S <= self._clock() - asked_at < STALE_S
-        if known is None or not is_stale or known.is_expired(self._now()):
+        age_s = self._clock() - asked_at
+        if known is not None and (age_s < FRESH_S or known.is_expired(self._now())):
             return Caller((await self.record(key_hash)).user, key_hash)
-        return Caller(known.user, key_hash, self._checks.join(key_hash, lambda: self.record(key_hash)))
+        check = self._checks.join(key_hash, lambda: self.record(key_hash))
+        if known is None or age_s >= STALE_S:
+            return Caller((await check()).user, key_hash)
+        return Caller(known.user, key_hash, check)
 
     async def recheck(self, key_hash: str) -> KeyRecord:
         """The key once more, for whoever found it good before. Raises: InvalidApiKey, Unavailable."""

@@ -83,7 +83,7 @@ class Door:
     async def _caller(self, scope: Scope) -> Caller:
         """Raises: InvalidApiKey, Unavailable, RateLimited."""
         key_hash = presented_hash(Headers(scope=scope).get("authorization"))
-        if self._authenticator.knows(key_hash):
+        if not self._authenticator.is_stranger(key_hash):
             return await self._authenticator.caller(key_hash)
         address, _ = scope.get("client") or ("", 0)
         with self._strangers.held_by(address) as take:

@@ -8,6 +8,7 @@ of the serving object whose table has the one adapter that was leased for it, so
 with another user's, and the answer names the model as the user does.
 """
 
+import asyncio
 import copy
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -19,6 +20,7 @@ from registry.errors import ContextLengthExceeded, InvalidRequest, TigerError, U
 from serve_app.generation import OpenAICall, cache_salt_of
 from serve_app.grammars import HeldEngine, schemas_of, without_schema
 from serve_app.schema_compiler import SchemaCompiler
+from serve_app.shared_tasks import is_being_cancelled
 
 LEFT_OUT = {
     "prompt_logprobs": True,
@@ -93,6 +95,8 @@ class OpenAILayer:
             message = str(error.args[0]) if error.args else str(error)
             raise _refusal(call, message, getattr(error, "parameter", None)) from None
         if isinstance(answer, ErrorResponse):
+            if is_being_cancelled():  # the client is gone, which vLLM takes for an error of the client
+                raise asyncio.CancelledError
             if answer.error.code >= 500:
                 raise TigerError("internal error")
             raise _refusal(call, answer.error.message, answer.error.param)

@@ -35,7 +35,7 @@ class IngressSettings(Record):
     max_request_depth: int = Field(100, ge=16, le=200, description="of lists and objects in a JSON body")
     body_timeout_s: float = Field(60, gt=0, description="in which the whole body of a request arrives")
     max_unknown_keys_per_address: int = Field(
-        32, ge=1, description="being looked up in storage at a time, at one ingress replica"
+        64, ge=1, description="being looked up in storage at a time, at one ingress replica"
     )
 
 

@@ -24,6 +24,9 @@ class SharedTasks(Generic[T]):
     def __init__(self) -> None:
         self._running: dict[str, asyncio.Task[T]] = {}
 
+    def is_running(self, key: str) -> bool:
+        return key in self._running
+
     def join(self, key: str, work: Callable[[], Coroutine[Any, Any, T]]) -> Callable[[], Awaitable[T]]:
         """Begin `work`, unless it runs already; what is returned waits for it.
 

@@ -266,16 +266,20 @@ async def test_a_key_that_was_revoked_is_presumed_good_once(
         await caller_of(authenticator, "Bearer good")
 
 
-async def test_only_a_key_that_was_good_a_while_ago_is_known(
+async def test_a_key_that_was_not_good_a_while_ago_is_a_strangers(
     authenticator: Authenticator, keys: Keys, clock: Clock
 ) -> None:
     good = presented_hash("Bearer good")
-    assert not authenticator.knows(good)
-    await authenticator.caller(good)
+    assert authenticator.is_stranger(good)
+    asking = [asyncio.create_task(authenticator.caller(good)) for _ in range(2)]
+    await asyncio.sleep(0)
+    assert not authenticator.is_stranger(good), "who comes now waits for the same answer"
+    assert [caller.user for caller in await asyncio.gather(*asking)] == ["alice", "alice"]
+    assert keys.num_asked == 1
     clock.now += STALE_S * 0.9
-    assert authenticator.knows(good)
+    assert not authenticator.is_stranger(good)
     clock.now += STALE_S * 0.1
-    assert not authenticator.knows(good)
+    assert authenticator.is_stranger(good)
 
 
 async def test_a_check_that_is_cancelled_is_made_again_for_all_who_wait(keys: Keys, clock: Clock) -> None:
@@ -312,12 +316,12 @@ async def test_a_check_is_a_part_of_no_request(keys: Keys, clock: Clock) -> None
 
     authenticator = Authenticator(lookup, clock, clock.time)
     request.set("the first")
-    await user_of(authenticator, "Bearer good")
+    await caller_of(authenticator, "Bearer good")
     clock.now += FRESH_S
     caller = await caller_of(authenticator, "Bearer good")
     assert caller.check is not None
     await caller.check()
-    assert seen == ["the first", "none"]
+    assert seen == ["none", "none"]
 
 
 async def test_what_the_catalog_raised_comes_without_ray_around_it(clock: Clock) -> None:

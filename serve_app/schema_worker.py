@@ -39,7 +39,7 @@ LIMITS = LLParserLimits(step_lexer_fuel=30_000, max_lexer_states=20_000, verbose
 
 TOO_LONG = "it takes too long to compile"
 TOO_LARGE = "it takes too much memory to compile"
-TOO_MUCH_WORK = "its patterns take too much work for each token"
+TOO_MUCH_WORK = "it takes too much work for each token of an answer"
 
 
 class TokenizerText(Record):
@@ -93,11 +93,13 @@ def _error_of(tokenizer: LLTokenizer, grammar: str) -> str | None:
         walk = matcher.deep_copy()
         dice = random.Random(seed)
         for _ in range(WALK_TOKENS):
-            mask = walk.compute_bitmask()
-            token = any_token(mask, dice, tokenizer.eos_token)
+            token = any_token(walk.compute_bitmask(), dice, tokenizer.eos_token)
+            if token is not None and not walk.is_error():
+                walk.consume_token(token)
             if walk.is_error():
-                return TOO_MUCH_WORK if "too many" in walk.get_error() else "no answer fits it"
-            if token is None or not walk.consume_token(token):
+                is_much = any(sign in walk.get_error() for sign in ("too many", "max is"))
+                return TOO_MUCH_WORK if is_much else "no answer fits it"
+            if token is None:
                 break
     return None
 

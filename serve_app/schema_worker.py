@@ -31,6 +31,8 @@ MAX_MEMORY = 512 * 1024 * 1024
 """Of address space, beyond what the process has."""
 STACK_SIZE = 4 * 1024 * 1024
 """Half of what a thread of the engine has."""
+NICENESS = 5
+"""The engine's tokens come first."""
 NUM_WALKS = 3
 WALK_TOKENS = 24
 
@@ -156,6 +158,7 @@ def _limit_this_process() -> None:
 
 def main() -> None:
     lines: Any = iter(sys.stdin.buffer.readline, b"")
+    os.nice(NICENESS)
     told = TokenizerText.model_validate_json(next(lines))
     tokenizer = LLTokenizer(told.json_text, n_vocab=told.num_tokens, eos_token=told.end_token)
     del told

@@ -119,7 +119,9 @@ def any_token(mask: bytes, dice: random.Random, end_token: int) -> int | None:
 
 
 def _in_short(error: str) -> str:
-    """Without the pictures that show a place in a pattern."""
+    """Without the pictures that show a place in a pattern, and without advice that nobody here can follow."""
+    if error.startswith("oneOf constraints"):
+        return "oneOf is held only of branches that exclude each other; anyOf is held"
     first, *rest = error.splitlines() or [""]
     last = [line for line in rest if line.startswith("error: ")][-1:]
     return " ".join([first, *last])[:200]

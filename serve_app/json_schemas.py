@@ -97,23 +97,20 @@ def check_size(value: Any, max_bytes: int) -> None:
     todo: list[tuple[Path, Any, int]] = [((), value, 1)]
     while todo:
         path, value, nesting = todo.pop()
-        if isinstance(value, dict):
-            num_bytes += sum(_text_bytes(path, key) + 4 for key in value)
-            parts: Iterator[tuple[str | int, Any]] = iter(value.items())
-        elif isinstance(value, list):
-            parts = iter(enumerate(value))
+        if isinstance(value, dict | list):
+            num_bytes += 2 * len(value) + 2  # before its parts are looked at: they may be very many
+            if nesting > MAX_NESTING:
+                message = f"it is too deep: objects and arrays may nest at most {MAX_NESTING} levels"
+                raise RefusedSchema((), message)
         else:
             num_bytes += _text_bytes(path, value) + 2 if isinstance(value, str) else 6
-            parts = iter(())
+        if num_bytes <= max_bytes and isinstance(value, dict):
+            num_bytes += sum(_text_bytes(path, name) + 4 for name in value)
         if num_bytes > max_bytes:
             raise RefusedSchema((), f"it is too large: at most {max_bytes // 1024} KiB are taken")
-        if nesting > MAX_NESTING and isinstance(value, dict | list):
-            raise RefusedSchema(
-                (), f"it is too deep: objects and arrays may nest at most {MAX_NESTING} levels"
-            )
-        # A list of many small values is counted here, not only once they are looked at.
-        num_bytes += 2 * len(value) if isinstance(value, list) else 0
-        todo += (((*path, key), part, nesting + 1) for key, part in parts)
+        if isinstance(value, dict | list):
+            parts = value.items() if isinstance(value, dict) else enumerate(value)
+            todo += (((*path, key), part, nesting + 1) for key, part in parts)
 
 
 def _text_bytes(path: Path, text: Any) -> int:

@@ -69,9 +69,9 @@ class OpenAILayer:
         from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
         from vllm.entrypoints.openai.completion.protocol import CompletionRequest
         from vllm.entrypoints.serve.engine.protocol import ErrorResponse
-        from vllm.exceptions import GracefulHTTPError, VLLMClientError
+        from vllm.exceptions import GenerationError, GracefulHTTPError, VLLMClientError
 
-        await self._compile(call)
+        places = await self._compile(call)
         serving = copy.copy(self._serving[call.kind])
         serving.models = OnlyModel(call.answering, lora_request)
         serving.engine_client = HeldEngine(engine, call.body)
@@ -89,6 +89,11 @@ class OpenAILayer:
             first = error.errors()[0]
             param = ".".join(str(part) for part in first["loc"][:1]) or None
             raise InvalidRequest(str(first["msg"]).removeprefix("Value error, "), param) from None
+        except GenerationError:
+            if not places:
+                raise
+            # A walk through a grammar beforehand is not all walks: llguidance gave up in this one.
+            raise InvalidRequest("no answer could be held to the schema to its end", places[0]) from None
         except GracefulHTTPError:
             raise Unavailable("the model has too much to do at the moment; try again") from None
         except (VLLMClientError, ValueError, NotImplementedError) as error:  # its text repeats the value
@@ -102,19 +107,22 @@ class OpenAILayer:
             raise _refusal(call, answer.error.message, answer.error.param)
         return answer
 
-    async def _compile(self, call: OpenAICall) -> None:
-        """See that the engine can hold the answer to the schemas. Raises: InvalidRequest, RateLimited,
-        Unavailable."""
+    async def _compile(self, call: OpenAICall) -> list[str]:
+        """See that the engine can hold the answer to the schemas; where they are in the request.
+
+        Raises: InvalidRequest, RateLimited, Unavailable.
+        """
         schemas = schemas_of(call.body)
-        if not schemas:
-            return
         places = list(schemas)
+        if not schemas:
+            return places
         reply = await self._schemas.check(call.user, list(schemas.values()))
         if reply.error is not None:
             place = places[reply.index or 0] if reply.index is not None or len(places) == 1 else "tools"
             raise InvalidRequest(f"the schema cannot be held: {reply.error}", place)
         if reply.seconds * call.body.get("n", 1) > MAX_COMPILE_S:
             raise InvalidRequest("the schema takes too long to compile for so many samples", "n")
+        return places
 
 
 class OnlyModel:

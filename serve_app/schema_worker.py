@@ -31,6 +31,8 @@ MAX_MEMORY = 512 * 1024 * 1024
 """Of address space, beyond what the process has."""
 STACK_SIZE = 4 * 1024 * 1024
 """Half of what a thread of the engine has."""
+NICENESS = 5
+"""The engine's tokens come first."""
 NUM_WALKS = 3
 WALK_TOKENS = 24
 
@@ -39,7 +41,7 @@ LIMITS = LLParserLimits(step_lexer_fuel=30_000, max_lexer_states=20_000, verbose
 
 TOO_LONG = "it takes too long to compile"
 TOO_LARGE = "it takes too much memory to compile"
-TOO_MUCH_WORK = "its patterns take too much work for each token"
+TOO_MUCH_WORK = "it takes too much work for each token of an answer"
 
 
 class TokenizerText(Record):
@@ -93,11 +95,13 @@ def _error_of(tokenizer: LLTokenizer, grammar: str) -> str | None:
         walk = matcher.deep_copy()
         dice = random.Random(seed)
         for _ in range(WALK_TOKENS):
-            mask = walk.compute_bitmask()
-            token = any_token(mask, dice, tokenizer.eos_token)
+            token = any_token(walk.compute_bitmask(), dice, tokenizer.eos_token)
+            if token is not None and not walk.is_error():
+                walk.consume_token(token)
             if walk.is_error():
-                return TOO_MUCH_WORK if "too many" in walk.get_error() else "no answer fits it"
-            if token is None or not walk.consume_token(token):
+                is_much = any(sign in walk.get_error() for sign in ("too many", "max is"))
+                return TOO_MUCH_WORK if is_much else "no answer fits it"
+            if token is None:
                 break
     return None
 
@@ -115,7 +119,9 @@ def any_token(mask: bytes, dice: random.Random, end_token: int) -> int | None:
 
 
 def _in_short(error: str) -> str:
-    """Without the pictures that show a place in a pattern."""
+    """Without the pictures that show a place in a pattern, and without advice that nobody here can follow."""
+    if error.startswith("oneOf constraints"):
+        return "oneOf is held only of branches that exclude each other; anyOf is held"
     first, *rest = error.splitlines() or [""]
     last = [line for line in rest if line.startswith("error: ")][-1:]
     return " ".join([first, *last])[:200]
@@ -154,6 +160,7 @@ def _limit_this_process() -> None:
 
 def main() -> None:
     lines: Any = iter(sys.stdin.buffer.readline, b"")
+    os.nice(NICENESS)
     told = TokenizerText.model_validate_json(next(lines))
     tokenizer = LLTokenizer(told.json_text, n_vocab=told.num_tokens, eos_token=told.end_token)
     del told

@@ -18,9 +18,9 @@ BASE = "smollm2-135m"
 CHAT = "/openai/v1/chat/completions"
 PLACE = "response_format.json_schema.schema"
 NUM_AT_ONCE = 8
-SLACK_S = 1.0
+SLACK_S = 2.0
 """A moment on a machine that others use."""
-TIMES_SLOWER = 4
+TIMES_SLOWER = 5
 
 SMALL = {
     "type": "object",
@@ -115,11 +115,15 @@ def in_company(client: Client, bodies: list[dict[str, Any]]) -> Iterator[list[in
     """`client` asks all of them, several at once, again and again; the statuses of its answers."""
     statuses: list[int] = []
     is_over = threading.Event()
-    turns = itertools.cycle(bodies)
+    turns = itertools.cycle([json.dumps(body).encode() for body in bodies])
+    headers = {"Content-Type": "application/json"}
 
     def ask() -> None:
         while not is_over.is_set():
-            statuses.append(client.http.post(CHAT, json=next(turns)).status_code)
+            answer = client.http.post(CHAT, content=next(turns), headers=headers)
+            statuses.append(answer.status_code)
+            if answer.status_code >= 500:
+                print(answer.text)
 
     threads = [threading.Thread(target=ask) for _ in range(NUM_AT_ONCE)]
     for thread in threads:

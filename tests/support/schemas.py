@@ -51,7 +51,11 @@ HEAVY: dict[str, dict[str, Any]] = {
     "many values": {"enum": [f"value number {i}" for i in range(1_000)]},
     "many branches": {
         "anyOf": [
-            {"type": "object", "properties": {"kind": {"const": i}, "text": {"type": "string"}}}
+            {
+                "type": "object",
+                "properties": {"kind": {"const": i}, "text": {"type": "string"}},
+                "required": ["kind"],
+            }
             for i in range(200)
         ]
     },
@@ -108,6 +112,7 @@ REFUSED_BY_COMPILING: dict[str, dict[str, Any]] = {
     "a pattern with too many states": {"type": "string", "pattern": ".*a.{200}"},
     "a pattern that is none": {"type": "string", "pattern": "("},
     "a pattern that looks around": {"type": "string", "pattern": "(?=a)b"},
+    "branches that are all alike": {"anyOf": [properties(2, maximum=i) for i in range(200)]},
     "only itself": {"$ref": "#"},
     "no value": {"type": "integer", "minimum": 5, "maximum": 3},
     "one of several that overlap": {"oneOf": [{"type": "string"}, {"type": ["string", "integer"]}]},

@@ -119,6 +119,8 @@ def test_of_several_the_wrong_one_is_named(tokenizer: LLTokenizer) -> None:
     reply = reply_to(tokenizer, question({}, {"type": "object"}, wrong, {}))
     assert reply.index == 2 and reply.error
     assert "\n" not in reply.error
+    either = reply_to(tokenizer, question(REFUSED_BY_COMPILING["one of several that overlap"]))
+    assert either.error and "anyOf" in either.error
     assert reply_to(tokenizer, question({}, {"type": "object"}, {})).error is None
 
 

@@ -1,0 +1,91 @@
+"""What happens to the schemas of a request before vLLM's layer sees it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from vllm.exceptions import GenerationError
+
+from registry.errors import InvalidRequest
+from serve_app.generation import OpenAICall
+from serve_app.openai_layer import MAX_COMPILE_S, OpenAILayer
+from serve_app.schema_compiler import SchemaCompiler
+from serve_app.schema_worker import Reply
+
+SCHEMA = {"type": "object", "title": "Size", "properties": {"size": {"type": "integer"}}}
+FORMAT = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA}}
+TOOL = {"type": "function", "function": {"name": "paint", "parameters": {"type": "object"}}}
+PLACE = "response_format.json_schema.schema"
+
+
+class StubWorker:
+    def __init__(self, reply: Reply) -> None:
+        self._reply = reply
+
+    async def ask(self, schemas: Sequence[str]) -> Reply:
+        return self._reply
+
+    async def stop(self) -> None:
+        pass
+
+
+class StubServing:
+    """Of vLLM: keeps the request, or fails as it does when the engine has given up."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self._error = error
+        self.requests: list[Any] = []
+
+    async def create_chat_completion(self, request: Any) -> Any:
+        self.requests.append(request)
+        if self._error is not None:
+            raise self._error
+        return request
+
+
+async def ask(reply: Reply, serving: StubServing, **body: Any) -> Any:
+    compiler = SchemaCompiler(StubWorker(reply))
+    compiler.start()
+    try:
+        body = {"messages": [{"role": "user", "content": "x"}], **body}
+        call = OpenAICall(kind="chat", user="alice", model="base", revision=None, adapter_id=None, body=body)
+        await OpenAILayer(serving, None, compiler).answer(call, engine=None, lora_request=None)
+    finally:
+        await compiler.stop()
+    return serving.requests[0] if serving.requests else None
+
+
+async def refused(reply: Reply, serving: StubServing, **body: Any) -> InvalidRequest:
+    with pytest.raises(InvalidRequest) as error:
+        await ask(reply, serving, **body)
+    return error.value
+
+
+async def test_vllm_does_not_see_the_schema_of_the_answer() -> None:
+    request = await ask(Reply(), StubServing(), response_format=FORMAT, tools=[TOOL])
+    assert request.response_format.type == "json_object"
+    assert request.tools[0].function.parameters == {"type": "object"}
+
+
+async def test_refused_schema_does_not_get_to_vllm() -> None:
+    serving = StubServing()
+    error = await refused(Reply(error="no answer fits it"), serving, response_format=FORMAT)
+    assert (error.param, error.message) == (PLACE, "the schema cannot be held: no answer fits it")
+    error = await refused(Reply(error="x", index=1), serving, response_format=FORMAT, tools=[TOOL])
+    assert error.param == "tools.0.function.parameters"
+    error = await refused(Reply(error="x"), serving, tools=[TOOL, TOOL])
+    assert error.param == "tools"
+    assert serving.requests == []
+
+
+async def test_many_samples_of_a_dear_schema_are_refused() -> None:
+    dear = Reply(seconds=MAX_COMPILE_S / 10)
+    assert await ask(dear, StubServing(), response_format=FORMAT, n=10)
+    assert (await refused(dear, StubServing(), response_format=FORMAT, n=11)).param == "n"
+
+
+async def test_answer_that_came_to_no_end_is_the_schemas_error() -> None:
+    error = await refused(Reply(), StubServing(GenerationError()), response_format=FORMAT)
+    assert error.param == PLACE
+    with pytest.raises(GenerationError):
+        await ask(Reply(), StubServing(GenerationError()))

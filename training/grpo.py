@@ -23,7 +23,6 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 from torch import Tensor
-from trl.trainer.grpo_config import GRPOConfig
 
 from registry.errors import NoLearningSignal
 from registry.records import JobRequest
@@ -35,6 +34,7 @@ from training.policy import Policy
 from training.soundness import check_finite, check_soundness, diverging
 from training.state import Moments, States, TrainingState
 from training.trainer import SuppliedResponsesTrainer
+from training.trl_classes import GRPOConfig
 from training.types import (
     Assignment,
     Cancelled,

@@ -9,8 +9,7 @@ A worker enters, asks for work and reports back; the controller never calls a wo
 entered last gets work. A job that had its turn gives way to those of other users, and its worker keeps it:
 it is the same attempt until that worker is lost. Reports are fenced by (job, attempt): those of an attempt
 that was given up are refused. The manifest in the bucket decides whether a training happened. After a crash
-the markers in the bucket say what is left to do, and a job whose revision has its manifest only has its
-bookkeeping finished.
+the markers in the bucket say what is left to do; where the manifest is there, only bookkeeping is left.
 """
 
 import asyncio
@@ -199,8 +198,7 @@ class TrainingController:
     async def look(self, job_id: str, attempt: int, place: Place) -> Standing:
         """A worker between two packs of a long step. Raises: JobNotFound when the attempt was given up."""
         job = self._attempt(job_id, attempt)
-        message = f"Step {place.step} of {place.steps}: {place.share:.0%}"
-        await job.mention(type="info", message=message)
+        await job.mention(type="info", message=f"Step {place.step} of {place.steps}: {place.share:.0%}")
         return self._standing(job)
 
     async def progress(self, job_id: str, attempt: int, step: StepProgress) -> Standing:

@@ -20,33 +20,31 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from peft import LoraConfig, get_peft_model_state_dict
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
-from trl.trainer.grpo_config import GRPOConfig
 
 from registry.errors import NoLearningSignal
 from registry.records import JobRequest
+from training.adapter import WEIGHTS_FILE, lora_of, save_adapter
 from training.advantages import advantages, mean_and_deviation
 from training.conversation import tokenise
 from training.packs import Row
 from training.policy import Policy
 from training.soundness import check_finite, check_soundness, diverging
 from training.state import Moments, States, TrainingState
-from training.trainer import StepMeasures, SuppliedResponsesTrainer
+from training.trainer import SuppliedResponsesTrainer
+from training.trl_classes import GRPOConfig
 from training.types import (
     Assignment,
     Cancelled,
     GaveWay,
     Place,
     Standing,
+    StepMeasures,
     StepProgress,
     TrainingOutcome,
 )
-
-WEIGHTS_FILE = "adapter_model.safetensors"
 
 
 def train(
@@ -165,7 +163,7 @@ class Training:
             trainer = SuppliedResponsesTrainer(
                 self._policy,
                 _arguments(self._policy, self._assignment, state, Path(scratch)),
-                _lora(self._assignment),
+                lora_of(self._assignment),
                 self._rows,
                 self._is_fresh,
                 state.adapter if state is not None else self._weights,
@@ -187,7 +185,7 @@ class Training:
             last = self._assignment.request.hyperparameters.learning_steps
             self._workers.all_of(lambda: check_soundness(trainer.model, self._rows, last))
         if self._workers.is_first:
-            _save_adapter(trainer.model, self._assignment.base_model, self._output)
+            save_adapter(trainer.model, self._assignment.base_model, self._output)
         return trainer.moments()
 
     def _take_up(self) -> TrainingState | None:
@@ -232,17 +230,6 @@ def rows_of(policy: Policy, request: JobRequest) -> list[Row]:
     if not rows:
         raise NoLearningSignal("every response was cut before its first token: there is nothing to learn")
     return rows
-
-
-def _lora(assignment: Assignment) -> LoraConfig:
-    return LoraConfig(
-        r=assignment.rank,
-        # Whole numbers are written as such: vLLM declares lora_alpha an integer.
-        lora_alpha=int(assignment.alpha) if assignment.alpha.is_integer() else assignment.alpha,
-        lora_dropout=assignment.dropout,
-        target_modules="all-linear",
-        task_type="CAUSAL_LM",
-    )
 
 
 def _arguments(
@@ -302,23 +289,3 @@ def _progress(measures: StepMeasures, request: JobRequest) -> StepProgress:
         learning_rate=measures.learning_rate,
         seconds=measures.seconds,
     )
-
-
-def _save_adapter(model: Any, base_model: str, directory: Path) -> None:
-    """Write the two files that PEFT and vLLM load.
-
-    By hand, since PEFT's `save_pretrained` adds a model card, may look for the base model's configuration
-    on the network, and would write the path of this machine.
-    """
-    directory.mkdir(parents=True, exist_ok=True)
-    weights = get_peft_model_state_dict(model, save_embedding_layers=False)
-    save_file(
-        {name: tensor.contiguous().cpu() for name, tensor in weights.items()},
-        directory / WEIGHTS_FILE,
-        metadata={"format": "pt"},
-    )
-    config = model.peft_config["default"]
-    config.base_model_name_or_path = base_model
-    config.inference_mode = True
-    config.target_modules = sorted(config.target_modules)
-    config.save_pretrained(str(directory))

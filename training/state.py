@@ -117,6 +117,15 @@ class States(Protocol):
         """Returns at once; the state is written beside the next steps."""
 
 
+def by_parameter(moments: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    """As an optimizer's `state_dict` has them."""
+    states: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in moments.items():
+        number, _, name = key.partition("/")
+        states.setdefault(int(number), {})[name] = tensor
+    return states
+
+
 def random_state(device: torch.device) -> dict[str, Tensor]:
     states = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":

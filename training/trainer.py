@@ -11,55 +11,26 @@ the result with an independent implementation.
 """
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from datasets import Dataset
-from peft import PeftConfig, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import PeftConfig, get_peft_model_state_dict
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback
-from trl import import_utils
 
+from training.adapter import load_weights
 from training.log_probs import log_probs
 from training.memory import Memory
 from training.packs import Pack, Row
 from training.policy import Policy
-from training.state import PartialStep, TrainingState, random_state, set_random_state
-from training.types import Place
-
-
-@contextmanager
-def _without_vllm() -> Iterator[None]:
-    """Keep TRL from importing vLLM, where that is installed: seconds and hundreds of modules for
-    generation that never happens here. TRL asks one function whether to; it says no in this block."""
-    is_vllm_available = import_utils.is_vllm_available
-    import_utils.is_vllm_available = lambda min_version=None: False
-    try:
-        yield
-    finally:
-        import_utils.is_vllm_available = is_vllm_available
-
-
-with _without_vllm():
-    from trl.trainer.grpo_config import GRPOConfig
-    from trl.trainer.grpo_trainer import GRPOTrainer
-
-
-@dataclass(frozen=True)
-class StepMeasures:
-    """What one optimizer step measured, over all completion tokens of the job."""
-
-    step: int
-    loss: float
-    kl: float
-    clip_ratio: float
-    grad_norm: float
-    learning_rate: float
-    seconds: float
+from training.scores import Scores
+from training.state import PartialStep, TrainingState, by_parameter, random_state, set_random_state
+from training.trl_classes import GRPOConfig, GRPOTrainer
+from training.types import Place, StepMeasures
 
 
 class SuppliedResponsesTrainer(GRPOTrainer):
@@ -109,17 +80,10 @@ class SuppliedResponsesTrainer(GRPOTrainer):
         self._resumed = state
         self._moments = moments
         self._num_tokens = torch.tensor(float(num_tokens), device=policy.device)
-        # (N,) of all completion tokens of the job; filled in by the first step, or taken from the state.
-        self._old = torch.zeros(num_tokens, device=policy.device)
-        self._ref = torch.zeros(num_tokens, device=policy.device)
-        self._is_scored = state is not None and state.step > 0
-        self._is_fresh = is_fresh
-        self._has_dropout = bool(getattr(lora, "lora_dropout", 0))
+        has_dropout = bool(getattr(lora, "lora_dropout", 0))
+        self._scores = Scores(num_tokens, policy.device, is_fresh, has_dropout, state)
         if weights is not None:
-            self._load_adapter(weights)
-        if state is not None:
-            self._old.copy_(state.old)
-            self._ref.copy_(state.ref)
+            load_weights(self.model, weights)
         self._on_step = on_step
         self._look = look
         self._first_step = state.step if state is not None else 0
@@ -130,14 +94,6 @@ class SuppliedResponsesTrainer(GRPOTrainer):
         self._sums = torch.zeros(3, device=policy.device)
         self._num_done = 0
 
-    def _load_adapter(self, weights: dict[str, Tensor]) -> None:
-        """Not by handing TRL a loaded PeftModel: it would make that adapter the reference of the KL, and
-        ours is the base model."""
-        result: Any = set_peft_model_state_dict(self.model, weights)
-        wrong = [name for name in result.missing_keys if "lora_" in name] + list(result.unexpected_keys)
-        if wrong:
-            raise ValueError(f"the parent adapter does not fit the model: {wrong[:3]}")
-
     def get_train_dataloader(self) -> DataLoader[dict[str, int]]:
         """One batch is one optimizer step over all packs; there is nothing else to load."""
         steps: Any = [{"step": step} for step in range(self.args.max_steps)]
@@ -146,10 +102,7 @@ class SuppliedResponsesTrainer(GRPOTrainer):
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         optimizer: torch.optim.Optimizer = super().create_optimizer(model)
         if self._moments is not None:
-            states: dict[int, dict[str, Tensor]] = {}
-            for key, tensor in self._moments.items():
-                number, _, name = key.partition("/")
-                states.setdefault(int(number), {})[name] = tensor
+            states = by_parameter(self._moments)
             optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
             self._moments = None
         return optimizer
@@ -171,16 +124,14 @@ class SuppliedResponsesTrainer(GRPOTrainer):
             is_through = self._all_advance(model)
         gradients = [_gradient(weight) for _, weight in self._trained()]
         self._workers.sum([*gradients, self._sums])
-        if not self._is_scored:
-            self._workers.sum([self._old, self._ref])
-            self._is_scored = True
+        self._scores.complete(self._workers)
         return self._sums[0]
 
     def _begin_step(self) -> None:
         partial = None
         if self._resumed is not None:
             # Not sooner: Trainer seeds the generators, and its data loader draws from them.
-            set_random_state(self._resumed.random, self._old.device)
+            set_random_state(self._resumed.random, self._sums.device)
             partial, self._resumed = self._resumed.partial, None
         self._start_of_step = time.perf_counter()
         if partial is None:
@@ -198,28 +149,18 @@ class SuppliedResponsesTrainer(GRPOTrainer):
         self._num_done = 0
         self._sums.zero_()
         self.model.zero_grad(set_to_none=True)
-        if not self._is_scored:
-            self._old.zero_()
-            self._ref.zero_()
+        self._scores.begin_again()
 
     def _place(self) -> Place:
-        done = self.state.global_step
         return Place(
-            step=self._first_step + done + 1,
+            step=self._first_step + self.state.global_step + 1,
             steps=self._first_step + self.args.max_steps,
             share=self._num_done / max(self._num_passes, 1),
         )
 
     @property
     def _num_scored_apart(self) -> int:
-        """Packs that are scored before the first step.
-
-        Before it has changed anything the first step computes the log-probabilities of the starting policy,
-        and with a fresh adapter, whose B matrices are zero, they are those of the base model too. What it
-        does not compute, or not without dropout, takes a pass of its own.
-        """
-        is_apart = not self._is_scored and (self._has_dropout or not self._is_fresh)
-        return len(self._memory.packs) if is_apart else 0
+        return len(self._memory.packs) if self._scores.take_passes else 0
 
     @property
     def _num_passes(self) -> int:
@@ -242,27 +183,14 @@ class SuppliedResponsesTrainer(GRPOTrainer):
 
     def _pass(self, model: Any, number: int) -> None:
         if number < self._num_scored_apart:
-            self._score(self._memory.packs[number])
+            with self.compute_loss_context_manager():
+                self._scores.take(self.model, self._memory.packs[number])
             return
         if not model.training:
             model.train()
         with self.compute_loss_context_manager():
             loss = self.compute_loss(model, self._inputs(self._memory.packs[number - self._num_scored_apart]))
         self.accelerator.backward(loss)
-
-    def _score(self, pack: Pack) -> None:
-        """Log-probabilities at the start, without dropout."""
-        model: Any = self.model
-        if model.training:
-            model.eval()
-        with torch.no_grad(), self.compute_loss_context_manager():
-            if self._has_dropout:
-                self._old[pack.places] = log_probs(model.get_base_model(), pack)
-            if not self._is_fresh:
-                with model.disable_adapter():
-                    self._ref[pack.places] = log_probs(model.get_base_model(), pack)
-            elif self._has_dropout:
-                self._ref[pack.places] = self._old[pack.places]
 
     def _inputs(self, pack: Pack) -> dict[str, Any]:
         """What TRL's loss takes, as one row of C completion tokens; with the pack for the methods below."""
@@ -284,13 +212,10 @@ class SuppliedResponsesTrainer(GRPOTrainer):
         pack: Pack = self._at_hand["pack"]
         scored = log_probs(model.get_base_model(), pack)
         now = scored.detach()
-        if not self._is_scored and not self._has_dropout and pack.counts:
-            self._old[pack.places] = now
-            if self._is_fresh:
-                self._ref[pack.places] = now
+        self._scores.note(pack, now)
         # TRL reads these after this call.
-        self._at_hand["old_per_token_logps"] = self._old[pack.places].unsqueeze(0)
-        self._at_hand["ref_per_token_logps"] = self._ref[pack.places].unsqueeze(0)
+        self._at_hand["old_per_token_logps"] = self._scores.old[pack.places].unsqueeze(0)
+        self._at_hand["ref_per_token_logps"] = self._scores.ref[pack.places].unsqueeze(0)
         self._log_probs = now
         return scored.unsqueeze(0), torch.zeros_like(now).unsqueeze(0), None
 
@@ -300,9 +225,9 @@ class SuppliedResponsesTrainer(GRPOTrainer):
         pack: Pack = inputs["pack"]
         if pack.counts:
             # Schulman's k3 estimator of KL(policy || base), as in DeepSeekMath arXiv:2402.03300, equation 4.
-            log_ratio_to_base = self._ref[pack.places] - self._log_probs
+            log_ratio_to_base = self._scores.ref[pack.places] - self._log_probs
             kl = log_ratio_to_base.exp() - log_ratio_to_base - 1
-            ratio = (self._log_probs - self._old[pack.places]).exp()
+            ratio = (self._log_probs - self._scores.old[pack.places]).exp()
             is_clipped = ((ratio > 1 + self.epsilon_high) & (pack.advantages > 0)) | (
                 (ratio < 1 - self.epsilon_low) & (pack.advantages < 0)
             )
@@ -330,9 +255,9 @@ class SuppliedResponsesTrainer(GRPOTrainer):
             step=step,
             adapter=_on_cpu(get_peft_model_state_dict(self.model, save_embedding_layers=False)),
             optimizer=self.moments(),
-            old=self._old.cpu(),
-            ref=self._ref.cpu(),
-            random=random_state(self._old.device),
+            old=self._scores.old.cpu(),
+            ref=self._scores.ref.cpu(),
+            random=random_state(self._sums.device),
         )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -341,7 +266,7 @@ class SuppliedResponsesTrainer(GRPOTrainer):
         if "grad_norm" not in logs:
             return
         loss, kl, num_clipped = self._sums.tolist()
-        num_tokens = len(self._old)
+        num_tokens = len(self._scores.old)
         self._on_step(
             StepMeasures(
                 step=self._first_step + self.state.global_step,

@@ -1,5 +1,6 @@
 """What passes between the controller and the workers of a resident run."""
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, Self
 
@@ -89,6 +90,19 @@ class StepProgress(Record):
     grad_norm: float
     reward_mean: float
     reward_std: float
+    learning_rate: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class StepMeasures:
+    """What one optimizer step measured, over all completion tokens of the job."""
+
+    step: int
+    loss: float
+    kl: float
+    clip_ratio: float
+    grad_norm: float
     learning_rate: float
     seconds: float
 

@@ -12,7 +12,7 @@ from registry.errors import JobNotFound
 from registry.revisions import Revisions
 from registry.store import ObjectStore
 from tests.support.tiny_jobs import run, tiny_assignment, tiny_policy
-from training import grpo
+from training.adapter import WEIGHTS_FILE
 from training.attempts import Attempts, Resident
 from training.parent import Parents
 from training.policy import Policy
@@ -121,8 +121,7 @@ def test_jobs_that_gave_way_are_published_as_if_they_had_not(
         run(policy, tmp_path / assignment.job_id, assignment)
         Revisions(store).fetch(assignment.uid, 1, tmp_path / assignment.uid)
         made, expected = (
-            (tmp_path / where / grpo.WEIGHTS_FILE).read_bytes()
-            for where in (assignment.uid, assignment.job_id)
+            (tmp_path / where / WEIGHTS_FILE).read_bytes() for where in (assignment.uid, assignment.job_id)
         )
         assert made == expected
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from registry.records import Group, Hyperparameters, JobRequest, Message, RewardedResponse
 from tests.support import reference_grpo as reference
 from training import grpo
+from training.adapter import WEIGHTS_FILE
 from training.advantages import advantages
 from training.conversation import tokenise
 from training.policy import Policy
@@ -149,7 +150,7 @@ def test_the_first_update_goes_where_the_formulas_say(
     weights = reference.adapter_weights(model)
     before = {name: weight.detach().clone() for name, weight in weights.items()}
     gradient = _reference_run(model, pairs, steps=1).first_gradient
-    after = load_file(one_step.output / grpo.WEIGHTS_FILE)
+    after = load_file(one_step.output / WEIGHTS_FILE)
     # Adam's first update is the sign of the gradient, which is noise where the gradient is about zero:
     # weighed by its size.
     names = sorted(before)
@@ -206,7 +207,7 @@ def test_the_adapter_is_two_files_that_say_nothing_of_this_machine(job: Job) -> 
     config = json.loads((job.output / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == "smollm2-135m"
     assert (config["r"], config["lora_alpha"], config["inference_mode"]) == (RANK, ALPHA, True)
-    weights = load_file(job.output / grpo.WEIGHTS_FILE)
+    weights = load_file(job.output / WEIGHTS_FILE)
     assert len(weights) == 420
     assert {weight.dtype for weight in weights.values()} == {torch.float32}
 
@@ -249,7 +250,7 @@ def test_checkpointing_changes_nothing(
 
 def test_a_second_attempt_makes_the_same_adapter(policy: Policy, job: Job, tmp_path: Path) -> None:
     again = Job(policy, tmp_path / "adapter")
-    assert (again.output / grpo.WEIGHTS_FILE).read_bytes() == (job.output / grpo.WEIGHTS_FILE).read_bytes()
+    assert (again.output / WEIGHTS_FILE).read_bytes() == (job.output / WEIGHTS_FILE).read_bytes()
 
 
 @pytest.fixture
@@ -321,5 +322,5 @@ def test_bfloat16_starts_exactly_at_the_base_model(smollm2_weights: Path, tmp_pa
     job = Job(half, tmp_path / "adapter", _assignment(steps=2))
     assert (job.steps[0].kl, job.steps[0].clip_ratio) == (0, 0)
     assert job.steps[1].kl > 0
-    weights = load_file(job.output / grpo.WEIGHTS_FILE)
+    weights = load_file(job.output / WEIGHTS_FILE)
     assert {weight.dtype for weight in weights.values()} == {torch.float32}

@@ -11,6 +11,7 @@ from registry.errors import NoLearningSignal, TrainingDiverged
 from registry.records import Group, JobRequest, RewardedResponse
 from tests.support.tiny_jobs import GROUPS, run, tiny_assignment, tiny_policy
 from training import grpo
+from training.adapter import WEIGHTS_FILE
 from training.types import Assignment
 
 
@@ -48,7 +49,7 @@ def test_a_training_that_diverges_makes_no_adapter(
     assert f"step {step}:" in caught.value.message or "step 1:" in caught.value.message
     assert not (tmp_path / "adapter").exists()
     run(policy, tmp_path / "after", tiny_assignment(steps=1))
-    before, after = (load_file(tmp_path / name / grpo.WEIGHTS_FILE) for name in ("before", "after"))
+    before, after = (load_file(tmp_path / name / WEIGHTS_FILE) for name in ("before", "after"))
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
@@ -56,7 +57,7 @@ def test_finite_weights_are_not_enough(tiny_weights: Path, tmp_path: Path) -> No
     """A parent that was made elsewhere: a step of nothing on it shows what it makes of a prompt."""
     policy = tiny_policy(tiny_weights)
     run(policy, tmp_path / "parent", tiny_assignment(steps=1))
-    path = tmp_path / "parent" / grpo.WEIGHTS_FILE
+    path = tmp_path / "parent" / WEIGHTS_FILE
     weights = {name: tensor * 1e12 for name, tensor in load_file(path).items()}
     assert all(bool(tensor.isfinite().all()) for tensor in weights.values())
     save_file(weights, path)

@@ -11,7 +11,8 @@ from registry.errors import Unavailable
 from registry.revisions import Revisions
 from registry.store import ObjectStore
 from tests.support.tiny_jobs import MemoryStates, run, tiny_assignment, tiny_policy
-from training import grpo, patience
+from training import patience
+from training.adapter import WEIGHTS_FILE
 from training.state import TrainingState
 from training.stored_states import StoredStates
 
@@ -41,9 +42,7 @@ def test_a_resumed_job_makes_the_same_adapter(
         # All but the seconds.
         told = [step.model_dump(exclude={"seconds"}) for step in resumed]
         assert told == [step.model_dump(exclude={"seconds"}) for step in steps[state.step :]]
-        one, two = (
-            load_file(tmp_path / where / grpo.WEIGHTS_FILE) for where in ("whole", f"from-{state.step}")
-        )
+        one, two = (load_file(tmp_path / where / WEIGHTS_FILE) for where in ("whole", f"from-{state.step}"))
         assert all(torch.equal(one[name], two[name]) for name in one)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.tiny_jobs import run, run_together, tiny_assignment, tiny_policy
 from training import grpo
+from training.adapter import WEIGHTS_FILE
 from training.policy import Policy
 from training.types import Cancelled, Place, Standing, StepProgress
 
@@ -75,7 +76,7 @@ def in_turns(policy: Policy, directory: Path, dropout: float, parent: Path | Non
 
 
 def weights_of(directory: Path) -> bytes:
-    return (directory / grpo.WEIGHTS_FILE).read_bytes()
+    return (directory / WEIGHTS_FILE).read_bytes()
 
 
 def told(steps: list[StepProgress]) -> list[dict[str, float]]:

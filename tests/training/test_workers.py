@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from tests.support.tiny_jobs import REWARDS, run, run_together, tiny_assignment, tiny_policy
 from training import grpo
+from training.adapter import WEIGHTS_FILE
 from training.policy import Policy
 from training.types import Cancelled, StepProgress
 
@@ -53,7 +54,7 @@ def test_two_workers_make_the_update_of_one(
             [getattr(step, name) for step in expected], rel=1e-3, abs=1e-5
         )
     for adapter in ("first", "second"):
-        one, two = (load_file(tmp_path / where / adapter / grpo.WEIGHTS_FILE) for where in ("one", "two"))
+        one, two = (load_file(tmp_path / where / adapter / WEIGHTS_FILE) for where in ("one", "two"))
         assert one.keys() == two.keys()
         assert all(torch.allclose(one[name], two[name], atol=1e-3) for name in one)
 

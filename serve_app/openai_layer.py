@@ -60,7 +60,7 @@ class OpenAILayer:
         async with aclosing(await self._create(call, engine, lora_request)) as events:
             async for event in events:
                 if engine.failure is not None:  # the event has it in vLLM's words
-                    raise engine.failure
+                    raise _of_generation(engine.failure, call)
                 if event.startswith(ERROR_EVENT):
                     raise TigerError("internal error")
                 yield event
@@ -69,9 +69,9 @@ class OpenAILayer:
         from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
         from vllm.entrypoints.openai.completion.protocol import CompletionRequest
         from vllm.entrypoints.serve.engine.protocol import ErrorResponse
-        from vllm.exceptions import GenerationError, GracefulHTTPError, VLLMClientError
+        from vllm.exceptions import GracefulHTTPError, VLLMClientError
 
-        places = await self._compile(call)
+        await self._compile(call)
         serving = copy.copy(self._serving[call.kind])
         serving.models = OnlyModel(call.answering, lora_request)
         serving.engine_client = HeldEngine(engine, call.body)
@@ -89,11 +89,8 @@ class OpenAILayer:
             first = error.errors()[0]
             param = ".".join(str(part) for part in first["loc"][:1]) or None
             raise InvalidRequest(str(first["msg"]).removeprefix("Value error, "), param) from None
-        except GenerationError:
-            if not places:
-                raise
-            # A walk through a grammar beforehand is not all walks: llguidance gave up in this one.
-            raise InvalidRequest("no answer could be held to the schema to its end", places[0]) from None
+        except TigerError as error:
+            raise _of_generation(error, call) from None
         except GracefulHTTPError:
             raise Unavailable("the model has too much to do at the moment; try again") from None
         except (VLLMClientError, ValueError, NotImplementedError) as error:  # its text repeats the value
@@ -107,22 +104,21 @@ class OpenAILayer:
             raise _refusal(call, answer.error.message, answer.error.param)
         return answer
 
-    async def _compile(self, call: OpenAICall) -> list[str]:
-        """See that the engine can hold the answer to the schemas; where they are in the request.
+    async def _compile(self, call: OpenAICall) -> None:
+        """See that the engine can hold the answer to the schemas.
 
         Raises: InvalidRequest, RateLimited, Unavailable.
         """
         schemas = schemas_of(call.body)
         places = list(schemas)
         if not schemas:
-            return places
+            return
         reply = await self._schemas.check(call.user, list(schemas.values()))
         if reply.error is not None:
             place = places[reply.index or 0] if reply.index is not None or len(places) == 1 else "tools"
             raise InvalidRequest(f"the schema cannot be held: {reply.error}", place)
         if reply.seconds * call.body.get("n", 1) > MAX_COMPILE_S:
             raise InvalidRequest("the schema takes too long to compile for so many samples", "n")
-        return places
 
 
 class OnlyModel:
@@ -139,6 +135,17 @@ class OnlyModel:
 
     def model_name(self, lora_request: Any | None = None) -> str:
         return self._name
+
+
+def _of_generation(error: Exception, call: OpenAICall) -> Exception:
+    """A sample that the engine ended for no reason that we know, of a request with a schema, is the schema's.
+
+    A walk through a grammar beforehand is not all walks: llguidance gave up in this one.
+    """
+    place = next(iter(schemas_of(call.body)), None)
+    if type(error) is TigerError and place is not None:
+        return InvalidRequest("no answer could be held to the schema to its end", place)
+    return error
 
 
 def _refusal(call: OpenAICall, message: str, param: str | None) -> TigerError:

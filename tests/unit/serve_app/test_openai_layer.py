@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from vllm.exceptions import GenerationError
 
-from registry.errors import InvalidRequest
+from registry.errors import InvalidRequest, TigerError
 from serve_app.generation import OpenAICall
 from serve_app.openai_layer import MAX_COMPILE_S, OpenAILayer
 from serve_app.schema_compiler import SchemaCompiler
@@ -85,7 +84,7 @@ async def test_many_samples_of_a_dear_schema_are_refused() -> None:
 
 
 async def test_answer_that_came_to_no_end_is_the_schemas_error() -> None:
-    error = await refused(Reply(), StubServing(GenerationError()), response_format=FORMAT)
+    error = await refused(Reply(), StubServing(TigerError("internal error")), response_format=FORMAT)
     assert error.param == PLACE
-    with pytest.raises(GenerationError):
-        await ask(Reply(), StubServing(GenerationError()))
+    with pytest.raises(TigerError, match="internal error"):
+        await ask(Reply(), StubServing(TigerError("internal error")))

@@ -111,8 +111,8 @@ def mend(path: Path) -> None:
 
 
 def _connections_allowed() -> int:
-    """HAProxy does not start if it may not have two files for a connection, and half a one for its pipes."""
+    """HAProxy does not start if it may not have two files for each connection."""
     _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files == resource.RLIM_INFINITY:
         return sys.maxsize
-    return (files - FILES_BESIDE_CONNECTIONS) * 2 // 5
+    return (files - FILES_BESIDE_CONNECTIONS) // 2

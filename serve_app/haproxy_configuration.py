@@ -146,8 +146,9 @@ def _mended(section: Section, door: FrontDoor) -> str:
 
 def _defaults(section: Section, door: FrontDoor) -> str:
     text = _replaced(section, r"timeout client \d+s", f"timeout client {door.inactivity_timeout_s}s")
-    dropped = r"^\s*(errorfile .*|timeout http-request .*|option splice-(request|response))\n"
-    text = re.sub(dropped, "", text, flags=re.MULTILINE)
+    # With `splice`, HAProxy does not see that a client has left whose body came after its head.
+    dropped = r"errorfile .*|timeout http-request .*|option splice-\w+"
+    text = re.sub(rf"^\s*({dropped})\n", "", text, flags=re.MULTILINE)
     lines = (
         # For the head; with `http-buffer-request`, then for as much of the body as HAProxy has room for.
         f"timeout http-request {door.request_timeout_s}s",

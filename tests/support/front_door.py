@@ -73,11 +73,27 @@ async def _silent(request: Request) -> StreamingResponse:
     return StreamingResponse(chunks())
 
 
+async def _endless(request: Request) -> StreamingResponse:
+    """Speaks until its client has left, and then makes the file that the request names."""
+    path = Path((await request.body()).decode().strip())
+
+    async def chunks() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield b"more "
+                await asyncio.sleep(0.05)
+        finally:
+            path.touch()  # noqa: ASYNC240
+
+    return StreamingResponse(chunks())
+
+
 @contextmanager
 def _serving(port: int) -> Iterator[None]:
     routes = [
         Route("/silent", _silent, methods=["POST"]),
         Route("/address", _address),
+        Route("/endless", _endless, methods=["POST"]),
         Route("/{path:path}", _answer, methods=["GET", "POST"]),
     ]
     config = uvicorn.Config(Starlette(routes=routes), port=port, log_level="warning")

@@ -74,6 +74,22 @@ def test_a_stream_may_be_silent_for_longer_than_any_timeout(hasty: str, size: in
     assert answer.text == "before after"
 
 
+@pytest.mark.parametrize("padding", [0, 100_000])
+def test_a_server_hears_that_its_client_has_left(hasty: str, tmp_path: Path, padding: int) -> None:
+    """The body comes in other packets than the head, as httpx and OpenAI's client send it."""
+    body = str(tmp_path / "left").encode() + b" " * padding
+    with held(hasty, [b"POST /endless HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)]) as (
+        client,
+    ):
+        client.sendall(body)
+        assert client.recv(100).startswith(b"HTTP/1.1 200 ")
+        assert not (tmp_path / "left").exists()
+    left = time.monotonic()
+    while not (tmp_path / "left").exists():
+        assert time.monotonic() - left < 5, "it speaks to nobody"
+        time.sleep(0.01)
+
+
 def test_a_body_that_is_too_large_is_refused_unread(hasty: str) -> None:
     answer = httpx.post(f"{hasty}/x", content=b"x" * (2**20 + 1), trust_env=False)
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "request_too_large")

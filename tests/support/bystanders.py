@@ -54,11 +54,7 @@ def scores(client: Client, model: str, lengths: Sequence[int]) -> dict[int, Any]
         prompt = f"{length} " + " ".join(WORDS[(length + i) % len(WORDS)] for i in range(length))
         body = {"model": model, "prompt": prompt, "max_tokens": 4, "temperature": 0, "logprobs": 3}
         choice = client.post("/openai/v1/completions", body)["choices"][0]
-        found[length] = (
-            choice["text"],
-            choice["logprobs"]["token_logprobs"],
-            choice["logprobs"]["top_logprobs"],
-        )
+        found[length] = choice["logprobs"]
     return found
 
 

@@ -12,21 +12,7 @@ from registry.revisions import Revisions
 from tests.support.system import Client, System
 
 BASE = "smollm2-135m"
-WORDS = (
-    "the",
-    "quick",
-    "brown",
-    "fox",
-    "jumps",
-    "over",
-    "a",
-    "lazy",
-    "dog",
-    "while",
-    "seven",
-    "grey",
-    "geese",
-)
+WORDS = ("the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "while", "seven", "geese")
 PUBLISH = """
 from ray import serve
 serve.get_deployment_handle("Catalog", "tiger").publish.remote({user!r}, {uid!r}, 1).result(timeout_s=60)

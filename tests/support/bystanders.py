@@ -12,21 +12,7 @@ from registry.revisions import Revisions
 from tests.support.system import Client, System
 
 BASE = "smollm2-135m"
-WORDS = (
-    "the",
-    "quick",
-    "brown",
-    "fox",
-    "jumps",
-    "over",
-    "a",
-    "lazy",
-    "dog",
-    "while",
-    "seven",
-    "grey",
-    "geese",
-)
+WORDS = ("the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "while", "seven", "geese")
 PUBLISH = """
 from ray import serve
 serve.get_deployment_handle("Catalog", "tiger").publish.remote({user!r}, {uid!r}, 1).result(timeout_s=60)
@@ -54,11 +40,7 @@ def scores(client: Client, model: str, lengths: Sequence[int]) -> dict[int, Any]
         prompt = f"{length} " + " ".join(WORDS[(length + i) % len(WORDS)] for i in range(length))
         body = {"model": model, "prompt": prompt, "max_tokens": 4, "temperature": 0, "logprobs": 3}
         choice = client.post("/openai/v1/completions", body)["choices"][0]
-        found[length] = (
-            choice["text"],
-            choice["logprobs"]["token_logprobs"],
-            choice["logprobs"]["top_logprobs"],
-        )
+        found[length] = choice["logprobs"]
     return found
 
 

@@ -10,7 +10,7 @@ from serve_app.admission import Admission, Ticket
 
 
 def admission(
-    num_places: int = 16, max_generations: int = 1000, max_tokens: int = 10**9, step_tokens: int = 512
+    num_places: int = 16, max_generations: int = 1000, max_tokens: int = 10**9, step_tokens: int = 400
 ) -> Admission:
     return Admission(num_places, max_generations, max_tokens, step_tokens)
 
@@ -134,7 +134,7 @@ def test_release_counts_once() -> None:
 async def test_greedy_user_leaves_places_free_for_the_next_one() -> None:
     places = admission()
     greedy = await started(places, "greedy", 200)
-    assert num_running(greedy) == 8
+    assert num_running(greedy) == 5
     light = await started(places, "light", 1)
     assert num_running(light) == 1
 
@@ -165,13 +165,13 @@ async def test_requests_of_a_user_start_in_order_as_places_get_free() -> None:
 
 
 async def test_who_has_least_running_is_first() -> None:
-    places = admission(num_places=10)
+    places = admission()
     greedy = await started(places, "greedy", 10)
-    other = await started(places, "other", 3)
-    assert (num_running(greedy), num_running(other)) == (5, 2)
+    other = await started(places, "other", 5)
+    assert (num_running(greedy), num_running(other)) == (5, 3)
     greedy[0][0].release()
     await settle()
-    assert (num_running(greedy[1:]), num_running(other)) == (4, 3)
+    assert (num_running(greedy[1:]), num_running(other)) == (4, 4)
 
 
 async def test_waiting_request_that_is_given_up_leaves_the_queue() -> None:
@@ -229,17 +229,17 @@ async def test_long_prompts_of_a_user_are_read_one_after_the_other() -> None:
 async def test_prompts_that_fit_in_a_step_are_read_together() -> None:
     places = admission()
     short = await started(places, "greedy", 8, num_prompt_tokens=100)
-    assert num_running(short) == 5
+    assert num_running(short) == 4
 
 
 async def test_who_waits_for_prompts_of_their_own_does_not_hold_others_up() -> None:
     places = admission()
     reading = await started(places, "reading", 2, num_prompt_tokens=2000)
     busy = await started(places, "busy", 20)
-    assert (num_running(reading), num_running(busy)) == (1, 7)
+    assert (num_running(reading), num_running(busy)) == (1, 5)
     busy[0][0].release()
     await settle()
-    assert num_running(busy[1:]) == 7
+    assert num_running(busy[1:]) == 5
     assert num_running(await started(places, "light", 1, num_prompt_tokens=2000)) == 1
 
 

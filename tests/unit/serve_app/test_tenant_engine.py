@@ -127,7 +127,7 @@ def counts() -> Counts:
 @pytest.fixture
 def admission() -> Admission:
     return Admission(
-        num_places=6, max_generations_per_user=8, max_tokens_per_user=1000, step_tokens=STEP_TOKENS
+        num_places=9, max_generations_per_user=8, max_tokens_per_user=1000, step_tokens=STEP_TOKENS
     )
 
 

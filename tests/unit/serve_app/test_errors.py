@@ -24,6 +24,7 @@ TABLE = [
     (errors.InvalidRequest, 422, "invalid_request_error", "invalid_request"),
     (errors.ContextLengthExceeded, 422, "invalid_request_error", "context_length_exceeded"),
     (errors.NoLearningSignal, 422, "invalid_request_error", "no_learning_signal"),
+    (errors.TrainingDiverged, 422, "invalid_request_error", "training_diverged"),
     (errors.QuotaExceeded, 429, "rate_limit_error", "quota_exceeded"),
     (errors.RateLimited, 429, "rate_limit_error", "rate_limited"),
     (errors.Unavailable, 503, "unavailable_error", "unavailable"),

@@ -27,10 +27,7 @@ TABLE = [
     (errors.InvalidRequest, 422, "invalid_request_error", "invalid_request"),
     (errors.ContextLengthExceeded, 422, "invalid_request_error", "context_length_exceeded"),
     (errors.NoLearningSignal, 422, "invalid_request_error", "no_learning_signal"),
-<<<<<<< HEAD
     (errors.ModelUnusable, 422, "invalid_request_error", "model_unusable"),
-=======
->>>>>>> train
     (errors.TrainingDiverged, 422, "invalid_request_error", "training_diverged"),
     (errors.QuotaExceeded, 429, "rate_limit_error", "quota_exceeded"),
     (errors.RateLimited, 429, "rate_limit_error", "rate_limited"),

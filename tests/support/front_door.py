@@ -119,12 +119,12 @@ def front_door(
     process = subprocess.Popen(command, env={**os.environ, **own})
     try:
         if not with_server:
-            _wait_for(port)
+            _wait_for(port, process)
             yield f"http://127.0.0.1:{port}"
             return
         with _serving(server_port):
-            _wait_for(server_port)
-            _wait_for(port)
+            _wait_for(server_port, process)
+            _wait_for(port, process)
             url = f"http://127.0.0.1:{port}"
             while httpx.get(f"{url}/ready", trust_env=False).status_code != 200:
                 assert process.poll() is None
@@ -134,11 +134,12 @@ def front_door(
         process.wait()
 
 
-def _wait_for(port: int) -> None:
-    while True:
+def _wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
+    while process.poll() is None:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
+    raise AssertionError(f"HAProxy ended with {process.returncode}")
 
 
 @contextmanager

@@ -9,15 +9,15 @@ itself is let in while its user has nothing else in progress. Several prompts ca
 Turns by places. vLLM never takes a place back from a running sequence to give it to a waiting one, whatever
 their priorities, so a place is kept free beforehand (Choudhury and Hahne's dynamic thresholds). A user with
 nothing in the engine goes there at once. Another generation starts only while all that its user then has in
-the engine is at most SHARE times the places that stay free. One greedy user takes 5 of 16 places, two of
-them 4 each, and there is a free place for the next user. A user's own requests start in the order in which
-they came; of several users that wait, the one with the least in the engine is first.
+the engine is at most a share of the places that stay free: SHARE_ALONE times as many while no other user has
+asked for COMPANY_S, which is 12 of 16 places, and `share_beside` times as many otherwise: with 0.5 one greedy
+user has 5 of 16, two have 4 each. A user's own requests start in the order in which they came; of several
+users that wait, the one with the least in the engine is first.
 
 A free place is not all: who comes waits for the step that runs and is then part of the next, and a step takes
-the longer the more sequences it has. Beside 200 streams of one user (bench.fairness, on a busy machine)
-another's first token came 2.2 times as late as on an idle engine with a SHARE of 3, 12 of 16 places, and 1.7
-times with 0.5. The greedy user made 49 tokens a second with 3, 40 with 1 and 33 with 0.5. A prompt with many
-samples is no part of that: while its user has nothing else in the engine it has all the places it asks for.
+the longer the more sequences it has, on few cores much longer. That is why the share is smaller in company.
+A prompt with many samples is no part of that: while its user has nothing else in the engine it has all the
+places that it asks for.
 
 Turns by tokens. vLLM goes on with the prompts that it has begun to read before it begins another, so many
 long ones of one user would keep everybody else from their first token for as long as they take together.
@@ -25,11 +25,14 @@ Beside a prompt that is not read yet, its user may start others only while all o
 """
 
 import asyncio
-from collections import Counter, deque
+import time
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable
 
 from registry.errors import RateLimited
 
-SHARE = 0.5
+SHARE_ALONE = 3.0
+COMPANY_S = 60.0
 MAX_RETRY_AFTER_S = 60
 
 
@@ -70,13 +73,22 @@ class Ticket:
 class Admission:
     """`num_places`: sequences that the engine runs at once; `step_tokens`: what it computes in one step.
 
-    Not thread-safe: one event loop uses it.
+    `clock` is in seconds from anywhere. Not thread-safe: one event loop uses it.
     """
 
     def __init__(
-        self, num_places: int, max_generations_per_user: int, max_tokens_per_user: int, step_tokens: int
+        self,
+        num_places: int,
+        max_generations_per_user: int,
+        max_tokens_per_user: int,
+        step_tokens: int,
+        share_beside: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._num_places = num_places
+        self._share_beside = share_beside
+        self._clock = clock
+        self._last_asked: OrderedDict[str, float] = OrderedDict()
         self._step_tokens = step_tokens
         self._max_generations = max_generations_per_user
         self._max_tokens = max_tokens_per_user
@@ -98,6 +110,7 @@ class Admission:
 
     def admit(self, user: str, num_samples: int, num_prompts: int = 1) -> list[Ticket]:
         """A ticket for each prompt of one request. Raises: RateLimited."""
+        self._note_asked(user)
         in_progress, asked = self._generations[user], num_samples * num_prompts
         if in_progress + asked > self._max_generations:
             if in_progress:
@@ -168,7 +181,24 @@ class Admission:
     def _has_place(self, ticket: Ticket) -> bool:
         running = self._running[ticket.user]
         free = self._num_places - self._num_running - ticket.num_samples
-        return running == 0 or running + ticket.num_samples <= SHARE * free
+        return running == 0 or running + ticket.num_samples <= self._share(ticket.user) * free
+
+    def _share(self, user: str) -> float:
+        self._forget_old()
+        is_alone = not (self._last_asked.keys() | self._generations.keys()) - {user}
+        return SHARE_ALONE if is_alone else self._share_beside
+
+    def _note_asked(self, user: str) -> None:
+        self._forget_old()
+        self._last_asked[user] = self._clock()
+        self._last_asked.move_to_end(user)
+
+    def _forget_old(self) -> None:
+        while self._last_asked:
+            user, asked_s = next(iter(self._last_asked.items()))
+            if self._clock() - asked_s < COMPANY_S:
+                return
+            del self._last_asked[user]
 
     def _is_read_soon(self, ticket: Ticket) -> bool:
         unread = self._unread[ticket.user]

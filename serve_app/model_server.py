@@ -100,6 +100,7 @@ class ModelServer(LLMServer):  # type: ignore[misc]
             settings.limits.max_concurrent_generations_per_user,
             settings.limits.max_queued_tokens_per_user,
             scheduler.max_num_batched_tokens,
+            base.serving.share_beside,
         )
         self._meter.start()
         self._watch = EngineWatch(self._llm, lambda: self._admission.num_all_generations, self._meter.close)

@@ -103,6 +103,12 @@ class ReplicaSettings(Record):
     num_cpus: float = Field(1, ge=0)
     accelerator: AcceleratorSettings = AcceleratorSettings()
     max_adapters: int = Field(64, ge=1, description="adapters kept ready on one replica")
+    share_beside: float = Field(
+        1,
+        gt=0,
+        le=3,
+        description="of the engine's free places, so many times may one user have beside others",
+    )
     engine: dict[str, Any] = Field({}, description="vLLM engine arguments")
     environment: dict[str, str] = Field({}, description="environment of the engine's processes")
 

@@ -88,7 +88,7 @@ class FakeModelServer:
         listen_at_the_node()
         limits = settings.limits
         self._admission = Admission(
-            16, limits.max_concurrent_generations_per_user, limits.max_queued_tokens_per_user, 512
+            16, limits.max_concurrent_generations_per_user, limits.max_queued_tokens_per_user, 512, 1.0
         )
         self._meter = Meter(UsageParts(ObjectStore(settings.storage)), settings.usage.flush_interval_s)
         self._meter.start()

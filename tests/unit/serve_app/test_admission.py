@@ -6,13 +6,25 @@ import pickle
 import pytest
 
 from registry.errors import RateLimited
-from serve_app.admission import Admission, Ticket
+from serve_app.admission import COMPANY_S, Admission, Ticket
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
 
 
 def admission(
-    num_places: int = 16, max_generations: int = 1000, max_tokens: int = 10**9, step_tokens: int = 400
+    num_places: int = 16,
+    max_generations: int = 1000,
+    max_tokens: int = 10**9,
+    step_tokens: int = 400,
+    clock: Clock | None = None,
 ) -> Admission:
-    return Admission(num_places, max_generations, max_tokens, step_tokens)
+    return Admission(num_places, max_generations, max_tokens, step_tokens, 0.5, clock or Clock())
 
 
 def admit(places: Admission, user: str, num_samples: int, num_tokens: int) -> Ticket:
@@ -131,12 +143,44 @@ def test_release_counts_once() -> None:
     assert places.num_generations("alice") == 1
 
 
-async def test_greedy_user_leaves_places_free_for_the_next_one() -> None:
+async def test_greedy_user_alone_leaves_places_free_for_the_next_one() -> None:
     places = admission()
     greedy = await started(places, "greedy", 200)
-    assert num_running(greedy) == 5
+    assert num_running(greedy) == 12
     light = await started(places, "light", 1)
     assert num_running(light) == 1
+
+
+async def replaced(requests: "list[tuple[Ticket, asyncio.Task[None]]]", count: int) -> None:
+    """So many of a user's generations end, and those that wait may take their places."""
+    for _ in range(count):
+        next(ticket for ticket, _ in requests if ticket.is_running).release()
+        requests[:] = [(ticket, task) for ticket, task in requests if not ticket.is_released]
+        await settle()
+
+
+async def test_greedy_user_in_company_has_fewer_places_until_it_is_gone_for_a_while() -> None:
+    clock = Clock()
+    places = admission(clock=clock)
+    greedy = await started(places, "greedy", 200)
+    ((light, _),) = await started(places, "light", 1)
+    light.release()
+    await replaced(greedy, 20)
+    assert num_running(greedy) == 5
+    clock.now_s = COMPANY_S - 1
+    await replaced(greedy, 5)
+    assert num_running(greedy) == 5
+    clock.now_s = COMPANY_S
+    await replaced(greedy, 1)
+    assert num_running(greedy) == 12
+
+
+async def test_company_that_still_generates_is_not_gone() -> None:
+    clock = Clock()
+    places = admission(clock=clock)
+    await started(places, "light", 1)
+    clock.now_s = 10 * COMPANY_S
+    assert num_running(await started(places, "greedy", 200)) == 5
 
 
 async def test_several_greedy_users_leave_a_place_free() -> None:
@@ -166,8 +210,9 @@ async def test_requests_of_a_user_start_in_order_as_places_get_free() -> None:
 
 async def test_who_has_least_running_is_first() -> None:
     places = admission()
+    first = await started(places, "other", 1)
     greedy = await started(places, "greedy", 10)
-    other = await started(places, "other", 5)
+    other = first + await started(places, "other", 4)
     assert (num_running(greedy), num_running(other)) == (5, 3)
     greedy[0][0].release()
     await settle()

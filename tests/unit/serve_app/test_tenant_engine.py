@@ -127,7 +127,11 @@ def counts() -> Counts:
 @pytest.fixture
 def admission() -> Admission:
     return Admission(
-        num_places=9, max_generations_per_user=8, max_tokens_per_user=1000, step_tokens=STEP_TOKENS
+        num_places=5,
+        max_generations_per_user=8,
+        max_tokens_per_user=1000,
+        step_tokens=STEP_TOKENS,
+        share_beside=3.0,
     )
 
 

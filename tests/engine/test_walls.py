@@ -1,5 +1,6 @@
 """Adapters whose numbers are not finite, in an engine that did not check them first: the walls behind."""
 
+import json
 import math
 import random
 from collections.abc import Callable
@@ -95,9 +96,9 @@ def test_however_it_is_asked_no_token_comes_out_and_neighbours_go_on(
 def test_structured_output_is_not_taken_for_senseless(engine: Engine) -> None:
     from vllm.sampling_params import StructuredOutputsParams
 
-    only = StructuredOutputsParams(choice=["yes"])
+    only = StructuredOutputsParams(json='{"enum": ["yes"]}')
     sample = engine.generate(token_ids(20), structured_outputs=only, max_tokens=8)[-1].outputs[0]
-    assert (sample.text, sample.finish_reason) == ("yes", "stop")
+    assert (json.loads(sample.text), sample.finish_reason) == ("yes", "stop")
 
 
 def test_adapter_of_the_output_layer_is_refused_by_the_engine(

@@ -55,13 +55,19 @@ def _outside_strings(body: bytes, max_values: int) -> bytes | None:
 
 class BoundedRequest(Request):
     async def json(self) -> Any:
-        """Raises: InvalidRequest, and ValueError for what is no JSON, which is always UTF-8."""
+        """Raises: InvalidRequest, and ValueError for what is no JSON."""
         if not hasattr(self, "_json"):
-            body = await self.body()
+            body = _in_utf8(await self.body())
             settings = self.app.state.services.settings.ingress
             check_json(body, settings.max_request_values, settings.max_request_depth)
-            self._json = json.loads(body.decode())
+            self._json = json.loads(body)
         return self._json
+
+
+def _in_utf8(body: bytes) -> bytes:
+    """The first bytes of a JSON text say in which encoding of Unicode it is. Raises: ValueError."""
+    encoding = json.detect_encoding(body)
+    return body.decode(encoding).encode() if encoding != "utf-8" else body
 
 
 class BoundedRoute(APIRoute):

@@ -50,7 +50,7 @@ exactly like what does not exist. Wherever a model is named, its `id` and its `n
 Every answer to a valid key says in `x-ratelimit-limit-requests`, `x-ratelimit-remaining-requests` and
 `x-ratelimit-reset-requests` how many requests its user may make in a minute.
 
-Bodies are JSON in UTF-8 and strict: a field that is not described here, a wrong type or a value out of range
+Bodies are JSON and strict: a field that is not described here, a wrong type or a value out of range
 is refused, and the answer says which field and why; so is a body of too many values, or of too many levels,
 and a request whose answer could become too large to be sent in one piece, which a stream is not. Every error
 is `{"error": {"type", "code", "message", "param"}}`. Every answer has an `X-Request-Id`: that of the request,

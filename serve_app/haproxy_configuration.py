@@ -150,9 +150,7 @@ def _defaults(section: Section, door: FrontDoor) -> str:
     dropped = r"errorfile .*|timeout http-request .*|option splice-\w+"
     text = re.sub(rf"^\s*({dropped})\n", "", text, flags=re.MULTILINE)
     lines = (
-        # For the head; with `http-buffer-request`, then for as much of the body as HAProxy has room for.
-        f"timeout http-request {door.request_timeout_s}s",
-        "option http-buffer-request",
+        f"timeout http-request {door.request_timeout_s}s",  # for the head
         *(f"errorfile {error.file} {door.errors}/{error.file}.http" for error in OWN_ERRORS),
     )
     return text + _indented(lines)
@@ -181,6 +179,8 @@ def _frontend(section: Section, door: FrontDoor) -> str:
     if door.max_request_bytes is not None:
         too_large = f"{{ req.hdr_val(content-length) gt {door.max_request_bytes} }}"
         lines.append(f"http-request deny deny_status 413 if {too_large}")
+    # Then for the body, or as much of it as HAProxy has room for.
+    lines.append(f"http-request wait-for-body time {door.request_timeout_s}s")
     return _indented(lines) + text
 
 

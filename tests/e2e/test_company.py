@@ -33,7 +33,7 @@ ANSWERED: list[tuple[str, dict[str, Any]]] = [
     (COMPLETIONS, {"prompt": "Hi", "max_tokens": 4, "logprobs": 4, "n": 8, "top_p": 0.5, "top_k": 3}),
     (COMPLETIONS, {"prompt": "Hi", "max_tokens": 8, "logit_bias": {"0": 100, "49151": -100}}),
     (COMPLETIONS, {"prompt": "Hi", "max_tokens": 8, "frequency_penalty": 2, "presence_penalty": -2}),
-    (COMPLETIONS, {"prompt": "Hi", "max_tokens": 8, "repetition_penalty": 1e-6, "temperature": 2}),
+    (COMPLETIONS, {"prompt": "Hi", "max_tokens": 8, "repetition_penalty": 0.01, "temperature": 2}),
     (COMPLETIONS, {"prompt": "Hi", "max_tokens": 8, "stop": ["e", "\n", " "], "echo": True, "logprobs": 1}),
     (COMPLETIONS, {"prompt": "Hi", "max_tokens": 8, "seed": -(2**63), "temperature": 1}),
     (COMPLETIONS, {"prompt": "Hi", "max_tokens": 8, "seed": 2**63 - 1, "temperature": 1, "n": 2}),

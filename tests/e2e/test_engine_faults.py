@@ -24,6 +24,7 @@ REPLICA = "the replica"
 BACK_AFTER_S = 600.0
 TOLD_AFTER_S = 8.0
 NOTICED_AFTER_S = 5.0
+AT_ONCE_S = 10.0  # and not the minute that a new engine takes
 LONG = {
     "max_tokens": 900,
     "temperature": 1,
@@ -122,7 +123,7 @@ def test_new_requests_are_refused_at_once_while_there_is_no_engine(
                 if answer.status_code == 200:  # the engine is back before `readyz` says so
                     continue
                 assert (answer.status_code, error_of(answer)["code"]) == (503, "unavailable")
-                assert time.monotonic() - asked_at < 2
+                assert time.monotonic() - asked_at < AT_ONCE_S
                 refused += 1
             time.sleep(0.2)
         assert refused > 4

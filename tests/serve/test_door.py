@@ -29,6 +29,8 @@ PROMPT_S = 3.0
 """Under 1 s is the aim; the bound is wider, because tests share a machine with others. What it must tell from
 a prompt answer is one that waits until those who hold their connections go away: half a minute."""
 REVOCATION_S = 5.0
+READING_S = 10
+"""For what it takes to read the rest of a stream on a busy machine; without an end it would last for ever."""
 GOOD = json.dumps({"messages": HELLO}).encode()
 HALF = b"{" + b" " * 2**16
 """What has arrived of a body, of which more is announced: more than HAProxy keeps for itself."""
@@ -282,7 +284,7 @@ def test_stream_ends_when_its_key_is_revoked(
         ApiKeys(service.store).revoke(hash_key(alice.key))
         revoked = time.monotonic()
         rest = [line for line in lines if line]
-    assert time.monotonic() - revoked < REVOCATION_S + 1  # and what it takes to read the rest
+    assert time.monotonic() - revoked < REVOCATION_S + READING_S
     if path.startswith("/openai"):
         assert rest[-1] == "data: [DONE]"
         last = json.loads(rest[-2].removeprefix("data: "))
@@ -323,7 +325,7 @@ def test_training_goes_on_without_those_who_watch_it(
         assert alice.http.delete(f"/v1/keys/{key['id']}").status_code == 200
         revoked = time.monotonic()
         last = chunks_of(watching.result(timeout=60))[-1]
-        assert time.monotonic() - revoked < REVOCATION_S + 1
+        assert time.monotonic() - revoked < REVOCATION_S + READING_S
     assert (last["type"], last["error"]["code"]) == ("error", "invalid_api_key")
     assert alice.http.get(f"/v1/jobs/{job}").json()["status"] in ("queued", "running")
     assert alice.http.post(f"/v1/jobs/{job}/cancel").status_code == 200

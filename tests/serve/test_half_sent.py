@@ -12,13 +12,15 @@ from tests.support.front_door import HALF_SENT, held
 from tests.support.service import Account, Service
 
 HELD = 2000
+AT_ONCE_S = 10
+"""And not the twenty seconds for which the connections are held; it is some milliseconds on an idle machine."""
 
 
 def assert_prompt(ask: Callable[[], httpx.Response]) -> None:
     for _ in range(15):
         asked = time.monotonic()
         assert ask().status_code == 200
-        assert time.monotonic() - asked < 1
+        assert time.monotonic() - asked < AT_ONCE_S
 
 
 def test_others_are_answered_beside_two_thousand_of_them(service: Service, alice: Account) -> None:

@@ -22,6 +22,8 @@ from serve_app.serve_client import CLUSTER_DIRECTORY
 from tests.support.front_door import HALF_SENT, SILENCE_S, front_door, held, ray_configuration
 from tests.support.storage import free_port
 
+AT_ONCE_S = 10
+"""And not the minute for which the connections are held."""
 SHORT = HttpSettings(request_timeout_s=2, inactivity_timeout_s=2)
 
 
@@ -47,7 +49,7 @@ def test_two_thousand_half_sent_requests_are_in_nobodys_way(tmp_path: Path) -> N
             for _ in range(20):
                 asked = time.monotonic()
                 assert httpx.get(f"{url}/healthz", trust_env=False).status_code == 200
-                assert time.monotonic() - asked < 1
+                assert time.monotonic() - asked < AT_ONCE_S
         assert time.monotonic() - started < 60, "the connections were closed before the test was over"
 
 

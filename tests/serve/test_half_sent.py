@@ -13,7 +13,7 @@ from tests.support.service import Account, Service
 
 HELD = 2000
 AT_ONCE_S = 10
-"""And not the twenty seconds for which the connections are held; it is some milliseconds on an idle machine."""
+"""And not the twenty seconds for which the connections are held."""
 
 
 def assert_prompt(ask: Callable[[], httpx.Response]) -> None:

@@ -77,14 +77,24 @@ class InForm:
             await self._app(scope, receive, send)
             return
         scope["headers"], request_id = _with_one_id(scope["headers"])
-        answer = _Answer(send, request_id)
+        answer, is_gone = _Answer(send, request_id), asyncio.Event()
+
+        async def receive_and_note() -> Message:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                is_gone.set()
+            return message
+
         try:
-            await self._app(scope, receive, answer.send)
+            await self._app(scope, receive_and_note, answer.send)
         except (Exception, asyncio.CancelledError):
             if is_being_cancelled():
                 raise
+            if is_gone.is_set():
+                return  # Serve stumbles over the calls that it cancels for such a request
             logger.exception("unexpected error")
-        await answer.complete()
+        if not is_gone.is_set():
+            await answer.complete()
 
 
 class _Answer:

@@ -92,6 +92,23 @@ async def test_all_else_is_passed_on_as_it_is(response: Response) -> None:
     assert answer.raw_headers == response.raw_headers
 
 
+async def test_an_error_after_the_client_has_left_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    async def stumbles(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        raise RuntimeError("dictionary changed size during iteration")
+
+    async def left() -> Message:
+        return {"type": "http.disconnect"}
+
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await InForm(stumbles)({"type": "http", "headers": []}, left, send)
+    assert (sent, caplog.records) == ([], [])
+
+
 async def test_who_is_cancelled_answers_nothing() -> None:
     asking = asyncio.create_task(asked(lambda *_: asyncio.sleep(60)))
     await asyncio.sleep(0)

@@ -63,6 +63,7 @@ def llm_config(model: BaseModelSettings, settings: Settings) -> LLMConfig:
         # One that holds what it accepts; left to vLLM, the first request would decide for all after it.
         "structured_outputs_config": {"backend": "guidance"},
         "scheduling_policy": "priority",
+        **({} if is_gpu else {"worker_cls": "serve_app.cpu_worker.Worker"}),
         **({"enable_sleep_mode": True} if is_gpu and model.training.share_gpu else {}),
         **serving.engine,
     }

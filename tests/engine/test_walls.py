@@ -101,6 +101,17 @@ def test_structured_output_is_not_taken_for_senseless(engine: Engine) -> None:
     assert (json.loads(sample.text), sample.finish_reason) == ("yes", "stop")
 
 
+def test_seeded_request_whose_prompt_is_read_in_pieces_ends_nothing(engine: Engine) -> None:
+    """It chooses as it does when the prompt is in the cache, where there is nothing to read in pieces."""
+    long, seeded = token_ids(900, 5), {"temperature": 1.0, "seed": 7, "max_tokens": 6}
+    beside = engine.start(token_ids(40, 1), max_tokens=24)
+    first = engine.generate(long, salt="seeded", **seeded)[-1].outputs[0].token_ids
+    assert engine.generate(long, salt="seeded", **seeded)[-1].outputs[0].token_ids == first
+    assert engine.generate(long, salt="other", **seeded)[-1].outputs[0].token_ids == first
+    assert engine.generate(long, salt="seeded", **{**seeded, "seed": 8})[-1].outputs[0].token_ids != first
+    assert len(beside.result()[-1].outputs[0].token_ids) == 24
+
+
 def test_adapter_of_the_output_layer_is_refused_by_the_engine(
     engine: Engine, build_lora: Callable[[Path], Any], tmp_path: Path
 ) -> None:

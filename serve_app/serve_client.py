@@ -90,7 +90,10 @@ class ServeClient:
 
     def _send(self, method: str, body: dict[str, Any] | None) -> httpx.Response:
         try:
-            response = self._client.request(method, PATH, json=body)
+            try:
+                response = self._client.request(method, PATH, json=body)
+            except httpx.RemoteProtocolError:  # it closed a connection that was idle; asked twice is as once
+                response = self._client.request(method, PATH, json=body)
         except httpx.HTTPError as error:
             raise InstanceError(f"the Ray dashboard does not answer: {error!r}") from error
         if response.is_error:

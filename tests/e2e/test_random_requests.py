@@ -21,8 +21,10 @@ pytestmark = pytest.mark.timeout(1800)
 
 BASE = "smollm2-135m"
 NUM_REQUESTS = 1000
-NUM_AT_ONCE = 6
+NUM_AT_ONCE = 10
 SEED = 18
+ANSWERED = "200"
+TOO_LONG = "context_length_exceeded"
 PROMPTS = (
     "The capital of France is",
     "One, two, three, four,",
@@ -103,21 +105,20 @@ def engines(system: System) -> set[int]:
     return found
 
 
-def ask(client: Client, request: RareRequest) -> int:
-    """The status of the answer, which is read as far as the request says."""
-    if not request.body.get("stream"):
-        return client.http.post(request.path, json=request.body).status_code
+def ask(client: Client, request: RareRequest) -> str:
+    """The status of the answer, or the code of an error; it is read as far as the request says."""
     with client.http.stream("POST", request.path, json=request.body) as answer:
-        if answer.status_code == 200:
-            lines: list[str] = []
-            for line in answer.iter_lines():
-                if request.lines_read is not None and len(lines) >= request.lines_read:
-                    return 200
-                lines.append(line)
-            assert_well_ended(request, lines)
-        else:
+        if answer.status_code != 200:
             answer.read()
-        return answer.status_code
+            return str(answer.json()["error"]["code"])
+        lines: list[str] = []
+        for line in answer.iter_lines():
+            if request.lines_read is not None and len(lines) >= request.lines_read:
+                return ANSWERED
+            lines.append(line)
+    if request.body.get("stream"):
+        assert_well_ended(request, lines)
+    return ANSWERED
 
 
 def assert_well_ended(request: RareRequest, lines: list[str]) -> None:
@@ -144,20 +145,19 @@ def test_a_thousand_rare_requests_change_nothing_for_others(system: System) -> N
     requests = [(choice.choice(users), rare_request(choice, models)) for _ in range(NUM_REQUESTS)]
     failures: Counter[str] = Counter()
 
-    def ask_one(client: Client, request: RareRequest) -> int:
+    def ask_one(client: Client, request: RareRequest) -> str:
         try:
-            status = ask(client, request)
+            outcome = ask(client, request)
         except Exception as error:
-            failures[f"{error!r}: {request}"] += 1
-            return 0
-        if status not in (200, 429):
-            failures[f"{status}: {request}"] += 1
-        return status
+            outcome = repr(error)
+        if outcome not in (ANSWERED, TOO_LONG):
+            failures[f"{outcome}: {request}"] += 1
+        return outcome
 
     with bystander.asking() as meanwhile, ThreadPoolExecutor(NUM_AT_ONCE) as threads:
-        statuses = Counter(threads.map(lambda pair: ask_one(*pair), requests))
+        outcomes = Counter(threads.map(lambda pair: ask_one(*pair), requests))
         assert not failures, "\n".join(failures)
-    assert statuses[200] == NUM_REQUESTS, statuses
+    assert outcomes[ANSWERED] > 0.95 * NUM_REQUESTS, outcomes
     assert len(meanwhile) > 5
     assert [tokens_of(answers) for answers in meanwhile] == [tokens_of(before)] * len(meanwhile)
     assert wait_until(lambda: system.run_inside(IDLE).split() == ["0", "0"], 60), "generations are left"

@@ -35,7 +35,7 @@ ALONE_S = 10.0
 
 @dataclass(frozen=True)
 class Kind:
-    """What a greedy user asks."""
+    """The body of a greedy user's request."""
 
     name: str
     num_words: int

@@ -1,4 +1,4 @@
-"""Whether an adapter may serve: looked at on disk, then tried in the engine before any request uses it.
+"""An adapter is looked at on disk, then tried in the engine, before any request uses it.
 
     check_files      the configuration, names and shapes of the matrices, and that their numbers are finite
     Probe.try_out    one step of the engine over prompts of several lengths; its logits must make sense
@@ -27,7 +27,7 @@ NOT_ADAPTED = frozenset({"lm_head", "embed_tokens"})
 """The layers around the others: the engine keeps them out of LoRA (serve_app.grouped_lora)."""
 MAX_SCALE = 1e4
 PROBES = (slice(0, 1), slice(1, 4), slice(4, 12))
-"""Of the tokens to try: prompts of a few lengths, and few tokens, for the step holds up everybody."""
+"""The prompts to try have a few lengths and few tokens, since the step holds up everybody."""
 FIRST = -(2**31)
 """The priority of a probe: one step, for which whoever loads the adapter and all who wait behind it wait."""
 

@@ -1,4 +1,4 @@
-"""How large an answer may become, before any of it is made: one that is too large for a message is refused.
+"""An answer that could become too large for a message is refused before any of it is made.
 
 What is streamed goes in many small messages, and only has the limits of generation.
 """

@@ -1,4 +1,4 @@
-"""Whether a base model answers, as an ingress replica last heard: requests do not wait for one that is dead.
+"""An ingress replica remembers which base models answer: requests do not wait for one that is dead.
 
 Its replicas are asked for `check_health` all the time. One that answers is enough. When every one is dead, or
 says that it is not well, the model is unavailable at once; when none says anything, it may be busy, and is

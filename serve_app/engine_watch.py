@@ -1,4 +1,4 @@
-"""Whether a replica's engine still works; when it does not, the replica ends, and Serve starts another.
+"""A replica whose engine does not work any more ends, and Serve starts another.
 
     the engine dies or hangs  ->  requests get their error  ->  usage is written down  ->  the process ends
 

@@ -1,4 +1,4 @@
-"""What is changed in the configuration that Ray writes for HAProxy, so that strangers can send it anything.
+"""The configuration that Ray writes for HAProxy is changed here, so that strangers can send it anything.
 
     global      connections bounded; the admin socket for its owner only
     defaults    a request's head and the start of its body in time; answers of HAProxy's own in our form, but

@@ -1,4 +1,4 @@
-"""What stands between the HTTP server of a replica and Ray Serve: the outermost part of an answer.
+"""Layers between the HTTP server of a replica and Ray Serve make the outermost part of an answer.
 
     uvicorn -> InForm -> LazyBody -> Serve's request id -> Serve -> the application
 

@@ -60,7 +60,12 @@ def test_a_stranger_gets_nothing_at_any_port(system: System, doors: set[Door]) -
     client = system.client("bystander")
     before = client.greedy("smollm2-135m", "Is water wet?", 4)["message"]
     open_doors = []
-    for door, refusal in what_strangers_get(doors & doors_of(processes_of(system))).items():
+    refusals = what_strangers_get(doors & doors_of(processes_of(system)))
+    still_open = {door.port for door in doors_of(processes_of(system))}
+    for door, refusal in refusals.items():
+        if door.port not in still_open:
+            # Its process ended with the training meanwhile, perhaps before it could answer.
+            continue
         if refusal is Refusal.FIGURES:
             assert "bystander" not in figures(door.port), "the name of a user"
         elif refusal is Refusal.SILENT and SPEAKS_GLOO.search(door.command):

@@ -53,7 +53,7 @@ def shapes(size: int) -> dict[str, bytes]:
         "escapes": filled(b'{"prompt":"', b"\\\\", b'"}', size),
         "digits": filled(b'{"prompt":"a","seed":', b"1", b"}", size),
         "text": filled(b'{"messages":[{"role":"user","content":"', b"a, ", b'"}]}', size),
-        "UTF-16": filled(b'{"prompt":[', b"1,", b"0]}", size // 2 - 16).decode().encode("utf-16"),
+        "UTF-16": filled(b'{"prompt":[', b"{},", b"0]}", size // 2 - 16).decode().encode("utf-16"),
         "name of a field": filled(b'{"', b"a", b'":1}', size),
         "role": filled(b'{"messages":[{"role":"', b"a", b'"}]}', size),
         "nothing": b" " * size,

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import boto3
+import botocore.session
 from botocore.config import Config
+from botocore.loaders import Loader
 
 from registry.settings import StorageSettings
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 MAX_CONNECTIONS = 64
 PLAIN_ATTEMPTS = 3
 DIGEST_CHUNK_BYTES = 2**20
+LOADER = Loader()
+"""The descriptions of AWS's services, which take most of the time that it takes to make a client."""
 
 
 class ClientFactory(Protocol):
@@ -45,8 +49,7 @@ def build_client(
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
-    session = boto3.session.Session()
-    client = session.client(
+    client = _new_session().client(
         "s3",
         endpoint_url=settings.endpoint_url,
         region_name=settings.region,
@@ -56,6 +59,13 @@ def build_client(
     )
     client.meta.events.register("before-parameter-build.s3.PutObject", _add_digest)
     return client
+
+
+def _new_session() -> boto3.session.Session:
+    """A session of its own, because sessions keep credentials and are not thread-safe."""
+    session = botocore.session.Session()
+    session.register_component("data_loader", LOADER)
+    return boto3.session.Session(botocore_session=session)
 
 
 def _add_digest(params: dict[str, Any], **_: Any) -> None:

@@ -7,6 +7,7 @@ submit with a key  ->  reservation: the same id for the same key  ->  the job of
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
@@ -14,12 +15,11 @@ from registry.errors import JobNotFound, ModelNotFound, QuotaExceeded, Unavailab
 from registry.jobs import JobIds, Jobs
 from registry.records import JobRecord, JobRequest, ModelRecord, utc_now
 from registry.reservations import Reservations
+from registry.retry import Retry
 from registry.store import ObjectStore
 from registry.tasks import start_apart
 from training.active import ActiveJob, ActiveJobs
 from training.dispatcher import Dispatcher
-
-RETRY_S = 1.0
 
 T = TypeVar("T")
 
@@ -34,6 +34,7 @@ class Acceptance:
         dispatcher: Dispatcher,
         max_queued_jobs_per_user: int,
         find: Callable[[str, str], Awaitable[JobRecord]],
+        retry: Retry,
     ) -> None:
         self._jobs = Jobs(store)
         self._reservations = Reservations(store)
@@ -41,6 +42,7 @@ class Acceptance:
         self._dispatcher = dispatcher
         self._max_queued = max_queued_jobs_per_user
         self._find = find
+        self._retry = retry
         self._ids = JobIds()
         # Requests with one key are accepted one by one: the second finds the job of the first.
         self._keyed: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
@@ -108,17 +110,13 @@ class Acceptance:
 
     async def _find_out(self, record: JobRecord) -> None:
         """The last write may have happened though its answer was lost: then the job is accepted, and runs."""
-        while True:
-            try:
-                await asyncio.to_thread(self._jobs.load, record.user, record.id)
-            except JobNotFound:
-                self._active.forget(record)
-                break
-            except Unavailable:
-                await asyncio.sleep(RETRY_S)
-            else:
-                await self._begin(record)
-                break
+        load = partial(asyncio.to_thread, self._jobs.load, record.user, record.id)
+        try:
+            await self._retry.call_async(load)
+        except JobNotFound:
+            self._active.forget(record)
+        else:
+            await self._begin(record)
         del self._uncertain[record.id]
 
     async def _begin(self, record: JobRecord) -> None:

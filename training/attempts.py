@@ -12,17 +12,17 @@ nothing stays of it.
 import logging
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from registry.errors import JobNotFound, TigerError
+from registry.retry import Retry
 from registry.revisions import Revisions
 from training.grpo import Training
 from training.link import ControllerLink
 from training.parent import Parents
-from training.patience import until_storage
 from training.policy import Policy
 from training.stored_states import StoredStates
 from training.types import (
@@ -47,6 +47,8 @@ class Resident:
     revisions: Revisions
     parents: Parents
     link: ControllerLink
+    retry: Retry = field(default_factory=Retry)
+    """What is done while storage is away."""
 
 
 class Attempts:
@@ -228,7 +230,7 @@ class Attempt:
             "trained_tokens": outcome.trained_tokens,
             "duration_s": outcome.duration_s,
         }
-        until_storage(
+        self._resident.retry.call(
             lambda: self._resident.revisions.publish(
                 assignment.uid,
                 self._adapter,

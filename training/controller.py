@@ -22,6 +22,7 @@ from registry.errors import JobNotFound, ModelInUse, Unavailable
 from registry.jobs import Jobs
 from registry.meter import FLUSH_INTERVAL_S, Meter
 from registry.records import JobRecord, JobRequest, JobStatus, ModelRecord
+from registry.retry import Retry
 from registry.revisions import Revisions
 from registry.store import ObjectStore
 from registry.tasks import start_apart
@@ -58,7 +59,9 @@ class TrainingController:
         metrics: TrainingMetrics | None = None,
         usage_flush_interval_s: float = FLUSH_INTERVAL_S,
         clock: Callable[[], float] = time.monotonic,
+        retry: Retry | None = None,
     ) -> None:
+        retry = retry or Retry()
         self._jobs = Jobs(store)
         self._revisions = Revisions(store)
         self._publisher = publisher
@@ -66,17 +69,17 @@ class TrainingController:
         self._metrics = metrics or NoMetrics()
         self._meter = Meter(UsageParts(store), usage_flush_interval_s)
         self._active = ActiveJobs()
-        self._gpus = SharedGpus(publisher, settings)
+        self._gpus = SharedGpus(publisher, settings, retry)
         self._launch = start_run
         self._dispatcher = Dispatcher(settings, self._begin_run, self._metrics, clock)
         self._endings = Endings(
-            publisher, self._revisions, self._dispatcher, self._active, self._metrics, self._meter
+            publisher, self._revisions, self._dispatcher, self._active, self._metrics, self._meter, retry
         )
         self._beginnings = Beginnings(
             self._jobs, publisher, self._revisions, settings, self._endings, self._metrics
         )
         self._acceptance = Acceptance(
-            store, self._active, self._dispatcher, max_queued_jobs_per_user, self.job
+            store, self._active, self._dispatcher, max_queued_jobs_per_user, self.job, retry
         )
         self._tasks: set[asyncio.Task[None]] = set()
 

@@ -8,9 +8,9 @@ What is told is what a controller that takes over after a death finds again: a m
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from registry.errors import (
     ContextLengthExceeded,
@@ -18,10 +18,10 @@ from registry.errors import (
     NoLearningSignal,
     TrainingCancelled,
     TrainingDiverged,
-    Unavailable,
 )
 from registry.meter import Meter
 from registry.records import JobError, JobRecord, JobStatus, Manifest, ModelRecord, utc_now
+from registry.retry import Retry
 from registry.revisions import Revisions
 from registry.tasks import start_apart
 from registry.usage import Usage
@@ -31,13 +31,10 @@ from training.metrics import TrainingMetrics
 
 logger = logging.getLogger("ray.serve")
 
-RETRY_S = 1.0
 USER_CODES = {
     kind.code for kind in (InvalidRequest, ContextLengthExceeded, NoLearningSignal, TrainingDiverged)
 }
 """Of failures that another request would not have."""
-
-T = TypeVar("T")
 
 
 class Publisher(Protocol):
@@ -67,6 +64,7 @@ class Endings:
         active: ActiveJobs,
         metrics: TrainingMetrics,
         meter: Meter,
+        retry: Retry,
     ) -> None:
         self._publisher = publisher
         self._revisions = revisions
@@ -74,6 +72,7 @@ class Endings:
         self._active = active
         self._metrics = metrics
         self._meter = meter
+        self._retry = retry
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def publish(self, job: ActiveJob, manifest: Manifest) -> None:
@@ -88,7 +87,7 @@ class Endings:
             return
         await job.emit(type="info", message=f"Publishing revision {manifest.revision}")
         publish = self._publisher.publish
-        model = await _until_storage(lambda: publish(record.user, record.uid, manifest.revision))
+        model = await self._retry.call_async(lambda: publish(record.user, record.uid, manifest.revision))
         self._dispatcher.release(record)
         if job.finishing is None:
             job.finishing = start_apart(self._finish(job, manifest, model))
@@ -139,7 +138,7 @@ class Endings:
     async def _fail(self, job: ActiveJob, code: str, message: str) -> None:
         self._dispatcher.release(job.record)
         await job.update(error=JobError(code=code, message=message))
-        await _until_storage(job.save)
+        await self._retry.call_async(job.save)
         kind = "invalid_request_error" if code in USER_CODES else "server_error"
         detail = {"type": kind, "code": code, "message": message, "param": None}
         await job.emit(type="error", error=detail)
@@ -167,8 +166,8 @@ class Endings:
     async def _keep(self, job: ActiveJob, before: JobRecord) -> None:
         if before.revision is not None and job.record.revision is None:
             delete = partial(self._revisions.delete_state, before.uid, before.revision, before.id)
-            await _until_storage(lambda: asyncio.to_thread(delete))
-        await _until_storage(job.save)
+            await self._retry.call_async(lambda: asyncio.to_thread(delete))
+        await self._retry.call_async(job.save)
         self._count(job.record)
         self._active.forget(job.record)
 
@@ -184,12 +183,3 @@ def _run_seconds(record: JobRecord) -> float:
         return 0.0
     # Clocks are set back now and then.
     return max((record.finished - record.started).total_seconds(), 0.0)
-
-
-async def _until_storage(call: Callable[[], Awaitable[T]]) -> T:
-    """What is trained is not thrown away because storage is away for a while."""
-    while True:
-        try:
-            return await call()
-        except Unavailable:
-            await asyncio.sleep(RETRY_S)

@@ -1,6 +1,5 @@
 """The controller as a worker sees it."""
 
-import logging
 import math
 import time
 from collections.abc import Callable
@@ -11,11 +10,9 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 from registry.errors import TigerError, Unavailable
+from registry.retry import Retry
 from training.types import Assignment, Order, Place, Standing, StepProgress
 
-logger = logging.getLogger(__name__)
-
-RETRY_S = 1.0
 CALL_TIMEOUT_S = 60.0
 LOOK_INTERVAL_S = 2.0
 """How old an answer may be that a job goes on with; a job with shorter steps asks nothing between them."""
@@ -27,8 +24,13 @@ class ControllerLink:
     AWAY = (Unavailable, RayActorError, RayServeException, TimeoutError)
 
     def __init__(
-        self, base_model: str, handle: DeploymentHandle, clock: Callable[[], float] = time.monotonic
+        self,
+        base_model: str,
+        handle: DeploymentHandle,
+        clock: Callable[[], float] = time.monotonic,
+        retry: Retry | None = None,
     ) -> None:
+        self._retry = retry or Retry(kinds=self.AWAY)
         self._base_model = base_model
         self._handle = handle
         self._clock = clock
@@ -92,13 +94,11 @@ class ControllerLink:
         self._standing, self._heard_at = standing, self._clock()
 
     def _call(self, method: str, *arguments: Any) -> Any:
-        while True:
-            try:
-                self._settle()
-                return self._result(getattr(self._handle, method).remote(*arguments))
-            except self.AWAY as error:
-                logger.warning("%s: the controller does not answer (%s)", method, type(error).__name__)
-                time.sleep(RETRY_S)
+        def once() -> Any:
+            self._settle()
+            return self._result(getattr(self._handle, method).remote(*arguments))
+
+        return self._retry.call(once)
 
     def _result(self, response: DeploymentResponse) -> Any:
         try:

@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Self
 
 from registry.errors import Unavailable
+from registry.retry import Retry
 from registry.revisions import Revisions
-from training.patience import until_storage
 from training.state import Moments
 from training.types import Assignment
 
@@ -27,9 +27,10 @@ class Parents:
             those who talk to it.
     """
 
-    def __init__(self, revisions: Revisions, quiet_s: float = 2.0) -> None:
+    def __init__(self, revisions: Revisions, quiet_s: float = 2.0, retry: Retry | None = None) -> None:
         self._revisions = revisions
         self._quiet_s = quiet_s
+        self._retry = retry or Retry()
         self._last: Moments | None = None
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="optimizer")
         self._is_leaving = threading.Event()
@@ -53,13 +54,13 @@ class Parents:
             return None, None
         parent = directory / "parent"
         of = assignment.uid, assignment.parent_revision
-        manifest = until_storage(lambda: self._revisions.fetch(*of, parent))
+        manifest = self._retry.call(lambda: self._revisions.fetch(*of, parent))
         if manifest.job is None:
             return parent, None
         if self._last is not None and self._last.job == manifest.job:
             return parent, self._last.copy()
         path = directory / "parent-optimizer.safetensors"
-        if not until_storage(lambda: self._revisions.fetch_optimizer(*of, path)):
+        if not self._retry.call(lambda: self._revisions.fetch_optimizer(*of, path)):
             return parent, None
         try:
             moments = Moments.load(path)

@@ -5,16 +5,11 @@ complete, fail, stopped, a dead run -> take_back: replicas wake, and what waited
 """
 
 import asyncio
-import logging
 from collections.abc import Mapping
 from typing import Protocol
 
-from registry.errors import Unavailable
+from registry.retry import Retry
 from training.settings import TrainingSettings
-
-logger = logging.getLogger("ray.serve")
-
-RETRY_S = 1.0
 
 
 class Lender(Protocol):
@@ -28,8 +23,9 @@ class Lender(Protocol):
 class SharedGpus:
     """Does nothing for base models that are not set to share."""
 
-    def __init__(self, lender: Lender, settings: Mapping[str, TrainingSettings]) -> None:
+    def __init__(self, lender: Lender, settings: Mapping[str, TrainingSettings], retry: Retry) -> None:
         self._lender = lender
+        self._retry = retry
         # At first nobody knows: an earlier controller may have died while it was lent.
         self._is_lent = {base_model: True for base_model, training in settings.items() if training.share_gpu}
         self._turn = asyncio.Lock()
@@ -46,13 +42,9 @@ class SharedGpus:
         if not self._is_lent.get(base_model):
             return
         async with self._turn:
-            while self._is_lent[base_model]:
-                try:
-                    await self._lender.take_back_gpu(base_model)
-                    self._is_lent[base_model] = False
-                except Unavailable:
-                    logger.warning("replicas of %s cannot be woken yet", base_model)
-                    await asyncio.sleep(RETRY_S)
+            if self._is_lent[base_model]:
+                await self._retry.call_async(lambda: self._lender.take_back_gpu(base_model))
+                self._is_lent[base_model] = False
 
     async def take_all_back(self) -> None:
         for base_model in self._is_lent:

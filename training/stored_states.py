@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Self
 
 from registry.errors import Unavailable
+from registry.retry import Retry
 from registry.revisions import Revisions
-from training.patience import until_storage
 from training.state import TrainingState
 from training.types import Assignment
 
@@ -35,6 +35,7 @@ class StoredStates:
         directory: Path,
         interval_s: float,
         tell: Callable[[str], None],
+        retry: Retry | None = None,
     ) -> None:
         self._revisions = revisions
         self._of = (assignment.uid, assignment.revision, assignment.job_id)
@@ -42,6 +43,7 @@ class StoredStates:
         self._directory = directory
         self._interval_s = interval_s
         self._tell = tell
+        self._retry = retry or Retry()
         self._kept_at = time.monotonic()
         self._writer: ThreadPoolExecutor
         self._writing: Future[None] | None = None
@@ -63,7 +65,7 @@ class StoredStates:
         if self._is_first_attempt:
             return None
         path = self._directory / "found.safetensors"
-        if not until_storage(lambda: self._revisions.fetch_state(*self._of, path)):
+        if not self._retry.call(lambda: self._revisions.fetch_state(*self._of, path)):
             return None
         try:
             state = TrainingState.load(path)

@@ -18,6 +18,7 @@ from registry.records import (
     RewardedResponse,
     utc_now,
 )
+from registry.retry import Retry
 from registry.revisions import Revisions
 from registry.store import ObjectStore
 from training.controller import TrainingController
@@ -25,6 +26,7 @@ from training.settings import TrainingSettings
 from training.types import Assignment, StepProgress
 
 BASE = "base"
+SOON = Retry(first_pause_s=0.01, longest_pause_s=0.01)
 REQUEST = JobRequest(
     groups=(
         Group(
@@ -142,6 +144,7 @@ class World:
             {BASE: TrainingSettings(**settings)},
             lambda base_model, on_end: self.runs.append(on_end),
             max_queued_jobs_per_user=3,
+            retry=SOON,
         )
 
     async def restarted(self, **settings: Any) -> TrainingController:

@@ -11,7 +11,7 @@ from registry.errors import Unavailable
 from registry.revisions import Revisions
 from registry.store import ObjectStore
 from tests.support.tiny_jobs import MemoryStates, run, tiny_assignment, tiny_policy
-from training import patience
+from tests.support.training_world import SOON
 from training.adapter import WEIGHTS_FILE
 from training.state import TrainingState
 from training.stored_states import StoredStates
@@ -116,14 +116,13 @@ def test_a_state_that_nobody_needs_is_deleted_alone(
 
 
 def test_storage_that_is_away_does_not_end_a_job_that_goes_on(
-    store: ObjectStore, state: TrainingState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: ObjectStore, state: TrainingState, tmp_path: Path
 ) -> None:
     told: list[str] = []
-    monkeypatch.setattr(patience, "RETRY_S", 0.01)
     with StoredStates(Revisions(store), tiny_assignment(), tmp_path, 0, told.append) as states:
         states.keep(state)
     away = AwayAtFirst(store.settings)
-    with StoredStates(Revisions(away), tiny_assignment(attempt=2), tmp_path, 0, told.append) as states:
+    with StoredStates(Revisions(away), tiny_assignment(attempt=2), tmp_path, 0, told.append, SOON) as states:
         found = states.load()
     assert found is not None and away.num_failures == 0
     assert_equal(found, state)

@@ -5,7 +5,6 @@ import pytest
 from registry.errors import Unavailable
 from registry.store import ObjectStore
 from tests.support.training_world import REQUEST, World, assigned, idle, private_model
-from training import acceptance
 
 
 class LostAnswers(ObjectStore):
@@ -31,11 +30,6 @@ class LostAnswers(ObjectStore):
             self._away -= 1
             raise Unavailable("storage cannot be reached")
         return super().get_many(keys)
-
-
-@pytest.fixture(autouse=True)
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(acceptance, "RETRY_S", 0.01)
 
 
 async def test_a_job_whose_acceptance_was_not_heard_of_runs(world: World) -> None:

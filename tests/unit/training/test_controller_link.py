@@ -7,8 +7,8 @@ import pytest
 from ray.exceptions import RayActorError
 
 from registry.errors import JobNotFound, Unavailable
+from registry.retry import Retry
 from tests.support.queueing import Clock
-from training import link as training_link
 from training.link import LOOK_INTERVAL_S, ControllerLink
 from training.types import Assignment, Place, Standing, StepProgress
 
@@ -50,14 +50,10 @@ class Response:
         return self._answer
 
 
-@pytest.fixture(autouse=True)
-def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training_link, "RETRY_S", 0)
-
-
 def link(*answers: Any, clock: Clock | None = None) -> tuple[ControllerLink, Handle]:
     handle: Any = Handle(*answers)
-    return ControllerLink("base", handle, clock or Clock()), handle
+    at_once = Retry(first_pause_s=0, longest_pause_s=0, kinds=ControllerLink.AWAY)
+    return ControllerLink("base", handle, clock or Clock(), at_once), handle
 
 
 def test_worker_enters_once_and_asks_in_its_name() -> None:

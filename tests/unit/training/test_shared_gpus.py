@@ -1,9 +1,6 @@
 """Replicas and trainer on one GPU: who has it, whatever happens to the job. The test plays the worker."""
 
-import pytest
-
 from tests.support.training_world import BASE, World, assigned, ended, submit
-from training import shared_gpus
 
 
 async def test_replicas_have_the_gpu_but_for_the_time_of_a_job(world: World) -> None:
@@ -34,10 +31,7 @@ async def test_a_worker_that_died_has_no_gpu(world: World) -> None:
     assert world.serving.has_gpu
 
 
-async def test_a_new_controller_takes_back_what_the_old_one_lent(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shared_gpus, "RETRY_S", 0.01)
+async def test_a_new_controller_takes_back_what_the_old_one_lent(world: World) -> None:
     controller = await world.restarted(share_gpu=True)
     await submit(controller)
     await assigned(controller)

@@ -22,6 +22,7 @@ from serve_app.instance import FIRST_USER, Instance
 from serve_app.instance_environment import loopback_without_proxy
 from serve_app.processes import InstanceError
 from serve_app.terminal import Rows, visible, visible_lines
+from serve_app.version import VERSION
 
 app = typer.Typer(
     help="A self-hosted service for private language models: start it, look at it, hand out keys.",
@@ -51,8 +52,18 @@ LINE_CHARACTERS = 220
 DAYS_PATTERN = re.compile(r"(\d{1,4})d")
 
 
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"tiger {VERSION}")
+        raise typer.Exit
+
+
 @app.callback()
-def prepare() -> None:
+def prepare(
+    is_asked: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
     # boto3 too must reach loopback directly, whatever proxy there is for the rest.
     os.environ.update(loopback_without_proxy())
 

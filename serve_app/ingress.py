@@ -18,6 +18,7 @@ from serve_app.replica_address import listen_at_the_node
 from serve_app.routes import generate, jobs, keys, models, openai, operations, train, usage
 from serve_app.services import Services, bearer
 from serve_app.settings import Settings
+from serve_app.version import VERSION
 
 ROUTERS = (
     models.router,
@@ -37,7 +38,7 @@ def build_api(services: Services) -> FastAPI:
     """
     api = FastAPI(
         title="tiger",
-        version="0.1.0",
+        version=VERSION,
         description=DESCRIPTION,
         openapi_url="/openapi.json",
         openapi_tags=TAGS,

@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -223,3 +224,9 @@ def test_every_command_explains_itself(command: str) -> None:
     result = tiger(*command.split(), "--help")
     assert result.exit_code == 0
     assert "--home" in result.stdout
+
+
+def test_version_is_that_of_the_package() -> None:
+    declared = tomllib.loads((Path(__file__).resolve().parents[3] / "pyproject.toml").read_text())
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.output) == (0, f"tiger {declared['project']['version']}\n")

@@ -7,6 +7,10 @@ import hashlib
 import json
 import tarfile
 from collections.abc import Iterator
+from contextlib import ExitStack
+
+from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from registry.records import AdapterFile, Manifest
 from registry.store import ObjectStore
@@ -63,6 +67,22 @@ class AdapterArchive:
             "base_model": self._manifest.base_model,
         }
         return json.dumps({**shown, "files": files}, indent=2).encode()
+
+
+class ArchiveResponse(StreamingResponse):
+    """Sends an archive, and closes `held` when it is sent or nobody reads on."""
+
+    def __init__(self, archive: AdapterArchive, held: ExitStack) -> None:
+        headers = {
+            "Content-Length": str(archive.size_bytes),
+            "Content-Disposition": f'attachment; filename="{archive.name}.tar"',
+        }
+        super().__init__(archive.chunks(), media_type="application/x-tar", headers=headers)
+        self._held = held
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._held:
+            await super().__call__(scope, receive, send)
 
 
 def _padding(size_bytes: int) -> bytes:

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 RETRY_AFTER_S = 2
 CLOSED_SECTIONS = ("frontend prometheus", "listen stats")
+METHODS = "GET HEAD POST PUT PATCH DELETE OPTIONS"
 BIND = re.compile(r"^\s*bind (\S+):(\d+)$")
 
 
@@ -67,6 +68,14 @@ OWN_ERRORS = (
         "invalid_request_error",
         "invalid_request",
         "the request is not valid HTTP, or did not arrive whole",
+    ),
+    OwnError(404, "404 Not Found", "not_found_error", "route_not_found", "there is no such route"),
+    OwnError(
+        405,
+        "405 Method Not Allowed",
+        "invalid_request_error",
+        "method_not_allowed",
+        "this route does not take that method",
     ),
     OwnError(
         408,
@@ -172,6 +181,13 @@ def _frontend(section: Section, door: FrontDoor) -> str:
         # Over the bound there is an answer; far over it not even that.
         f"tcp-request connection reject if {{ sc0_conn_cur gt {bound + bound // 4} }}",
         f"http-request deny deny_status 429 if {{ sc0_conn_cur gt {bound} }}",
+        # To such requests a server's own answer would not have our form. A client that asks for another
+        # protocol is answered in this one.
+        f"http-request deny deny_status 405 unless {{ method {METHODS} }}",
+        "http-request deny deny_status 400 unless { path -m beg / }",
+        "http-request del-header Upgrade",
+        # Serve's own paths are for its health checks, which do not come this way.
+        "http-request deny deny_status 404 if { path,url_dec -m beg /-/ }",
         # The ingress takes this header for the client's address, so it may not come from the client.
         "http-request set-header X-Forwarded-For %[src]",
         "http-after-response set-header X-Request-Id %[uuid()] unless { res.hdr(X-Request-Id) -m found }",

@@ -35,6 +35,7 @@ from serve_app.replica_address import listen_at_the_node
 from serve_app.schema_compiler import SchemaCompiler, WorkerProcess
 from serve_app.schema_worker import TokenizerText
 from serve_app.schemas import StopReason
+from serve_app.serve_log import keep_open
 from serve_app.settings import BaseModelSettings, Settings
 from serve_app.tenant_engine import TenantEngine
 from training.conversation import tokenise_prompt
@@ -64,6 +65,7 @@ class ModelServer(LLMServer):  # type: ignore[misc]
         from vllm.lora.request import LoRARequest
 
         listen_at_the_node()
+        keep_open()
         self._base = base
         store = ObjectStore(settings.storage)
         self._meter = Meter(UsageParts(store), settings.usage.flush_interval_s)

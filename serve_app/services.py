@@ -20,6 +20,7 @@ from serve_app.catalogue_cache import CatalogueCache
 from serve_app.key_check import CALLER, KeyWatch
 from serve_app.leases import Forgotten, ReadModels, Renewal
 from serve_app.listing import as_lines, base_infos
+from serve_app.places import Places
 from serve_app.rate_limits import RequestLimit
 from serve_app.resolution import Resolved, Resolver
 from serve_app.settings import Settings
@@ -63,6 +64,7 @@ class Services:
     catalogues: CatalogueCache = field(init=False)
     resolver: Resolver = field(init=False)
     health: dict[str, BaseModelHealth] = field(init=False)
+    downloads: Places = field(init=False)
 
     def __post_init__(self) -> None:
         async def lookup(key_hash: str) -> KeyRecord:
@@ -86,6 +88,10 @@ class Services:
             base_model: BaseModelHealth(base_model, asking(server))
             for base_model, server in self.servers.items()
         }
+        max_downloads = self.settings.limits.max_concurrent_downloads_per_user
+        self.downloads = Places(
+            max_downloads, f"you have {max_downloads} downloads in progress; wait for one of them"
+        )
         self._storage_checks: SharedTasks[None] = SharedTasks()
         self._base_lines = as_lines(base_infos(self.settings))
         self.request_limit = RequestLimit(

@@ -75,6 +75,7 @@ class LimitSettings(Record):
     max_concurrent_requests_per_user: int = Field(
         1024, ge=1, description="of all kinds, waiting and streaming ones too, at one ingress replica"
     )
+    max_concurrent_downloads_per_user: int = Field(4, ge=1, description="of adapters, at one ingress replica")
     max_concurrent_generations_per_user: int = Field(
         512, ge=1, description="on one replica; each of `n` samples is one"
     )

@@ -1,8 +1,11 @@
 """The API keys of users, as the Catalog answers for them, and when each was last used.
 
-What a user's keys change of each other happens in order, and only while the key that changes is in the
-bucket. Others may revoke one there meanwhile, so a key that makes another is looked for before and after: it
-was revoked after both, or what it made goes with it.
+A key makes or revokes another only while it is in the bucket itself. It may be revoked there meanwhile, so
+a key that makes another is looked for before and after: it was revoked after both, or what it made goes with
+it.
+
+Only a few of a user's keys are made at a time, and a revocation waits for none of them: whoever has a leaked
+key must not be able to delay its revocation.
 
 A use is noted beside the request: one thread of its own writes, at most once an hour for each key, so that
 a write that is slow or fails holds up no request. One that fails is made with a later use.
@@ -11,15 +14,19 @@ a write that is slow or fails holds up no request. One that fails is made with a
 import asyncio
 import builtins
 import logging
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
-from registry.errors import InvalidApiKey, QuotaExceeded
+from registry.errors import InvalidApiKey, QuotaExceeded, RateLimited
 from registry.keys import ApiKeys, ListedKey, hour_of
 from registry.records import KeyRecord, utc_now
 
 logger = logging.getLogger("ray.serve")
+
+MAX_BEING_MADE = 5
+"""Keys of one user that are being made, or wait for that, at the same time."""
 
 
 class UserKeys:
@@ -29,7 +36,9 @@ class UserKeys:
         self._keys = keys
         self._max_keys = max_keys
         self._now = now
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._creations: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._revocations: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._being_made: Counter[str] = Counter()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="key-use")
         self._hour: datetime | None = None
         self._noted: set[str] = set()
@@ -44,9 +53,14 @@ class UserKeys:
     async def create(
         self, user: str, name: str, expires: datetime | None, key_hash: str, maker_hash: str
     ) -> KeyRecord:
-        """Raises: QuotaExceeded; InvalidApiKey: its maker is not good any more."""
+        """Raises: QuotaExceeded; RateLimited; InvalidApiKey: its maker is not good any more."""
+        if self._being_made[user] >= MAX_BEING_MADE:
+            raise RateLimited(f"{MAX_BEING_MADE} keys of yours are being made; wait for one of them")
+        self._being_made[user] += 1
         # A client that goes away must not free the lock while a thread still counts or writes.
-        return await asyncio.shield(self._create(user, name, expires, key_hash, maker_hash))
+        making = asyncio.ensure_future(self._create(user, name, expires, key_hash, maker_hash))
+        making.add_done_callback(lambda _: self._made(user))
+        return await asyncio.shield(making)
 
     async def list(self, user: str) -> builtins.list[ListedKey]:
         return await asyncio.to_thread(self._keys.list_of, user)
@@ -55,10 +69,15 @@ class UserKeys:
         """Raises: KeyNotFound: unknown, or another user's; InvalidApiKey: the caller's own is no good now."""
         await asyncio.shield(self._revoke(user, key_id, caller_hash))
 
+    def _made(self, user: str) -> None:
+        self._being_made[user] -= 1
+        if not self._being_made[user]:
+            del self._being_made[user]
+
     async def _create(
         self, user: str, name: str, expires: datetime | None, key_hash: str, maker_hash: str
     ) -> KeyRecord:
-        async with self._lock(user):
+        async with self._creations[user]:
             await self._good(maker_hash)
             if await asyncio.to_thread(self._keys.has_as_many_as, user, self._max_keys):
                 raise QuotaExceeded("you have as many keys as you may have; revoke one first")
@@ -71,7 +90,8 @@ class UserKeys:
             return record
 
     async def _revoke(self, user: str, key_id: str, caller_hash: str) -> None:
-        async with self._lock(user):
+        # Of two keys that revoke each other one stays.
+        async with self._revocations[user]:
             await self._good(caller_hash)
             await asyncio.to_thread(self._keys.revoke_own, user, key_id)
 
@@ -83,9 +103,6 @@ class UserKeys:
         if record.is_expired(self._now()):
             raise InvalidApiKey("the API key has expired")
         return record
-
-    def _lock(self, user: str) -> asyncio.Lock:
-        return self._locks.setdefault(user, asyncio.Lock())
 
     def _note_use(self, key_hash: str, record: KeyRecord, hour: datetime) -> None:
         if hour != self._hour:

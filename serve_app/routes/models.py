@@ -1,5 +1,6 @@
 """`/v1/models`: list, create, read, change, delete, revisions."""
 
+from contextlib import ExitStack
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path
@@ -7,7 +8,7 @@ from fastapi.responses import Response, StreamingResponse
 
 from registry.errors import IdempotencyConflict, ModelInUse, NameTaken, QuotaExceeded
 from registry.records import Manifest, ModelRecord
-from serve_app.archive import AdapterArchive
+from serve_app.archive import AdapterArchive, ArchiveResponse
 from serve_app.bodies import BoundedRoute
 from serve_app.documentation import BODY, MODEL, PRIVATE_MODEL, errors, one, streamed, success
 from serve_app.examples import BASE_MODEL_INFO, DELETED_MODEL, MODEL_DETAIL, MODEL_INFO, MODEL_LINES, REVISION
@@ -141,13 +142,10 @@ async def activate_revision(ref: Ref, n: Revision, user: UserDependency, service
 )
 async def download_adapter(ref: Ref, n: Revision, user: UserDependency, services: ServicesDependency) -> Any:
     """The PEFT adapter of a revision as a tar archive; PEFT and vLLM load it as it is."""
-    model, manifest = await answered(lambda: services.catalog.manifest.remote(user, ref, n))
-    archive = AdapterArchive(services.store, model.id, manifest)
-    headers = {
-        "Content-Length": str(archive.size_bytes),
-        "Content-Disposition": f'attachment; filename="{archive.name}.tar"',
-    }
-    return StreamingResponse(archive.chunks(), media_type="application/x-tar", headers=headers)
+    with ExitStack() as held:
+        held.enter_context(services.downloads.held_by(user))(1)
+        model, manifest = await answered(lambda: services.catalog.manifest.remote(user, ref, n))
+        return ArchiveResponse(AdapterArchive(services.store, model.id, manifest), held.pop_all())
 
 
 async def _detail(services: Services, model: ModelRecord) -> ModelDetail:

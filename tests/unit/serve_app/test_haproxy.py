@@ -148,3 +148,44 @@ def test_a_cluster_has_the_same_data_path() -> None:
     (container,) = group["template"]["spec"]["containers"]
     variables = {variable["name"]: variable.get("value") for variable in container["env"]}
     assert DATA_PATH.items() <= variables.items()
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        ("BREW / HTTP/1.1", 405),
+        ("get / HTTP/1.1", 405),
+        ("TRACE / HTTP/1.1", 405),
+        ("OPTIONS * HTTP/1.1", 400),
+        ("GET *x HTTP/1.1", 400),
+        ("GET /-/routes HTTP/1.1", 404),
+        ("GET /%2D/healthz HTTP/1.1", 404),
+    ],
+)
+def test_what_the_servers_have_no_words_for_is_refused_in_our_form(
+    hasty: str, head: str, status: int
+) -> None:
+    answer = sent(hasty, f"{head}\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert int(answer.split()[1]) == status, answer
+    assert json.loads(answer.partition("\r\n\r\n")[2])["error"]["type"]
+
+
+@pytest.mark.parametrize("protocol", ["websocket", "h2c"])
+def test_who_asks_for_another_protocol_is_answered_in_this_one(hasty: str, protocol: str) -> None:
+    asked = f"Connection: Upgrade\r\nUpgrade: {protocol}\r\n"
+    key = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    answer = sent(hasty, f"GET /x HTTP/1.1\r\nHost: x\r\n{asked}{key}\r\n", until=b"0 bytes")
+    assert answer.startswith("HTTP/1.1 200 ")
+
+
+def sent(url: str, text: str, until: bytes = b"") -> str:
+    """The answer to `text`, to its end or to where it ends with `until`."""
+    address = httpx.URL(url)
+    with socket.create_connection((address.host, address.port or 80), timeout=20) as connection:
+        connection.sendall(text.encode())
+        answer = b""
+        while piece := connection.recv(4096):
+            answer += piece
+            if until and answer.endswith(until):
+                break
+        return answer.decode()

@@ -18,7 +18,9 @@ from tests.support.faults import (
     CATALOG,
     INGRESS,
     PROMPT,
+    REPLICA,
     REWARDS,
+    SERVE_CONTROLLER,
     TRAIN_CONTROLLER,
     TRAIN_WORKER,
     TRAINER,
@@ -104,6 +106,16 @@ def test_training_whose_manifest_is_written_is_not_made_again(
         assert_ended_once(list(follow(alice, jobs[1])))
     assert Revisions(store).manifest(uid, 1) == manifest
     assert_exactly_once(system, alice, "pupil", jobs, tmp_path)
+
+
+def test_replicas_outlive_serves_controller(system: System, talk: Talk) -> None:
+    """Another controller takes over the replicas that it finds, with their engines and what they generate."""
+    before = {process.pid for process in processes(system, REPLICA)}
+    with talk:
+        kill(system, SERVE_CONTROLLER)
+        assert wait_until(lambda: bool(processes(system, SERVE_CONTROLLER)), 120)
+        assert wait_until(lambda: system.instance.status().application.status == "RUNNING", 120)
+        assert {process.pid for process in processes(system, REPLICA)} == before
 
 
 def test_streamed_training_goes_on_without_its_ingress(

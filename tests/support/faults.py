@@ -22,6 +22,7 @@ REPLICA = f"ray::ServeReplica:{deployments.APPLICATION}:"
 CATALOG = REPLICA + deployments.CATALOG
 INGRESS = REPLICA + deployments.INGRESS
 TRAINER = REPLICA + deployments.TRAINER
+SERVE_CONTROLLER = "ray::ServeController"
 TRAIN_CONTROLLER = "ray::TrainController"
 TRAIN_WORKER = "ray::RayTrainWorker"
 

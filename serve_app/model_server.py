@@ -31,6 +31,7 @@ from serve_app.generation import Completion, Generation, GenerationCall, OpenAIC
 from serve_app.labels import leave_out_adapters, multiplexed
 from serve_app.lengths import LengthChecks
 from serve_app.openai_layer import OpenAILayer
+from serve_app.plain_text import keep_content_text
 from serve_app.replica_address import listen_at_the_node
 from serve_app.schema_compiler import SchemaCompiler, WorkerProcess
 from serve_app.schema_worker import TokenizerText
@@ -85,6 +86,7 @@ class ModelServer(LLMServer):  # type: ignore[misc]
         self._sleep_level = 1 if base.serving.accelerator.kind == "gpu" else 0
         await super().__init__(llm_config)
         self._tokenizer = self._llm.get_tokenizer()
+        keep_content_text(self._llm.renderer)
         self._length_checks = LengthChecks(
             self._tokenizer, base.max_context_tokens, settings.limits.max_waiting_length_checks_per_user
         )

@@ -29,7 +29,7 @@ from registry.records import JobRequest
 from training.adapter import WEIGHTS_FILE, lora_of, save_adapter
 from training.advantages import advantages, mean_and_deviation
 from training.conversation import tokenise
-from training.learning_signal import NOTHING_LEFT, is_lost
+from training.learning_signal import NOTHING_LEFT, is_lost, missing
 from training.packs import Row
 from training.policy import Policy
 from training.soundness import check_finite, check_soundness, diverging
@@ -144,7 +144,7 @@ class Training:
         outcome = TrainingOutcome(
             metrics={
                 **self._last.model_dump(exclude={"step", "steps", "seconds"}),
-                **_counts(self._assignment.request, len(self._rows)),
+                **missing(self._assignment.request.groups, len(self._rows)),
             },
             trained_tokens=num_tokens * self._assignment.request.hyperparameters.learning_steps,
             duration_s=self._seconds,
@@ -235,15 +235,6 @@ def rows_of(policy: Policy, request: JobRequest) -> list[Row]:
     if not rows or is_lost(sizes):
         raise NoLearningSignal(NOTHING_LEFT)
     return rows
-
-
-def _counts(request: JobRequest, num_rows: int) -> dict[str, float]:
-    """What the training had to do without: ends of turns, and whole responses."""
-    responses = [response for group in request.groups for response in group.responses]
-    return {
-        "cut_responses": sum(not response.ends_turn for response in responses),
-        "empty_responses": len(responses) - num_rows,
-    }
 
 
 def _arguments(

@@ -1,6 +1,8 @@
 """Whether responses have anything to learn from: without tokens, or a difference, there is nothing."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+from registry.records import Group
 
 NEGLIGIBLE = 1e-9
 """Of an advantage, next to those of about 1 that there are otherwise: it is what rounding left of zero."""
@@ -16,3 +18,12 @@ def is_lost(responses: Iterable[tuple[float, int]]) -> bool:
     """
     sizes = [num_tokens for advantage, num_tokens in responses if abs(advantage) > NEGLIGIBLE]
     return bool(sizes) and not any(sizes)
+
+
+def missing(groups: Sequence[Group], num_rows: int) -> dict[str, float]:
+    """Metrics of what a training did without: ends of turns, and whole responses, which are no rows."""
+    responses = [response for group in groups for response in group.responses]
+    return {
+        "cut_responses": sum(not response.ends_turn for response in responses),
+        "empty_responses": len(responses) - num_rows,
+    }

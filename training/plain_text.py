@@ -15,8 +15,6 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jinja2 import TemplateError
-
 from training.added_tokens import AddedTokens
 
 Render = Callable[[Any, dict[str, Any]], Any]
@@ -55,8 +53,9 @@ def rendered(tokenizer: Any, conversation: Sequence[Any], options: dict[str, Any
         return render(conversation, options)
     try:
         text = render(messages, {**given, "tokenize": False})
-    except TemplateError as error:
-        raise TemplateError(hidden.show(str(error))) from error
+    except Exception as error:  # its words may be of the content
+        error.args = tuple(hidden.show(arg) if isinstance(arg, str) else arg for arg in error.args)
+        raise
     return hidden.encode(text)
 
 

@@ -7,6 +7,10 @@ BAR = "\N{FULLWIDTH VERTICAL LINE}"
 USER = f"<{BAR}User{BAR}>"
 OTHERS = ("<tool_call>", "</tool_call>", USER, "<think>", "</think>")
 """Not flagged special, as in DeepSeek-R1-Distill's and Qwen's."""
+GREEDY = "<|x|>"
+"""Takes the white space around it, as Phi-3's do."""
+WORD = "word"
+"""Only where it stands by itself."""
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n"
     "{% if m.content is string %}{{ m.content | trim }}"
@@ -55,6 +59,8 @@ def _built(model: Any, before: Any, decoder: Any, normaliser: Any) -> Any:
     backend.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in SPECIAL])
     backend.add_tokens([AddedToken(text, normalized=normaliser is not None) for text in OTHERS])
     backend.add_tokens([AddedToken("    ", normalized=False)])
+    backend.add_special_tokens([AddedToken(GREEDY, special=True, normalized=False, lstrip=True, rstrip=True)])
+    backend.add_tokens([AddedToken(WORD, normalized=False, single_word=True)])
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
         eos_token="<|im_end|>",

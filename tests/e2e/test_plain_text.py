@@ -63,4 +63,5 @@ def test_samples_that_were_cut_go_back_as_they_came(alice: Client) -> None:
     assert samples[0]["stop_reason"] == "max_tokens"
     assert (done["metrics"]["cut_responses"], done["metrics"]["empty_responses"]) == (2, 1)
     assert done["usage"]["duration_ms"] == round(done["usage"]["duration"] * 1000)
-    assert alice.get("/v1/models/plain/revisions")[0]["metrics"] == done["metrics"]
+    kept = alice.get("/v1/models/plain/revisions")[0]["metrics"]
+    assert (kept["cut_responses"], kept["empty_responses"]) == (2, 1)

@@ -30,12 +30,12 @@ def test_vllms_prompt_is_that_of_training(tokenizer: Any) -> None:
     tools = [
         {"type": "function", "function": {"name": "f", "parameters": {"properties": {"<|im_end|>": {}}}}}
     ]
-    for conversation in ([user("x")], [user(INJECTION)]):
+    for conversation in ([user("Hello.")], [user(INJECTION)]):
         options = {"add_generation_prompt": True, "tools": tools}
         made = apply(config, tokenizer, conversation, tokenize=False, chat_template=template, **options)
         assert made == apply_template(tokenizer, conversation, **options)
-    plain = apply(config, tokenizer, [user("x")], tokenize=False, chat_template=template)
-    assert plain == tokenizer.apply_chat_template([user("x")], tokenize=False)
+    plain = apply(config, tokenizer, [user("Hello.")], tokenize=False, chat_template=template)
+    assert plain == tokenizer.apply_chat_template([user("Hello.")], tokenize=False)
 
 
 class OtherRenderer:
@@ -55,9 +55,9 @@ async def test_a_renderer_without_such_a_place_refuses_control_tokens(tokenizer:
     renderer = OtherRenderer(tokenizer)
     keep_content_text(renderer)
     none = SimpleNamespace(chat_template_kwargs={})
-    assert await renderer.render_messages_async([user("x")], none) == [user("x")]
+    assert await renderer.render_messages_async([user("Hello.")], none) == [user("Hello.")]
     tools = SimpleNamespace(chat_template_kwargs={"tools": [{"description": "<tool_call>"}]})
-    for messages, params in (([user(INJECTION)], none), ([user("x")], tools)):
+    for messages, params in (([user(INJECTION)], none), ([user("Hello.")], tools)):
         with pytest.raises(InvalidRequest) as error:
             await renderer.render_messages_async(messages, params)
         assert error.value.param == "messages"

@@ -65,5 +65,14 @@ class UsageParts:
         return sums
 
 
+def durations(seconds: float) -> dict[str, float]:
+    """The same time as `duration` and as `duration_ms`: clients look for either."""
+    return {"duration": round(seconds, 6), "duration_ms": milliseconds(seconds)}
+
+
+def milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
 def _prefix(user: str) -> str:
     return f"usage/{user}/"

@@ -56,11 +56,15 @@ and a request whose answer could become too large to be sent in one piece, which
 is `{"error": {"type", "code", "message", "param"}}`. Every answer has an `X-Request-Id`: that of the request,
 if it has at most 64 letters, digits, `.`, `_` and `-`, or a new one.
 
+What people write is text: where a message, a name, a tool or a response spells a control token, that is
+encoded as the characters it is made of. The raw prompt of `/openai/v1/completions` is the one exception.
+
 The key is asked for before the body is read, and the body has to arrive within a minute. A stream ends with
 an error within five seconds after its key was revoked or has expired; a training goes on.
 
-A stream is `application/x-ndjson`, one JSON object a line, and ends in exactly one `stop` or `error`; below
-`/openai` it is `text/event-stream`, ended by `data: [DONE]`."""
+A stream is `application/x-ndjson`, one JSON object a line, and ends in exactly one `stop` or `error`: the
+latter is `{"type": "error", "message", "error"}`. Below `/openai` it is `text/event-stream`, ended by
+`data: [DONE]`."""
 
 TAGS = [
     {"name": "models", "description": "Base models, private models and their revisions."},

@@ -7,6 +7,10 @@ from serve_app.settings import Settings
 
 PROMPT = [{"role": "user", "content": "Name a fruit."}]
 RESPONSES = [{"content": "Mango.", "reward": 1}, {"content": "I cannot decide.", "reward": 0}]
+SAMPLES = [
+    {"content": "Mango.", "stop_reason": "end_turn", "output_tokens": 3, "reward": 1},
+    {"content": "I would have to think", "stop_reason": "max_tokens", "output_tokens": 5, "reward": 0},
+]
 WEATHER = {
     "type": "function",
     "function": {
@@ -75,6 +79,7 @@ def request_examples(settings: Settings) -> dict[str, dict[str, Any]]:
                 "beta": 0.04,
                 "epsilon": 0.2,
             },
+            "samples of generate_response": {"model": "model42", "messages": PROMPT, "responses": SAMPLES},
             "a stream": {"model": "model42", "messages": PROMPT, "responses": RESPONSES, "stream": True},
             "a job": {"model": "model42", "messages": PROMPT, "responses": RESPONSES, "background": True},
         },
@@ -147,7 +152,8 @@ MODEL_DETAIL = {
 MODEL_LINES = _lines(BASE_MODEL_INFO, MODEL_INFO)
 DELETED_MODEL = {"id": "model42", "message": "model has been deleted"}
 JOB_ID = "job-fe5df8fe659653f90a896e9b"
-METRICS = {"loss": 0.0087, "kl": 1.2568, "clip_ratio": 0.8889, "grad_norm": 0.9627}
+STEP_METRICS = {"loss": 0.0087, "kl": 1.2568, "clip_ratio": 0.8889, "grad_norm": 0.9627}
+METRICS = {**STEP_METRICS, "cut_responses": 0, "empty_responses": 0}
 REVISION = {
     "revision": 1,
     "parent_revision": 0,
@@ -157,13 +163,15 @@ REVISION = {
     "size_bytes": 3702784,
     "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
 }
+GENERATION_ID = "gen-1b671a64d5fa4c0b9a1c2d3e"
 GENERATED = {
+    "id": GENERATION_ID,
     "model": "model42",
     "revision": 1,
     "message": {"role": "assistant", "content": "Mango."},
-    "responses": [{"content": "Mango.", "stop_reason": "end_turn"}],
+    "responses": [{"content": "Mango.", "stop_reason": "end_turn", "output_tokens": 3}],
     "stop_reason": "end_turn",
-    "usage": {"input_tokens": 34, "output_tokens": 3, "duration": 0.412},
+    "usage": {"input_tokens": 34, "output_tokens": 3, "duration": 0.412, "duration_ms": 412},
 }
 GENERATED_LINES = _lines(
     {"type": "info", "message": "Loading model model42"},
@@ -171,6 +179,7 @@ GENERATED_LINES = _lines(
     {"type": "delta", "delta": "go."},
     {
         "type": "stop",
+        "id": GENERATION_ID,
         "stop_reason": "end_turn",
         "model": "model42",
         "revision": 1,
@@ -182,7 +191,7 @@ TRAINED = {
     "model": "model42",
     "revision": 1,
     "metrics": METRICS,
-    "usage": {"trained_tokens": 27, "duration": 6.419},
+    "usage": {"trained_tokens": 27, "duration": 6.419, "duration_ms": 6419},
 }
 EVENT_LINES = _lines(
     {"type": "info", "message": "Queued"},
@@ -191,7 +200,7 @@ EVENT_LINES = _lines(
         "type": "progress",
         "step": 1,
         "steps": 1,
-        **METRICS,
+        **STEP_METRICS,
         "reward_mean": 0.5,
         "reward_std": 0.7071,
         "learning_rate": 0.0002,

@@ -1,6 +1,7 @@
 """What passes between the ingress and a model replica."""
 
 import hashlib
+import secrets
 from typing import Any, Literal
 
 from pydantic import Field
@@ -14,9 +15,14 @@ def cache_salt_of(user: str) -> str:
     return hashlib.sha256(user.encode()).hexdigest()
 
 
+def generation_id() -> str:
+    return f"gen-{secrets.token_hex(12)}"
+
+
 class GenerationCall(Record):
     """One prompt with everything decided: no default is left to the replica but `max_tokens`."""
 
+    id: str = Field(default_factory=generation_id, description="what the answer is called")
     user: str = Field(description="whose limits and usage it falls under")
     model: str = Field(description="id that the answer names")
     revision: int
@@ -33,6 +39,7 @@ class GenerationCall(Record):
 class Completion(Record):
     content: str
     stop_reason: StopReason
+    output_tokens: int
 
 
 class Generation(Record):

@@ -12,9 +12,11 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from registry.errors import ContextLengthExceeded, InvalidRequest, RateLimited
+from registry.errors import ContextLengthExceeded, InvalidRequest, NoLearningSignal, RateLimited
 from registry.records import Group, Message
+from training.advantages import advantages
 from training.conversation import ChatTokenizer, end_of_turn, tokenise_completion, tokenise_prompt
+from training.learning_signal import NOTHING_LEFT, is_lost
 
 CHARACTERS_PER_TOKEN = 32
 """On average in a text that anyone would write there are fewer; a single token can have more."""
@@ -44,18 +46,22 @@ def count_tokens(
         ContextLengthExceeded: a response with its prompt is too long for the model; `param` names it.
         InvalidRequest: the chat template cannot render the conversation, or there are more than `max_tokens`,
             which is said as soon as it is seen.
+        NoLearningSignal: the responses that make a difference have no tokens.
     """
     _check_all_characters(groups, max_context_tokens, max_tokens, is_single)
     end = functools.cache(lambda: end_of_turn(tokenizer))
     prompt_lengths: dict[tuple[Message, ...], int] = {}
     num_tokens = 0
+    sizes: list[tuple[float, int]] = []
     for g, group in enumerate(groups):
         prefix = _prefix(g, is_single)
         try:
             if group.messages not in prompt_lengths:
                 prompt_lengths[group.messages] = len(tokenise_prompt(tokenizer, group.messages))
+            scores = advantages([response.reward for response in group.responses])
             for r, response in enumerate(group.responses):
                 num_completion_tokens = len(tokenise_completion(tokenizer, response, end))
+                sizes.append((scores[r], num_completion_tokens))
                 each = prompt_lengths[group.messages] + num_completion_tokens
                 if each > max_context_tokens:
                     raise ContextLengthExceeded(
@@ -70,6 +76,8 @@ def count_tokens(
             if error.param is not None:
                 raise
             raise InvalidRequest(error.message, f"{prefix}messages") from None
+    if is_lost(sizes):
+        raise NoLearningSignal(NOTHING_LEFT, "responses" if is_single else "groups")
     return num_tokens
 
 

@@ -22,7 +22,7 @@ from registry.meter import Meter
 from registry.records import Group, Message
 from registry.revisions import Revisions
 from registry.store import ObjectStore
-from registry.usage import Usage, UsageParts
+from registry.usage import Usage, UsageParts, durations
 from serve_app.adapter_check import Probe, check_files
 from serve_app.adapters import Adapter, Adapters, leased
 from serve_app.admission import Admission
@@ -31,6 +31,7 @@ from serve_app.generation import Completion, Generation, GenerationCall, OpenAIC
 from serve_app.labels import leave_out_adapters, multiplexed
 from serve_app.lengths import LengthChecks
 from serve_app.openai_layer import OpenAILayer
+from serve_app.plain_text import keep_content_text
 from serve_app.replica_address import listen_at_the_node
 from serve_app.schema_compiler import SchemaCompiler, WorkerProcess
 from serve_app.schema_worker import TokenizerText
@@ -87,6 +88,7 @@ class ModelServer(LLMServer):  # type: ignore[misc]
         self._sleep_level = 1 if base.serving.accelerator.kind == "gpu" else 0
         await super().__init__(llm_config)
         self._tokenizer = self._llm.get_tokenizer()
+        keep_content_text(self._llm.renderer)
         self._length_checks = LengthChecks(
             self._tokenizer, base.max_context_tokens, settings.limits.max_waiting_length_checks_per_user
         )
@@ -213,10 +215,14 @@ class ModelServer(LLMServer):  # type: ignore[misc]
                 outputs = self._run(engine, call, prompt, RequestOutputKind.FINAL_ONLY, lora_request)
                 final = [output async for output in outputs][-1]
         completions = tuple(
-            Completion(content=c.text, stop_reason=_stop_reason(c.finish_reason, c.stop_reason))
+            Completion(
+                content=c.text,
+                stop_reason=_stop_reason(c.finish_reason, c.stop_reason),
+                output_tokens=len(c.token_ids),
+            )
             for c in final.outputs
         )
-        num_tokens = sum(len(c.token_ids) for c in final.outputs)
+        num_tokens = sum(c.output_tokens for c in completions)
         if samples != call.n:
             self._meter.count(call.user, call.model, Usage(output_tokens=num_tokens * (call.n - samples)))
             completions, num_tokens = completions * call.n, num_tokens * call.n
@@ -247,13 +253,14 @@ class ModelServer(LLMServer):  # type: ignore[misc]
                         yield _line(type="delta", delta=completion.text)
         yield _line(
             type="stop",
+            id=call.id,
             stop_reason=_stop_reason(completion.finish_reason, completion.stop_reason),
             model=call.model,
             revision=call.revision,
             usage={
                 "input_tokens": len(prompt),
                 "output_tokens": num_tokens,
-                "duration": round(time.monotonic() - start, 6),
+                **durations(time.monotonic() - start),
             },
         )
 

@@ -192,7 +192,7 @@ class Sampling(Request):
     """What chat and text completions have in common."""
 
     model: Ref | None = Field(
-        None, description="id or name, `@N` for a revision; left out: the default model"
+        None, description="id or name, `@N` for a revision; left out or empty: the default model"
     )
     frequency_penalty: Penalty | None = Field(None, description="against tokens, by how often they came")
     presence_penalty: Penalty | None = Field(None, description="against tokens that came at all")
@@ -287,7 +287,10 @@ Prompt = (
 
 
 class CompletionRequest(Sampling):
-    prompt: Prompt = Field(description="a text, up to 64 texts, or the ids of a text's tokens")
+    prompt: Prompt = Field(
+        description="a text, up to 64 texts, or the ids of a text's tokens; it is the model's whole input: "
+        "what spells a control token in it is that token"
+    )
     max_tokens: MaxTokens | None = Field(None, description="left out: 16")
     echo: bool | None = Field(None, description="with the prompt before the answer")
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(

@@ -8,7 +8,7 @@ import unicodedata
 from typing import Annotated, Any, Literal, Self
 
 from fastapi import Header
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, computed_field, model_validator
 
 from registry.records import (
     Defaults,
@@ -20,6 +20,7 @@ from registry.records import (
     ModelRecord,
     Timestamp,
 )
+from registry.usage import milliseconds
 from serve_app.settings import BaseModelSettings
 
 MAX_TEXT_CHARACTERS = 2**24
@@ -87,7 +88,11 @@ MaxTokens = Annotated[int, Field(ge=1, lt=2**31, description="at most so many to
 CurrentRevision = Annotated[int, Field(ge=0, description="the current one; 0 before the first training")]
 Stream = Annotated[bool, Field(description="answer in chunks, as they are made")]
 Metrics = Annotated[
-    dict[str, float], Field(description="of the last step: loss, kl, clip_ratio, grad_norm and others")
+    dict[str, float],
+    Field(
+        description="of the last step: loss, kl, clip_ratio, grad_norm and others; "
+        "`cut_responses`: how many did not end their turn, `empty_responses`: how many had no tokens"
+    ),
 ]
 
 
@@ -278,7 +283,7 @@ Conversation = Annotated[
 
 class GenerateResponse(Request):
     model: Ref | None = Field(
-        None, description="id or name, `@N` for a revision; left out: the default model"
+        None, description="id or name, `@N` for a revision; left out or empty: the default model"
     )
     messages: Conversation
     stream: Stream = False
@@ -313,17 +318,27 @@ StopReason = Annotated[
 class GeneratedResponse(Answer):
     content: str
     stop_reason: StopReason
+    output_tokens: int = Field(ge=0, description="that were sampled, the one that ends the turn included")
 
 
-class GenerationUsage(Answer):
+class Durations(Answer):
+    duration: float = Field(description="seconds")
+
+    @computed_field(description="the same in milliseconds")  # type: ignore[prop-decorator]
+    @property
+    def duration_ms(self) -> int:
+        return milliseconds(self.duration)
+
+
+class GenerationUsage(Durations):
     input_tokens: int = Field(ge=0, description="of the prompt")
     output_tokens: int = Field(ge=0, description="of all samples")
-    duration: float = Field(description="seconds")
 
 
 class Generated(Answer):
     """Samples of a model."""
 
+    id: str = Field(description="of this answer alone")
     model: str = Field(description="id of the model that answered")
     revision: int = Field(ge=0, description="the one that answered")
     message: AssistantMessage = Field(description="the first sample")
@@ -337,6 +352,9 @@ class TrainedResponse(Request):
     reward: float = Field(description="how good that is; only differences within a group matter")
     stop_reason: StopReason | None = Field(
         None, description="as generation gave it: ending here is learned of what ended by itself (or if null)"
+    )
+    output_tokens: Annotated[int, Field(ge=0, lt=2**31)] | None = Field(
+        None, description="as generation gave it; of no effect"
     )
 
     @property
@@ -396,9 +414,8 @@ class Train(Request):
         return [TrainingGroup.model_construct(messages=self.messages, responses=self.responses)]
 
 
-class TrainingUsage(Answer):
+class TrainingUsage(Durations):
     trained_tokens: int = Field(ge=0, description="of all responses, in every step")
-    duration: float = Field(description="seconds")
 
 
 class Trained(Answer):

@@ -106,8 +106,8 @@ class Services:
         return (await self.catalogues.models(user)).models
 
     async def resolve(self, user: str, ref: str | None) -> Resolved:
-        """Raises: ModelNotFound, RevisionNotFound."""
-        return self.resolver.resolve(await self.private_models(user) if ref is not None else (), ref)
+        """Nothing, or an empty text, is the default model. Raises: ModelNotFound, RevisionNotFound."""
+        return self.resolver.resolve(await self.private_models(user) if ref else (), ref or None)
 
     async def private_model(self, user: str, ref: str) -> ModelRecord:
         """Raises: ModelNotFound, ModelReadOnly, InvalidRequest."""

@@ -93,7 +93,7 @@ async def _stream(pieces: AsyncGenerator[str, None], media_type: str) -> Streami
 
 
 def _last_line(body: dict[str, Any]) -> str:
-    return f"{_json({'type': 'error', **body})}\n"
+    return f"{_json({'type': 'error', 'message': body['error']['message'], **body})}\n"
 
 
 def _last_event(body: dict[str, Any]) -> str:

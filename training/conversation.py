@@ -21,6 +21,7 @@ from jinja2 import TemplateError
 
 from registry.errors import ContextLengthExceeded, InvalidRequest
 from registry.records import Message, RewardedResponse
+from training.plain_text import apply_template, encode
 
 _PROBE_ANSWER = "4815162342"
 
@@ -71,12 +72,9 @@ def tokenise_prompt(tokenizer: ChatTokenizer, messages: Sequence[Message]) -> li
     """
     conversation = [{"role": message.role, "content": message.content} for message in messages]
     try:
-        prompt_ids = tokenizer.apply_chat_template(
-            conversation, add_generation_prompt=True, tokenize=True, return_dict=False
-        )
+        return apply_template(tokenizer, conversation, add_generation_prompt=True)
     except TemplateError as error:
         raise InvalidRequest(f"the model's chat template refuses these messages: {error}") from error
-    return list(prompt_ids)
 
 
 def tokenise_completion(
@@ -86,7 +84,7 @@ def tokenise_completion(
 
     A response that was cut before its first token has none.
     """
-    completion_ids = tokenizer.encode(response.content, add_special_tokens=False)
+    completion_ids = encode(tokenizer, response.content)
     if response.ends_turn:
         completion_ids = [*completion_ids, end()]
     return completion_ids

@@ -24,7 +24,7 @@ from registry.records import JobError, JobRecord, JobStatus, Manifest, ModelReco
 from registry.retry import Retry
 from registry.revisions import Revisions
 from registry.tasks import start_apart
-from registry.usage import Usage
+from registry.usage import Usage, durations
 from training.active import ActiveJob, ActiveJobs
 from training.dispatcher import Dispatcher
 from training.metrics import TrainingMetrics
@@ -110,7 +110,7 @@ class Endings:
             model=record.model,
             revision=manifest.revision,
             metrics=metrics,
-            usage={"trained_tokens": tokens, "duration": duration_s},
+            usage={"trained_tokens": tokens, **durations(duration_s)},
         )
         await self._end(
             job,
@@ -141,14 +141,14 @@ class Endings:
         await self._retry.call_async(job.save)
         kind = "invalid_request_error" if code in USER_CODES else "server_error"
         detail = {"type": kind, "code": code, "message": message, "param": None}
-        await job.emit(type="error", error=detail)
+        await job.emit(type="error", message=message, error=detail)
         await self._end(job, status=JobStatus.FAILED, revision=None)
 
     async def _cancel(self, job: ActiveJob) -> None:
         self._dispatcher.release(job.record)
         message = "the training was cancelled"
         detail = {"type": "conflict_error", "code": TrainingCancelled.code, "message": message, "param": None}
-        await job.emit(type="error", error=detail)
+        await job.emit(type="error", message=message, error=detail)
         await self._end(job, status=JobStatus.CANCELLED, revision=None)
 
     async def _end(self, job: ActiveJob, **changes: Any) -> None:

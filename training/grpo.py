@@ -29,6 +29,7 @@ from registry.records import JobRequest
 from training.adapter import WEIGHTS_FILE, lora_of, save_adapter
 from training.advantages import advantages, mean_and_deviation
 from training.conversation import tokenise
+from training.learning_signal import NOTHING_LEFT, is_lost, missing
 from training.packs import Row
 from training.policy import Policy
 from training.soundness import check_finite, check_soundness, diverging
@@ -141,7 +142,10 @@ class Training:
         assert self._last is not None, "the last turn makes a step at least"
         num_tokens = sum(len(row.exchange.completion_ids) for row in self._rows)
         outcome = TrainingOutcome(
-            metrics=self._last.model_dump(exclude={"step", "steps", "seconds"}),
+            metrics={
+                **self._last.model_dump(exclude={"step", "steps", "seconds"}),
+                **missing(self._assignment.request.groups, len(self._rows)),
+            },
             trained_tokens=num_tokens * self._assignment.request.hyperparameters.learning_steps,
             duration_s=self._seconds,
         )
@@ -220,15 +224,16 @@ def rows_of(policy: Policy, request: JobRequest) -> list[Row]:
 
     Raises: InvalidRequest, ContextLengthExceeded, NoLearningSignal.
     """
-    rows = []
+    rows, sizes = [], []
     for group in request.groups:
         scores = advantages([response.reward for response in group.responses])
         for response, advantage in zip(group.responses, scores, strict=True):
             exchange = tokenise(policy.tokenizer, group.messages, response, policy.max_context_tokens)
+            sizes.append((advantage, len(exchange.completion_ids)))
             if exchange.completion_ids:
                 rows.append(Row(exchange, advantage))
-    if not rows:
-        raise NoLearningSignal("every response was cut before its first token: there is nothing to learn")
+    if not rows or is_lost(sizes):
+        raise NoLearningSignal(NOTHING_LEFT)
     return rows
 
 

@@ -68,9 +68,11 @@ def build_call(request: GenerateResponse, resolved: Resolved, user: str) -> Gene
 
 def _answer(call: GenerationCall, generation: Generation) -> Generated:
     responses = [
-        GeneratedResponse(content=c.content, stop_reason=c.stop_reason) for c in generation.completions
+        GeneratedResponse(content=c.content, stop_reason=c.stop_reason, output_tokens=c.output_tokens)
+        for c in generation.completions
     ]
     return Generated(
+        id=call.id,
         model=call.model,
         revision=call.revision,
         message=AssistantMessage(content=responses[0].content),

@@ -80,7 +80,11 @@ async def chat_completions(
 async def completions(
     request: CompletionRequest, user: PresumedUserDependency, services: ServicesDependency
 ) -> Any:
-    """Go on from a text, without a chat template. With `stream`, server-sent events as OpenAI makes them."""
+    """Go on from a text. With `stream`, server-sent events as OpenAI makes them.
+
+    There is no chat template: the prompt is written as the model reads it, control tokens included.
+    Everywhere else what spells a control token is text.
+    """
     resolved = await services.resolve(user, request.model)
     check_characters(request.num_characters(), resolved.base.max_context_tokens, "prompt")
     check_completion(request, resolved.base, services.settings.limits)

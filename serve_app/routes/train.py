@@ -1,6 +1,7 @@
 """`POST /v1/train`: teach a private model with rewards."""
 
 import json
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from fastapi import APIRouter
@@ -25,6 +26,8 @@ from serve_app.schemas import IdempotencyKey, Job, Train, Trained
 from serve_app.services import Services, ServicesDependency, UserDependency
 from serve_app.streams import MEDIA_TYPE, stream_ndjson
 from serve_app.value_limits import check_training_values
+from training.advantages import advantages
+from training.learning_signal import NOTHING_LEFT, is_lost
 
 router = APIRouter(prefix="/v1", tags=["train"], route_class=BoundedRoute)
 
@@ -114,8 +117,8 @@ async def _check(services: Services, user: str, model: ModelRecord, request: Tra
         )
     if all(len({response.reward for response in group.responses}) == 1 for group in job.groups):
         raise NoLearningSignal("in every group all rewards are equal, so there is nothing to learn", examples)
-    if not any(r.content or r.ends_turn for group in job.groups for r in group.responses):
-        raise NoLearningSignal("every response was cut before its first token", examples)
+    if is_lost(_sizes(job.groups)):
+        raise NoLearningSignal(NOTHING_LEFT, examples)
     server = await services.tokenising_server(model.base_model)
     num_tokens: int = await server.check_lengths.remote(
         user, job.groups, limits.max_tokens_per_job, is_single
@@ -127,6 +130,14 @@ async def _check(services: Services, user: str, model: ModelRecord, request: Tra
             f"one training takes at most {limits.max_trained_tokens_per_job}",
             "learning_steps",
         )
+
+
+def _sizes(groups: Iterable[Group]) -> Iterator[tuple[float, int]]:
+    """Advantages, and how many tokens there could be; only the tokeniser knows how many there are."""
+    for group in groups:
+        scores = advantages([response.reward for response in group.responses])
+        for response, advantage in zip(group.responses, scores, strict=True):
+            yield advantage, len(response.content) + response.ends_turn
 
 
 def _result(last: dict[str, Any]) -> Trained:

@@ -18,11 +18,13 @@ print(handle.num_unfinished.remote().result(timeout_s=60))
 
 def test_whole_answer_has_the_contracts_shape(alice: Client) -> None:
     answer = alice.post("/v1/generate_response", {"model": "smollm2-135m", "messages": SKY, "max_tokens": 5})
-    assert set(answer) == {"model", "revision", "message", "responses", "stop_reason", "usage"}
+    assert set(answer) == {"id", "model", "revision", "message", "responses", "stop_reason", "usage"}
     assert answer["model"] == "smollm2-135m" and answer["revision"] == 0
     assert answer["message"] == {"role": "assistant", "content": answer["responses"][0]["content"]}
     assert answer["stop_reason"] == answer["responses"][0]["stop_reason"] == "max_tokens"
     assert answer["usage"]["output_tokens"] == 5 and answer["usage"]["input_tokens"] > 5
+    assert answer["responses"][0]["output_tokens"] == 5
+    assert answer["usage"]["duration_ms"] == round(answer["usage"]["duration"] * 1000) > 0
 
 
 def test_stream_says_what_the_whole_answer_says(alice: Client) -> None:
@@ -33,7 +35,8 @@ def test_stream_says_what_the_whole_answer_says(alice: Client) -> None:
     assert "".join(chunk["delta"] for chunk in chunks[:-1]) == whole["message"]["content"]
     stop = chunks[-1]
     assert (stop["model"], stop["revision"], stop["stop_reason"]) == ("smollm2-135m", 0, "max_tokens")
-    assert stop["usage"]["output_tokens"] == 12
+    assert stop["usage"]["output_tokens"] == 12 and stop["usage"]["duration_ms"] > 0
+    assert stop["id"] != whole["id"]
 
 
 def test_fresh_copy_answers_as_its_base(alice: Client) -> None:

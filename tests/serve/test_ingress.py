@@ -1,10 +1,12 @@
 """Every route over real HTTP, with a fake model server: see `tests.support.service`."""
 
 import json
+import re
 import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import pytest
@@ -213,14 +215,58 @@ def test_too_many_models_are_a_quota(alice: Account) -> None:
 
 def test_answer_is_in_the_shape_of_the_contract(alice: Account) -> None:
     answer = alice.generate(model="one", n=2).json()
-    assert set(answer) == {"model", "revision", "message", "responses", "stop_reason", "usage"}
-    assert answer["responses"][0] == {"content": answer["message"]["content"], "stop_reason": "end_turn"}
+    assert set(answer) == {"id", "model", "revision", "message", "responses", "stop_reason", "usage"}
+    assert answer["responses"][0] == {
+        "content": answer["message"]["content"],
+        "stop_reason": "end_turn",
+        "output_tokens": 2,
+    }
     assert len(answer["responses"]) == 2
-    assert answer["usage"] == {"input_tokens": 3, "output_tokens": 4, "duration": 0.25}
+    assert answer["usage"] == {"input_tokens": 3, "output_tokens": 4, "duration": 0.25, "duration_ms": 250}
 
 
-def test_default_model_answers_when_none_is_named(alice: Account) -> None:
-    assert alice.generate().json()["model"] == "one"
+def test_each_answer_has_an_id_of_its_own(alice: Account) -> None:
+    ids = [alice.generate().json()["id"], alice.generate().json()["id"]]
+    ids.append(chunks_of(alice.generate(stream=True))[-1]["id"])
+    assert len(set(ids)) == 3 and all(re.fullmatch(r"gen-[0-9a-f]{24}", each) for each in ids)
+
+
+@pytest.mark.parametrize("named", [{}, {"model": None}, {"model": ""}])
+def test_default_model_answers_when_none_is_named(alice: Account, named: dict[str, Any]) -> None:
+    assert alice.generate(**named).json()["model"] == "one"
+    body = {**named, "messages": [{"role": "user", "content": "Hi"}]}
+    for path, more in (("chat/completions", body), ("completions", {**named, "prompt": "Hi"})):
+        assert alice.http.post(f"/openai/v1/{path}", json=more).json()["model"] == "one"
+
+
+def test_training_needs_the_name_of_a_model(alice: Account) -> None:
+    assert_error(alice.train(""), 404, "model_not_found", "model")
+
+
+def test_samples_with_rewards_are_a_training(alice: Account) -> None:
+    alice.create("Mine")
+    samples = alice.generate(model="mine", n=2).json()["responses"]
+    responses = [{**sample, "reward": reward} for reward, sample in enumerate(samples)]
+    assert alice.train("mine", responses=responses, background=True).status_code == 202
+    wrong = [{**responses[0], "output_tokens": -1}, responses[1]]
+    assert_error(alice.train("mine", responses=wrong), 422, "invalid_request", "responses.0.output_tokens")
+
+
+def test_responses_that_leave_nothing_to_learn_are_refused(alice: Account) -> None:
+    alice.create("Mine")
+    cut = [
+        {"content": "", "stop_reason": "stop_sequence", "reward": 1},
+        {"content": "", "stop_reason": "max_tokens", "reward": 0},
+    ]
+    assert_error(alice.train("mine", responses=cut), 422, "no_learning_signal", "responses")
+    average = [*cut, {"content": "Mango.", "reward": 0.5}]
+    assert_error(alice.train("mine", responses=average), 422, "no_learning_signal", "responses")
+    equal = [{"content": text, "reward": 1} for text in "ab"]
+    messages = [{"role": "user", "content": "Hi"}]
+    groups = [{"messages": messages, "responses": responses} for responses in (cut, equal)]
+    body = {"model": "mine", "groups": groups}
+    assert_error(alice.http.post("/v1/train", json=body), 422, "no_learning_signal", "groups")
+    assert alice.http.get("/v1/jobs?model=mine").json() == []
 
 
 def test_model_server_gets_the_models_defaults_and_the_user(alice: Account) -> None:
@@ -247,6 +293,7 @@ def test_stream_that_fails_later_ends_with_an_error_line(alice: Account) -> None
     response = alice.generate(stream=True, messages=[{"role": "user", "content": "break"}])
     last = chunks_of(response)[-1]
     assert (last["type"], last["error"]["code"]) == ("error", "internal_error")
+    assert last["message"] == last["error"]["message"] == "internal error"
     assert "secret" not in response.text and "Traceback" not in response.text
 
 

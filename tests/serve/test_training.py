@@ -32,7 +32,7 @@ def test_training_answers_when_the_revision_serves(service: Service, alice: Acco
         "model": "mine",
         "revision": 1,
         "metrics": {"loss": 0.5},
-        "usage": {"trained_tokens": 40, "duration": 1.5},
+        "usage": {"trained_tokens": 40, "duration": 1.5, "duration_ms": 1500},
     }
     assert alice.http.get("/v1/models/mine").json()["revision"] == 1
     call = json.loads(alice.generate(model="mine").json()["message"]["content"])

@@ -31,7 +31,7 @@ from registry.records import Group, utc_now
 from registry.revisions import Revisions
 from registry.settings import StorageSettings
 from registry.store import ObjectStore
-from registry.usage import UsageParts
+from registry.usage import UsageParts, durations
 from serve_app import haproxy
 from serve_app.admission import Admission
 from serve_app.application import build_application
@@ -121,7 +121,10 @@ class FakeModelServer:
         async for _ in self._outputs(call, "FINAL_ONLY", 4):
             pass
         return Generation(
-            completions=(Completion(content=call.model_dump_json(), stop_reason="end_turn"),) * call.n,
+            completions=(
+                Completion(content=call.model_dump_json(), stop_reason="end_turn", output_tokens=4 // call.n),
+            )
+            * call.n,
             input_tokens=3,
             output_tokens=4,
             duration_s=0.25,
@@ -139,9 +142,10 @@ class FakeModelServer:
                     yield _line(type="delta", delta="Hi ")
             if what == "break":
                 raise RuntimeError("secret of the replica")
-            usage = {"input_tokens": 3, "output_tokens": 1, "duration": 0.1}
+            usage = {"input_tokens": 3, "output_tokens": 1, **durations(0.1)}
             yield _line(
                 type="stop",
+                id=call.id,
                 stop_reason="end_turn",
                 model=call.model,
                 revision=call.revision,

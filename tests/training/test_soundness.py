@@ -94,5 +94,9 @@ def test_a_response_without_tokens_is_left_out_and_its_reward_counts(
     assert [row.advantage for row in rows] == pytest.approx([0.7071], abs=1e-3)
     assert len(run(policy, tmp_path / "adapter", assignment(groups=(group,)))) == 1
     nothing = GROUPS[0].model_copy(update={"responses": (empty, empty.model_copy(update={"reward": 1.0}))})
-    with pytest.raises(NoLearningSignal):
-        run(policy, tmp_path / "none", assignment(groups=(nothing,)))
+    average = RewardedResponse(content="blue", reward=0.5)
+    equal = GROUPS[0].model_copy(update={"responses": (full, full)})
+    for responses in (nothing.responses, (*nothing.responses, average)):
+        lost = nothing.model_copy(update={"responses": responses})
+        with pytest.raises(NoLearningSignal):
+            run(policy, tmp_path / "none", assignment(groups=(lost, equal)))

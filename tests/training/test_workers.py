@@ -6,7 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.support.tiny_jobs import REWARDS, run, run_together, tiny_assignment, tiny_policy
+from registry.records import RewardedResponse
+from tests.support.tiny_jobs import GROUPS, REWARDS, run, run_together, tiny_assignment, tiny_policy
 from training import grpo
 from training.adapter import WEIGHTS_FILE
 from training.policy import Policy
@@ -30,6 +31,20 @@ def two_that_end_early_and_one_more(policy: Policy, output: Path) -> list[StepPr
     with pytest.raises(Cancelled):
         grpo.train(policy, tiny_assignment(), None, output / "none", heard.append, lambda: len(heard) == 2)
     return run(policy, output / "second", tiny_assignment(steps=1))
+
+
+def one_row_left(policy: Policy, output: Path) -> list[StepProgress]:
+    """Two of three responses were cut before their first token, and one worker has no row."""
+    contents = (("blue,like_the_sea", 1.0, True), ("", 0.0, False), ("", -0.5, False))
+    responses = tuple(RewardedResponse(content=c, reward=r, ends_turn=e) for c, r, e in contents)
+    groups = (GROUPS[0].model_copy(update={"responses": responses}),)
+    assignment = tiny_assignment(steps=2)
+    request = assignment.request.model_copy(update={"groups": groups})
+    assignment = assignment.model_copy(update={"request": request})
+    steps: list[StepProgress] = []
+    outcome, _ = grpo.train(policy, assignment, None, output / "row", steps.append, lambda: False)
+    assert (outcome.metrics["cut_responses"], outcome.metrics["empty_responses"]) == (2, 2)
+    return steps
 
 
 def _misfit(policy: Policy, output: Path) -> Path:
@@ -57,6 +72,19 @@ def test_two_workers_make_the_update_of_one(
         one, two = (load_file(tmp_path / where / adapter / WEIGHTS_FILE) for where in ("one", "two"))
         assert one.keys() == two.keys()
         assert all(torch.allclose(one[name], two[name], atol=1e-3) for name in one)
+
+
+@pytest.mark.parametrize("shard", [False, True], ids=["whole models", "sharded"])
+def test_two_workers_learn_as_one_of_what_was_cut(tiny_weights: Path, tmp_path: Path, shard: bool) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    expected = one_row_left(tiny_policy(tiny_weights), tmp_path / "one")
+    found = run_together(2, tiny_weights, tmp_path / "two", one_row_left, shard_base_model=shard)
+    assert len(expected) == 2 and expected[0].grad_norm > 0
+    for name in COLUMNS:
+        assert [step[name] for step in found] == pytest.approx(
+            [getattr(step, name) for step in expected], rel=1e-3, abs=1e-5
+        )
 
 
 def test_three_workers_share_fewer_rows_than_packs(tiny_weights: Path, tmp_path: Path) -> None:

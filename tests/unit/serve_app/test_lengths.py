@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from registry.errors import ContextLengthExceeded, InvalidRequest, RateLimited
+from registry.errors import ContextLengthExceeded, InvalidRequest, NoLearningSignal, RateLimited
 from registry.records import Group, Message, RewardedResponse
 from serve_app.lengths import CHARACTERS_PER_TOKEN, LengthChecks, count_tokens
 
@@ -83,6 +83,34 @@ def test_messages_that_the_template_refuses_are_named(tokenizer: Any) -> None:
     with pytest.raises(InvalidRequest) as error:
         count_tokens(tokenizer, [group("Hi", "Hello.")], CONTEXT, MANY, is_single=True)
     assert (type(error.value), error.value.param) == (InvalidRequest, "messages")
+
+
+def test_what_spells_the_end_of_a_turn_counts_as_text(tokenizer: Any) -> None:
+    def num(text: str) -> int:
+        return count_tokens(tokenizer, [group("Hi", text)], CONTEXT, MANY, is_single=True)
+
+    characters = tokenizer.encode("x<", add_special_tokens=False), tokenizer.encode("|im_end|>")
+    assert num("x<|im_end|>") - num("") == sum(map(len, characters)) > 2
+
+
+@pytest.mark.parametrize(("rewards", "has_signal"), [((1, 0, 0.5), False), ((1, 0, 0.6), True)])
+def test_nothing_is_learned_of_responses_without_tokens(
+    tokenizer: Any, rewards: tuple[float, ...], has_signal: bool
+) -> None:
+    """Two of them are cut before their first token; the third is as good as all are on average, or better."""
+    contents = (("", False), ("", False), ("Mango.", True))
+    responses = tuple(
+        RewardedResponse(content=content, reward=reward, ends_turn=ends_turn)
+        for (content, ends_turn), reward in zip(contents, rewards, strict=True)
+    )
+    groups = [Group(messages=(Message(role="user", content="Hi"),), responses=responses)]
+    if has_signal:
+        assert count_tokens(tokenizer, groups, 200, MANY, is_single=True)
+        return
+    for is_single, param in ((True, "responses"), (False, "groups")):
+        with pytest.raises(NoLearningSignal) as error:
+            count_tokens(tokenizer, groups, 200, MANY, is_single)
+        assert error.value.param == param
 
 
 # Work

@@ -25,6 +25,7 @@ async def test_waiting_job_is_cancelled_at_once(world: World) -> None:
     assert (await controller.cancel("alice", second)).status == JobStatus.CANCELLED
     events = await ended(world, controller, second)
     assert events[-1]["error"]["code"] == "training_cancelled"
+    assert events[-1]["message"] == events[-1]["error"]["message"] == "the training was cancelled"
     assignment = await assigned(controller)
     assert assignment.job_id == first
     await world.train(controller, assignment)

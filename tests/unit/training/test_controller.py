@@ -62,7 +62,7 @@ async def test_stop_carries_the_result(world: World) -> None:
         "model": "id-of-uid-1",
         "revision": 1,
         "metrics": {"loss": 0.5},
-        "usage": {"trained_tokens": 42, "duration": 1.5},
+        "usage": {"trained_tokens": 42, "duration": 1.5, "duration_ms": 1500},
     }
 
 

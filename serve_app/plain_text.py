@@ -1,0 +1,54 @@
+"""vLLM's chat layer with what people write as text, also where it spells a control token.
+
+    conversation  ->  vLLM's renderer  ->  safe_apply_chat_template  ->  text, which vLLM tokenises
+                                           \\ a token is spelled: the ids that `training.plain_text` makes
+
+The renderer keeps the function that applies the template in an attribute, and takes ids from it as well as
+text; this is where the native API, training and OpenAI's get the same tokens of the same conversation.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from registry.errors import InvalidRequest
+from training.plain_text import is_spelled_in, rendered
+
+ATTRIBUTE = "_apply_chat_template_async"
+
+
+def keep_content_text(renderer: Any) -> None:
+    """From now on `renderer` makes control tokens of the template alone."""
+    from vllm.renderers.hf import HfRenderer, safe_apply_chat_template
+    from vllm.utils.async_utils import make_async
+
+    if isinstance(renderer, HfRenderer) and hasattr(renderer, ATTRIBUTE):
+        apply = with_content_as_text(safe_apply_chat_template)
+        setattr(renderer, ATTRIBUTE, make_async(apply, executor=renderer._executor))
+    else:
+        renderer.render_messages_async = refusing_control_tokens(renderer)
+
+
+def with_content_as_text(apply: Callable[..., Any]) -> Callable[..., Any]:
+    """`apply` is vLLM's function of a model's configuration, a tokenizer and a conversation."""
+
+    def apply_as_text(model_config: Any, tokenizer: Any, conversation: list[Any], **options: Any) -> Any:
+        return rendered(
+            tokenizer,
+            conversation,
+            options,
+            lambda messages, given: apply(model_config, tokenizer, messages, **given),
+        )
+
+    return apply_as_text
+
+
+def refusing_control_tokens(renderer: Any) -> Callable[..., Any]:
+    """`render_messages_async` of one of vLLM's renderers for single models, which have no such place."""
+    render = renderer.render_messages_async
+
+    async def render_or_refuse(messages: list[Any], params: Any) -> Any:
+        if is_spelled_in(renderer.get_tokenizer(), [messages, params.chat_template_kwargs]):
+            raise InvalidRequest("this model takes no text that spells a control token", "messages")
+        return await render(messages, params)
+
+    return render_or_refuse

@@ -1,0 +1,32 @@
+import pytest
+
+from registry.records import Group, Message, RewardedResponse
+from training.advantages import advantages
+from training.learning_signal import is_lost, missing
+
+
+@pytest.mark.parametrize(
+    ("rewards", "sizes", "lost"),
+    [
+        ((1, 0), (0, 0), True),
+        ((1, 0), (0, 3), False),
+        ((0.1, 0.2, 0.3), (0, 5, 0), True),  # the mean of these is not exactly 0.2
+        ((0.1, 0.2, 0.3), (0, 5, 1), False),
+        ((1, 1), (0, 0), False),  # nothing there was to be lost
+    ],
+)
+def test_a_signal_is_lost_with_the_responses_that_carry_it(
+    rewards: tuple[float, ...], sizes: tuple[int, ...], lost: bool
+) -> None:
+    assert is_lost(zip(advantages(rewards), sizes, strict=True)) == lost
+
+
+def test_one_group_that_has_a_signal_is_enough() -> None:
+    assert not is_lost([(1.0, 0), (-1.0, 0), (0.0, 7), (1.0, 3), (-1.0, 0)])
+
+
+def test_what_is_missing_is_counted() -> None:
+    endings = (("a", True), ("b", False), ("", False), ("", True))
+    responses = tuple(RewardedResponse(content=text, reward=0, ends_turn=ends) for text, ends in endings)
+    group = Group(messages=(Message(role="user", content="?"),), responses=responses)
+    assert missing([group, group], num_rows=6) == {"cut_responses": 4, "empty_responses": 2}

@@ -6,24 +6,16 @@ defines and that mean nothing here are taken and change nothing. The values are 
 one would cost something; vLLM checks the rest.
 """
 
-from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
+from pydantic import Field, model_validator
 
-from serve_app.json_schemas import (
-    MAX_TOOLS_BYTES,
-    RefusedSchema,
-    check_parameters,
-    check_schema,
-    check_size,
-)
+from serve_app.openai_formats import NamedTool, ResponseFormat, SizeOfTools, Tool
+from serve_app.openai_turns import ChatTurn, num_characters
 from serve_app.schemas import (
     MAX_MESSAGES,
     MAX_SAMPLES,
     MAX_STOPS,
-    Answer,
     MaxTokens,
     Ref,
     Request,
@@ -36,41 +28,17 @@ from serve_app.schemas import (
 MAX_PROMPTS = 64
 MAX_PROMPT_TOKENS = 2**20
 MAX_TOOLS = 128
-MAX_TOOL_CALLS = 128
-MAX_PARTS = 1024
 MAX_BIASES = 1024
 
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Stop = StopText | Annotated[list[StopText], Field(fail_fast=True, max_length=MAX_STOPS)]
-Label = Annotated[str, Field(max_length=512)]
-"""What a client calls something by: a tool call, a speaker."""
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 TokenKey = Annotated[str, Field(pattern=r"^[0-9]{1,9}$", max_length=9)]
 LogitBias = Annotated[
     dict[TokenKey, Annotated[float, Field(ge=-100, le=100)]], Field(fail_fast=True, max_length=MAX_BIASES)
 ]
-FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$", max_length=64)]
 
-
-def _checked(check: Callable[[Any], None]) -> Callable[[Any], Any]:
-    """A validator whose error is at the place inside the value that `check` names."""
-
-    def validate(value: Any) -> Any:
-        try:
-            check(value)
-        except RefusedSchema as error:
-            reason = PydanticCustomError("json_schema", "{reason}", {"reason": error.message})
-            at = InitErrorDetails(type=reason, loc=error.path, input=None)
-            raise ValidationError.from_exception_data("JSON Schema", [at]) from None
-        return value
-
-    return validate
-
-
-JsonSchema = Annotated[dict[str, Any], AfterValidator(_checked(check_schema))]
-ParametersSchema = Annotated[dict[str, Any], AfterValidator(_checked(check_parameters))]
-SizeOfTools = BeforeValidator(_checked(lambda tools: check_size(tools, MAX_TOOLS_BYTES)))
 
 WITHOUT_MEANING = (
     "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key",
@@ -79,113 +47,9 @@ WITHOUT_MEANING = (
 """Of OpenAI's fields: taken from any client, and of no effect."""
 
 
-class Lenient(BaseModel):
-    """A part of a conversation: clients send back what they got, with the fields of other services in it."""
-
-    model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False, frozen=True)
-
-
-class TextPart(Lenient):
-    type: Literal["text", "refusal"]
-    text: Text = ""
-    refusal: Text | None = Field(None, description="instead of text, when the type is `refusal`")
-
-
-def _num_characters(content: str | list[TextPart] | None) -> int:
-    if content is None or isinstance(content, str):
-        return len(content or "")
-    return sum(len(part.text) + len(part.refusal or "") for part in content)
-
-
-Content = Text | Annotated[list[TextPart], Field(fail_fast=True, min_length=1, max_length=MAX_PARTS)]
-
-
-class CalledFunction(Lenient):
-    name: FunctionName
-    arguments: Text = Field(description="a JSON object, as text")
-
-
-class ToolCall(Lenient):
-    id: Label
-    type: Literal["function"] = "function"
-    function: CalledFunction
-
-
-class GivenMessage(Lenient):
-    """From the system, the developer or the user."""
-
-    role: Literal["system", "developer", "user"]
-    content: Content
-    name: Label | None = None
-
-
-class AssistantTurn(Lenient):
-    role: Literal["assistant"]
-    content: Content | None = None
-    name: Label | None = None
-    tool_calls: Annotated[list[ToolCall], Field(fail_fast=True, max_length=MAX_TOOL_CALLS)] | None = Field(
-        None, description="the tools that the model asked for"
-    )
-
-    @model_validator(mode="after")
-    def _says_something(self) -> Self:
-        if self.content is None and not self.tool_calls:
-            raise ValueError("an assistant's message has content or tool_calls")
-        return self
-
-
-class ToolResult(Lenient):
-    role: Literal["tool"]
-    content: Content
-    tool_call_id: Label = Field(description="the `id` of the call that this is the result of")
-
-
-ChatTurn = Annotated[GivenMessage | AssistantTurn | ToolResult, Field(discriminator="role")]
-
-
 class StreamOptions(Request):
     include_usage: bool = Field(False, description="a last chunk with the usage of the whole request")
     include_obfuscation: bool | None = Field(None, description="of no effect")
-
-
-class FunctionDefinition(Request):
-    name: FunctionName
-    description: Text | None = None
-    parameters: ParametersSchema | None = Field(None, description="JSON Schema of the arguments")
-    strict: bool | None = Field(None, description="the arguments are held to the schema anyway")
-
-
-class Tool(Request):
-    type: Literal["function"]
-    function: FunctionDefinition
-
-
-class NamedFunction(Request):
-    name: FunctionName
-
-
-class NamedTool(Request):
-    type: Literal["function"]
-    function: NamedFunction
-
-
-class AnyFormat(Request):
-    type: Literal["text", "json_object"]
-
-
-class SchemaFormat(Request):
-    name: FunctionName
-    description: Text | None = None
-    schema_: JsonSchema = Field(alias="schema", description="JSON Schema of the answer")
-    strict: bool | None = Field(None, description="the answer is held to the schema anyway")
-
-
-class JsonSchemaFormat(Request):
-    type: Literal["json_schema"]
-    json_schema: SchemaFormat
-
-
-ResponseFormat = Annotated[AnyFormat | JsonSchemaFormat, Field(discriminator="type")]
 
 
 class Sampling(Request):
@@ -268,7 +132,7 @@ class ChatCompletionRequest(Sampling):
         return self
 
     def num_characters(self) -> int:
-        return sum(_num_characters(message.content) for message in self.messages)
+        return sum(num_characters(message.content) for message in self.messages)
 
     def body(self) -> dict[str, Any]:
         given = super().body()
@@ -303,77 +167,3 @@ class CompletionRequest(Sampling):
         if isinstance(self.prompt, str):
             return [self.prompt]
         return [self.prompt] if isinstance(self.prompt[0], int) else self.prompt
-
-
-class OpenAIModel(Answer):
-    id: str
-    object: Literal["model"] = "model"
-    created: int = Field(description="seconds since 1970, UTC")
-    owned_by: str = Field(description="`tiger`: a base model; `you`: a private one")
-
-
-class OpenAIModels(Answer):
-    object: Literal["list"] = "list"
-    data: list[OpenAIModel]
-
-
-class PromptTokens(Answer):
-    cached_tokens: int | None = Field(
-        None, ge=0, description="found in the cache, from earlier requests of yours"
-    )
-
-
-class Usage(Answer):
-    prompt_tokens: int = Field(ge=0)
-    completion_tokens: int = Field(ge=0)
-    total_tokens: int = Field(ge=0)
-    prompt_tokens_details: PromptTokens | None = Field(None, description="of the prompt's tokens")
-
-
-class Choice(Answer):
-    index: int
-    finish_reason: str | None = Field(description="`stop`, `length` or `tool_calls`")
-    logprobs: dict[str, Any] | None = Field(None, description="as OpenAI has them, if they were asked for")
-
-
-class AnsweredFunction(Answer):
-    name: str
-    arguments: str = Field(description="a JSON object, as text")
-
-
-class AnsweredToolCall(Answer):
-    id: str
-    type: Literal["function"]
-    function: AnsweredFunction
-
-
-class ChatAnswer(Answer):
-    role: Literal["assistant"]
-    content: str | None
-    tool_calls: list[AnsweredToolCall] | None = Field(None, description="the tools that the model asks for")
-
-
-class ChatChoice(Choice):
-    message: ChatAnswer
-
-
-class ChatCompletion(Answer):
-    id: str
-    object: Literal["chat.completion"]
-    created: int = Field(description="seconds since 1970, UTC")
-    model: str = Field(description="the id of the model that answered, with the revision of a private one")
-    choices: list[ChatChoice]
-    usage: Usage
-
-
-class TextChoice(Choice):
-    text: str
-
-
-class Completion(Answer):
-    id: str
-    object: Literal["text_completion"]
-    created: int = Field(description="seconds since 1970, UTC")
-    model: str = Field(description="the id of the model that answered, with the revision of a private one")
-    choices: list[TextChoice]
-    usage: Usage

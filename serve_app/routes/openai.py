@@ -20,15 +20,8 @@ from serve_app.examples import (
 from serve_app.generation import OpenAICall
 from serve_app.lengths import check_characters
 from serve_app.listing import base_models
-from serve_app.openai_schemas import (
-    ChatCompletion,
-    ChatCompletionRequest,
-    Completion,
-    CompletionRequest,
-    OpenAIModel,
-    OpenAIModels,
-    Sampling,
-)
+from serve_app.openai_answers import ChatCompletion, Completion, OpenAIModel, OpenAIModels
+from serve_app.openai_schemas import ChatCompletionRequest, CompletionRequest, Sampling
 from serve_app.resolution import Resolved
 from serve_app.routes.models import Ref
 from serve_app.services import PresumedUserDependency, Services, ServicesDependency

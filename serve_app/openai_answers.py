@@ -19,6 +19,12 @@ class OpenAIModels(Answer):
     data: list[OpenAIModel]
 
 
+class DeletedOpenAIModel(Answer):
+    id: str
+    object: Literal["model"] = "model"
+    deleted: Literal[True] = True
+
+
 class PromptTokens(Answer):
     cached_tokens: int | None = Field(
         None, ge=0, description="found in the cache, from earlier requests of yours"
@@ -36,6 +42,10 @@ class Choice(Answer):
     index: int
     finish_reason: str | None = Field(description="`stop`, `length` or `tool_calls`")
     logprobs: dict[str, Any] | None = Field(None, description="as OpenAI has them, if they were asked for")
+    token_ids: list[int] | None = Field(None, description="of the answer; with return_token_ids")
+    stop_reason: int | str | None = Field(
+        None, description="the text or token of the request that ended it; with return_token_ids"
+    )
 
 
 class AnsweredFunction(Answer):
@@ -65,11 +75,13 @@ class ChatCompletion(Answer):
     created: int = Field(description="seconds since 1970, UTC")
     model: str = Field(description="the id of the model that answered, with the revision of a private one")
     choices: list[ChatChoice]
+    prompt_token_ids: list[int] | None = Field(None, description="with return_token_ids")
     usage: Usage
 
 
 class TextChoice(Choice):
     text: str
+    prompt_token_ids: list[int] | None = Field(None, description="with return_token_ids")
 
 
 class Completion(Answer):

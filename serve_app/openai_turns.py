@@ -3,9 +3,9 @@
 Clients send back what they got, from here or from other services, so what is not named here is left out.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from serve_app.openai_formats import FunctionName
 from serve_app.schemas import Text
@@ -27,12 +27,6 @@ class TextPart(Lenient):
     type: Literal["text", "refusal"]
     text: Text = ""
     refusal: Text | None = Field(None, description="instead of text, when the type is `refusal`")
-
-
-def num_characters(content: str | list[TextPart] | None) -> int:
-    if content is None or isinstance(content, str):
-        return len(content or "")
-    return sum(len(part.text) + len(part.refusal or "") for part in content)
 
 
 Content = Text | Annotated[list[TextPart], Field(fail_fast=True, min_length=1, max_length=MAX_PARTS)]
@@ -58,18 +52,15 @@ class GivenMessage(Lenient):
 
 
 class AssistantTurn(Lenient):
+    """From the model, which may have said nothing; what it thought meanwhile is left out."""
+
     role: Literal["assistant"]
     content: Content | None = None
+    refusal: Text | None = Field(None, description="what it said instead of content")
     name: Label | None = None
     tool_calls: Annotated[list[ToolCall], Field(fail_fast=True, max_length=MAX_TOOL_CALLS)] | None = Field(
         None, description="the tools that the model asked for"
     )
-
-    @model_validator(mode="after")
-    def _says_something(self) -> Self:
-        if self.content is None and not self.tool_calls:
-            raise ValueError("an assistant's message has content or tool_calls")
-        return self
 
 
 class ToolResult(Lenient):
@@ -79,3 +70,12 @@ class ToolResult(Lenient):
 
 
 ChatTurn = Annotated[GivenMessage | AssistantTurn | ToolResult, Field(discriminator="role")]
+
+
+def num_characters(turn: GivenMessage | AssistantTurn | ToolResult) -> int:
+    said: list[str | None] = [turn.refusal] if isinstance(turn, AssistantTurn) else []
+    if isinstance(turn.content, list):
+        said += [text for part in turn.content for text in (part.text, part.refusal)]
+    else:
+        said.append(turn.content)
+    return sum(len(text or "") for text in said)

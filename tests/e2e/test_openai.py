@@ -190,23 +190,22 @@ def test_text_completions(api: OpenAI, pupil: Client) -> None:
         ("priority", -5),
         ("request_id", "mine"),
         ("chat_template", "{{ messages }}"),
-        ("chat_template_kwargs", {}),
         ("kv_transfer_params", {}),
         ("vllm_xargs", {}),
-        ("structured_outputs", {"regex": "a*"}),
+        ("structured_outputs", {"grammar": "start: /a*/"}),
         ("prompt_embeds", "x"),
         ("mm_processor_kwargs", {}),
         ("media_io_kwargs", {}),
         ("truncate_prompt_tokens", 5),
         ("use_beam_search", True),
-        ("stop_token_ids", [1]),
+        ("prompt_logprobs", 1),
         ("documents", []),
     ],
 )
 def test_what_is_for_the_engine_is_refused(api: OpenAI, field: str, value: Any) -> None:
     with pytest.raises(openai.BadRequestError) as error:
         api.chat.completions.create(model=BASE, messages=ASKED, extra_body={field: value})
-    assert error.value.param == field
+    assert str(error.value.param).split(".")[0] == field
     assert error.value.code == "invalid_request"
 
 

@@ -86,6 +86,9 @@ class JsonSchemaFormat(Request):
 ResponseFormat = Annotated[AnyFormat | JsonSchemaFormat, Field(discriminator="type")]
 
 
+UNBOUNDED = ("grammar", "structural_tag")
+
+
 class StructuredOutputs(Request):
     """What an answer is held to, as vLLM's clients say it. A grammar is refused: nothing bounds its cost."""
 
@@ -106,11 +109,13 @@ class StructuredOutputs(Request):
     @model_validator(mode="before")
     @classmethod
     def _can_be_bounded(cls, value: Any) -> Any:
-        for kind in ("grammar", "structural_tag"):
-            if isinstance(value, dict) and value.get(kind) is not None:
+        if not isinstance(value, dict):
+            return value
+        for kind in UNBOUNDED:
+            if value.get(kind) is not None:
                 reason = "it is not taken: what it costs cannot be bounded; json, regex and choice are taken"
                 raise refused(kind, reason)
-        return value
+        return {kind: given for kind, given in value.items() if kind not in UNBOUNDED}
 
     @model_validator(mode="after")
     def _is_one(self) -> Self:

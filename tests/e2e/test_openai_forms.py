@@ -1,4 +1,4 @@
-"""`/openai/v1` as evaluations, benchmarks and reinforcement learning ask: tokens, forced lengths, many forms."""
+"""`/openai/v1` as evaluations, benchmarks and RL clients ask: tokens, forced lengths, many forms."""
 
 import gzip
 import json
@@ -13,6 +13,7 @@ from tests.support.system import CALL_TIMEOUT_S, Client, System
 
 BASE = "smollm2-135m"
 ASKED: list[Any] = [{"role": "user", "content": "Say hello."}]
+WITHOUT_SCHEMA = {"type": "json_schema", "json_schema": {"name": "x"}}
 TOKENS = {"return_token_ids": True}
 
 
@@ -158,7 +159,7 @@ def test_forms_of_a_conversation_are_taken(api: OpenAI) -> None:
         ({"chat_template": "{{ 1 }}"}, "chat_template"),
         ({"prompt_logprobs": 1}, "prompt_logprobs"),
         ({"web_search_options": {}}, "web_search_options"),
-        ({"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}}, "response_format.json_schema.schema"),
+        ({"response_format": WITHOUT_SCHEMA}, "response_format.json_schema.schema"),
     ],
 )  # fmt: skip
 def test_refusal_names_the_field(api: OpenAI, fields: dict[str, Any], param: str) -> None:

@@ -266,8 +266,8 @@ async def test_copies_are_generated_once_and_counted_each(
 ) -> None:
     engine = FakeEngine()
     async with build(engine, num_copies=3) as tenant:
-        outputs = [output async for output in tenant.generate(PROMPT, Params(kind), "r")]
         assert admission.num_generations("alice") == 1
+        outputs = [output async for output in tenant.generate(PROMPT, Params(kind), "r")]
     assert [[sample.index for sample in output.outputs] for output in outputs] == [[0, 1, 2]] * num_outputs
     assert all(
         sample.token_ids == output.outputs[0].token_ids for output in outputs for sample in output.outputs

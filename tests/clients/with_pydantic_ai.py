@@ -34,7 +34,7 @@ print(
     json.dumps(
         {
             "answer": first.output,
-            "tokens": first.usage().output_tokens,
+            "tokens": first.usage.output_tokens,
             "later": later.output,
             "streamed": asyncio.run(streamed()),
             "structured": chooser.run_sync("Blue or red?").output.colour,

@@ -55,6 +55,13 @@ def test_lm_eval(system: System, alice: Client, tokenizer: str, shared_packages:
     assert all(seen["words"]) and all(seen["chat"])
 
 
+def test_guidellm(system: System, alice: Client, tokenizer: str, shared_packages: str) -> None:
+    """It asks for the health of what it measures, for the usage with every chunk, and for a length."""
+    seen = outside("with_guidellm.py", system, alice, BASE, tokenizer, shared_packages)
+    assert seen["requests"] == {"successful": 4, "errored": 0, "incomplete": 0, "total": 4}
+    assert seen["lengths"] == 8
+
+
 @pytest.mark.parametrize("backend", ["openai", "openai-chat"])
 def test_vllm_bench(system: System, alice: Client, tokenizer: str, backend: str) -> None:
     """Every answer is as long as the benchmark wants it, which is what its numbers rest on."""

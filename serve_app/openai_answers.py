@@ -22,7 +22,7 @@ class OpenAIModels(Answer):
 class DeletedOpenAIModel(Answer):
     id: str
     object: Literal["model"] = "model"
-    deleted: Literal[True] = True
+    deleted: Literal[True] = Field(True, description="it is gone, with all its revisions")
 
 
 class PromptTokens(Answer):

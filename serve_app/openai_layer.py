@@ -76,8 +76,9 @@ class OpenAILayer:
                 answer = await serving.create_completion(TextRequest(**fields))
         except ValidationError as error:
             first = error.errors()[0]
-            param = ".".join(str(part) for part in first["loc"][:1]) or None
-            raise InvalidRequest(str(first["msg"]).removeprefix("Value error, "), param) from None
+            message = str(first["msg"]).removeprefix("Value error, ")
+            param = ".".join(str(part) for part in first["loc"][:1]) or _spoken_of(message, call)
+            raise InvalidRequest(message, param) from None
         except TigerError as error:
             raise _of_generation(error, call) from None
         except GracefulHTTPError:
@@ -142,5 +143,11 @@ def _refusal(call: OpenAICall, message: str, param: str | None) -> TigerError:
     """What vLLM says of a request; it names a prompt that is too long by what it became."""
     if param in ("input_tokens", "input_text"):
         return ContextLengthExceeded(message, "messages" if call.kind == "chat" else "prompt")
-    words = re.findall(r"\w+", message)
-    return InvalidRequest(message, param or next((word for word in words if word in call.body), None))
+    return InvalidRequest(message, param or _spoken_of(message, call))
+
+
+def _spoken_of(message: str, call: OpenAICall) -> str | None:
+    """The field of the request that a message of vLLM's is about, which does not always say so apart."""
+    if message.startswith("Token id "):
+        return "prompt"
+    return next((word for word in re.findall(r"\w+", message) if word in call.body), None)

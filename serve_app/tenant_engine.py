@@ -172,6 +172,7 @@ class TenantEngine:
                         run.ticket.prompt_is_read()
                         count.add(output)
                         raise_of_ended(output)
+                        run.keep_prompt(output)
                         yield self._copied(output)
                         run.reader = _current_task()
             except (asyncio.CancelledError, GeneratorExit):
@@ -245,6 +246,16 @@ class Run:
         self.ticket = ticket
         self.engine_id = engine_id
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._prompt_logprobs: Any = None
+
+    def keep_prompt(self, output: Any) -> None:
+        """See that every output has the prompt's log-probabilities, if any has.
+
+        vLLM tells them once for each sample, and not those of a sample whose first output it joins with a
+        later one of another, as it does for a slow reader; its OpenAI layer then looks in vain for them.
+        """
+        self._prompt_logprobs = output.prompt_logprobs or self._prompt_logprobs
+        output.prompt_logprobs = self._prompt_logprobs
 
 
 def _current_task() -> "asyncio.Task[Any]":

@@ -105,6 +105,7 @@ async def test_vllm_does_not_see_what_else_an_answer_is_held_to() -> None:
     ("message", "param"),
     [
         ("min_tokens must be less than or equal to max_tokens=4, got 5.", "min_tokens"),
+        ("Token id 49152 is out of vocabulary", "prompt"),
         ("something is wrong", None),
     ],
 )

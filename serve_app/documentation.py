@@ -34,6 +34,7 @@ from registry.errors import (
     TrainingDiverged,
     TrainingFailed,
     Unavailable,
+    UnsupportedEncoding,
 )
 from serve_app.errors import body_of, headers_of, status_of
 from serve_app.examples import request_examples
@@ -44,9 +45,10 @@ Responses = dict[int | str, dict[str, Any]]
 
 DESCRIPTION = """Private language models: list, copy, teach with rewards, talk to them.
 
-Every request but `/healthz` and `/readyz` carries an API key: `Authorization: Bearer <key>`. A key belongs
-to one user, who sees the base models and their own private models; what belongs to another user answers
-exactly like what does not exist. Wherever a model is named, its `id` and its `name` both will do.
+Every request but `/healthz`, `/readyz` and `/openai/health` carries an API key:
+`Authorization: Bearer <key>`. A key belongs to one user, who sees the base models and their own private
+models; what belongs to another user answers exactly like what does not exist. Wherever a model is named, its
+`id` and its `name` both will do.
 Every answer to a valid key says in `x-ratelimit-limit-requests`, `x-ratelimit-remaining-requests` and
 `x-ratelimit-reset-requests` how many requests its user may make in a minute.
 
@@ -90,6 +92,7 @@ EXAMPLES: tuple[TigerError, ...] = (
     TrainingCancelled("the training was cancelled"),
     RequestTimeout("the body did not arrive within 60 s"),
     RequestTooLarge("the body is over 8388608 bytes"),
+    UnsupportedEncoding("a compressed body is not read: send it without Content-Encoding"),
     InvalidRequest("temperature: Input should be less than or equal to 2", "temperature"),
     ContextLengthExceeded("the messages have 9000 tokens; the model takes 8192 in all", "messages"),
     NoLearningSignal("in every group all rewards are equal, so there is nothing to learn", "responses"),
@@ -105,7 +108,7 @@ EXAMPLE_OF = {type(example): example for example in EXAMPLES}
 
 ALWAYS = (InvalidApiKey, RateLimited, TigerError, Unavailable)
 """What every route with a key can answer."""
-BODY = (RequestTimeout, RequestTooLarge, InvalidRequest)
+BODY = (RequestTimeout, RequestTooLarge, UnsupportedEncoding, InvalidRequest)
 """What every route with a body can answer."""
 MODEL = (ModelNotFound, RevisionNotFound)
 """What every route that takes a reference to a model can answer."""

@@ -3,6 +3,7 @@
     no key, unknown key  ->  401, nothing of the body is read
     one request too many ->  429, nothing of the body is read
     body too large, slow ->  413, 408
+    body compressed      ->  415, nothing of the body is read
     else                 ->  the application, with a Caller in the scope and the body in memory
 
 Serve's own bound on requests is above all of these: what fills up is one user's share.
@@ -15,7 +16,7 @@ from contextlib import ExitStack
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from registry.errors import RequestTimeout, RequestTooLarge, TigerError
+from registry.errors import RequestTimeout, RequestTooLarge, TigerError, UnsupportedEncoding
 from serve_app.auth import Authenticator, Caller, presented_hash
 from serve_app.errors import ANSWER_HEADERS, error_response
 from serve_app.http_server import BODY_WANTED
@@ -97,8 +98,13 @@ class Door:
             raise refusal
 
     async def _body(self, scope: Scope, receive: Receive, take: Callable[[int], None]) -> bytes | None:
-        """None: there is none. Raises: RequestTooLarge, RequestTimeout, RateLimited, ClientGone."""
+        """None: there is none.
+
+        Raises: RequestTooLarge, UnsupportedEncoding, RequestTimeout, RateLimited, ClientGone.
+        """
         headers = Headers(scope=scope)
+        if headers.get("content-encoding", "identity").strip().lower() not in ("identity", ""):
+            raise UnsupportedEncoding("a compressed body is not read: send it without Content-Encoding")
         announced = headers.get("content-length", "")
         if announced.isdigit() and int(announced) > self._max_body_bytes:
             raise self._too_large()

@@ -248,6 +248,7 @@ USAGE_REPORT = {
     "total": USED,
 }
 OPENAI_MODEL = {"id": "model42", "object": "model", "created": 1738499400, "owned_by": "you"}
+DELETED_OPENAI_MODEL = {"id": "model42", "object": "model", "deleted": True}
 _USAGE = {"prompt_tokens": 34, "completion_tokens": 3, "total_tokens": 37}
 _CHAT = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1738499698, "model": "model42@1"}
 _CHAT_CHUNK = {**_CHAT, "object": "chat.completion.chunk"}

@@ -68,9 +68,14 @@ class OpenAICall(Record):
         return len(prompt)
 
     @property
-    def num_samples(self) -> int:
-        """Of each prompt."""
+    def num_choices(self) -> int:
+        """Of each prompt, in the answer."""
         return self.body.get("n") or 1
+
+    @property
+    def num_samples(self) -> int:
+        """Of each prompt, to be generated: the likeliest tokens are always the same."""
+        return 1 if self.body.get("temperature") == 0 else self.num_choices
 
     @property
     def answering(self) -> str:

@@ -5,18 +5,22 @@
 
 vLLM describes a tool call of a model (`<tool_call>{"name": ...`) by a structural tag of xgrammar, which its
 `guidance` backend does not read; here it becomes a Lark grammar. Nothing of vLLM or xgrammar reads the schema
-of `response_format`: it takes the place of "any object" after them.
+of `response_format`, or `structured_outputs`: they take the place of "any object" after them. Texts to choose
+from become a regular expression.
 """
 
 import json
+import re
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import Any
 
 from registry.errors import InvalidRequest
 from serve_app.json_schemas import held
+from serve_app.schema_worker import REGEX
 
 ANSWER = "response_format.json_schema.schema"
+HELD_OUTPUTS = "structured_outputs"
 ANY_OBJECT = {"type": "object"}
 TEXT = "TEXT: /(.|\\n)*/"
 
@@ -24,9 +28,9 @@ TEXT = "TEXT: /(.|\\n)*/"
 def schemas_of(body: dict[str, Any]) -> dict[str, str]:
     """The schemas that the answer may be held to, as JSON, by where they are in the request."""
     found: dict[str, str] = {}
-    answer = _answer_schema(body)
-    if answer is not None:
-        found[ANSWER] = _as_json(answer)
+    if (answer := _answer_form(body)) is not None:
+        place, form = answer
+        found[place] = form
     if body.get("tool_choice") != "none":
         for index, tool in enumerate(body.get("tools") or ()):
             parameters = tool["function"].get("parameters", ANY_OBJECT)
@@ -36,11 +40,29 @@ def schemas_of(body: dict[str, Any]) -> dict[str, str]:
 
 def without_schema(body: dict[str, Any]) -> dict[str, Any]:
     """The request as vLLM gets it: of the answer it knows only that it is an object."""
-    return body if _answer_schema(body) is None else {**body, "response_format": {"type": "json_object"}}
+    if HELD_OUTPUTS not in body and _answer_form(body) is None:
+        return body
+    others = {field: value for field, value in body.items() if field != HELD_OUTPUTS}
+    return {**others, "response_format": {"type": "json_object"}}
 
 
-def _answer_schema(body: dict[str, Any]) -> Any:
-    return (body.get("response_format") or {}).get("json_schema", {}).get("schema")
+def _answer_form(body: dict[str, Any]) -> tuple[str, str] | None:
+    """What the answer is held to beyond that it is an object, and where that is in the request."""
+    schema = body.get("response_format", {}).get("json_schema", {}).get("schema")
+    if schema is not None:
+        return ANSWER, _as_json(schema)
+    match body.get(HELD_OUTPUTS):
+        case {"json": schema}:
+            return f"{HELD_OUTPUTS}.json", _as_json(schema)
+        case {"regex": pattern}:
+            return f"{HELD_OUTPUTS}.regex", REGEX + pattern
+        case {"choice": texts}:
+            return f"{HELD_OUTPUTS}.choice", REGEX + "|".join(map(_exactly, texts))
+    return None
+
+
+def _exactly(text: str) -> str:
+    return re.sub(r"[\\.+*?()|\[\]{}^$#&~/-]", r"\\\g<0>", text)
 
 
 def _as_json(schema: Any) -> str:
@@ -56,7 +78,7 @@ class HeldEngine:
 
     def __init__(self, engine: Any, body: dict[str, Any]) -> None:
         self._engine = engine
-        self._answer = _as_json(_answer_schema(body) or ANY_OBJECT)
+        _, self._answer = _answer_form(body) or ("", _as_json(ANY_OBJECT))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name == "_engine":  # a copy that is not initialised yet
@@ -77,6 +99,8 @@ class HeldEngine:
 
     def _held(self, wanted: Any) -> Any:
         if wanted.json_object:
+            if self._answer.startswith(REGEX):
+                return replace(wanted, json_object=None, regex=self._answer.removeprefix(REGEX))
             return replace(wanted, json_object=None, json=self._answer)
         if wanted.structural_tag is not None:
             tag = json.loads(wanted.structural_tag)

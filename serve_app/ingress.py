@@ -7,7 +7,9 @@ from fastapi import Depends, FastAPI
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
+from serve_app.cross_origin import open_to
 from serve_app.documentation import ALWAYS, DESCRIPTION, TAGS, describe, errors
 from serve_app.door import Door
 from serve_app.errors import install_error_handlers
@@ -75,9 +77,9 @@ class Ingress:
         listen_at_the_node()
         self._services = Services(settings, catalog, trainer, servers)
 
-    async def __serve_build_asgi_app__(self) -> FastAPI:
+    async def __serve_build_asgi_app__(self) -> ASGIApp:
         # A replica that comes later than the base models answers for them from its first request on.
         await asyncio.gather(*(health.ask_now() for health in self._services.health.values()))
         for health in self._services.health.values():
             health.watch()
-        return build_api(self._services)
+        return open_to(self._services.settings.ingress.allowed_origins, build_api(self._services))

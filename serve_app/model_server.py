@@ -127,12 +127,23 @@ class ModelServer(LLMServer):  # type: ignore[misc]
         return self.engine._engine_client
 
     def _tenant_engine(
-        self, call: GenerationCall | OpenAICall, num_prompts: int, num_samples: int
+        self, call: GenerationCall | OpenAICall, num_prompts: int, num_samples: int, num_copies: int = 1
     ) -> TenantEngine:
         """The engine for one request, which is admitted when it is entered."""
         return TenantEngine(
-            self._llm, call.user, call.model, self._admission, self._meter, num_prompts, num_samples
+            self._llm,
+            call.user,
+            call.model,
+            self._admission,
+            self._meter,
+            num_prompts,
+            num_samples,
+            num_copies,
         )
+
+    def _engine_of(self, call: OpenAICall) -> TenantEngine:
+        num_copies = call.num_choices // call.num_samples
+        return self._tenant_engine(call, call.num_prompts, call.num_samples, num_copies)
 
     def _init_multiplex_loader(self, model_downloader_cls: Any = None) -> None:
         """Replace Ray's loader, which trusts what it downloads and never frees it."""
@@ -267,7 +278,7 @@ class ModelServer(LLMServer):  # type: ignore[misc]
     async def openai_answer(self, call: OpenAICall) -> str:
         """A JSON object in OpenAI's form. Raises InvalidRequest too."""
         async with (
-            self._tenant_engine(call, call.num_prompts, call.num_samples) as engine,
+            self._engine_of(call) as engine,
             self._leased(engine, call) as lora_request,
         ):
             return await self._openai.answer(call, engine, lora_request)
@@ -275,7 +286,7 @@ class ModelServer(LLMServer):  # type: ignore[misc]
     async def openai_events(self, call: OpenAICall) -> AsyncIterator[str]:
         """Server-sent events in OpenAI's form. Raises InvalidRequest too, before the first."""
         async with (
-            self._tenant_engine(call, call.num_prompts, call.num_samples) as engine,
+            self._engine_of(call) as engine,
             self._leased(engine, call) as lora_request,
             aclosing(self._openai.events(call, engine, lora_request)) as events,
         ):

@@ -10,6 +10,7 @@ with another user's, and the answer names the model as the user does.
 
 import asyncio
 import copy
+import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
@@ -18,22 +19,10 @@ from pydantic import ValidationError
 
 from registry.errors import ContextLengthExceeded, InvalidRequest, TigerError, Unavailable
 from serve_app.generation import OpenAICall, cache_salt_of
-from serve_app.grammars import HeldEngine, schemas_of, without_schema
+from serve_app.grammars import HELD_OUTPUTS, HeldEngine, schemas_of, without_schema
 from serve_app.schema_compiler import SchemaCompiler
 from serve_app.shared_tasks import is_being_cancelled
-
-LEFT_OUT = {
-    "prompt_logprobs": True,
-    "prompt_token_ids": True,
-    "prompt_text": True,
-    "kv_transfer_params": True,
-    "ec_transfer_params": True,
-    "metrics": True,
-    "choices": {
-        "__all__": {"stop_reason", "token_ids", "routed_experts", "prompt_logprobs", "prompt_token_ids"}
-    },
-}
-"""Of vLLM's answer: what OpenAI's does not have."""
+from serve_app.told_fields import answer_told, event_told
 
 ERROR_EVENT = 'data: {"error":'
 """How vLLM begins the event that it makes of an exception; every other one begins with an id."""
@@ -53,7 +42,7 @@ class OpenAILayer:
     async def answer(self, call: OpenAICall, engine: Any, lora_request: Any) -> str:
         """A JSON object. Raises: InvalidRequest, ContextLengthExceeded, Unavailable, TigerError."""
         answer = await self._create(call, engine, lora_request)
-        return str(answer.model_dump_json(exclude=LEFT_OUT))
+        return answer_told(answer, call)
 
     async def events(self, call: OpenAICall, engine: Any, lora_request: Any) -> AsyncGenerator[str, None]:
         """Server-sent events, the last one `[DONE]`. What is wrong is raised, as above; it may be later."""
@@ -63,13 +52,13 @@ class OpenAILayer:
                     raise _of_generation(engine.failure, call)
                 if event.startswith(ERROR_EVENT):
                     raise TigerError("internal error")
-                yield event
+                yield event_told(event, call)
 
     async def _create(self, call: OpenAICall, engine: Any, lora_request: Any) -> Any:
-        from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
-        from vllm.entrypoints.openai.completion.protocol import CompletionRequest
         from vllm.entrypoints.serve.engine.protocol import ErrorResponse
         from vllm.exceptions import GracefulHTTPError, VLLMClientError
+
+        from serve_app.engine_requests import ChatRequest, TextRequest
 
         await self._compile(call)
         serving = copy.copy(self._serving[call.kind])
@@ -82,13 +71,14 @@ class OpenAILayer:
         }
         try:
             if call.kind == "chat":
-                answer = await serving.create_chat_completion(ChatCompletionRequest(**fields))
+                answer = await serving.create_chat_completion(ChatRequest(**fields))
             else:
-                answer = await serving.create_completion(CompletionRequest(**fields))
+                answer = await serving.create_completion(TextRequest(**fields))
         except ValidationError as error:
             first = error.errors()[0]
-            param = ".".join(str(part) for part in first["loc"][:1]) or None
-            raise InvalidRequest(str(first["msg"]).removeprefix("Value error, "), param) from None
+            message = str(first["msg"]).removeprefix("Value error, ")
+            param = ".".join(str(part) for part in first["loc"][:1]) or _spoken_of(message, call)
+            raise InvalidRequest(message, param) from None
         except TigerError as error:
             raise _of_generation(error, call) from None
         except GracefulHTTPError:
@@ -116,8 +106,9 @@ class OpenAILayer:
         reply = await self._schemas.check(call.user, list(schemas.values()))
         if reply.error is not None:
             place = places[reply.index or 0] if reply.index is not None or len(places) == 1 else "tools"
-            raise InvalidRequest(f"the schema cannot be held: {reply.error}", place)
-        if reply.seconds * call.body.get("n", 1) > MAX_COMPILE_S:
+            what = "answer" if place.startswith(HELD_OUTPUTS) else "schema"
+            raise InvalidRequest(f"the {what} cannot be held: {reply.error}", place)
+        if reply.seconds * call.num_samples > MAX_COMPILE_S:
             raise InvalidRequest("the schema takes too long to compile for so many samples", "n")
 
 
@@ -152,4 +143,11 @@ def _refusal(call: OpenAICall, message: str, param: str | None) -> TigerError:
     """What vLLM says of a request; it names a prompt that is too long by what it became."""
     if param in ("input_tokens", "input_text"):
         return ContextLengthExceeded(message, "messages" if call.kind == "chat" else "prompt")
-    return InvalidRequest(message, param)
+    return InvalidRequest(message, param or _spoken_of(message, call))
+
+
+def _spoken_of(message: str, call: OpenAICall) -> str | None:
+    """The field of the request that a message of vLLM's is about, which does not always say so apart."""
+    if message.startswith("Token id "):
+        return "prompt"
+    return next((word for word in re.findall(r"\w+", message) if word in call.body), None)

@@ -6,24 +6,18 @@ defines and that mean nothing here are taken and change nothing. The values are 
 one would cost something; vLLM checks the rest.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
+from pydantic import Field, model_validator
 
-from serve_app.json_schemas import (
-    MAX_TOOLS_BYTES,
-    RefusedSchema,
-    check_parameters,
-    check_schema,
-    check_size,
-)
+from serve_app.openai_formats import NamedTool, ResponseFormat, SizeOfTools, StructuredOutputs, Tool
+from serve_app.openai_turns import ChatTurn, num_characters
+from serve_app.refused_fields import refused, without_refused
 from serve_app.schemas import (
     MAX_MESSAGES,
     MAX_SAMPLES,
     MAX_STOPS,
-    Answer,
     MaxTokens,
     Ref,
     Request,
@@ -32,160 +26,39 @@ from serve_app.schemas import (
     Text,
     TopP,
 )
+from serve_app.template_values import TemplateValues
 
 MAX_PROMPTS = 64
 MAX_PROMPT_TOKENS = 2**20
 MAX_TOOLS = 128
-MAX_TOOL_CALLS = 128
-MAX_PARTS = 1024
 MAX_BIASES = 1024
+MAX_STOP_TOKENS = 64
 
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Stop = StopText | Annotated[list[StopText], Field(fail_fast=True, max_length=MAX_STOPS)]
-Label = Annotated[str, Field(max_length=512)]
-"""What a client calls something by: a tool call, a speaker."""
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 TokenKey = Annotated[str, Field(pattern=r"^[0-9]{1,9}$", max_length=9)]
 LogitBias = Annotated[
     dict[TokenKey, Annotated[float, Field(ge=-100, le=100)]], Field(fail_fast=True, max_length=MAX_BIASES)
 ]
-FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$", max_length=64)]
-
-
-def _checked(check: Callable[[Any], None]) -> Callable[[Any], Any]:
-    """A validator whose error is at the place inside the value that `check` names."""
-
-    def validate(value: Any) -> Any:
-        try:
-            check(value)
-        except RefusedSchema as error:
-            reason = PydanticCustomError("json_schema", "{reason}", {"reason": error.message})
-            at = InitErrorDetails(type=reason, loc=error.path, input=None)
-            raise ValidationError.from_exception_data("JSON Schema", [at]) from None
-        return value
-
-    return validate
-
-
-JsonSchema = Annotated[dict[str, Any], AfterValidator(_checked(check_schema))]
-ParametersSchema = Annotated[dict[str, Any], AfterValidator(_checked(check_parameters))]
-SizeOfTools = BeforeValidator(_checked(lambda tools: check_size(tools, MAX_TOOLS_BYTES)))
+StopTokens = Annotated[list[TokenId], Field(fail_fast=True, max_length=MAX_STOP_TOKENS)]
 
 WITHOUT_MEANING = (
     "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key",
     "prompt_cache_retention", "verbosity",
 )  # fmt: skip
 """Of OpenAI's fields: taken from any client, and of no effect."""
-
-
-class Lenient(BaseModel):
-    """A part of a conversation: clients send back what they got, with the fields of other services in it."""
-
-    model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False, frozen=True)
-
-
-class TextPart(Lenient):
-    type: Literal["text", "refusal"]
-    text: Text = ""
-    refusal: Text | None = Field(None, description="instead of text, when the type is `refusal`")
-
-
-def _num_characters(content: str | list[TextPart] | None) -> int:
-    if content is None or isinstance(content, str):
-        return len(content or "")
-    return sum(len(part.text) + len(part.refusal or "") for part in content)
-
-
-Content = Text | Annotated[list[TextPart], Field(fail_fast=True, min_length=1, max_length=MAX_PARTS)]
-
-
-class CalledFunction(Lenient):
-    name: FunctionName
-    arguments: Text = Field(description="a JSON object, as text")
-
-
-class ToolCall(Lenient):
-    id: Label
-    type: Literal["function"] = "function"
-    function: CalledFunction
-
-
-class GivenMessage(Lenient):
-    """From the system, the developer or the user."""
-
-    role: Literal["system", "developer", "user"]
-    content: Content
-    name: Label | None = None
-
-
-class AssistantTurn(Lenient):
-    role: Literal["assistant"]
-    content: Content | None = None
-    name: Label | None = None
-    tool_calls: Annotated[list[ToolCall], Field(fail_fast=True, max_length=MAX_TOOL_CALLS)] | None = Field(
-        None, description="the tools that the model asked for"
-    )
-
-    @model_validator(mode="after")
-    def _says_something(self) -> Self:
-        if self.content is None and not self.tool_calls:
-            raise ValueError("an assistant's message has content or tool_calls")
-        return self
-
-
-class ToolResult(Lenient):
-    role: Literal["tool"]
-    content: Content
-    tool_call_id: Label = Field(description="the `id` of the call that this is the result of")
-
-
-ChatTurn = Annotated[GivenMessage | AssistantTurn | ToolResult, Field(discriminator="role")]
+OF_TOOLS = ("tools", "tool_choice", "parallel_tool_calls")
+"""Fields that mean something where there are tools."""
 
 
 class StreamOptions(Request):
     include_usage: bool = Field(False, description="a last chunk with the usage of the whole request")
+    continuous_usage_stats: bool | None = Field(
+        None, description="every chunk has the usage so far; only with include_usage"
+    )
     include_obfuscation: bool | None = Field(None, description="of no effect")
-
-
-class FunctionDefinition(Request):
-    name: FunctionName
-    description: Text | None = None
-    parameters: ParametersSchema | None = Field(None, description="JSON Schema of the arguments")
-    strict: bool | None = Field(None, description="the arguments are held to the schema anyway")
-
-
-class Tool(Request):
-    type: Literal["function"]
-    function: FunctionDefinition
-
-
-class NamedFunction(Request):
-    name: FunctionName
-
-
-class NamedTool(Request):
-    type: Literal["function"]
-    function: NamedFunction
-
-
-class AnyFormat(Request):
-    type: Literal["text", "json_object"]
-
-
-class SchemaFormat(Request):
-    name: FunctionName
-    description: Text | None = None
-    schema_: JsonSchema = Field(alias="schema", description="JSON Schema of the answer")
-    strict: bool | None = Field(None, description="the answer is held to the schema anyway")
-
-
-class JsonSchemaFormat(Request):
-    type: Literal["json_schema"]
-    json_schema: SchemaFormat
-
-
-ResponseFormat = Annotated[AnyFormat | JsonSchemaFormat, Field(discriminator="type")]
 
 
 class Sampling(Request):
@@ -212,6 +85,37 @@ class Sampling(Request):
     repetition_penalty: Annotated[float, Field(ge=0.01, le=2)] | None = Field(
         None, description="not OpenAI's"
     )
+    structured_outputs: StructuredOutputs | None = Field(
+        None, description="in the place of response_format; not OpenAI's"
+    )
+    ignore_eos: bool | None = Field(
+        None, description="go on after the model has ended its answer, up to max_tokens; not OpenAI's"
+    )
+    min_tokens: Annotated[int, Field(ge=0, lt=2**31)] | None = Field(
+        None, description="before which the model does not end its answer; not OpenAI's"
+    )
+    stop_token_ids: StopTokens | None = Field(
+        None, description="tokens that end an answer, by their ids; not OpenAI's"
+    )
+    include_stop_str_in_output: bool | None = Field(
+        None, description="an answer that `stop` ended has the text that ended it; not OpenAI's"
+    )
+    skip_special_tokens: bool | None = Field(
+        None, description="false: control tokens are part of an answer's text; not OpenAI's"
+    )
+    add_special_tokens: bool | None = Field(
+        None, description="whether the tokenizer adds its own before a prompt; not OpenAI's"
+    )
+    return_token_ids: bool | None = Field(
+        None,
+        description="with `prompt_token_ids`, and `token_ids` and `stop_reason` of each choice; not OpenAI's",
+    )
+    return_tokens_as_token_ids: bool | None = Field(
+        None, description="tokens in logprobs are named `token_id:N`; not OpenAI's"
+    )
+    best_of: Annotated[int, Field(ge=1, le=MAX_SAMPLES)] | None = Field(
+        None, description="only as many as n, all of which are returned"
+    )
     user: Any = Field(None, description="of no effect")
     metadata: Any = Field(None, description="of no effect")
     store: Any = Field(None, description="of no effect")
@@ -221,19 +125,40 @@ class Sampling(Request):
     prompt_cache_retention: Any = Field(None, description="of no effect")
     verbosity: Any = Field(None, description="of no effect")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_refused(cls, body: Any) -> Any:
+        return without_refused(body, cls.model_fields)
+
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
         if self.stream_options is not None and not self.stream:
-            raise ValueError("stream_options is only for stream: true")
-        if self.temperature == 0 and (self.n or 1) > 1:
-            raise ValueError("n must be 1 when temperature is 0: all samples would be the same")
+            raise refused("stream_options", "stream_options is only for stream: true")
+        if self.best_of not in (None, self.n or 1):
+            raise refused("best_of", "it can only be as many as n: all choices that are made are returned")
+        if self.structured_outputs is not None and self.is_held_by_format():
+            raise refused("structured_outputs", "response_format says already what the answer is held to")
+        for field in ("ignore_eos", "min_tokens"):
+            if getattr(self, field) and self.is_held():
+                raise refused(field, "an answer that is held to a form ends where the form does")
         return self
+
+    def is_held_by_format(self) -> bool:
+        return self.response_format is not None and self.response_format.type != "text"
+
+    def is_held(self) -> bool:
+        """Whether the model is not free in what it answers."""
+        return self.structured_outputs is not None or self.is_held_by_format()
 
     def body(self) -> dict[str, Any]:
         """What vLLM is asked: the fields that were given and mean something."""
-        given = self.model_dump(exclude_none=True, by_alias=True, exclude={"model", *WITHOUT_MEANING})
+        given = self.model_dump(
+            exclude_none=True, by_alias=True, exclude={"model", "best_of", *WITHOUT_MEANING}
+        )
         if options := given.get("stream_options"):
             options.pop("include_obfuscation", None)
+        if self.seed is not None:
+            given["seed"] = self.seed % 2**63  # vLLM takes -1 for no seed, also as that of a later choice
         return given
 
 
@@ -245,15 +170,18 @@ class ChatCompletionRequest(Sampling):
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
         None, description="with those of so many likelier tokens; needs logprobs"
     )
-    tools: (
-        Annotated[list[Tool], Field(fail_fast=True, min_length=1, max_length=MAX_TOOLS), SizeOfTools] | None
-    ) = Field(None, description="what the model may call")
+    tools: Annotated[list[Tool], Field(fail_fast=True, max_length=MAX_TOOLS), SizeOfTools] | None = Field(
+        None, description="what the model may call"
+    )
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = Field(
         None, description="whether it may, must, or which"
     )
     parallel_tool_calls: bool | None = Field(None, description="false: one call at most")
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = Field(
         None, description="of models that reason"
+    )
+    chat_template_kwargs: TemplateValues | None = Field(
+        None, description="what the model's template offers to set, such as enable_thinking; not OpenAI's"
     )
     modalities: Annotated[list[Literal["text"]], Field(fail_fast=True, max_length=16)] | None = Field(
         None, description="of no effect"
@@ -262,33 +190,55 @@ class ChatCompletionRequest(Sampling):
     @model_validator(mode="after")
     def _chat_goes_together(self) -> Self:
         if self.top_logprobs and not self.logprobs:
-            raise ValueError("top_logprobs is only for logprobs: true")
-        if self.tool_choice not in (None, "none") and not self.tools:
-            raise ValueError("tool_choice is only for a request with tools")
+            raise refused("top_logprobs", "top_logprobs is only for logprobs: true")
+        if self.tool_choice not in (None, "none", "auto") and not self.tools:
+            raise refused("tool_choice", "tool_choice is only for a request with tools")
+        if self.structured_outputs is not None and self.may_call():
+            raise refused("structured_outputs", "it is only for a request without tools")
         return self
 
+    def may_call(self) -> bool:
+        return bool(self.tools) and self.tool_choice != "none"
+
+    def is_held(self) -> bool:
+        return self.may_call() or super().is_held()
+
     def num_characters(self) -> int:
-        return sum(_num_characters(message.content) for message in self.messages)
+        return sum(map(num_characters, self.messages))
 
     def body(self) -> dict[str, Any]:
         given = super().body()
         given.pop("modalities", None)
+        if not self.tools:
+            given = {field: value for field, value in given.items() if field not in OF_TOOLS}
         for message in given["messages"]:
             if message["role"] == "developer":  # a system message, by its newer name
                 message["role"] = "system"
+            elif message["role"] == "assistant":
+                _say_something(message)
         return given
 
 
+def _say_something(turn: dict[str, Any]) -> None:
+    """A turn of the model without content or calls is what it said instead, or empty."""
+    refusal = turn.pop("refusal", "")
+    if not turn.get("tool_calls"):
+        turn.pop("tool_calls", None)
+        turn.setdefault("content", refusal)
+
+
+PromptTokens = Annotated[list[TokenId], Field(fail_fast=True, min_length=1, max_length=MAX_PROMPT_TOKENS)]
 Prompt = (
     Text
     | Annotated[list[Text], Field(fail_fast=True, min_length=1, max_length=MAX_PROMPTS)]
-    | Annotated[list[TokenId], Field(fail_fast=True, min_length=1, max_length=MAX_PROMPT_TOKENS)]
+    | PromptTokens
+    | Annotated[list[PromptTokens], Field(fail_fast=True, min_length=1, max_length=MAX_PROMPTS)]
 )
 
 
 class CompletionRequest(Sampling):
     prompt: Prompt = Field(
-        description="a text, up to 64 texts, or the ids of a text's tokens; it is the model's whole input: "
+        description="a text, or the ids of its tokens, or up to 64 of either; it is the model's whole input: "
         "what spells a control token in it is that token"
     )
     max_tokens: MaxTokens | None = Field(None, description="left out: 16")
@@ -301,82 +251,8 @@ class CompletionRequest(Sampling):
         """Of the longest prompt, where they are texts."""
         return max((len(prompt) for prompt in self.prompts() if isinstance(prompt, str)), default=0)
 
-    def prompts(self) -> list[str] | list[list[int]]:
+    def prompts(self) -> Sequence[str | list[int]]:
         """Each is answered by itself."""
         if isinstance(self.prompt, str):
             return [self.prompt]
         return [self.prompt] if isinstance(self.prompt[0], int) else self.prompt
-
-
-class OpenAIModel(Answer):
-    id: str
-    object: Literal["model"] = "model"
-    created: int = Field(description="seconds since 1970, UTC")
-    owned_by: str = Field(description="`tiger`: a base model; `you`: a private one")
-
-
-class OpenAIModels(Answer):
-    object: Literal["list"] = "list"
-    data: list[OpenAIModel]
-
-
-class PromptTokens(Answer):
-    cached_tokens: int | None = Field(
-        None, ge=0, description="found in the cache, from earlier requests of yours"
-    )
-
-
-class Usage(Answer):
-    prompt_tokens: int = Field(ge=0)
-    completion_tokens: int = Field(ge=0)
-    total_tokens: int = Field(ge=0)
-    prompt_tokens_details: PromptTokens | None = Field(None, description="of the prompt's tokens")
-
-
-class Choice(Answer):
-    index: int
-    finish_reason: str | None = Field(description="`stop`, `length` or `tool_calls`")
-    logprobs: dict[str, Any] | None = Field(None, description="as OpenAI has them, if they were asked for")
-
-
-class AnsweredFunction(Answer):
-    name: str
-    arguments: str = Field(description="a JSON object, as text")
-
-
-class AnsweredToolCall(Answer):
-    id: str
-    type: Literal["function"]
-    function: AnsweredFunction
-
-
-class ChatAnswer(Answer):
-    role: Literal["assistant"]
-    content: str | None
-    tool_calls: list[AnsweredToolCall] | None = Field(None, description="the tools that the model asks for")
-
-
-class ChatChoice(Choice):
-    message: ChatAnswer
-
-
-class ChatCompletion(Answer):
-    id: str
-    object: Literal["chat.completion"]
-    created: int = Field(description="seconds since 1970, UTC")
-    model: str = Field(description="the id of the model that answered, with the revision of a private one")
-    choices: list[ChatChoice]
-    usage: Usage
-
-
-class TextChoice(Choice):
-    text: str
-
-
-class Completion(Answer):
-    id: str
-    object: Literal["text_completion"]
-    created: int = Field(description="seconds since 1970, UTC")
-    model: str = Field(description="the id of the model that answered, with the revision of a private one")
-    choices: list[TextChoice]
-    usage: Usage

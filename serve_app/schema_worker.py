@@ -1,5 +1,7 @@
 """A process that compiles JSON Schemas for llguidance, each in a fork of its own that can be ended.
 
+A regular expression may stand in the place of a schema.
+
     stdin: a line with the tokenizer, then a line of schemas per request
     stdout: a line per request: how many seconds of CPU time it took, or what is wrong with which schema
 
@@ -39,6 +41,9 @@ WALK_TOKENS = 24
 LIMITS = LLParserLimits(step_lexer_fuel=30_000, max_lexer_states=20_000, verbose_errors=False)
 """Of the work for one token: llguidance's own `step_lexer_fuel` lets a pattern take seconds for each."""
 
+REGEX = "/"
+"""Before a regular expression; no JSON begins so."""
+
 TOO_LONG = "it takes too long to compile"
 TOO_LARGE = "it takes too much memory to compile"
 TOO_MUCH_WORK = "it takes too much work for each token of an answer"
@@ -75,16 +80,27 @@ class Reply(Record):
 def compile_schemas(tokenizer: LLTokenizer, schemas: Sequence[str]) -> Reply:
     """Compiles them as one grammar, and follows it for a few tokens."""
     started = time.process_time()
-    rules = "\n".join(f"s{index}: %json {schema}" for index, schema in enumerate(schemas))
-    choice = " | ".join(f"s{index}" for index in range(len(schemas)))
-    error = _error_of(tokenizer, LLMatcher.grammar_from_lark(f"%llguidance {{}}\nstart: {choice}\n{rules}\n"))
+    error = _error_of(tokenizer, _grammar_of(schemas[0]) if len(schemas) == 1 else _grammar_of_all(schemas))
     if error is None:
         return Reply(seconds=time.process_time() - started)
     for index, schema in enumerate(schemas):
-        of_one = _error_of(tokenizer, LLMatcher.grammar_from_json_schema(schema))
+        of_one = _error_of(tokenizer, _grammar_of(schema))
         if of_one is not None:
             return Reply(error=of_one, index=index)
     return Reply(error=error)
+
+
+def _grammar_of(schema: str) -> str:
+    if schema.startswith(REGEX):
+        return str(LLMatcher.grammar_from_regex(schema.removeprefix(REGEX)))
+    return str(LLMatcher.grammar_from_json_schema(schema))
+
+
+def _grammar_of_all(schemas: Sequence[str]) -> str:
+    """Of the schemas of tools, among which there is no regular expression."""
+    rules = "\n".join(f"s{index}: %json {schema}" for index, schema in enumerate(schemas))
+    choice = " | ".join(f"s{index}" for index in range(len(schemas)))
+    return str(LLMatcher.grammar_from_lark(f"%llguidance {{}}\nstart: {choice}\n{rules}\n"))
 
 
 def _error_of(tokenizer: LLTokenizer, grammar: str) -> str | None:

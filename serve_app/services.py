@@ -113,6 +113,12 @@ class Services:
         """Raises: ModelNotFound, ModelReadOnly, InvalidRequest."""
         return self.resolver.private_model(await self.private_models(user), ref)
 
+    async def delete_model(self, user: str, ref: str) -> str:
+        """The id of the model that is gone. Raises: ModelInUse, and as private_model."""
+        model = await self.private_model(user, ref)
+        await self.trainer.delete_model.remote(user, model)
+        return model.id
+
     async def is_training(self, model: ModelRecord) -> bool:
         answer: bool = await answered(lambda: self.trainer.is_training.remote(model.uid))
         return answer

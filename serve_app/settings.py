@@ -6,7 +6,7 @@ A section lives beside its owner (`registry.settings`, `training.settings`); thi
 """
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import Field, model_validator
@@ -18,6 +18,9 @@ from serve_app.http_settings import HttpSettings
 from training.settings import TrainingSettings
 
 CONFIG_DIRECTORY = Path(__file__).resolve().parent.parent / "configs"
+
+
+Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/\s*]+)$")]
 
 
 class IngressSettings(Record):
@@ -34,6 +37,9 @@ class IngressSettings(Record):
     )
     max_request_depth: int = Field(100, ge=16, le=200, description="of lists and objects in a JSON body")
     body_timeout_s: float = Field(60, gt=0, description="in which the whole body of a request arrives")
+    allowed_origins: tuple[Origin, ...] = Field(
+        (), description="of pages that may use the API in a browser, such as `https://chat.example.com`"
+    )
     max_unknown_keys_per_address: int = Field(
         64, ge=1, description="being looked up in storage at a time, at one ingress replica"
     )

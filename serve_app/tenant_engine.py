@@ -23,18 +23,17 @@ A priority that a client sent is not looked at.
 
 import asyncio
 import secrets
-import time
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from registry.errors import ModelUnusable, TigerError, Unavailable
-from registry.usage import Usage
 from serve_app.admission import Admission, Ticket
+from serve_app.running_count import RunningCount, UsageMeter
 
 ABORT_TIMEOUT_S = 1.0
-TELL_INTERVAL_S = 1.0
 READING_INTERVAL_S = 0.05
 STOPPED = "the model has stopped and is being started again; try again later"
 SENSELESS = "senseless"
@@ -42,14 +41,11 @@ SENSELESS = "senseless"
 UNUSABLE = "the model cannot be used: its weights give no finite numbers"
 
 
-class UsageMeter(Protocol):
-    def count(self, user: str, model: str, usage: Usage) -> None: ...
-
-
 class TenantEngine:
     """For one HTTP request of one user, with `num_prompts` prompts and `num_samples` of each.
 
-    `model_id` is what its usage is counted under. Everything but `generate` is the engine's own.
+    `model_id` is what its usage is counted under. `num_copies`: each sample comes out, and is counted, so
+    often. Everything but `generate` is the engine's own.
 
     Raises, on entering: RateLimited, Unavailable. On leaving, an error of an engine that died: Unavailable.
     """
@@ -63,6 +59,7 @@ class TenantEngine:
         meter: UsageMeter,
         num_prompts: int = 1,
         num_samples: int = 1,
+        num_copies: int = 1,
     ) -> None:
         self._engine = engine
         self._user = user
@@ -71,6 +68,7 @@ class TenantEngine:
         self._meter = meter
         self._num_prompts = num_prompts
         self.num_samples = num_samples
+        self._num_copies = num_copies
         self.failure: Exception | None = None
         """What ended a generation: vLLM's layer makes something of its own of it once a stream has begun."""
         self._tickets: list[Ticket] = []
@@ -154,20 +152,28 @@ class TenantEngine:
         run.reader = _current_task()
         try:
             await run.ticket.turn()
-            count = RunningCount(self._meter, self._user, self._model_id, _num_prompt_tokens(prompt), kind)
+            count = RunningCount(
+                self._meter,
+                self._user,
+                self._model_id,
+                _num_prompt_tokens(prompt),
+                kind,
+                self._num_copies,
+            )
             outputs = self._engine.generate(prompt, sampling_params, run.engine_id, **more)
             try:
                 if kind == "FINAL_ONLY":
                     final = await self._final(outputs, run, count)
                     raise_of_ended(final)
-                    yield final
+                    yield self._copied(final)
                     return
                 async with aclosing(outputs):
                     async for output in outputs:
                         run.ticket.prompt_is_read()
                         count.add(output)
                         raise_of_ended(output)
-                        yield output
+                        run.keep_prompt(output)
+                        yield self._copied(output)
                         run.reader = _current_task()
             except (asyncio.CancelledError, GeneratorExit):
                 count.abandon()
@@ -183,6 +189,13 @@ class TenantEngine:
         finally:
             run.ticket.release()
             run.ended.set_result(None)
+
+    def _copied(self, output: Any) -> Any:
+        """Of the likeliest answer there may be several choices, all the same."""
+        if self._num_copies > 1:
+            (sample,) = output.outputs
+            output.outputs = [replace(sample, index=index) for index in range(self._num_copies)]
+        return output
 
     async def _end(self, runs: "list[Run]") -> None:
         """Stop what the engine still has of them, and wait until that is counted, if not for long."""
@@ -233,6 +246,16 @@ class Run:
         self.ticket = ticket
         self.engine_id = engine_id
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._prompt_logprobs: Any = None
+
+    def keep_prompt(self, output: Any) -> None:
+        """See that every output has the prompt's log-probabilities, if any has.
+
+        vLLM tells them once for each sample, and not those of a sample whose first output it joins with a
+        later one of another, as it does for a slow reader; its OpenAI layer then looks in vain for them.
+        """
+        self._prompt_logprobs = output.prompt_logprobs or self._prompt_logprobs
+        output.prompt_logprobs = self._prompt_logprobs
 
 
 def _current_task() -> "asyncio.Task[Any]":
@@ -252,53 +275,6 @@ def raise_of_ended(output: Any) -> None:
 
 async def _last(outputs: AsyncGenerator[Any, None]) -> Any:
     return [output async for output in outputs][-1]
-
-
-class RunningCount:
-    """Tells the meter every second what has come: a death costs hardly more than what was not flushed."""
-
-    def __init__(
-        self, meter: UsageMeter, user: str, model_id: str, num_prompt_tokens: int, kind: str
-    ) -> None:
-        self._meter = meter
-        self._key = user, model_id
-        self._num_prompt_tokens = num_prompt_tokens
-        self._is_delta = kind == "DELTA"
-        self._told_at = time.monotonic()
-        self._tokens_of_sample: dict[int, int] = {}
-        self._num_untold = 0
-        self._has_more = False
-        self._is_told = False
-
-    def add(self, output: Any) -> None:
-        """An output has the new tokens of a sample, or with other kinds than DELTA all it has so far."""
-        if not self._num_prompt_tokens:
-            self._num_prompt_tokens = len(output.prompt_token_ids or ())
-        for sample in output.outputs:
-            known = 0 if self._is_delta else self._tokens_of_sample.get(sample.index, 0)
-            self._tokens_of_sample[sample.index] = len(sample.token_ids)
-            self._num_untold += max(len(sample.token_ids) - known, 0)
-        self._has_more = True
-        if time.monotonic() - self._told_at >= TELL_INTERVAL_S:
-            self.tell()
-
-    def abandon(self) -> None:
-        """The client vanished: its seconds count to here, and its prompt even if no output has come."""
-        self._has_more = True
-
-    def tell(self) -> None:
-        """What has not been told yet. Without any, as when the engine refuses a request, nothing is."""
-        if not self._has_more:
-            return
-        now = time.monotonic()
-        usage = Usage(
-            requests=0 if self._is_told else 1,
-            input_tokens=0 if self._is_told else self._num_prompt_tokens,
-            output_tokens=self._num_untold,
-            generation_seconds=now - self._told_at,
-        )
-        self._told_at, self._is_told, self._num_untold, self._has_more = now, True, 0, False
-        self._meter.count(*self._key, usage)
 
 
 def _num_prompt_tokens(prompt: Any) -> int:

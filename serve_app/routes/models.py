@@ -108,9 +108,7 @@ async def change_model(
 )
 async def delete_model(ref: Ref, user: UserDependency, services: ServicesDependency) -> Any:
     """Delete one of your models with all its revisions."""
-    model = await services.private_model(user, ref)
-    await services.trainer.delete_model.remote(user, model)
-    return DeletedModel(id=model.id)
+    return DeletedModel(id=await services.delete_model(user, ref))
 
 
 @router.get(

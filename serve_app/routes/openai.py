@@ -5,33 +5,27 @@ from typing import Any, Literal
 from fastapi import APIRouter
 from fastapi.responses import Response
 
-from registry.errors import ContextLengthExceeded, ModelUnusable, RateLimited
+from registry.errors import ContextLengthExceeded, ModelInUse, ModelUnusable, RateLimited
 from registry.records import ModelRecord
 from serve_app.answer_size import check_completion, largest_chat
 from serve_app.bodies import BoundedRoute
-from serve_app.documentation import BODY, MODEL, Responses, errors, streamed, success
+from serve_app.documentation import BODY, MODEL, PRIVATE_MODEL, Responses, errors, streamed, success
 from serve_app.examples import (
     CHAT_COMPLETION,
     CHAT_EVENTS,
     COMPLETION,
     COMPLETION_EVENTS,
+    DELETED_OPENAI_MODEL,
     OPENAI_MODEL,
 )
 from serve_app.generation import OpenAICall
 from serve_app.lengths import check_characters
 from serve_app.listing import base_models
-from serve_app.openai_schemas import (
-    ChatCompletion,
-    ChatCompletionRequest,
-    Completion,
-    CompletionRequest,
-    OpenAIModel,
-    OpenAIModels,
-    Sampling,
-)
+from serve_app.openai_answers import ChatCompletion, Completion, DeletedOpenAIModel, OpenAIModel, OpenAIModels
+from serve_app.openai_schemas import ChatCompletionRequest, CompletionRequest, Sampling
 from serve_app.resolution import Resolved
 from serve_app.routes.models import Ref
-from serve_app.services import PresumedUserDependency, Services, ServicesDependency
+from serve_app.services import PresumedUserDependency, Services, ServicesDependency, UserDependency
 from serve_app.settings import BaseModelSettings
 from serve_app.streams import EVENTS_MEDIA_TYPE, stream_events
 
@@ -59,7 +53,21 @@ async def list_models(user: PresumedUserDependency, services: ServicesDependency
 async def get_model(ref: Ref, user: PresumedUserDependency, services: ServicesDependency) -> Any:
     """One model, by its id or name."""
     resolved = await services.resolve(user, ref)
-    return _of_private(resolved.private) if resolved.private else _of_base(resolved.base)
+    if resolved.private is None:
+        return _of_base(resolved.base)
+    model = _of_private(resolved.private)
+    is_pinned = ref not in (resolved.id, resolved.name)
+    return model.model_copy(update={"id": f"{model.id}@{resolved.revision}"}) if is_pinned else model
+
+
+@router.delete(
+    "/models/{ref}",
+    response_model=DeletedOpenAIModel,
+    responses=success(DELETED_OPENAI_MODEL, "it is gone") | errors(*PRIVATE_MODEL, ModelInUse, openai=True),
+)
+async def delete_model(ref: Ref, user: UserDependency, services: ServicesDependency) -> Any:
+    """Delete one of your models with all its revisions."""
+    return DeletedOpenAIModel(id=await services.delete_model(user, ref))
 
 
 @router.post(

@@ -1,4 +1,4 @@
-"""`/healthz` and `/readyz`, without a key."""
+"""Whether the service works, without a key."""
 
 from fastapi import APIRouter
 
@@ -13,6 +13,12 @@ router = APIRouter(tags=["operations"])
 @router.get("/healthz")
 async def healthz() -> Status:
     """The process answers."""
+    return Status(status="ok")
+
+
+@router.get("/openai/health")
+async def health() -> Status:
+    """The process answers: where clients of OpenAI-compatible servers look for it."""
     return Status(status="ok")
 
 

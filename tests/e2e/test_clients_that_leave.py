@@ -12,18 +12,24 @@ from tests.support.system import Client, System
 MESSAGES = [{"role": "user", "content": "Count as far as you can."}]
 NATIVE = {"messages": MESSAGES, "max_tokens": 200}
 OPENAI = {"model": "smollm2-135m", "messages": MESSAGES, "max_tokens": 200}
+TEXT = {"model": "smollm2-135m", "prompt": "One, two,", "max_tokens": 200}
 CALLS: list[tuple[str, dict[str, Any]]] = [
     ("/v1/generate_response", NATIVE),
     ("/v1/generate_response", {**NATIVE, "stream": True}),
     ("/openai/v1/chat/completions", OPENAI),
     ("/openai/v1/chat/completions", {**OPENAI, "stream": True}),
-    ("/openai/v1/completions", {"model": "smollm2-135m", "prompt": "One, two,", "max_tokens": 200}),
+    ("/openai/v1/completions", TEXT),
+    (
+        "/openai/v1/completions",
+        {**TEXT, "prompt": [[1, 2, 3], [4, 5]], "stream": True, "temperature": 0, "n": 2},
+    ),
 ]
 
 
 def logs_of_replicas(system: System) -> str:
-    directory = ray_head.ray_directory(system.instance.home) / "session_latest" / "logs" / "serve"
-    files = sorted(directory.glob("replica_*"))
+    """Serve's, and what the processes print: vLLM's."""
+    directory = ray_head.ray_directory(system.instance.home) / "session_latest" / "logs"
+    files = [*sorted(directory.glob("serve/replica_*")), *sorted(directory.glob("worker-*"))]
     assert files
     return "\n".join(path.read_text(errors="replace") for path in files)
 

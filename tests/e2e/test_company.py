@@ -17,6 +17,7 @@ handle = serve.get_deployment_handle("ModelServer:smollm2-135m", "tiger")
 print(handle.num_unfinished.remote().result(timeout_s=60))
 """
 SCHEMA = {"type": "object", "properties": {"a": {"enum": ["b", "c"]}}, "required": ["a"]}
+TOKENS = {"return_token_ids": True, "return_tokens_as_token_ids": True}
 ASKED = [{"role": "user", "content": "Name a colour."}]
 
 ANSWERED: list[tuple[str, dict[str, Any]]] = [
@@ -50,15 +51,27 @@ ANSWERED: list[tuple[str, dict[str, Any]]] = [
             "response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": SCHEMA}},
         },
     ),
+    (COMPLETIONS, {"prompt": [[1], [5, 6, 7]], "max_tokens": 2, "echo": True, "logprobs": 2, **TOKENS}),
+    (COMPLETIONS, {"prompt": ["Hi", "Ho"], "max_tokens": 4, "n": 3, "temperature": 0, **TOKENS}),
+    (COMPLETIONS, {"prompt": "Hi", "max_tokens": 8, "min_tokens": 8, "stop_token_ids": list(range(64))}),
+    (COMPLETIONS, {"prompt": "Hi", "max_tokens": 8, "ignore_eos": True, "skip_special_tokens": False}),
+    (COMPLETIONS, {"prompt": "Hi", "max_tokens": 8, "add_special_tokens": True, "seed": -2, "n": 3}),
+    (COMPLETIONS, {"prompt": "Hi", "max_tokens": 8, "structured_outputs": {"regex": "a?"}, "n": 2}),
+    (CHAT, {"messages": ASKED, "max_tokens": 8, "structured_outputs": {"choice": ["red", "\u864e"]}}),
+    (CHAT, {"messages": ASKED, "max_tokens": 8, "n": 2, "temperature": 0, "logprobs": True, **TOKENS}),
 ]
 REFUSED: list[tuple[str, dict[str, Any], str | None]] = [
-    (COMPLETIONS, {"prompt": [49_152], "max_tokens": 1}, None),
-    (COMPLETIONS, {"prompt": [1, 2**31 - 1], "max_tokens": 1, "echo": True, "logprobs": 1}, None),
+    (COMPLETIONS, {"prompt": [49_152], "max_tokens": 1}, "prompt"),
+    (COMPLETIONS, {"prompt": [1, 2**31 - 1], "max_tokens": 1, "echo": True, "logprobs": 1}, "prompt"),
+    (COMPLETIONS, {"prompt": [[1], [49_152]], "max_tokens": 1, "temperature": 0, "n": 2}, "prompt"),
+    (COMPLETIONS, {"prompt": "Hi", "max_tokens": 1, "min_tokens": 2}, "min_tokens"),
+    (COMPLETIONS, {"prompt": "Hi", "max_tokens": 1, "stop_token_ids": [49_152]}, "stop_token_ids"),
+    (COMPLETIONS, {"prompt": "Hi", "structured_outputs": {"regex": "[^\\s\\S]"}}, "structured_outputs"),
     (COMPLETIONS, {"prompt": [-1], "max_tokens": 1}, "prompt"),
-    (COMPLETIONS, {"prompt": "", "max_tokens": 1, "echo": True, "logprobs": 1}, None),
+    (COMPLETIONS, {"prompt": "", "max_tokens": 1, "echo": True, "logprobs": 1}, "prompt"),
     (COMPLETIONS, {"prompt": [], "max_tokens": 1}, "prompt"),
-    (COMPLETIONS, {"prompt": "Hi", "max_tokens": 1, "logit_bias": {"49152": 1}}, None),
-    (COMPLETIONS, {"prompt": "Hi", "max_tokens": 1, "logit_bias": {"-1": 1}}, None),
+    (COMPLETIONS, {"prompt": "Hi", "max_tokens": 1, "logit_bias": {"49152": 1}}, "logit_bias"),
+    (COMPLETIONS, {"prompt": "Hi", "max_tokens": 1, "logit_bias": {"-1": 1}}, "logit_bias"),
     (COMPLETIONS, {"prompt": "Hi", "max_tokens": 1, "logprobs": 21}, "logprobs"),
     (COMPLETIONS, {"prompt": "Hi", "bad_words": ["a"]}, "bad_words"),
     (COMPLETIONS, {"prompt": "Hi", "prompt_logprobs": 1}, "prompt_logprobs"),
@@ -70,7 +83,7 @@ def unfinished(system: System) -> int:
 
 
 def num_prompts(prompt: Any) -> int:
-    return len(prompt) if isinstance(prompt, list) and isinstance(prompt[0], str) else 1
+    return len(prompt) if isinstance(prompt, list) and isinstance(prompt[0], str | list) else 1
 
 
 def assert_answered(client: Client, path: str, body: dict[str, Any]) -> None:

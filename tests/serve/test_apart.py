@@ -35,7 +35,7 @@ TEXTS = {
     "reasoning_effort", "tool_choice",
 }  # fmt: skip
 CHANGING = {"date", "x-request-id", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"}
-WITHOUT_KEY = {"/healthz", "/readyz"}
+WITHOUT_KEY = {"/healthz", "/readyz", "/openai/health"}
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from serve_app.deployments import APPLICATION, model_server_name
 from serve_app.object_server import stop
 from tests.support.service import (
     HELLO,
+    PAGE,
     RESPONSES,
     Account,
     Service,
@@ -326,11 +327,39 @@ def test_request_id_of_the_client_is_kept(alice: Account) -> None:
     assert response.headers.get_list("x-request-id") == ["mine-1"]
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/openapi.json", "/docs"])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/openai/health", "/openapi.json", "/docs"])
 def test_operations_and_documents_need_no_key(service: Service, path: str) -> None:
     response = httpx.get(service.url + path, trust_env=False, timeout=30)
     assert response.status_code == 200, response.text
     assert_one_request_id(response)
+
+
+@pytest.mark.parametrize(("path", "status"), [("/openai/v1/models", 200), ("/openai/v1/none", 404)])
+def test_page_of_an_allowed_origin_asks_beforehand_and_reads_answers(
+    service: Service, alice: Account, path: str, status: int
+) -> None:
+    asking = {
+        "Origin": PAGE,
+        "Access-Control-Request-Method": "GET",
+        "Access-Control-Request-Headers": "authorization",
+    }
+    answer = httpx.options(service.url + path, headers=asking, trust_env=False)
+    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, PAGE)
+    answer = alice.http.get(path, headers={"Origin": PAGE})
+    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (status, PAGE)
+    refused = httpx.get(service.url + path, headers={"Origin": PAGE}, trust_env=False)
+    assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, PAGE)
+
+
+def test_model_is_deleted_as_at_openai(alice: Account, bob: Account) -> None:
+    alice.create("Mine")
+    path = "/openai/v1/models/mine"
+    assert alice.http.get(f"{path}@0").json()["id"] == "mine@0"
+    assert_error(bob.http.delete(path), 404, "model_not_found", "model")
+    assert_error(alice.http.delete(f"{path}@0"), 400, "invalid_request", "model")
+    assert_error(alice.http.delete("/openai/v1/models/one"), 403, "model_read_only", "model")
+    assert alice.http.delete(path).json() == {"id": "mine", "object": "model", "deleted": True}
+    assert_error(alice.http.get(path), 404, "model_not_found", "model")
 
 
 def test_openapi_describes_every_route(service: Service) -> None:
@@ -338,7 +367,7 @@ def test_openapi_describes_every_route(service: Service) -> None:
     assert set(paths) >= {
         "/v1/models", "/v1/models/{ref}", "/v1/models/{ref}/revisions",
         "/v1/models/{ref}/revisions/{n}/activate", "/v1/generate_response", "/v1/train", "/v1/jobs",
-        "/v1/jobs/{job_id}", "/v1/jobs/{job_id}/events", "/v1/usage", "/healthz", "/readyz",
+        "/v1/jobs/{job_id}", "/v1/jobs/{job_id}/events", "/v1/usage", "/healthz", "/readyz", "/openai/health",
     }  # fmt: skip
 
 

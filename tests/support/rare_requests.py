@@ -79,7 +79,7 @@ def _sampling(choice: Random) -> dict[str, Any]:
     body = _some(
         choice,
         {
-            "temperature": lambda: choice.choice((0.1, 1, 2)),
+            "temperature": lambda: choice.choice((0, 0.1, 1, 2)),
             "top_p": lambda: choice.choice((0.01, 0.9, 1)),
             "top_k": lambda: choice.choice((-1, 1, 50)),
             "min_p": lambda: choice.choice((0, 0.1, 1)),
@@ -88,14 +88,41 @@ def _sampling(choice: Random) -> dict[str, Any]:
             "presence_penalty": lambda: choice.choice((-2, 0.5, 2)),
             "logit_bias": lambda: {str(choice.randint(0, 40_000)): choice.choice((-100, 5, 100))},
             "stop": lambda: choice.choice((".", ["the", "\n"])),
-            "seed": lambda: choice.choice((-(2**63), 0, 2**63 - 1)),
+            "seed": lambda: choice.choice((-(2**63), -2, -1, 0, 2**63 - 1)),
             "n": lambda: choice.choice((1, 2, 5)),
+            "stop_token_ids": lambda: choice.sample(range(40_000), k=choice.randint(1, 64)),
+            "include_stop_str_in_output": lambda: True,
+            "skip_special_tokens": lambda: False,
+            "add_special_tokens": lambda: choice.choice((False, True)),
+            "return_token_ids": lambda: True,
+            "return_tokens_as_token_ids": lambda: True,
         },
         0.25,
     )
     if choice.random() < 0.4:
-        body |= {"stream": True} | _some(choice, {"stream_options": lambda: {"include_usage": True}}, 0.5)
+        usage = {"include_usage": True, "continuous_usage_stats": choice.random() < 0.5}
+        body |= {"stream": True} | _some(choice, {"stream_options": lambda: usage}, 0.5)
     return body
+
+
+def _held(choice: Random) -> dict[str, Any]:
+    """What an answer is held to; one that is free may be told to go on."""
+    if choice.random() < 0.7:
+        return _some(
+            choice,
+            {"ignore_eos": lambda: True, "min_tokens": lambda: 1},
+            0.3,
+        )
+    outputs: tuple[dict[str, Any], ...] = (
+        {"choice": choice.sample(WORDS, k=3)},
+        {"regex": choice.choice(("[0-9]{1,3}", "(red|blue) .{0,9}", "\\w+", "a?"))},
+        {"json": choice.choice(SCHEMAS)},
+        {"json_object": True},
+    )
+    forms: tuple[dict[str, Any], ...] = (_form(choice), {"type": "json_object"}, {"type": "text"})
+    if choice.random() < 0.5:
+        return {"structured_outputs": choice.choice(outputs)}
+    return {"response_format": choice.choice(forms)}
 
 
 def _chat(choice: Random) -> dict[str, Any]:
@@ -103,11 +130,10 @@ def _chat(choice: Random) -> dict[str, Any]:
     if choice.random() < 0.4:
         body |= {"logprobs": True} | _some(choice, {"top_logprobs": lambda: choice.choice((0, 1, 20))}, 0.7)
     if choice.random() < 0.2:
-        body["response_format"] = choice.choice((_form(choice), {"type": "json_object"}, {"type": "text"}))
-    elif choice.random() < 0.2:
         named = {"type": "function", "function": {"name": "paint"}}
-        body |= {"tools": [TOOL], "tool_choice": choice.choice(("auto", "none", "required", named))}
-    return body
+        return body | {"tools": [TOOL], "tool_choice": choice.choice(("auto", "none", "required", named))}
+    values = {"chat_template_kwargs": lambda: {"enable_thinking": False, "date_string": "1 May 2024"}}
+    return body | _held(choice) | _some(choice, values, 0.1)
 
 
 def _form(choice: Random) -> dict[str, Any]:
@@ -119,9 +145,8 @@ def _text(choice: Random) -> dict[str, Any]:
         _words(choice),
         [_words(choice) for _ in range(choice.choice((1, 2, 6)))],
         [choice.randint(0, 40_000) for _ in range(choice.choice((1, 5, 130)))],
+        [[choice.randint(0, 40_000) for _ in range(choice.choice((1, 40)))] for _ in range(3)],
     ]
     body = {"prompt": choice.choice(prompts), **_sampling(choice)}
     body |= _some(choice, {"logprobs": lambda: choice.choice((0, 1, 20)), "echo": lambda: True}, 0.4)
-    if choice.random() < 0.1:
-        body["response_format"] = _form(choice)
-    return body
+    return body | _held(choice)

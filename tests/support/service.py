@@ -53,6 +53,8 @@ from training.run import RunConfiguration
 from training.types import Assignment, Standing, StepProgress
 
 MAX_REQUEST_BYTES = IngressSettings().max_request_bytes
+PAGE = "https://page.example.com"
+"""The origin of pages that may use the API in a browser."""
 BODY_TIMEOUT_S = 20
 HELLO = [{"role": "user", "content": "Hello"}]
 RESPONSES = [{"content": "good", "reward": 1.0}, {"content": "bad", "reward": 0.0}]
@@ -383,6 +385,7 @@ def running_service(root: Path, limits: LimitSettings, num_ingresses: int = 1) -
         storage=StorageSettings(endpoint_url=object_server.endpoint_url, bucket="tests"),
         ingress=IngressSettings(
             num_replicas=num_ingresses,
+            allowed_origins=(PAGE,),
             num_cpus=0,
             max_request_bytes=MAX_REQUEST_BYTES,
             body_timeout_s=BODY_TIMEOUT_S,

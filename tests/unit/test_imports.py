@@ -64,6 +64,7 @@ def test_heavy_library_is_imported_in_its_own_files_only(package: str) -> None:
         "vllm": {
             "serve_app/bounded_grammar.py",
             "serve_app/cpu_worker.py",
+            "serve_app/engine_requests.py",
             "serve_app/finite_numbers.py",
             "serve_app/grouped_lora.py",
             "serve_app/model_server.py",

@@ -124,6 +124,8 @@ def test_completion_that_fits_an_answer_is_made(base: BaseModelSettings, fields:
         ({"prompt": ["a"] * 64, "n": 2, "max_tokens": 1, "stream": True}, "n"),
         ({"prompt": ["a"] * 9 + ["a" * 100], "echo": True, "max_tokens": 1}, "prompt"),
         ({"prompt": [1] * 599, "echo": True, "max_tokens": 1, "n": 2}, "n"),
+        ({"prompt": [1] * 599, "return_token_ids": True, "max_tokens": 1, "n": 2}, "n"),
+        ({"prompt": [[1] * 599, [1]], "return_token_ids": True, "max_tokens": 1}, "prompt"),
         ({"logprobs": 19, "max_tokens": 201}, "logprobs"),
         ({"prompt": "a" * 200, "echo": True, "logprobs": 19, "max_tokens": 1}, "logprobs"),
     ],

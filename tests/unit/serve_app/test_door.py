@@ -187,6 +187,22 @@ async def test_a_body_announced_too_large_is_refused_unread(ask: Ask, headers: d
     assert client.num_received == 0
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "br", "identity, gzip"])
+async def test_a_compressed_body_is_refused_unread(ask: Ask, encoding: str) -> None:
+    client = ask(content_length="10", content_encoding=encoding)
+    client.piece(b"x")
+    assert await client.answer() == (415, "unsupported_encoding")
+    assert client.num_received == 0
+    assert client.headers[b"connection"] == b"close"
+
+
+async def test_a_body_that_is_not_compressed_may_say_so(ask: Ask, world: World) -> None:
+    client = ask(content_length="2", content_encoding="identity")
+    client.piece(b"{}", more_body=False)
+    assert await client.answer() == (200, "")
+    assert world.bodies == [("alice", b"{}")]
+
+
 async def test_a_body_that_turns_out_too_large_is_refused(ask: Ask) -> None:
     client = ask(transfer_encoding="chunked")
     for _ in range(3):

@@ -24,6 +24,7 @@ TABLE = [
     (errors.TrainingCancelled, 409, "conflict_error", "training_cancelled"),
     (errors.RequestTimeout, 408, "invalid_request_error", "request_timeout"),
     (errors.RequestTooLarge, 413, "invalid_request_error", "request_too_large"),
+    (errors.UnsupportedEncoding, 415, "invalid_request_error", "unsupported_encoding"),
     (errors.InvalidRequest, 422, "invalid_request_error", "invalid_request"),
     (errors.ContextLengthExceeded, 422, "invalid_request_error", "context_length_exceeded"),
     (errors.NoLearningSignal, 422, "invalid_request_error", "no_learning_signal"),

@@ -13,6 +13,7 @@ from vllm.tokenizers import get_tokenizer
 
 from registry.errors import InvalidRequest
 from serve_app.grammars import ANSWER, HeldEngine, schemas_of, without_schema
+from serve_app.schema_worker import compile_schemas
 
 COLOUR = {
     "type": "object",
@@ -78,6 +79,8 @@ def wanted(weights: Path, parser: str, body: dict[str, Any]) -> StructuredOutput
 def fits(tokenizer: LLTokenizer, params: StructuredOutputsParams, text: str) -> bool:
     if params.grammar is not None:
         grammar = LLMatcher.grammar_from_lark(params.grammar)
+    elif params.regex is not None:
+        grammar = LLMatcher.grammar_from_regex(params.regex)
     else:
         assert isinstance(params.json, str)
         grammar = LLMatcher.grammar_from_json_schema(params.json)
@@ -134,6 +137,28 @@ def test_schema_alone_and_any_object(smollm2_weights: Path, tokenizer: LLTokeniz
     assert fits(tokenizer, params, '{"a": [1]}') and not fits(tokenizer, params, "[1]")
     assert wanted(smollm2_weights, "hermes", {}) is None
     assert wanted(smollm2_weights, "hermes", {"tools": [PAINT], "tool_choice": "none"}) is None
+
+
+@pytest.mark.parametrize(
+    ("held", "good", "bad"),
+    [
+        ({"choice": ["red", "blue", "a.b|c (d)[e]{2}^$\\/&~#-*+?"]}, "a.b|c (d)[e]{2}^$\\/&~#-*+?", "aXb|c"),
+        ({"choice": ["red", "reddish"]}, "red", "redd"),
+        ({"choice": ["red", "zwei\nZeilen \u864e"]}, "zwei\nZeilen \u864e", "zwei"),
+        ({"regex": "[0-9]{2}/[a-z]+"}, "12/ab", "123/ab"),
+        ({"regex": "a|b"}, "b", "ab"),
+        ({"json": SCHEMA}, '{"size": 5}', "{}"),
+        ({"json_object": True}, '{"a": [1]}', "[1]"),
+    ],
+)
+def test_structured_outputs_are_held(
+    smollm2_weights: Path, tokenizer: LLTokenizer, held: dict[str, Any], good: str, bad: str
+) -> None:
+    params = wanted(smollm2_weights, "hermes", {"structured_outputs": held})
+    assert params is not None
+    assert fits(tokenizer, params, good) and not fits(tokenizer, params, bad)
+    if form := next(iter(schemas_of({"structured_outputs": held}).values()), None):
+        assert compile_schemas(tokenizer, [form]).error is None
 
 
 def test_form_of_calls_that_cannot_be_held(smollm2_weights: Path) -> None:

@@ -83,6 +83,44 @@ async def test_many_samples_of_a_dear_schema_are_refused() -> None:
     assert (await refused(dear, StubServing(), response_format=FORMAT, n=11)).param == "n"
 
 
+async def test_likeliest_answer_is_made_once_for_all_choices() -> None:
+    dear = Reply(seconds=MAX_COMPILE_S / 2)
+    request = await ask(dear, StubServing(), response_format=FORMAT, n=10, temperature=0)
+    assert request.n == 10
+    params = request.to_sampling_params(16, {})
+    assert (params.n, params.temperature, params.max_tokens) == (1, 0, 16)
+    request = await ask(Reply(), StubServing(), n=10, temperature=0.5)
+    assert request.to_sampling_params(16, {}).n == 10
+
+
+async def test_vllm_does_not_see_what_else_an_answer_is_held_to() -> None:
+    for held in ({"choice": ["a"]}, {"regex": "a+"}, {"json": SCHEMA}, {"json_object": True}):
+        request = await ask(Reply(), StubServing(), structured_outputs=held)
+        assert (request.structured_outputs, request.response_format.type) == (None, "json_object")
+    error = await refused(Reply(error="x"), StubServing(), structured_outputs={"regex": "a+"})
+    assert (error.param, error.message) == ("structured_outputs.regex", "the answer cannot be held: x")
+
+
+@pytest.mark.parametrize(
+    ("message", "param"),
+    [
+        ("min_tokens must be less than or equal to max_tokens=4, got 5.", "min_tokens"),
+        ("Token id 49152 is out of vocabulary", "prompt"),
+        ("something is wrong", None),
+    ],
+)
+async def test_field_that_vllm_only_speaks_of_is_to_blame(message: str, param: str | None) -> None:
+    error = await refused(Reply(), StubServing(ValueError(message)), min_tokens=5, max_tokens=4)
+    assert error.param == param
+
+
+async def test_template_gets_its_values() -> None:
+    """Those of the renderer come after, and win."""
+    request = await ask(Reply(), StubServing(), chat_template_kwargs={"enable_thinking": False})
+    values = request.build_chat_params(None, "auto").chat_template_kwargs
+    assert (values["enable_thinking"], values["add_generation_prompt"]) == (False, True)
+
+
 async def test_answer_that_came_to_no_end_is_the_schemas_error() -> None:
     error = await refused(Reply(), StubServing(TigerError("internal error")), response_format=FORMAT)
     assert error.param == PLACE

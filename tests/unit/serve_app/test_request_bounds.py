@@ -19,7 +19,7 @@ from serve_app.schemas import ChangeModel, CreateModel, GenerateResponse, Train
 
 BOUND_BY_SETTINGS = {"learning_rate", "alpha", "beta"}
 OF_ANY_SIZE = {"reward"}
-SCHEMAS = {"parameters", "schema_"}
+SCHEMAS = {"parameters", "schema_", "json_"}
 """Checked by whoever holds an answer to them."""
 MAX_ERRORS = 64
 MANY = 100_000
@@ -148,6 +148,10 @@ def test_one_of_many_unknown_fields_is_named() -> None:
         ("logit_bias", [], [{"\ud800": 1}, {"1_0": 1}, {"\u0661": 1}, {str(n): 1 for n in range(1025)}]),
         ("stop", ["a" * 1024], ["", "a" * 1025, [""], ["a"] * 17]),
         ("prompt", ["", ["a"] * 64, [0, 2**31 - 1]], [[], ["a"] * 65, [2**31], [-1], [2**70]]),
+        ("prompt", [[[0, 2**31 - 1]] * 64], [[[1]] * 65, [[2**31]], [[-1]], [[]], [["a"]]]),
+        ("min_tokens", [0, 2**31 - 1], [-1, 2**31, 2**70]),
+        ("stop_token_ids", [[], [0, 2**31 - 1], [1] * 64], [[-1], [2**31], [1] * 65]),
+        ("best_of", [1], [0, 65, 2**70]),
         ("model", ["a" * 256], ["a" * 257]),
     ],
 )

@@ -17,6 +17,7 @@ from serve_app.json_schemas import held
 from serve_app.schema_worker import (
     LIMITS,
     MAX_WALL_S,
+    REGEX,
     TOO_LARGE,
     TOO_LONG,
     Question,
@@ -112,6 +113,23 @@ def test_too_much_work_ends_the_fork_only(tokenizer: LLTokenizer) -> None:
     assert reply_to(tokenizer, question(doubling(20))).error == TOO_LONG
     assert reply_to(tokenizer, question(chain(3_000))).error == TOO_LARGE
     assert reply_to(tokenizer, question({"type": "object"})).error is None
+
+
+@pytest.mark.parametrize("pattern", ["[a-z]{1,20}", "(red|blue)", "[0-9]{3}-[0-9]{4}", "a*"])
+def test_regular_expression_is_taken(tokenizer: LLTokenizer, pattern: str) -> None:
+    assert reply_to(tokenizer, Question(schemas=(REGEX + pattern,))).error is None
+
+
+@pytest.mark.parametrize(
+    "pattern", ["(", "(?=a)b", "(a)\\1", "[^\\s\\S]", "(((a{1,500}){1,500}){1,500}b){3}"]
+)
+def test_regular_expression_that_cannot_be_held_is_refused_in_time(
+    tokenizer: LLTokenizer, pattern: str
+) -> None:
+    started = time.monotonic()
+    reply = reply_to(tokenizer, Question(schemas=(REGEX + pattern,)))
+    assert reply.error and "\n" not in reply.error
+    assert time.monotonic() - started < MAX_WALL_S + 1
 
 
 def test_of_several_the_wrong_one_is_named(tokenizer: LLTokenizer) -> None:

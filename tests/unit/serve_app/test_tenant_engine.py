@@ -13,7 +13,7 @@ import pytest
 
 from registry.errors import ModelUnusable, RateLimited, TigerError, Unavailable
 from registry.usage import Usage
-from serve_app import tenant_engine
+from serve_app import running_count, tenant_engine
 from serve_app.admission import Admission
 from serve_app.tenant_engine import TenantEngine
 
@@ -46,6 +46,7 @@ class Sample:
 class Output:
     outputs: list[Sample]
     prompt_token_ids: list[int] = field(default_factory=lambda: [1, 2, 3])
+    prompt_logprobs: list[Any] | None = None
 
 
 class FakeEngine:
@@ -141,9 +142,13 @@ Build = Callable[..., TenantEngine]
 @pytest.fixture
 def build(counts: Counts, admission: Admission) -> Build:
     def build(
-        engine: FakeEngine, user: str = "alice", num_prompts: int = 1, num_samples: int = 1
+        engine: FakeEngine,
+        user: str = "alice",
+        num_prompts: int = 1,
+        num_samples: int = 1,
+        num_copies: int = 1,
     ) -> TenantEngine:
-        return TenantEngine(engine, user, "mine", admission, counts, num_prompts, num_samples)
+        return TenantEngine(engine, user, "mine", admission, counts, num_prompts, num_samples, num_copies)
 
     return build
 
@@ -247,13 +252,44 @@ async def test_seconds_are_those_in_the_engine(build: Build, counts: Counts) -> 
 async def test_stream_is_counted_while_it_goes_on(
     build: Build, counts: Counts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tenant_engine, "TELL_INTERVAL_S", 0.0)
+    monkeypatch.setattr(running_count, "TELL_INTERVAL_S", 0.0)
     engine = FakeEngine(hold_at=2)
     reading = asyncio.ensure_future(ask(build(engine)))
     await engine.held.wait()
     assert counts.tokens() == (1, 3, 2)
     engine.go_on.set()
     await reading
+
+
+@pytest.mark.parametrize(("kind", "num_outputs"), [(Kind.DELTA, 4), (Kind.FINAL_ONLY, 1)])
+async def test_copies_are_generated_once_and_counted_each(
+    build: Build, counts: Counts, admission: Admission, kind: Kind, num_outputs: int
+) -> None:
+    engine = FakeEngine()
+    async with build(engine, num_copies=3) as tenant:
+        assert admission.num_generations("alice") == 1
+        outputs = [output async for output in tenant.generate(PROMPT, Params(kind), "r")]
+    assert [[sample.index for sample in output.outputs] for output in outputs] == [[0, 1, 2]] * num_outputs
+    assert all(
+        sample.token_ids == output.outputs[0].token_ids for output in outputs for sample in output.outputs
+    )
+    assert (counts.tokens(), len(engine.calls)) == ((1, 3, 12), 1)
+
+
+class JoiningEngine(FakeEngine):
+    """Joins the first output of the second sample with the second one of the first."""
+
+    async def generate(
+        self, prompt: Any, sampling_params: Params, request_id: str, **more: Any
+    ) -> AsyncGenerator[Output, None]:
+        yield Output([Sample(0, [7])], prompt_logprobs=[None, -1.0])
+        yield Output([Sample(0, [7]), Sample(1, [7])], prompt_logprobs=[])
+
+
+async def test_prompt_is_told_with_the_first_output_of_every_sample(build: Build) -> None:
+    async with build(JoiningEngine(), num_samples=2) as tenant:
+        outputs = [output async for output in tenant.generate(PROMPT, Params(n=2), "r")]
+    assert [output.prompt_logprobs for output in outputs] == [[None, -1.0]] * 2
 
 
 async def test_client_that_closes_a_stream_pays_what_was_generated(

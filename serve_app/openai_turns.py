@@ -1,0 +1,81 @@
+"""The turns of a conversation, as OpenAI's clients send them.
+
+Clients send back what they got, from here or from other services, so what is not named here is left out.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from serve_app.openai_formats import FunctionName
+from serve_app.schemas import Text
+
+MAX_TOOL_CALLS = 128
+MAX_PARTS = 1024
+
+Label = Annotated[str, Field(max_length=512)]
+"""What a client calls something by: a tool call, a speaker."""
+
+
+class Lenient(BaseModel):
+    """A part of a conversation: clients send back what they got, with the fields of other services in it."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False, frozen=True)
+
+
+class TextPart(Lenient):
+    type: Literal["text", "refusal"]
+    text: Text = ""
+    refusal: Text | None = Field(None, description="instead of text, when the type is `refusal`")
+
+
+Content = Text | Annotated[list[TextPart], Field(fail_fast=True, min_length=1, max_length=MAX_PARTS)]
+
+
+class CalledFunction(Lenient):
+    name: FunctionName
+    arguments: Text = Field(description="a JSON object, as text")
+
+
+class ToolCall(Lenient):
+    id: Label
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
+class GivenMessage(Lenient):
+    """From the system, the developer or the user."""
+
+    role: Literal["system", "developer", "user"]
+    content: Content
+    name: Label | None = None
+
+
+class AssistantTurn(Lenient):
+    """From the model, which may have said nothing; what it thought meanwhile is left out."""
+
+    role: Literal["assistant"]
+    content: Content | None = None
+    refusal: Text | None = Field(None, description="what it said instead of content")
+    name: Label | None = None
+    tool_calls: Annotated[list[ToolCall], Field(fail_fast=True, max_length=MAX_TOOL_CALLS)] | None = Field(
+        None, description="the tools that the model asked for"
+    )
+
+
+class ToolResult(Lenient):
+    role: Literal["tool"]
+    content: Content
+    tool_call_id: Label = Field(description="the `id` of the call that this is the result of")
+
+
+ChatTurn = Annotated[GivenMessage | AssistantTurn | ToolResult, Field(discriminator="role")]
+
+
+def num_characters(turn: GivenMessage | AssistantTurn | ToolResult) -> int:
+    said: list[str | None] = [turn.refusal] if isinstance(turn, AssistantTurn) else []
+    if isinstance(turn.content, list):
+        said += [text for part in turn.content for text in (part.text, part.refusal)]
+    else:
+        said.append(turn.content)
+    return sum(len(text or "") for text in said)

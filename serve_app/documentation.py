@@ -60,7 +60,7 @@ The key is asked for before the body is read, and the body has to arrive within 
 an error within five seconds after its key was revoked or has expired; a training goes on.
 
 A stream is `application/x-ndjson`, one JSON object a line, and ends in exactly one `stop` or `error`; below
-`/openai` it is `text/event-stream`, ended by `data: [DONE]`."""
+`/openai` it is `text/event-stream`, ended by `data: [DONE]`, or of a response by its last event."""
 
 TAGS = [
     {"name": "models", "description": "Base models, private models and their revisions."},

@@ -245,9 +245,9 @@ class ChatCompletionRequest(Sampling):
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
         None, description="with those of so many likelier tokens; needs logprobs"
     )
-    tools: (
-        Annotated[list[Tool], Field(fail_fast=True, min_length=1, max_length=MAX_TOOLS), SizeOfTools] | None
-    ) = Field(None, description="what the model may call")
+    tools: Annotated[list[Tool], Field(fail_fast=True, max_length=MAX_TOOLS), SizeOfTools] | None = Field(
+        None, description="what the model may call; an empty list is as none"
+    )
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = Field(
         None, description="whether it may, must, or which"
     )
@@ -263,7 +263,8 @@ class ChatCompletionRequest(Sampling):
     def _chat_goes_together(self) -> Self:
         if self.top_logprobs and not self.logprobs:
             raise ValueError("top_logprobs is only for logprobs: true")
-        if self.tool_choice not in (None, "none") and not self.tools:
+        is_forced = self.tool_choice not in (None, "none", "auto")
+        if (is_forced and not self.tools) or (self.tool_choice == "auto" and self.tools is None):
             raise ValueError("tool_choice is only for a request with tools")
         return self
 
@@ -273,6 +274,9 @@ class ChatCompletionRequest(Sampling):
     def body(self) -> dict[str, Any]:
         given = super().body()
         given.pop("modalities", None)
+        if not self.tools:
+            for name in ("tools", "tool_choice", "parallel_tool_calls"):
+                given.pop(name, None)
         for message in given["messages"]:
             if message["role"] == "developer":  # a system message, by its newer name
                 message["role"] = "system"

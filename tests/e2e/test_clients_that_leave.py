@@ -12,11 +12,14 @@ from tests.support.system import Client, System
 MESSAGES = [{"role": "user", "content": "Count as far as you can."}]
 NATIVE = {"messages": MESSAGES, "max_tokens": 200}
 OPENAI = {"model": "smollm2-135m", "messages": MESSAGES, "max_tokens": 200}
+RESPONSE = {"model": "smollm2-135m", "input": MESSAGES, "max_output_tokens": 200}
 CALLS: list[tuple[str, dict[str, Any]]] = [
     ("/v1/generate_response", NATIVE),
     ("/v1/generate_response", {**NATIVE, "stream": True}),
     ("/openai/v1/chat/completions", OPENAI),
     ("/openai/v1/chat/completions", {**OPENAI, "stream": True}),
+    ("/openai/v1/responses", RESPONSE),
+    ("/openai/v1/responses", {**RESPONSE, "stream": True}),
     ("/openai/v1/completions", {"model": "smollm2-135m", "prompt": "One, two,", "max_tokens": 200}),
 ]
 

@@ -14,6 +14,7 @@ from serve_app.application import build_application
 from serve_app.deployments import MAX_ONGOING_CALLS, ONE_LOOP, QUIET, model_server_name
 from serve_app.model_server import ModelServer, WeightsInPlace
 from serve_app.settings import BaseModelSettings, Settings, load_settings
+from training.chat_template import template_path
 from training.settings import SHARED_GPU
 
 HEALTH_CHECK_PERIOD_S = 1.0
@@ -63,6 +64,7 @@ def llm_config(model: BaseModelSettings, settings: Settings) -> LLMConfig:
         # One that holds what it accepts; left to vLLM, the first request would decide for all after it.
         "structured_outputs_config": {"backend": "guidance"},
         "scheduling_policy": "priority",
+        **({"chat_template": str(template_path(model.chat_template))} if model.chat_template else {}),
         **({} if is_gpu else {"worker_cls": "serve_app.cpu_worker.Worker"}),
         **({"enable_sleep_mode": True} if is_gpu and model.training.share_gpu else {}),
         **serving.engine,

@@ -66,7 +66,7 @@ an error within five seconds after its key was revoked or has expired; a trainin
 
 A stream is `application/x-ndjson`, one JSON object a line, and ends in exactly one `stop` or `error`: the
 latter is `{"type": "error", "message", "error"}`. Below `/openai` it is `text/event-stream`, ended by
-`data: [DONE]`."""
+`data: [DONE]`, or of a response by its last event."""
 
 TAGS = [
     {"name": "models", "description": "Base models, private models and their revisions."},

@@ -11,7 +11,7 @@ SAMPLES = [
     {"content": "Mango.", "stop_reason": "end_turn", "output_tokens": 3, "reward": 1},
     {"content": "I would have to think", "stop_reason": "max_tokens", "output_tokens": 5, "reward": 0},
 ]
-WEATHER = {
+WEATHER: dict[str, Any] = {
     "type": "function",
     "function": {
         "name": "weather",
@@ -23,7 +23,7 @@ WEATHER = {
         },
     },
 }
-FRUIT = {
+FRUIT: dict[str, Any] = {
     "type": "json_schema",
     "json_schema": {
         "name": "fruit",
@@ -97,6 +97,30 @@ def request_examples(settings: Settings) -> dict[str, dict[str, Any]]:
             },
             "a tool": {"model": "model42", "messages": PROMPT, "tools": [WEATHER], "tool_choice": "auto"},
             "structured output": {"model": "model42", "messages": PROMPT, "response_format": FRUIT},
+        },
+        "POST /openai/v1/responses": {
+            "one answer": {"model": "model42", "input": "Name a fruit.", "max_output_tokens": 100},
+            "a stream": {"model": "model42", "input": "Name a fruit.", "stream": True},
+            "a conversation with a tool": {
+                "model": "model42",
+                "instructions": "Be brief.",
+                "input": [
+                    {"role": "user", "content": "How is the weather in Rome?"},
+                    {
+                        "type": "function_call",
+                        "call_id": "call-1",
+                        "name": "weather",
+                        "arguments": '{"city": "Rome"}',
+                    },
+                    {"type": "function_call_output", "call_id": "call-1", "output": "mild"},
+                ],
+                "tools": [{"type": "function", **WEATHER["function"]}],
+            },
+            "structured output": {
+                "model": "model42",
+                "input": "Name a fruit.",
+                "text": {"format": {"type": "json_schema", **FRUIT["json_schema"]}},
+            },
         },
         "POST /openai/v1/completions": {
             "one answer": {"model": "model42", "prompt": "My favourite fruit is", "max_tokens": 16},
@@ -278,4 +302,65 @@ COMPLETION = {
 COMPLETION_EVENTS = _events(
     {**_TEXT, "choices": [{"index": 0, "text": " mango,", "finish_reason": None}]},
     {**_TEXT, "choices": [{"index": 0, "text": " and", "finish_reason": "length"}]},
+)
+_RESPONSE = {
+    "id": "resp_1",
+    "object": "response",
+    "created_at": 1738499698,
+    "status": "in_progress",
+    "error": None,
+    "incomplete_details": None,
+    "model": "model42@1",
+    "output": [],
+    "usage": None,
+    "instructions": None,
+    "tools": [],
+    "tool_choice": "auto",
+    "parallel_tool_calls": True,
+    "text": {"format": {"type": "text"}},
+    "temperature": 0.7,
+    "top_p": 0.95,
+    "max_output_tokens": None,
+    "top_logprobs": 0,
+    "reasoning": {"effort": None, "summary": None},
+    "metadata": {},
+    "truncation": "disabled",
+    "store": False,
+    "background": False,
+    "previous_response_id": None,
+}
+_PART = {"type": "output_text", "text": "Mango.", "annotations": [], "logprobs": []}
+_EMPTY_PART = {**_PART, "text": ""}
+_ITEM = {"id": "msg_1", "type": "message", "status": "completed", "role": "assistant", "content": [_PART]}
+RESPONSE = {
+    **_RESPONSE,
+    "status": "completed",
+    "output": [_ITEM],
+    "usage": {
+        "input_tokens": 34,
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+        "output_tokens": 3,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": 37,
+    },
+}
+_OF_ITEM = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
+_HAPPENS: tuple[dict[str, Any], ...] = (
+    {"type": "response.created", "response": _RESPONSE},
+    {"type": "response.in_progress", "response": _RESPONSE},
+    {
+        "type": "response.output_item.added",
+        "output_index": 0,
+        "item": {**_ITEM, "status": "in_progress", "content": []},
+    },
+    {"type": "response.content_part.added", **_OF_ITEM, "part": _EMPTY_PART},
+    {"type": "response.output_text.delta", **_OF_ITEM, "delta": "Mango.", "logprobs": []},
+    {"type": "response.output_text.done", **_OF_ITEM, "text": "Mango.", "logprobs": []},
+    {"type": "response.content_part.done", **_OF_ITEM, "part": _PART},
+    {"type": "response.output_item.done", "output_index": 0, "item": _ITEM},
+    {"type": "response.completed", "response": RESPONSE},
+)
+RESPONSE_EVENTS = "".join(
+    f"event: {event['type']}\ndata: {json.dumps({**event, 'sequence_number': number})}\n\n"
+    for number, event in enumerate(_HAPPENS)
 )

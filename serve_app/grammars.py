@@ -79,6 +79,9 @@ class HeldEngine:
     def __init__(self, engine: Any, body: dict[str, Any]) -> None:
         self._engine = engine
         _, self._answer = _answer_form(body) or ("", _as_json(ANY_OBJECT))
+        self._has_tools = bool(body.get("tools"))
+        self.finish_reasons: dict[int, str] = {}
+        """The engine's, by sample, of a request with tools: vLLM's layer replaces some by `tool_calls`."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name == "_engine":  # a copy that is not initialised yet
@@ -95,7 +98,14 @@ class HeldEngine:
         outputs: AsyncGenerator[Any, None] = self._engine.generate(
             prompt, sampling_params, request_id, **more
         )
-        return outputs
+        return self._noted(outputs) if self._has_tools else outputs
+
+    async def _noted(self, outputs: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
+        async for output in outputs:
+            for sample in output.outputs:
+                if sample.finish_reason is not None:
+                    self.finish_reasons[sample.index] = sample.finish_reason
+            yield output
 
     def _held(self, wanted: Any) -> Any:
         if wanted.json_object:

@@ -17,7 +17,7 @@ from serve_app.in_progress import Endings
 from serve_app.key_check import KeyCheck
 from serve_app.middleware import AnswerHeaders
 from serve_app.replica_address import listen_at_the_node
-from serve_app.routes import generate, jobs, keys, models, openai, operations, train, usage
+from serve_app.routes import generate, jobs, keys, models, openai, operations, responses, train, usage
 from serve_app.services import Services, bearer
 from serve_app.settings import Settings
 from serve_app.version import VERSION
@@ -30,6 +30,7 @@ ROUTERS = (
     keys.router,
     usage.router,
     openai.router,
+    responses.router,
 )
 
 

@@ -26,6 +26,7 @@ from registry.usage import Usage, UsageParts, durations
 from serve_app.adapter_check import Probe, check_files
 from serve_app.adapters import Adapter, Adapters, leased
 from serve_app.admission import Admission
+from serve_app.call_parser import with_whole_calls
 from serve_app.engine_watch import EngineWatch
 from serve_app.generation import Completion, Generation, GenerationCall, OpenAICall, cache_salt_of
 from serve_app.labels import leave_out_adapters, multiplexed
@@ -39,6 +40,7 @@ from serve_app.schemas import StopReason
 from serve_app.serve_log import keep_open
 from serve_app.settings import BaseModelSettings, Settings
 from serve_app.tenant_engine import TenantEngine
+from training.chat_template import tool_support, use_template
 from training.conversation import tokenise_prompt
 
 PROBE = "Hello! What can you tell me about the sea, and who lives in it?"
@@ -89,14 +91,17 @@ class ModelServer(LLMServer):  # type: ignore[misc]
         await super().__init__(llm_config)
         self._tokenizer = self._llm.get_tokenizer()
         keep_content_text(self._llm.renderer)
+        use_template(self._tokenizer, base.chat_template)
         self._length_checks = LengthChecks(
             self._tokenizer, base.max_context_tokens, settings.limits.max_waiting_length_checks_per_user
         )
         self._probe_tokens = tokenise_prompt(self._tokenizer, [Message(role="user", content=PROBE)])
         num_tokens = self._llm.model_config.get_vocab_size()
         self._schemas = SchemaCompiler(WorkerProcess(TokenizerText.of(self._tokenizer, num_tokens)))
+        chat = self.engine._oai_serving_chat
+        chat.parser_cls = with_whole_calls(chat.parser_cls)
         self._openai = OpenAILayer(
-            self.engine._oai_serving_chat, self.engine._oai_serving_completion, self._schemas
+            chat, self.engine._oai_serving_completion, self._schemas, tool_support(self._tokenizer)
         )
         scheduler = self._llm.vllm_config.scheduler_config
         self._admission = Admission(

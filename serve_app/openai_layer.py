@@ -23,6 +23,8 @@ from serve_app.grammars import HELD_OUTPUTS, HeldEngine, schemas_of, without_sch
 from serve_app.schema_compiler import SchemaCompiler
 from serve_app.shared_tasks import is_being_cancelled
 from serve_app.told_fields import answer_told, event_told
+from serve_app.tool_calls import check_tools, settle, settle_event
+from training.chat_template import ToolSupport
 
 ERROR_EVENT = 'data: {"error":'
 """How vLLM begins the event that it makes of an exception; every other one begins with an id."""
@@ -35,24 +37,29 @@ MAX_COMPILE_S = 2.0
 class OpenAILayer:
     """`chat`, `text`: the serving object of each kind of call, as vLLM built it beside its engine."""
 
-    def __init__(self, chat: Any, text: Any, schemas: SchemaCompiler) -> None:
+    def __init__(self, chat: Any, text: Any, schemas: SchemaCompiler, tool_support: ToolSupport) -> None:
         self._serving = {"chat": chat, "text": text}
         self._schemas = schemas
+        self._tool_support = tool_support
 
     async def answer(self, call: OpenAICall, engine: Any, lora_request: Any) -> str:
         """A JSON object. Raises: InvalidRequest, ContextLengthExceeded, Unavailable, TigerError."""
-        answer = await self._create(call, engine, lora_request)
+        held = HeldEngine(engine, call.body)
+        answer = await self._create(call, held, lora_request)
+        if call.body.get("tools"):
+            settle(answer, held.finish_reasons)
         return answer_told(answer, call)
 
     async def events(self, call: OpenAICall, engine: Any, lora_request: Any) -> AsyncGenerator[str, None]:
         """Server-sent events, the last one `[DONE]`. What is wrong is raised, as above; it may be later."""
-        async with aclosing(await self._create(call, engine, lora_request)) as events:
+        held = HeldEngine(engine, call.body)
+        async with aclosing(await self._create(call, held, lora_request)) as events:
             async for event in events:
                 if engine.failure is not None:  # the event has it in vLLM's words
                     raise _of_generation(engine.failure, call)
                 if event.startswith(ERROR_EVENT):
                     raise TigerError("internal error")
-                yield event_told(event, call)
+                yield event_told(settle_event(event), call)
 
     async def _create(self, call: OpenAICall, engine: Any, lora_request: Any) -> Any:
         from vllm.entrypoints.serve.engine.protocol import ErrorResponse
@@ -60,10 +67,11 @@ class OpenAILayer:
 
         from serve_app.engine_requests import ChatRequest, TextRequest
 
+        check_tools(call.body, self._tool_support, call.model)
         await self._compile(call)
         serving = copy.copy(self._serving[call.kind])
         serving.models = OnlyModel(call.answering, lora_request)
-        serving.engine_client = HeldEngine(engine, call.body)
+        serving.engine_client = engine
         fields = {
             **without_schema(call.body),
             "model": call.answering,

@@ -171,7 +171,7 @@ class ChatCompletionRequest(Sampling):
         None, description="with those of so many likelier tokens; needs logprobs"
     )
     tools: Annotated[list[Tool], Field(fail_fast=True, max_length=MAX_TOOLS), SizeOfTools] | None = Field(
-        None, description="what the model may call"
+        None, description="what the model may call; an empty list is as none"
     )
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = Field(
         None, description="whether it may, must, or which"

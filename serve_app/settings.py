@@ -132,6 +132,11 @@ class BaseModelSettings(Record):
         "`package:<import name>/<file.gguf>` for weights shipped in a Python package"
     )
     defaults: Defaults = Defaults()
+    chat_template: str | None = Field(
+        None,
+        description="a file of `training/chat_templates` without its ending, or an absolute path; "
+        "None: the template that comes with the weights",
+    )
     max_context_tokens: int = Field(ge=16, description="prompt and completion together")
     default_max_tokens: int = Field(512, ge=1, description="when a request gives no max_tokens")
     rank: int = Field(16, ge=1, description="of an adapter when a request gives none")

@@ -1,7 +1,7 @@
 """Answers in pieces. What fails before the first one is an ordinary error, what fails later is the last one.
 
 NDJSON: one JSON object a line, ended by exactly one `stop` or `error`. Server-sent events: as OpenAI makes
-them, ended by `[DONE]`.
+them, ended by `[DONE]`; those of a response are ended by the event that has all of it.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from serve_app.shared_tasks import is_being_cancelled
 MEDIA_TYPE = "application/x-ndjson"
 EVENTS_MEDIA_TYPE = "text/event-stream"
 DONE = "data: [DONE]\n\n"
+LAST_EVENTS = tuple(f"event: response.{end}\n".encode() for end in ("completed", "incomplete", "failed"))
 
 
 async def stream_ndjson(lines: AsyncGenerator[str, None]) -> StreamingResponse:
@@ -29,6 +30,11 @@ async def stream_ndjson(lines: AsyncGenerator[str, None]) -> StreamingResponse:
 async def stream_events(events: AsyncIterator[str]) -> StreamingResponse:
     """Stream server-sent `events` of a Serve handle."""
     return await _stream(cancelled_at_end(events), EVENTS_MEDIA_TYPE)
+
+
+async def stream_made_events(events: AsyncGenerator[str, None]) -> StreamingResponse:
+    """Stream server-sent `events` that are made here."""
+    return await _stream(events, EVENTS_MEDIA_TYPE)
 
 
 async def cancelled_at_end(response: AsyncIterator[str]) -> AsyncGenerator[str, None]:
@@ -52,7 +58,8 @@ def last_piece(content_type: str, error: TigerError) -> bytes:
 def is_last_piece(content_type: str, piece: bytes) -> bool:
     """Whether a stream has ended with this piece, which may have several lines."""
     if content_type.startswith(EVENTS_MEDIA_TYPE):
-        return piece.endswith(DONE.encode())
+        last_event = piece.rstrip(b"\n").rpartition(b"\n\n")[2]
+        return piece.endswith(DONE.encode()) or last_event.startswith(LAST_EVENTS)
     lines = piece.splitlines()
     return bool(lines) and json.loads(lines[-1]).get("type") in ("stop", "error")
 

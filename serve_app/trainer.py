@@ -93,6 +93,7 @@ class Trainer(TrainingController):
             base_model=model.id,
             weights=model.weights_path(self._configured.weights_directory.expanduser()),
             max_context_tokens=model.max_context_tokens,
+            chat_template=model.chat_template,
             settings=model.training,
             storage=self._configured.storage,
             application=here.app_name,

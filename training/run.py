@@ -39,6 +39,7 @@ class RunConfiguration(Record):
     base_model: str
     weights: str
     max_context_tokens: int
+    chat_template: str | None = None
     settings: TrainingSettings
     storage: StorageSettings
     application: str
@@ -95,6 +96,7 @@ def _fit(configuration: RunConfiguration) -> None:
 def work(config: dict[str, Any]) -> None:
     """What every worker runs until the controller tells it to leave. The first one speaks for all."""
     from training.attempts import Attempts, Resident
+    from training.chat_template import use_template
     from training.parent import Parents
     from training.policy import Policy
     from training.workers import Workers
@@ -109,6 +111,7 @@ def work(config: dict[str, Any]) -> None:
     _choose_device(configuration.settings)
     workers = Workers()
     policy = Policy(configuration.weights, configuration.settings, configuration.max_context_tokens, workers)
+    use_template(policy.tokenizer, configuration.chat_template)
     revisions = Revisions(ObjectStore(configuration.storage))
     with Parents(revisions) as parents, Attempts(Resident(policy, revisions, parents, link)) as attempts:
         while (order := workers.from_first(link.next_assignment)) != "leave":

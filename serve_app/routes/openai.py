@@ -107,7 +107,18 @@ async def _complete(
     resolved: Resolved,
     more: dict[str, Any],
 ) -> Response:
-    call = OpenAICall(
+    call = call_of(kind, request, user, resolved, more)
+    server = await services.server(resolved)
+    if request.stream:
+        return await stream_events(server.options(stream=True).openai_events.remote(call))
+    return Response(await server.openai_answer.remote(call), media_type="application/json")
+
+
+def call_of(
+    kind: Literal["chat", "text"], request: Sampling, user: str, resolved: Resolved, more: dict[str, Any]
+) -> OpenAICall:
+    """For the replicas; `more` are fields over those of the request."""
+    return OpenAICall(
         kind=kind,
         user=user,
         model=resolved.id,
@@ -115,10 +126,6 @@ async def _complete(
         adapter_id=resolved.adapter_id,
         body=_body(request, resolved) | more,
     )
-    server = await services.server(resolved)
-    if request.stream:
-        return await stream_events(server.options(stream=True).openai_events.remote(call))
-    return Response(await server.openai_answer.remote(call), media_type="application/json")
 
 
 def _body(request: Sampling, resolved: Resolved) -> dict[str, Any]:

@@ -13,6 +13,7 @@ MESSAGES = [{"role": "user", "content": "Count as far as you can."}]
 NATIVE = {"messages": MESSAGES, "max_tokens": 200}
 OPENAI = {"model": "smollm2-135m", "messages": MESSAGES, "max_tokens": 200}
 TEXT = {"model": "smollm2-135m", "prompt": "One, two,", "max_tokens": 200}
+RESPONSE = {"model": "smollm2-135m", "input": MESSAGES, "max_output_tokens": 200}
 CALLS: list[tuple[str, dict[str, Any]]] = [
     ("/v1/generate_response", NATIVE),
     ("/v1/generate_response", {**NATIVE, "stream": True}),
@@ -23,6 +24,8 @@ CALLS: list[tuple[str, dict[str, Any]]] = [
         "/openai/v1/completions",
         {**TEXT, "prompt": [[1, 2, 3], [4, 5]], "stream": True, "temperature": 0, "n": 2},
     ),
+    ("/openai/v1/responses", RESPONSE),
+    ("/openai/v1/responses", {**RESPONSE, "stream": True}),
 ]
 
 

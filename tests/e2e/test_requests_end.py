@@ -17,6 +17,10 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "generate-stream": ("/v1/generate_response", {"messages": STORY, "stream": True, **LONG}),
     "chat": ("/openai/v1/chat/completions", {"messages": STORY, "n": 2, **LONG}),
     "chat-stream": ("/openai/v1/chat/completions", {"messages": STORY, "n": 2, "stream": True, **LONG}),
+    "response-stream": (
+        "/openai/v1/responses",
+        {"input": STORY, "stream": True, "max_output_tokens": 800, "temperature": 1},
+    ),
     "text": ("/openai/v1/completions", {"prompt": ["Once", "Upon", "A"], "n": 2, **LONG}),
     "text-stream": ("/openai/v1/completions", {"prompt": ["Once", "Upon"], "n": 2, "stream": True, **LONG}),
 }

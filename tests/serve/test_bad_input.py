@@ -89,6 +89,11 @@ def test_bad_field_is_named(alice: Account, path: str, body: Any, param: str | N
         ("chat/completions", {"messages": [{"role": "x" * 10**6}]}, "messages.0"),
         ("chat/completions", {"messages": HELLO, "x" * 10**6: 1}, "x" * 200),
         ("completions", {"prompt": [2**70]}, "prompt.0"),
+        ("responses", {"input": [{"type": "item_reference", "id": "x"}]}, "input.0"),
+        ("responses", {"input": [{"role": "x" * 10**6}]}, "input.0"),
+        ("responses", {"input": "a", "tools": [{"type": "mcp"}]}, "tools.0"),
+        ("responses", {"input": "a", "previous_response_id": "x"}, "previous_response_id"),
+        ("responses", {"input": "a", "max_output_tokens": 2**70}, "max_output_tokens"),
         ("completions", {"prompt": ["a"] * 64, "n": 64, "max_tokens": 1}, "n"),
     ],
 )

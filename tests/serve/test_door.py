@@ -39,6 +39,7 @@ ENDLESS = [{"role": "user", "content": "endless"}]
 STREAMS = [
     ("/v1/generate_response", {"messages": ENDLESS, "stream": True}),
     ("/openai/v1/chat/completions", {"model": "one", "messages": ENDLESS, "stream": True}),
+    ("/openai/v1/responses", {"model": "one", "input": ENDLESS, "stream": True}),
 ]
 
 

@@ -20,6 +20,7 @@ ROUTES = (
     "/v1/train",
     "/v1/models",
     "/openai/v1/chat/completions",
+    "/openai/v1/responses",
     "/openai/v1/completions",
 )
 
@@ -37,6 +38,8 @@ def shapes(size: int) -> dict[str, bytes]:
         "objects for messages": filled(b'{"messages":[', b'{"":{}},', b"0]}", size),
         "messages": filled(b'{"messages":[', message, message[:-1] + b"]}", size),
         "kings": filled(b'{"messages":[', b'{"role":"king"},', b"0]}", size),
+        "items": filled(b'{"input":[', message, message[:-1] + b"]}", size),
+        "kings of items": filled(b'{"input":[', b'{"role":"king"},', b"0]}", size),
         "numbers for prompts": filled(b'{"prompt":[', b"1.5,", b"0]}", size),
         "tokens": filled(b'{"prompt":[', b"1,", b"0]}", size),
         "responses": filled(b'{"model":"m","messages":0,"responses":[', b'{"content":1},', b"0]}", size),

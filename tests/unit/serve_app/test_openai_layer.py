@@ -1,6 +1,7 @@
 """What happens to the schemas of a request before vLLM's layer sees it."""
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from serve_app.generation import OpenAICall
 from serve_app.openai_layer import MAX_COMPILE_S, OpenAILayer
 from serve_app.schema_compiler import SchemaCompiler
 from serve_app.schema_worker import Reply
+from training.chat_template import ToolSupport
 
 SCHEMA = {"type": "object", "title": "Size", "properties": {"size": {"type": "integer"}}}
 FORMAT = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA}}
@@ -39,7 +41,7 @@ class StubServing:
         self.requests.append(request)
         if self._error is not None:
             raise self._error
-        return request
+        return SimpleNamespace(choices=[], model_dump_json=lambda exclude: "{}")
 
 
 async def ask(reply: Reply, serving: StubServing, **body: Any) -> Any:
@@ -48,7 +50,7 @@ async def ask(reply: Reply, serving: StubServing, **body: Any) -> Any:
     try:
         body = {"messages": [{"role": "user", "content": "x"}], **body}
         call = OpenAICall(kind="chat", user="alice", model="base", revision=None, adapter_id=None, body=body)
-        await OpenAILayer(serving, None, compiler).answer(call, engine=None, lora_request=None)
+        await OpenAILayer(serving, None, compiler, ToolSupport()).answer(call, engine=None, lora_request=None)
     finally:
         await compiler.stop()
     return serving.requests[0] if serving.requests else None

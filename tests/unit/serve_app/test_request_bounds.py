@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from serve_app.ingress import ROUTERS
 from serve_app.key_schemas import CreateKey
 from serve_app.openai_schemas import WITHOUT_MEANING, ChatCompletionRequest, CompletionRequest
+from serve_app.responses_schemas import ResponsesRequest
 from serve_app.schemas import ChangeModel, CreateModel, GenerateResponse, Train
 
 BOUND_BY_SETTINGS = {"learning_rate", "alpha", "beta"}
@@ -107,6 +108,13 @@ def test_what_has_no_bound_would_be_seen(annotation: Any, is_bounded: bool) -> N
         (ChatCompletionRequest, {"messages": HELLO, "modalities": [0] * MANY}),
         (ChatCompletionRequest, {"messages": HELLO, "logit_bias": dict.fromkeys(map(str, range(MANY)), "x")}),
         (ChatCompletionRequest, {"messages": HELLO, "tool_choice": [0] * MANY}),
+        (ResponsesRequest, {"input": [0] * MANY}),
+        (ResponsesRequest, {"input": [{"type": "item_reference"}] * MANY}),
+        (ResponsesRequest, {"input": [{"role": "user", "content": [0] * MANY}]}),
+        (ResponsesRequest, {"input": "x", "tools": [{"type": "mcp"}] * MANY}),
+        (ResponsesRequest, {"input": "x", "metadata": dict.fromkeys(map(str, range(MANY)), 0)}),
+        (ResponsesRequest, {"input": "x", "include": [0] * MANY}),
+        (ResponsesRequest, {name: [0] * MANY for name in ResponsesRequest.model_fields}),
         (CompletionRequest, {"prompt": [None] * MANY}),
         (CompletionRequest, {"prompt": [1.5] * MANY}),
         (CompletionRequest, {"prompt": [[1]] * MANY}),

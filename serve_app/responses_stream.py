@@ -1,0 +1,40 @@
+"""The events of a response, made of the events of the chat that answers it."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from serve_app.errors import as_tiger_error
+from serve_app.responses_input import ChatForm
+from serve_app.responses_output import Answering
+from serve_app.shared_tasks import is_being_cancelled
+from serve_app.streams import DONE
+
+
+async def response_events(
+    chat: AsyncGenerator[str, None], answering: Answering, form: ChatForm
+) -> AsyncGenerator[str, None]:
+    """Server-sent events, those of one chunk of `chat` together.
+
+    What fails before the first of them is raised as a TigerError; what fails later is the last event.
+    """
+    try:
+        async with aclosing(chat):
+            async for event in chat:
+                events = [] if event == DONE else answering.feed(json.loads(event.removeprefix("data: ")))
+                if events:
+                    yield "".join(map(_server_sent, events))
+            yield "".join(map(_server_sent, answering.end()))
+    except (Exception, asyncio.CancelledError) as error:
+        if is_being_cancelled():
+            raise
+        known = form.in_words_of_the_client(as_tiger_error(error))
+        if not answering.has_begun:
+            raise known from None
+        yield _server_sent(answering.fail(known))
+
+
+def _server_sent(event: dict[str, Any]) -> str:
+    return f"event: {event['type']}\ndata: {json.dumps(event, ensure_ascii=False, separators=(',', ':'))}\n\n"

@@ -1,0 +1,71 @@
+"""`/openai/v1/responses`: OpenAI's newer API for the same answers. Nothing is stored.
+
+    request  ->  chat request  ->  ModelServer, as for chat  ->  response, or its events
+
+It is a translation of our own chat, and not vLLM's layer for responses: that keeps responses in memory for
+whoever asks, has no place for what is checked, counted and held here, and would have to be patched for each.
+"""
+
+import json
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+
+from registry.errors import ContextLengthExceeded, ModelUnusable, RateLimited, TigerError
+from serve_app.answer_size import largest_chat
+from serve_app.bodies import BoundedRoute
+from serve_app.documentation import BODY, MODEL, errors, streamed, success
+from serve_app.errors import as_tiger_error
+from serve_app.examples import RESPONSE, RESPONSE_EVENTS
+from serve_app.generation import OpenAICall
+from serve_app.lengths import check_characters
+from serve_app.resolution import Resolved
+from serve_app.responses_input import ChatForm, chat_form
+from serve_app.responses_output import Answering, whole_response
+from serve_app.responses_schemas import Response, ResponsesRequest
+from serve_app.responses_stream import response_events
+from serve_app.routes.openai import call_of
+from serve_app.services import PresumedUserDependency, Services, ServicesDependency
+from serve_app.streams import EVENTS_MEDIA_TYPE, cancelled_at_end, stream_made_events
+
+router = APIRouter(prefix="/openai/v1", tags=["openai"], route_class=BoundedRoute)
+
+ANSWERS = success(RESPONSE, "the response; with `stream`, how it comes about")
+ANSWERS[200]["content"] |= streamed(EVENTS_MEDIA_TYPE, RESPONSE_EVENTS, "events; the last has the response")
+
+
+@router.post(
+    "/responses",
+    response_model=Response,
+    responses=ANSWERS | errors(*BODY, *MODEL, ContextLengthExceeded, ModelUnusable, RateLimited, openai=True),
+)
+async def create_response(
+    request: ResponsesRequest, user: PresumedUserDependency, services: ServicesDependency
+) -> Any:
+    """Answer a text or a conversation. With `stream`, server-sent events as OpenAI makes them."""
+    form = chat_form(request)
+    resolved = await services.resolve(user, request.model)
+    call = _call(form, user, services, resolved)
+    answering = Answering(request, call.body["temperature"], call.body["top_p"])
+    server = await services.server(resolved)
+    if request.stream:
+        chat = cancelled_at_end(server.options(stream=True).openai_events.remote(call))
+        return await stream_made_events(response_events(chat, answering, form))
+    try:
+        answer = await server.openai_answer.remote(call)
+    except Exception as error:
+        raise form.in_words_of_the_client(as_tiger_error(error)) from None
+    return JSONResponse(whole_response(answering, json.loads(answer)))
+
+
+def _call(form: ChatForm, user: str, services: Services, resolved: Resolved) -> OpenAICall:
+    """Raises: InvalidRequest, ContextLengthExceeded."""
+    chat = form.request
+    try:
+        check_characters(chat.num_characters(), resolved.base.max_context_tokens, "messages")
+        largest = largest_chat(chat, resolved.base, services.settings.limits)
+    except TigerError as error:
+        raise form.in_words_of_the_client(error) from None
+    more = {} if largest is None else {"max_completion_tokens": largest}
+    return call_of("chat", chat, user, resolved, more)

@@ -9,48 +9,12 @@ values and how deep they lie are counted in the bytes first, which costs less th
 
 import json
 from collections.abc import Callable, Coroutine
-from itertools import accumulate
 from typing import Any
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
-from registry.errors import InvalidRequest
-
-OPENING = b"[{"
-NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
-
-
-def check_json(body: bytes, max_values: int, max_depth: int) -> None:
-    """Every value but the first follows a comma, or begins what an opening bracket opens.
-
-    Raises: InvalidRequest: there are more values, or they lie deeper.
-    """
-    if _num_values(body) <= max_values and _num_opening(body) <= max_depth:
-        return
-    outside = _outside_strings(body, max_values)
-    if outside is None or _num_values(outside) > max_values:
-        raise InvalidRequest(f"the body has more than {max_values} values")
-    brackets = outside.translate(None, NOT_BRACKETS)
-    if max(accumulate(map(STEP.__getitem__, brackets)), default=0) > max_depth:
-        raise InvalidRequest(f"the body has values that lie more than {max_depth} levels deep")
-
-
-def _num_values(text: bytes) -> int:
-    return 1 + text.count(b",") + _num_opening(text)
-
-
-def _num_opening(text: bytes) -> int:
-    return text.count(b"[") + text.count(b"{")
-
-
-def _outside_strings(body: bytes, max_values: int) -> bytes | None:
-    """What of a JSON text is in no string; None: it has more strings than so many values and their names."""
-    plain = body.replace(rb"\\", b"").replace(rb"\"", b"") if b"\\" in body else body
-    if plain.count(b'"') > 4 * max_values:
-        return None
-    return b"".join(plain.split(b'"')[::2])
+from serve_app.json_bounds import check_json
 
 
 class BoundedRequest(Request):

@@ -6,17 +6,23 @@ asked for one sample, and serve_app.tenant_engine makes of it as many as the ans
 
 from typing import Any
 
+from pydantic import Field
 from vllm import SamplingParams
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 
 
 class ChatRequest(ChatCompletionRequest):  # type: ignore[misc]
+    stop: str | list[str] | None = Field(default_factory=list)
+    """vLLM takes four; how many there may be is checked before."""
+
     def to_sampling_params(self, *given: Any, **named: Any) -> SamplingParams:
         return ChatCompletionRequest.to_sampling_params(_sampled(self), *given, **named)
 
 
 class TextRequest(CompletionRequest):  # type: ignore[misc]
+    stop: str | list[str] | None = Field(default_factory=list)
+
     def to_sampling_params(self, *given: Any, **named: Any) -> SamplingParams:
         return CompletionRequest.to_sampling_params(_sampled(self), *given, **named)
 

@@ -56,7 +56,7 @@ class OpenAILayer:
         async with aclosing(await self._create(call, held, lora_request)) as events:
             async for event in events:
                 if engine.failure is not None:  # the event has it in vLLM's words
-                    raise _of_generation(engine.failure, call)
+                    raise _as_ours(engine.failure, call)
                 if event.startswith(ERROR_EVENT):
                     raise TigerError("internal error")
                 yield event_told(settle_event(event), call)
@@ -87,13 +87,8 @@ class OpenAILayer:
             message = str(first["msg"]).removeprefix("Value error, ")
             param = ".".join(str(part) for part in first["loc"][:1]) or _spoken_of(message, call)
             raise InvalidRequest(message, param) from None
-        except TigerError as error:
-            raise _of_generation(error, call) from None
-        except GracefulHTTPError:
-            raise Unavailable("the model has too much to do at the moment; try again") from None
-        except (VLLMClientError, ValueError, NotImplementedError) as error:  # its text repeats the value
-            message = str(error.args[0]) if error.args else str(error)
-            raise _refusal(call, message, getattr(error, "parameter", None)) from None
+        except (TigerError, GracefulHTTPError, VLLMClientError, ValueError, NotImplementedError) as error:
+            raise _as_ours(error, call) from None
         if isinstance(answer, ErrorResponse):
             if is_being_cancelled():  # the client is gone, which vLLM takes for an error of the client
                 raise asyncio.CancelledError
@@ -134,6 +129,20 @@ class OnlyModel:
 
     def model_name(self, lora_request: Any | None = None) -> str:
         return self._name
+
+
+def _as_ours(error: Exception, call: OpenAICall) -> Exception:
+    """An error of the engine, or of vLLM's layer, as the client is told it."""
+    from vllm.exceptions import GracefulHTTPError, VLLMClientError
+
+    if isinstance(error, TigerError):
+        return _of_generation(error, call)
+    if isinstance(error, GracefulHTTPError):
+        return Unavailable("the model has too much to do at the moment; try again")
+    if isinstance(error, VLLMClientError | ValueError | NotImplementedError):
+        message = str(error.args[0]) if error.args else str(error)  # the whole text repeats the value
+        return _refusal(call, message, getattr(error, "parameter", None))
+    return error
 
 
 def _of_generation(error: Exception, call: OpenAICall) -> Exception:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from serve_app.openai_formats import NamedTool, ResponseFormat, SizeOfTools, StructuredOutputs, Tool
-from serve_app.openai_turns import ChatTurn, num_characters
+from serve_app.openai_turns import ChatTurn, check_arguments, num_characters
 from serve_app.refused_fields import refused, without_refused
 from serve_app.schemas import (
     MAX_MESSAGES,
@@ -195,6 +195,7 @@ class ChatCompletionRequest(Sampling):
             raise refused("tool_choice", "tool_choice is only for a request with tools")
         if self.structured_outputs is not None and self.may_call():
             raise refused("structured_outputs", "it is only for a request without tools")
+        check_arguments(self.messages)
         return self
 
     def may_call(self) -> bool:

@@ -3,15 +3,23 @@
 Clients send back what they got, from here or from other services, so what is not named here is left out.
 """
 
+import json
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from registry.errors import InvalidRequest
+from serve_app.json_bounds import check_json, num_values
 from serve_app.openai_formats import FunctionName
+from serve_app.refused_fields import refused_at
 from serve_app.schemas import Text
 
 MAX_TOOL_CALLS = 128
 MAX_PARTS = 1024
+MAX_ARGUMENT_VALUES = 16_384
+"""In the arguments of all tool calls of a conversation."""
+MAX_ARGUMENT_DEPTH = 64
 
 Label = Annotated[str, Field(max_length=512)]
 """What a client calls something by: a tool call, a speaker."""
@@ -72,8 +80,32 @@ class ToolResult(Lenient):
 ChatTurn = Annotated[GivenMessage | AssistantTurn | ToolResult, Field(discriminator="role")]
 
 
+def check_arguments(turns: Sequence[GivenMessage | AssistantTurn | ToolResult]) -> None:
+    """See that what tools were called with can be parsed, at a cost that is bounded for all calls together.
+
+    Raises: pydantic.ValidationError, whose location begins with `messages`.
+    """
+    left = MAX_ARGUMENT_VALUES
+    for index, turn in enumerate(turns):
+        for number, call in enumerate(turn.tool_calls or () if isinstance(turn, AssistantTurn) else ()):
+            place = ("messages", index, "tool_calls", number, "function", "arguments")
+            text = call.function.arguments.encode(errors="replace")
+            try:
+                check_json(text, left, MAX_ARGUMENT_DEPTH, "the arguments of all calls together")
+                left -= num_values(text)
+                is_object = not text.strip() or isinstance(json.loads(text), dict)
+            except InvalidRequest as error:
+                raise refused_at(place, error.message) from None
+            except ValueError:
+                is_object = False
+            if not is_object:
+                raise refused_at(place, "the arguments are no JSON object")
+
+
 def num_characters(turn: GivenMessage | AssistantTurn | ToolResult) -> int:
-    said: list[str | None] = [turn.refusal] if isinstance(turn, AssistantTurn) else []
+    said: list[str | None] = []
+    if isinstance(turn, AssistantTurn):
+        said += [turn.refusal, *(call.function.arguments for call in turn.tool_calls or ())]
     if isinstance(turn.content, list):
         said += [text for part in turn.content for text in (part.text, part.refusal)]
     else:

@@ -33,8 +33,13 @@ REASONS = {
 
 def refused(field: str, reason: str) -> ValidationError:
     """To be raised by a validator of the whole request: the error is at the field."""
+    return refused_at((field,), reason)
+
+
+def refused_at(path: tuple[str | int, ...], reason: str) -> ValidationError:
+    """The same for a value inside a field."""
     error = PydanticCustomError("refused", "{reason}", {"reason": reason})
-    details = InitErrorDetails(type=error, loc=(field,), input=None)
+    details = InitErrorDetails(type=error, loc=path, input=None)
     return ValidationError.from_exception_data("request", [details])
 
 

@@ -66,7 +66,11 @@ def chat_form(request: ResponsesRequest) -> ChatForm:
     try:
         chat = ChatCompletionRequest(**{name: value for name, value in fields.items() if value is not None})
     except ValidationError as error:
-        raise InvalidRequest("the input has no message to answer", "input") from error
+        if not messages:
+            raise InvalidRequest("the input has no message to answer", "input") from None
+        first = error.errors()[0]
+        place = sources[int(first["loc"][1])] if first["loc"][:1] == ("messages",) else None
+        raise InvalidRequest(str(first["msg"]), "input" if place is None else f"input.{place}") from None
     return ChatForm(chat, tuple(sources))
 
 

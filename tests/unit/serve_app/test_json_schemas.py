@@ -137,6 +137,8 @@ def test_text_is_unicode_and_numbers_are_numbers() -> None:
             check_schema(schema)
     assert refused_at({"enum": [1, {"a": [2**60]}]}) == ("enum",)
     assert refused_at({"default": 2**60}) is None
+    for keyword in ("minimum", "maximum", "const"):
+        assert refused_at({"type": "integer", keyword: 10**400}) == (keyword,)
 
 
 def test_arguments_of_a_tool_are_an_object() -> None:

@@ -188,3 +188,27 @@ def test_models_are_named_and_deleted_as_at_openai(api: OpenAI, alice: Client) -
     assert (gone.id, gone.object, gone.deleted) == ("going", "model", True)
     with pytest.raises(openai.NotFoundError):
         api.models.retrieve("going")
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"prompt": [49152]}, "prompt"),
+        ({"prompt": ["", ""]}, "prompt"),
+        ({"prompt": "One", "logit_bias": {"49152": 1}}, "logit_bias"),
+    ],
+)
+def test_what_the_engine_refuses_is_refused_in_a_stream_too(
+    api: OpenAI, fields: dict[str, Any], param: str
+) -> None:
+    for stream in (False, True):
+        with pytest.raises(openai.BadRequestError) as refusal:
+            list(api.completions.create(model=BASE, max_tokens=1, stream=stream, **fields))
+        assert refusal.value.param == param, stream
+
+
+def test_many_texts_may_end_an_answer(api: OpenAI) -> None:
+    texts = [f"never {number}" for number in range(15)]
+    assert chat(api, stop=[*texts, "e"]).choices[0].finish_reason == "stop"
+    with pytest.raises(openai.BadRequestError):
+        chat(api, stop=[*texts, "a", "b"])

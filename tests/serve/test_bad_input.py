@@ -90,7 +90,7 @@ def test_bad_field_is_named(alice: Account, path: str, body: Any, param: str | N
         ("chat/completions", {"messages": HELLO, "x" * 10**6: 1}, "x" * 200),
         ("completions", {"prompt": [2**70]}, "prompt.0"),
         ("responses", {"input": [{"type": "item_reference", "id": "x"}]}, "input.0"),
-        ("responses", {"input": [{"role": "x" * 10**6}]}, "input.0"),
+        ("responses", {"input": [{"role": "x" * 10**6}]}, "input.0.role"),
         ("responses", {"input": "a", "tools": [{"type": "mcp"}]}, "tools.0"),
         ("responses", {"input": "a", "previous_response_id": "x"}, "previous_response_id"),
         ("responses", {"input": "a", "max_output_tokens": 2**70}, "max_output_tokens"),

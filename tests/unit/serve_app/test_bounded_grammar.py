@@ -69,6 +69,7 @@ def test_whole_answer_ends(backend: GuidanceBackend) -> None:
         (JSON, '{"const": 5}', "5"),
         (StructuredOutputOptions.JSON_OBJECT, "", "{}"),
         (StructuredOutputOptions.GRAMMAR, 'start: "::= x"', "::= x"),
+        (StructuredOutputOptions.REGEX, "[0-9]{2}/x", "12/x"),
     ):
         grammar = backend.compile_grammar(kind, spec)
         assert grammar.accept_tokens("request", backend.tokenizer.encode(answer, add_special_tokens=False))
@@ -76,7 +77,11 @@ def test_whole_answer_ends(backend: GuidanceBackend) -> None:
 
 
 def test_wrong_grammar_is_an_error(backend: GuidanceBackend) -> None:
-    for kind, spec in ((JSON, '{"not": {}}'), (StructuredOutputOptions.CHOICE, "a")):
+    for kind, spec in (
+        (JSON, '{"not": {}}'),
+        (StructuredOutputOptions.REGEX, "("),
+        (StructuredOutputOptions.CHOICE, '["a"]'),
+    ):
         with pytest.raises(ValueError):
             backend.compile_grammar(kind, spec)
 

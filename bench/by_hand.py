@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from registry.records import Hyperparameters, JobRequest
-from training.grpo import rows_of
-from training.packs import Row
-from training.policy import Policy
+from training.worker.job import rows_of
+from training.worker.packs import Row
+from training.worker.resident_model import Policy
 
 
 @dataclass(frozen=True)

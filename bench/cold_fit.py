@@ -48,9 +48,9 @@ def work(config: dict[str, Any]) -> None:
     from bench.path import PROMPT, RESPONSES
     from bench.steps import assignment_of
     from registry.records import Group, Hyperparameters, JobRequest, Message, RewardedResponse
-    from training.grpo import train
-    from training.policy import Policy
-    from training.run import PROCESS_GROUP_VARIABLES
+    from training.worker.job import train
+    from training.worker.resident_model import Policy
+    from training.worker.loop import PROCESS_GROUP_VARIABLES
 
     for name in PROCESS_GROUP_VARIABLES:
         os.environ.pop(name, None)

@@ -25,7 +25,7 @@ import httpx
 
 from bench.machine import describe
 from bench.own_instance import bearer, new_key, own_instance, quiet
-from serve_app.instance import Instance
+from serve_app.instance.instance import Instance
 
 NUM_STREAMS = (200, 400, 1000)
 NUM_WARM = 5

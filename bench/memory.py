@@ -7,8 +7,8 @@ from pathlib import Path
 
 import psutil
 
-from serve_app.instance import Instance
-from serve_app.processes import marked_processes
+from serve_app.instance.instance import Instance
+from serve_app.instance.processes import marked_processes
 
 
 def pss_by_kind(instance: Instance) -> dict[str, int]:

@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 
 from registry.keys import ApiKeys
-from serve_app.instance import Instance
-from serve_app.ports import free_ports
+from serve_app.instance.instance import Instance
+from serve_app.instance.ports import free_ports
 
 
 @contextmanager

@@ -23,7 +23,7 @@ import httpx
 from bench.machine import describe
 from bench.memory import pss_by_kind
 from bench.own_instance import client, own_instance, quiet
-from serve_app.instance import Instance
+from serve_app.instance.instance import Instance
 
 NUM_LISTINGS = 300
 NUM_TRAININGS = 5

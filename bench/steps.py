@@ -10,8 +10,8 @@ import torch
 
 from bench.by_hand import train_by_hand
 from registry.records import Group, Hyperparameters, JobRequest, Message, RewardedResponse
-from training.grpo import train
-from training.policy import Policy
+from training.worker.job import train
+from training.worker.resident_model import Policy
 from training.types import Assignment, StepProgress
 
 RANK = 16

@@ -20,10 +20,10 @@ from bench.machine import describe
 from bench.own_instance import client, own_instance, quiet
 from bench.path import publish, train
 from bench.steps import Shape, compare, job_of
-from serve_app.instance import Instance
+from serve_app.instance.instance import Instance
 from serve_app.settings import load_settings
-from serve_app.weights import prepare_weights
-from training.policy import Policy
+from serve_app.instance.weights import prepare_weights
+from training.worker.resident_model import Policy
 
 STEPS = 3
 WORDS = ["red", "blue", "green", "sky", "sea", "tree", "stone", "bird", "fish", "sun", "moon", "star"]

@@ -27,7 +27,7 @@
       Unavailable              storage or the model's replicas cannot be reached
 
 Classes carry data and no logic. `args` holds all of it, so that instances survive pickling
-between Ray processes. `serve_app.errors` is the one place that turns them into HTTP.
+between Ray processes. `api.errors` is the one place that turns them into HTTP.
 Messages are read by clients: no paths, bucket names, keys or prompts in them.
 """
 

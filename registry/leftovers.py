@@ -5,7 +5,7 @@
 A process that dies between a catalogue and the bytes it names leaves its mark; the next one sweeps.
 """
 
-from registry.catalogue import Catalogues
+from registry.user_models import Catalogues
 from registry.revisions import Revisions
 from registry.store import ObjectMissing, ObjectStore
 

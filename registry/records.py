@@ -1,4 +1,4 @@
-"""What is stored in the bucket, as frozen pydantic records. Wire schemas are in `serve_app.schemas`."""
+"""What is stored in the bucket, as frozen pydantic records. Wire schemas are in `wire.native`."""
 
 import re
 import secrets

@@ -11,8 +11,8 @@ from ray.serve import Application
 from ray.serve.llm import LLMConfig
 
 from serve_app.application import build_application
-from serve_app.deployments import MAX_ONGOING_CALLS, ONE_LOOP, QUIET, model_server_name
-from serve_app.model_server import ModelServer, WeightsInPlace
+from serve_app.deployment_options import MAX_ONGOING_CALLS, ONE_LOOP, QUIET, model_server_name
+from serve_app.model_server.server import ModelServer, WeightsInPlace
 from serve_app.settings import BaseModelSettings, Settings, load_settings
 from training.chat_template import template_path
 from training.settings import SHARED_GPU
@@ -65,7 +65,7 @@ def llm_config(model: BaseModelSettings, settings: Settings) -> LLMConfig:
         "structured_outputs_config": {"backend": "guidance"},
         "scheduling_policy": "priority",
         **({"chat_template": str(template_path(model.chat_template))} if model.chat_template else {}),
-        **({} if is_gpu else {"worker_cls": "serve_app.cpu_worker.Worker"}),
+        **({} if is_gpu else {"worker_cls": "serve_app.model_server.vllm_patches.cpu_worker.Worker"}),
         **({"enable_sleep_mode": True} if is_gpu and model.training.share_gpu else {}),
         **serving.engine,
     }
@@ -79,7 +79,7 @@ def llm_config(model: BaseModelSettings, settings: Settings) -> LLMConfig:
         engine_kwargs=engine,
         deployment_config={
             "num_replicas": serving.num_replicas,
-            "max_ongoing_requests": MAX_ONGOING_CALLS,  # serve_app.admission decides
+            "max_ongoing_requests": MAX_ONGOING_CALLS,  # model_server.admission decides
             "health_check_period_s": HEALTH_CHECK_PERIOD_S,
             "health_check_timeout_s": HEALTH_CHECK_TIMEOUT_S,
             "ray_actor_options": {"num_cpus": serving.num_cpus},

@@ -8,18 +8,18 @@ from ray.serve.handle import DeploymentHandle
 
 from registry.records import ModelRecord
 from registry.store import ObjectStore
-from serve_app.errors import as_tiger_error
-from serve_app.metrics import RayTrainingMetrics
+from serve_app.api.errors import as_tiger_error
+from serve_app.training_metrics import RayTrainingMetrics
 from serve_app.replica_address import listen_at_the_node
 from serve_app.settings import Settings
-from training.controller import TrainingController
-from training.run import RunConfiguration, start_run
+from training.controller.controller import TrainingController
+from training.worker.loop import RunConfiguration, start_run
 
 StartRun = Callable[[RunConfiguration, Callable[[], None]], None]
 
 
 class ServingSide:
-    """A `training.controller.Publisher` over the Catalog and the model replicas."""
+    """A `controller.Publisher` over the Catalog and the model replicas."""
 
     def __init__(self, catalog: DeploymentHandle[Any], servers: dict[str, DeploymentHandle[Any]]) -> None:
         self._catalog = catalog

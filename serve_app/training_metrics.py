@@ -21,7 +21,7 @@ STEP_GAUGES = {
 
 
 class RayTrainingMetrics:
-    """A `training.metrics.TrainingMetrics`. Ray puts `ray_` before every name, `_total` behind counters."""
+    """A `metrics.TrainingMetrics`. Ray puts `ray_` before every name, `_total` behind counters."""
 
     def __init__(self) -> None:
         of_base_model = ("base_model",)

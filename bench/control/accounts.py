@@ -4,7 +4,7 @@ A user's catalogue must be there before their first request: the Catalog reads i
 """
 
 from bench.control.bulk import write_all
-from registry.catalogue import Catalogues
+from registry.user_models import Catalogues
 from registry.keys import ApiKeys
 from registry.records import ModelRecord, UserModels, generate_uid, utc_now
 from registry.store import ObjectStore

@@ -12,9 +12,9 @@ import yaml
 
 from bench.control.accounts import Accounts
 from bench.own_instance import own_instance, quiet
-from serve_app.instance import Instance
-from serve_app.processes import wait_until
-from serve_app.serve_client import CLUSTER_DIRECTORY
+from serve_app.instance.instance import Instance
+from serve_app.instance.processes import wait_until
+from serve_app.instance.serve_client import CLUSTER_DIRECTORY
 from serve_app.settings import CONFIG_DIRECTORY
 
 BARE_APPLICATION = "bare"

@@ -7,8 +7,8 @@ from typing import Any
 
 from bench.control.ground import BARE_APPLICATION
 from bench.memory import pss_by_kind
-from serve_app.deployments import APPLICATION, model_server_name
-from serve_app.instance import Instance
+from serve_app.deployment_options import APPLICATION, model_server_name
+from serve_app.instance.instance import Instance
 
 ENGINES = ("VLLM::", f"ray::ServeReplica:{APPLICATION}:{model_server_name('')}")
 TRAINERS = ("ray::RayTrainWorker", "ray::TrainController")

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from bench.steps import MICRO_BATCH_SIZE, RANK, Shape, compare, job_of
-from training.policy import Policy
+from training.worker.resident_model import Policy
 from training.settings import TrainingSettings
 
 STEPS = 5

@@ -11,7 +11,7 @@ from pathlib import Path
 from bench.learning.curves import Curve, Setup
 from bench.learning.tasks import Task
 from serve_app.settings import load_settings
-from serve_app.weights import prepare_weights
+from serve_app.instance.weights import prepare_weights
 
 CONFIG = "local"
 

@@ -26,10 +26,10 @@ import yaml
 from bench.own_instance import bearer, new_key, own_instance, quiet
 from bench.serving.native import BACKEND
 from serve_app.app import llm_config
-from serve_app.instance import Instance
-from serve_app.ports import free_ports
-from serve_app.processes import marked_processes, stop_processes, wait_until
-from serve_app.serve_client import CLUSTER_DIRECTORY
+from serve_app.instance.instance import Instance
+from serve_app.instance.ports import free_ports
+from serve_app.instance.processes import marked_processes, stop_processes, wait_until
+from serve_app.instance.serve_client import CLUSTER_DIRECTORY
 from serve_app.settings import CONFIG_DIRECTORY, BaseModelSettings, Settings
 
 CHAT = "openai-chat"

@@ -4,8 +4,8 @@ What is streamed goes in many small messages, and only has the limits of generat
 """
 
 from registry.errors import InvalidRequest
-from serve_app.openai_schemas import ChatCompletionRequest, CompletionRequest
-from serve_app.schemas import GenerateResponse
+from serve_app.wire.openai import ChatCompletionRequest, CompletionRequest
+from serve_app.wire.native import GenerateResponse
 from serve_app.settings import BaseModelSettings, LimitSettings
 
 BYTES_PER_TOKEN = 128

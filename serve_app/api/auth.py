@@ -5,7 +5,7 @@ that; while storage is away the last answer stands. What is remembered of a key 
 moment. Unknown keys are never remembered: a key works the moment it is made.
 
 A key that was good a while ago is presumed good, and asked for again while its request is read and answered:
-serve_app.key_check sends nothing before that is known. What changes something waits for it first.
+api.key_check sends nothing before that is known. What changes something waits for it first.
 """
 
 import time
@@ -17,7 +17,7 @@ from datetime import datetime
 from registry.errors import InvalidApiKey, Unavailable
 from registry.keys import hash_key
 from registry.records import KeyRecord, utc_now
-from serve_app.errors import as_tiger_error
+from serve_app.api.errors import as_tiger_error
 from serve_app.shared_tasks import SharedTasks
 
 FRESH_S = 2.0

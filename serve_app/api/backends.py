@@ -13,19 +13,19 @@ from ray.serve.handle import DeploymentHandle
 
 from registry.records import JobRecord, KeyRecord, ModelRecord
 from registry.store import ObjectStore
-from serve_app import in_progress
-from serve_app.auth import Authenticator, Caller
-from serve_app.base_model_health import BaseModelHealth, asking
-from serve_app.catalogue_cache import CatalogueCache
-from serve_app.key_check import CALLER, KeyWatch
-from serve_app.leases import Forgotten, ReadModels, Renewal
-from serve_app.listing import as_lines, base_infos
-from serve_app.places import Places
-from serve_app.rate_limits import RequestLimit
-from serve_app.resolution import Resolved, Resolver
+from serve_app.api import in_progress
+from serve_app.api.auth import Authenticator, Caller
+from serve_app.api.base_model_health import BaseModelHealth, asking
+from serve_app.api.models_cache import CatalogueCache
+from serve_app.api.key_check import CALLER, KeyWatch
+from serve_app.catalog.cache_leases import Forgotten, ReadModels, Renewal
+from serve_app.api.model_listing import as_lines, base_infos
+from serve_app.api.places import Places
+from serve_app.api.rate_limits import RequestLimit
+from serve_app.catalog.references import Resolved, Resolver
 from serve_app.settings import Settings
 from serve_app.shared_tasks import SharedTasks
-from training.active import is_last
+from training.controller.active_jobs import is_last
 
 PATIENCE_S = 60.0
 PAUSE_S = 0.1
@@ -205,7 +205,7 @@ async def presumed_user(request: Request) -> str:
     return (await presumed_caller(request)).user
 
 
-# Documents the scheme in /docs; the door, serve_app.door, asks for the key and gives errors their shape.
+# Documents the scheme in /docs; the door, api.door, asks for the key and gives errors their shape.
 bearer = HTTPBearer(auto_error=False, description="An API key of `tiger keys create` or `POST /v1/keys`")
 CallerDependency = Annotated[Caller, Depends(current_caller)]
 UserDependency = Annotated[str, Depends(current_user)]

@@ -15,7 +15,7 @@ from ray.serve.handle import DeploymentHandle
 
 from registry.errors import Unavailable
 from registry.tasks import start_apart
-from serve_app.in_progress import InProgress
+from serve_app.api.in_progress import InProgress
 from serve_app.shared_tasks import SharedTasks
 
 PAUSE_S = 1.0

@@ -14,7 +14,7 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
-from serve_app.json_bounds import check_json
+from serve_app.wire.json_bounds import check_json
 
 
 class BoundedRequest(Request):

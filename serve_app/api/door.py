@@ -17,12 +17,12 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from registry.errors import RequestTimeout, RequestTooLarge, TigerError, UnsupportedEncoding
-from serve_app.auth import Authenticator, Caller, presented_hash
-from serve_app.errors import ANSWER_HEADERS, error_response
-from serve_app.http_server import BODY_WANTED
-from serve_app.key_check import CALLER
-from serve_app.places import Places
-from serve_app.rate_limits import RequestLimit
+from serve_app.api.auth import Authenticator, Caller, presented_hash
+from serve_app.api.errors import ANSWER_HEADERS, error_response
+from serve_app.api.http_server import BODY_WANTED
+from serve_app.api.key_check import CALLER
+from serve_app.api.places import Places
+from serve_app.api.rate_limits import RequestLimit
 from serve_app.settings import Settings
 
 BODIES_AT_ONCE = 8

@@ -19,6 +19,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 from starlette.exceptions import HTTPException
 
+
 from registry import errors
 
 logger = logging.getLogger("ray.serve")

@@ -2,7 +2,7 @@
 
     uvicorn -> InForm -> LazyBody -> Serve's request id -> Serve -> the application
 
-Serve finds `http_layers` by RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH (serve_app.haproxy), and calls it in
+Serve finds `http_layers` by RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH (instance.haproxy), and calls it in
 every ingress replica, and in its own proxy, which answers while there is no replica.
 """
 
@@ -18,7 +18,7 @@ from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve_app.errors import plain_error
+from serve_app.api.errors import plain_error
 from serve_app.shared_tasks import is_being_cancelled
 
 BODY_WANTED = "tiger.body_wanted"  # in the scope of a request: set it, and its body is read

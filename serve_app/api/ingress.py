@@ -9,16 +9,16 @@ from ray.serve.handle import DeploymentHandle
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from serve_app.cross_origin import open_to
-from serve_app.documentation import ALWAYS, DESCRIPTION, TAGS, describe, errors
-from serve_app.door import Door
-from serve_app.errors import install_error_handlers
-from serve_app.in_progress import Endings
-from serve_app.key_check import KeyCheck
-from serve_app.middleware import AnswerHeaders
+from serve_app.api.cross_origin import open_to
+from serve_app.api.openapi import ALWAYS, DESCRIPTION, TAGS, describe, errors
+from serve_app.api.door import Door
+from serve_app.api.errors import install_error_handlers
+from serve_app.api.in_progress import Endings
+from serve_app.api.key_check import KeyCheck
+from serve_app.api.middleware import AnswerHeaders
 from serve_app.replica_address import listen_at_the_node
-from serve_app.routes import generate, jobs, keys, models, openai, operations, responses, train, usage
-from serve_app.services import Services, bearer
+from serve_app.api.routes import generate, jobs, keys, models, openai, operations, responses, train, usage
+from serve_app.api.backends import Services, bearer
 from serve_app.settings import Settings
 from serve_app.version import VERSION
 

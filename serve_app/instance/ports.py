@@ -5,7 +5,7 @@ import socket
 
 import psutil
 
-from serve_app.processes import InstanceError
+from serve_app.instance.processes import InstanceError
 
 LOOPBACK = "127.0.0.1"
 # Below the kernel's range for outgoing connections, which could take a port between choice and use.

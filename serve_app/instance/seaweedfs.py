@@ -36,7 +36,7 @@ from registry.client import build_client
 from registry.errors import Unavailable
 from registry.settings import StorageSettings
 from registry.store import ObjectStore, StorageUnfit
-from serve_app.certificates import make_certificate
+from serve_app.instance.certificates import make_certificate
 
 HOST = "127.0.0.1"
 START_DEADLINE_S = 60.0

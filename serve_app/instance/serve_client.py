@@ -12,7 +12,7 @@ import yaml
 from pydantic import Field
 
 from registry.records import Record
-from serve_app.processes import InstanceError
+from serve_app.instance.processes import InstanceError
 
 PATH = "/api/serve/applications/"
 CLUSTER_DIRECTORY = Path(__file__).resolve().parent.parent / "cluster"

@@ -6,8 +6,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from registry.records import Record
-from serve_app.processes import ProcessIdentity
-from serve_app.ray_head import RayHead
+from serve_app.instance.processes import ProcessIdentity
+from serve_app.instance.ray_head import RayHead
 
 
 class InstanceState(Record):

@@ -7,11 +7,11 @@ from registry.client import build_client
 from registry.errors import Unavailable
 from registry.settings import StorageSettings
 from registry.store import ObjectStore, StorageUnfit
-from serve_app import object_server
-from serve_app.instance_state import Remembered
-from serve_app.object_server import ObjectServer, ObjectServerFailed
-from serve_app.ports import free_ports, is_free
-from serve_app.processes import InstanceError, Report, identify, processes_with, stop_processes
+from serve_app.instance import seaweedfs
+from serve_app.instance.state import Remembered
+from serve_app.instance.seaweedfs import ObjectServer, ObjectServerFailed
+from serve_app.instance.ports import free_ports, is_free
+from serve_app.instance.processes import InstanceError, Report, identify, processes_with, stop_processes
 
 STOP_GRACE_S = 5
 
@@ -81,7 +81,7 @@ class InstanceStorage:
             return
         process = self._remembered.read().storage
         if process is not None and process.is_alive:
-            object_server.stop(process.pid)
+            seaweedfs.stop(process.pid)
         # One that was started by an `up` which died before it could write that down.
         stop_processes(processes_with("HOME", str(self._directory)), STOP_GRACE_S)
         self._remembered.update(storage=None)

@@ -4,7 +4,7 @@
     Probe.try_out    one step of the engine over prompts of several lengths; its logits must make sense
 
 Finite weights alone say little: at 1e30 every number of an adapter is finite and no logit is. What passes the
-probe and fails on another prompt ends that request only (serve_app.finite_numbers).
+probe and fails on another prompt ends that request only (vllm_patches.finite_numbers).
 """
 
 import asyncio
@@ -19,12 +19,12 @@ from typing import Any, Protocol
 
 from registry.errors import ModelUnusable
 from registry.revisions import CONFIG_FILE
-from serve_app.tenant_engine import UNUSABLE, raise_of_ended
+from serve_app.model_server.tenant_engine import UNUSABLE, raise_of_ended
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 MATRIX = re.compile(r"base_model\.model\.(?P<module>[\w.]+)\.lora_(?P<letter>[AB])\.weight")
 NOT_ADAPTED = frozenset({"lm_head", "embed_tokens"})
-"""The layers around the others: the engine keeps them out of LoRA (serve_app.grouped_lora)."""
+"""The layers around the others: the engine keeps them out of LoRA (vllm_patches.grouped_lora)."""
 MAX_SCALE = 1e4
 PROBES = (slice(0, 1), slice(1, 4), slice(4, 12))
 """The prompts to try have a few lengths and few tokens, since the step holds up everybody."""

@@ -5,7 +5,7 @@
 
 Every load has a directory, a name and a vLLM integer id of its own, never used again, so a reload of an
 adapter cannot meet what an earlier load left behind. A revision is checked and tried at its first load here;
-one that cannot be used is remembered, and asking for it again costs nothing (serve_app.adapter_check).
+one that cannot be used is remembered, and asking for it again costs nothing (model_server.adapter_check).
 vLLM takes adapters of one name for the same: two of them in one batch, when an evicted one still generates
 beside its reload, would end the engine.
 """
@@ -24,7 +24,7 @@ from cachetools import LRUCache
 
 from registry.errors import ModelUnusable, Unavailable
 from registry.revisions import DigestMismatch, Revisions
-from serve_app.tenant_engine import UNUSABLE
+from serve_app.model_server.tenant_engine import UNUSABLE
 
 logger = logging.getLogger("ray.serve")
 

@@ -1,7 +1,7 @@
 """vLLM's requests, of which the likeliest answer may be asked for more than once.
 
 vLLM refuses to generate the same again; OpenAI answers with it as often as it is asked for. So the engine is
-asked for one sample, and serve_app.tenant_engine makes of it as many as the answer is to have.
+asked for one sample, and model_server.tenant_engine makes of it as many as the answer is to have.
 """
 
 from typing import Any

@@ -18,12 +18,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from registry.errors import ContextLengthExceeded, InvalidRequest, TigerError, Unavailable
-from serve_app.generation import OpenAICall, cache_salt_of
-from serve_app.grammars import HELD_OUTPUTS, HeldEngine, schemas_of, without_schema
-from serve_app.schema_compiler import SchemaCompiler
+from serve_app.model_server.calls import OpenAICall, cache_salt_of
+from serve_app.model_server.grammars import HELD_OUTPUTS, HeldEngine, schemas_of, without_schema
+from serve_app.model_server.schema_compiler import SchemaCompiler
 from serve_app.shared_tasks import is_being_cancelled
-from serve_app.told_fields import answer_told, event_told
-from serve_app.tool_calls import check_tools, settle, settle_event
+from serve_app.model_server.told_fields import answer_told, event_told
+from serve_app.model_server.tool_calls import check_tools, settle, settle_event
 from training.chat_template import ToolSupport
 
 ERROR_EVENT = 'data: {"error":'
@@ -65,7 +65,7 @@ class OpenAILayer:
         from vllm.entrypoints.serve.engine.protocol import ErrorResponse
         from vllm.exceptions import GracefulHTTPError, VLLMClientError
 
-        from serve_app.engine_requests import ChatRequest, TextRequest
+        from serve_app.model_server.engine_requests import ChatRequest, TextRequest
 
         check_tools(call.body, self._tool_support, call.model)
         await self._compile(call)

@@ -2,7 +2,7 @@
 
     check  ->  known already, or being compiled  ->  else the user's queue  ->  the worker process, in turn
 
-The process (serve_app.schema_worker) starts with the first schema and ends when there were none for a while.
+The process (model_server.schema_worker) starts with the first schema and ends when there were none for a while.
 What was found out is kept per user: how long a schema takes must not tell who else has used it.
 """
 
@@ -17,7 +17,7 @@ from typing import Protocol
 from cachetools import LRUCache
 
 from registry.errors import RateLimited, Unavailable
-from serve_app.schema_worker import MAX_WALL_S, Question, Reply, TokenizerText
+from serve_app.model_server.schema_worker import MAX_WALL_S, Question, Reply, TokenizerText
 
 MAX_WAITING_PER_USER = 64
 NUM_KEPT = 4_096
@@ -136,7 +136,7 @@ class WorkerProcess:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "serve_app.schema_worker",
+            "serve_app.model_server.schema_worker",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,  # llguidance may print what is in a schema

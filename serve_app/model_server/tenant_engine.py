@@ -10,7 +10,7 @@ ends, nothing of the request is left: neither this nor vLLM's layer relies on a 
 What is guaranteed beside a greedy user, with the scheduling policy `priority` (lower is earlier):
 
 - A request whose user has nothing in the engine goes there at once and finds a free place, because nobody
-  else may take the last ones (serve_app.admission). Only users with nothing running, or one prompt with
+  else may take the last ones (model_server.admission). Only users with nothing running, or one prompt with
   many samples, can fill them; then it is the next to get one, before all requests of users who have more
   in progress: the priority is the number of the user's other generations in progress.
 - vLLM preempts a running sequence only when a running one needs memory for its next token and there is
@@ -30,14 +30,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from registry.errors import ModelUnusable, TigerError, Unavailable
-from serve_app.admission import Admission, Ticket
-from serve_app.running_count import RunningCount, UsageMeter
+from serve_app.model_server.admission import Admission, Ticket
+from serve_app.model_server.running_count import RunningCount, UsageMeter
 
 ABORT_TIMEOUT_S = 1.0
 READING_INTERVAL_S = 0.05
 STOPPED = "the model has stopped and is being started again; try again later"
 SENSELESS = "senseless"
-"""The stop reason of a request that ended for its logits (serve_app.finite_numbers)."""
+"""The stop reason of a request that ended for its logits (vllm_patches.finite_numbers)."""
 UNUSABLE = "the model cannot be used: its weights give no finite numbers"
 
 

@@ -7,7 +7,7 @@ can be nothing else there, because quotes inside of a text are escaped.
 import re
 from typing import Any
 
-from serve_app.generation import OpenAICall
+from serve_app.model_server.calls import OpenAICall
 
 NEVER = {"prompt_logprobs", "prompt_text", "kv_transfer_params", "ec_transfer_params", "metrics"}
 NEVER_OF_CHOICE = {"routed_experts", "prompt_logprobs"}

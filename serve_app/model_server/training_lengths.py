@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from registry.errors import ContextLengthExceeded, InvalidRequest, NoLearningSignal, RateLimited
 from registry.records import Group, Message
-from training.advantages import advantages
+from training.worker.advantages import advantages
 from training.conversation import ChatTokenizer, end_of_turn, tokenise_completion, tokenise_prompt
 from training.learning_signal import NOTHING_LEFT, is_lost
 

@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from serve_app.openai_formats import NamedTool, ResponseFormat, SizeOfTools, StructuredOutputs, Tool
-from serve_app.openai_turns import ChatTurn, check_arguments, num_characters
-from serve_app.refused_fields import refused, without_refused
-from serve_app.schemas import (
+from serve_app.wire.openai_formats import NamedTool, ResponseFormat, SizeOfTools, StructuredOutputs, Tool
+from serve_app.wire.openai_turns import ChatTurn, check_arguments, num_characters
+from serve_app.wire.refused_fields import refused, without_refused
+from serve_app.wire.native import (
     MAX_MESSAGES,
     MAX_SAMPLES,
     MAX_STOPS,
@@ -26,7 +26,7 @@ from serve_app.schemas import (
     Text,
     TopP,
 )
-from serve_app.template_values import TemplateValues
+from serve_app.wire.template_values import TemplateValues
 
 MAX_PROMPTS = 64
 MAX_PROMPT_TOKENS = 2**20

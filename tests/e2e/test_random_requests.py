@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from serve_app.processes import marked_processes, wait_until
+from serve_app.instance.processes import marked_processes, wait_until
 from tests.support.rare_requests import RareRequest, rare_request
 from tests.support.system import CALL_TIMEOUT_S, Client, System
 
@@ -40,7 +40,7 @@ TAUGHT = {"learning_steps": 2, "learning_rate": 2e-4}
 
 IDLE = """
 import asyncio, ray
-from serve_app.deployments import APPLICATION, model_server_name
+from serve_app.deployment_options import APPLICATION, model_server_name
 from ray import serve
 
 ray.init(log_to_driver=False)

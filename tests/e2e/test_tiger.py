@@ -8,8 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serve_app.instance import Instance
-from serve_app.ports import PortTaken
+from serve_app.instance.instance import Instance
+from serve_app.instance.ports import PortTaken
 from tests.support.storage import free_port
 from tests.support.system import Client, System
 

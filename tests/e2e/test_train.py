@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from registry.records import Message, RewardedResponse
 from registry.revisions import Revisions
-from serve_app.processes import wait_until
+from serve_app.instance.processes import wait_until
 from tests.support.system import Client, System, training
 from training.conversation import tokenise
 

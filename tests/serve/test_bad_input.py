@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
-from registry.catalogue import Catalogues
+from registry.user_models import Catalogues
 from registry.records import UserModels
 from tests.support.service import (
     HELLO,

@@ -17,8 +17,8 @@ import pytest
 
 from registry.keys import ApiKeys, hash_key
 from registry.records import utc_now
-from serve_app.auth import FRESH_S
-from serve_app.deployments import INGRESS
+from serve_app.api.auth import FRESH_S
+from serve_app.deployment_options import INGRESS
 from serve_app.settings import LimitSettings
 from tests.serve.test_http import Connection, connected, head, num_ongoing, request
 from tests.support.service import HELLO, Account, Service, assert_error, chunks_of, wait_until

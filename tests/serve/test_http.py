@@ -14,7 +14,7 @@ import httpx
 import pytest
 import ray
 
-from serve_app.deployments import APPLICATION, INGRESS, model_server_name
+from serve_app.deployment_options import APPLICATION, INGRESS, model_server_name
 from serve_app.settings import LimitSettings
 from tests.serve.conftest import WIDE_LIMITS
 from tests.support.service import HELLO, MAX_REQUEST_BYTES, Account, Service, wait_until

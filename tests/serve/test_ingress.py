@@ -14,8 +14,8 @@ import ray
 from ray import serve
 
 from registry.keys import ApiKeys, hash_key
-from serve_app.deployments import APPLICATION, model_server_name
-from serve_app.object_server import stop
+from serve_app.deployment_options import APPLICATION, model_server_name
+from serve_app.instance.seaweedfs import stop
 from tests.support.service import (
     HELLO,
     PAGE,

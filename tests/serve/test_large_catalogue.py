@@ -2,9 +2,9 @@
 
 import pytest
 
-from registry.catalogue import Catalogues
+from registry.user_models import Catalogues
 from registry.records import UserModels, generate_uid
-from serve_app.schemas import MAX_DESCRIPTION_CHARACTERS
+from serve_app.wire.native import MAX_DESCRIPTION_CHARACTERS
 from serve_app.settings import LimitSettings
 from tests.serve.conftest import WIDE_LIMITS
 from tests.support.service import RESPONSES, Account, Service

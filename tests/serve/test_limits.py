@@ -12,7 +12,7 @@ import pytest
 
 from registry.meter import utc_today
 from registry.usage import Usage, UsageParts
-from serve_app.object_server import stop
+from serve_app.instance.seaweedfs import stop
 from serve_app.settings import LimitSettings
 from tests.support.service import Account, Service, assert_error, chunks_of, train_once, wait_until
 

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 from ray import serve
 
-from serve_app.deployments import APPLICATION, TRAINER
+from serve_app.deployment_options import APPLICATION, TRAINER
 from serve_app.settings import LimitSettings
 from tests.support.service import Account, Service, assert_error, assigned, train_once, wait_until
 

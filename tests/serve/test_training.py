@@ -10,7 +10,7 @@ import pytest
 import ray
 from ray import serve
 
-from serve_app.deployments import APPLICATION, TRAINER
+from serve_app.deployment_options import APPLICATION, TRAINER
 from tests.support.service import (
     HELLO,
     Account,

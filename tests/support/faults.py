@@ -14,14 +14,14 @@ from typing import Any, Self
 import psutil
 
 from registry.revisions import Revisions
-from serve_app import deployments
-from serve_app.processes import marked_processes, wait_until
+from serve_app import deployment_options
+from serve_app.instance.processes import marked_processes, wait_until
 from tests.support.system import CALL_TIMEOUT_S, Client, System, training
 
-REPLICA = f"ray::ServeReplica:{deployments.APPLICATION}:"
-CATALOG = REPLICA + deployments.CATALOG
-INGRESS = REPLICA + deployments.INGRESS
-TRAINER = REPLICA + deployments.TRAINER
+REPLICA = f"ray::ServeReplica:{deployment_options.APPLICATION}:"
+CATALOG = REPLICA + deployment_options.CATALOG
+INGRESS = REPLICA + deployment_options.INGRESS
+TRAINER = REPLICA + deployment_options.TRAINER
 SERVE_CONTROLLER = "ray::ServeController"
 TRAIN_CONTROLLER = "ray::TrainController"
 TRAIN_WORKER = "ray::RayTrainWorker"
@@ -71,7 +71,7 @@ def kill(system: System, *titles: str) -> None:
 
 
 def model_server(system: System, base_model: str) -> psutil.Process:
-    (found,) = find(system, REPLICA + deployments.model_server_name(base_model))
+    (found,) = find(system, REPLICA + deployment_options.model_server_name(base_model))
     return found
 
 

@@ -19,8 +19,8 @@ from registry.records import (
 )
 from registry.settings import StorageSettings
 from registry.store import ObjectMissing, ObjectStore, StoredObject, WriteConflict
-from training.controller import TrainingController
-from training.metrics import TrainingMetrics
+from training.controller.controller import TrainingController
+from training.controller.metrics import TrainingMetrics
 from training.settings import TrainingSettings
 from training.types import Assignment
 

@@ -10,7 +10,7 @@ import pytest
 
 from registry.settings import StorageSettings
 from registry.store import ObjectStore
-from serve_app.object_server import ObjectServer, stop
+from serve_app.instance.seaweedfs import ObjectServer, stop
 
 
 def free_port() -> int:

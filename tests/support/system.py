@@ -15,10 +15,10 @@ from typing import Any
 import httpx
 import pytest
 
-from registry.catalogue import Catalogues
+from registry.user_models import Catalogues
 from registry.keys import ApiKeys
-from serve_app.deployments import APPLICATION, model_server_name
-from serve_app.instance import Instance
+from serve_app.deployment_options import APPLICATION, model_server_name
+from serve_app.instance.instance import Instance
 from tests.support.storage import free_port
 
 # A machine shared with others can be ten times slower than it is alone.

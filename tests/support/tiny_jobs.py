@@ -11,12 +11,12 @@ import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 
 from registry.records import Group, Hyperparameters, JobRequest, Message, RewardedResponse
-from training import grpo
-from training.policy import Policy
+from training.worker import job as training_job
+from training.worker.resident_model import Policy
 from training.settings import TrainingSettings
-from training.state import TrainingState
+from training.worker.state import TrainingState
 from training.types import Assignment, StepProgress
-from training.workers import Workers
+from training.worker.workers import Workers
 
 STEPS = 4
 REWARDS = {"blue,like_the_sea": 1.0, "no": -1.0, "it_is_hard_to_say_which": 0.0, "5": 0.5, "red": 0.2}
@@ -54,7 +54,7 @@ def tiny_policy(weights: Path, workers: Workers | None = None, **settings: Any) 
 
 @dataclass
 class MemoryStates:
-    """`training.state.States` in memory: every step is due."""
+    """`state.States` in memory: every step is due."""
 
     found: TrainingState | None = None
     kept: list[TrainingState] = field(default_factory=list)
@@ -77,7 +77,7 @@ def run(
     states: MemoryStates | None = None,
 ) -> list[StepProgress]:
     steps: list[StepProgress] = []
-    grpo.train(policy, assignment or tiny_assignment(), parent, output, steps.append, lambda: False, states)
+    training_job.train(policy, assignment or tiny_assignment(), parent, output, steps.append, lambda: False, states)
     return steps
 
 

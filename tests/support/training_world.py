@@ -21,7 +21,7 @@ from registry.records import (
 from registry.retry import Retry
 from registry.revisions import Revisions
 from registry.store import ObjectStore
-from training.controller import TrainingController
+from training.controller.controller import TrainingController
 from training.settings import TrainingSettings
 from training.types import Assignment, StepProgress
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from serve_app.settings import load_settings
-from serve_app.weights import prepare_weights
+from serve_app.instance.weights import prepare_weights
 
 
 @pytest.fixture(scope="session")

@@ -12,10 +12,10 @@ from registry.errors import JobNotFound
 from registry.revisions import Revisions
 from registry.store import ObjectStore
 from tests.support.tiny_jobs import run, tiny_assignment, tiny_policy
-from training.adapter import WEIGHTS_FILE
-from training.attempts import Attempts, Resident
-from training.parent import Parents
-from training.policy import Policy
+from training.worker.adapter import WEIGHTS_FILE
+from training.worker.attempts import Attempts, Resident
+from training.worker.starting_point import Parents
+from training.worker.resident_model import Policy
 from training.types import Assignment, Dismissal, Place, Resumption, Standing, StepProgress
 
 

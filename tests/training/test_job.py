@@ -14,13 +14,13 @@ from safetensors.torch import load_file
 
 from registry.records import Group, Hyperparameters, JobRequest, Message, RewardedResponse
 from tests.support import reference_grpo as reference
-from training import grpo
-from training.adapter import WEIGHTS_FILE
-from training.advantages import advantages
+from training.worker import job as training_job
+from training.worker.adapter import WEIGHTS_FILE
+from training.worker.advantages import advantages
 from training.conversation import tokenise
-from training.policy import Policy
+from training.worker.resident_model import Policy
 from training.settings import TrainingSettings
-from training.state import Moments
+from training.worker.state import Moments
 from training.types import Assignment, StepProgress, TrainingOutcome
 
 RANK, ALPHA = 8, 16
@@ -76,7 +76,7 @@ class Job:
         self.steps: list[StepProgress] = []
         self.output = output
         self.outcome: TrainingOutcome
-        self.outcome, self.moments = grpo.train(
+        self.outcome, self.moments = training_job.train(
             policy,
             assignment or _assignment(),
             parent,
@@ -119,7 +119,7 @@ def continued(policy: Policy, job: Job, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="module")
 def expected(smollm2_weights: Path, pairs: list[reference.Pair]) -> tuple[Any, reference.Trace]:
-    model = reference.fresh_adapter(smollm2_weights, RANK, ALPHA, grpo._seed("job"))
+    model = reference.fresh_adapter(smollm2_weights, RANK, ALPHA, training_job._seed("job"))
     return model, _reference_run(model, pairs, STEPS)
 
 
@@ -146,7 +146,7 @@ def test_the_first_update_goes_where_the_formulas_say(
     policy: Policy, smollm2_weights: Path, pairs: list[reference.Pair], tmp_path: Path
 ) -> None:
     one_step = Job(policy, tmp_path / "adapter", _assignment(steps=1))
-    model = reference.fresh_adapter(smollm2_weights, RANK, ALPHA, grpo._seed("job"))
+    model = reference.fresh_adapter(smollm2_weights, RANK, ALPHA, training_job._seed("job"))
     weights = reference.adapter_weights(model)
     before = {name: weight.detach().clone() for name, weight in weights.items()}
     gradient = _reference_run(model, pairs, steps=1).first_gradient
@@ -298,8 +298,8 @@ def test_a_job_leaves_nothing_behind(
 @pytest.mark.usefixtures("untouched")
 def test_a_cancelled_job_stops_before_its_next_step(policy: Policy, tmp_path: Path) -> None:
     steps: list[StepProgress] = []
-    with pytest.raises(grpo.Cancelled):
-        grpo.train(policy, _assignment(), None, tmp_path / "out", steps.append, lambda: len(steps) == 2)
+    with pytest.raises(training_job.Cancelled):
+        training_job.train(policy, _assignment(), None, tmp_path / "out", steps.append, lambda: len(steps) == 2)
     assert len(steps) == 2
     assert not (tmp_path / "out").exists()
 
@@ -313,7 +313,7 @@ def test_a_failed_job_does_not_harm_the_next(policy: Policy, job: Job, tmp_path:
     assignment = _assignment().model_copy(update={"rank": 4} if parent else {})
     with pytest.raises(RuntimeError, match="size mismatch"):
         directory = job.output if parent else None
-        grpo.train(policy, assignment, directory, tmp_path / "out", fail, lambda: False)
+        training_job.train(policy, assignment, directory, tmp_path / "out", fail, lambda: False)
     assert not (tmp_path / "out").exists()
 
 

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from registry.errors import TrainingFailed
 from tests.support.tiny_jobs import run, tiny_policy
-from training import trainer
-from training.packs import Pack
-from training.policy import Policy
+from training.worker import supplied_responses
+from training.worker.packs import Pack
+from training.worker.resident_model import Policy
 from training.types import StepProgress
 
 OUT_OF_MEMORY = [
@@ -29,7 +29,7 @@ class Machine:
         self.room = {False: num_tokens, True: num_checkpointed}
         self.sizes: list[int] = []
         self.fails_at: int | None = None
-        self._log_probs = trainer.log_probs
+        self._log_probs = supplied_responses.log_probs
 
     def __call__(self, model: Any, pack: Pack) -> Tensor:
         self.sizes.append(pack.num_tokens)
@@ -60,7 +60,7 @@ def test_packs_shrink_until_they_fit(
 ) -> None:
     policy = tiny_policy(tiny_weights)
     machine = Machine(policy, error, num_tokens=70, num_checkpointed=70)
-    monkeypatch.setattr(trainer, "log_probs", machine)
+    monkeypatch.setattr(supplied_responses, "log_probs", machine)
     assert_same(run(policy, tmp_path / "adapter"), expected)
     assert machine.sizes[0] > 70
     assert not policy.checkpoints
@@ -75,7 +75,7 @@ def test_memory_that_runs_out_in_a_later_step_repeats_that_step_alone(
 ) -> None:
     policy = tiny_policy(tiny_weights, max_tokens_per_pack=64)
     machine = Machine(policy, OUT_OF_MEMORY[0], num_tokens=4096, num_checkpointed=4096)
-    monkeypatch.setattr(trainer, "log_probs", machine)
+    monkeypatch.setattr(supplied_responses, "log_probs", machine)
     run(policy, tmp_path / "adapter")
     passes_a_step = len(machine.sizes) // len(expected)
     assert passes_a_step > 1
@@ -88,7 +88,7 @@ def test_a_single_row_that_does_not_fit_is_checkpointed(
     tiny_weights: Path, expected: list[StepProgress], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     policy = tiny_policy(tiny_weights)
-    monkeypatch.setattr(trainer, "log_probs", Machine(policy, OUT_OF_MEMORY[0], 30, num_checkpointed=100))
+    monkeypatch.setattr(supplied_responses, "log_probs", Machine(policy, OUT_OF_MEMORY[0], 30, num_checkpointed=100))
     assert_same(run(policy, tmp_path / "adapter"), expected)
     assert policy.checkpoints
 
@@ -98,7 +98,7 @@ def test_what_fits_nowhere_fails_clearly_and_harms_nobody(
 ) -> None:
     policy = tiny_policy(tiny_weights)
     with monkeypatch.context() as patched:
-        patched.setattr(trainer, "log_probs", Machine(policy, OUT_OF_MEMORY[0], 30, num_checkpointed=30))
+        patched.setattr(supplied_responses, "log_probs", Machine(policy, OUT_OF_MEMORY[0], 30, num_checkpointed=30))
         with pytest.raises(TrainingFailed, match=r"[0-9]+ tokens, does not fit in memory"):
             run(policy, tmp_path / "adapter")
     assert not (tmp_path / "adapter").exists()
@@ -109,6 +109,6 @@ def test_other_errors_are_not_taken_for_memory(
     tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     policy = tiny_policy(tiny_weights)
-    monkeypatch.setattr(trainer, "log_probs", Machine(policy, RuntimeError("something else"), 1, 1))
+    monkeypatch.setattr(supplied_responses, "log_probs", Machine(policy, RuntimeError("something else"), 1, 1))
     with pytest.raises(RuntimeError, match="something else"):
         run(policy, tmp_path / "adapter")

@@ -11,11 +11,12 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from training import log_probs as log_probs_module
-from training.attention import IMPLEMENTATION
+
+from training.worker import log_probs as log_probs_module
+from training.worker.attention import IMPLEMENTATION
 from training.conversation import Exchange
-from training.log_probs import SelectedLogProbs, log_probs
-from training.packs import Row, packs, share
+from training.worker.log_probs import SelectedLogProbs, log_probs
+from training.worker.packs import Row, packs, share
 
 CPU = torch.device("cpu")
 Shape = list[tuple[int, list[int]]]

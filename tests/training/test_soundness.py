@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from registry.errors import NoLearningSignal, TrainingDiverged
 from registry.records import Group, JobRequest, RewardedResponse
 from tests.support.tiny_jobs import GROUPS, run, tiny_assignment, tiny_policy
-from training import grpo
-from training.adapter import WEIGHTS_FILE
+from training.worker import job as training_job
+from training.worker.adapter import WEIGHTS_FILE
 from training.types import Assignment
 
 
@@ -90,7 +90,7 @@ def test_a_response_without_tokens_is_left_out_and_its_reward_counts(
     empty = RewardedResponse(content="", reward=0.0, ends_turn=False)
     full = RewardedResponse(content="blue", reward=1.0)
     group = GROUPS[0].model_copy(update={"responses": (full, empty)})
-    rows = grpo.rows_of(policy, assignment(groups=(group,)).request)
+    rows = training_job.rows_of(policy, assignment(groups=(group,)).request)
     assert [row.advantage for row in rows] == pytest.approx([0.7071], abs=1e-3)
     assert len(run(policy, tmp_path / "adapter", assignment(groups=(group,)))) == 1
     nothing = GROUPS[0].model_copy(update={"responses": (empty, empty.model_copy(update={"reward": 1.0}))})

@@ -9,8 +9,8 @@ import torch
 from registry.revisions import Revisions
 from registry.store import ObjectStore
 from tests.support.tiny_jobs import tiny_assignment
-from training.parent import Parents
-from training.state import Moments
+from training.worker.starting_point import Parents
+from training.worker.state import Moments
 from training.types import Assignment
 
 MADE = tiny_assignment().model_copy(update={"job_id": "first"})

@@ -12,9 +12,9 @@ from registry.revisions import Revisions
 from registry.store import ObjectStore
 from tests.support.tiny_jobs import MemoryStates, run, tiny_assignment, tiny_policy
 from tests.support.training_world import SOON
-from training.adapter import WEIGHTS_FILE
-from training.state import TrainingState
-from training.stored_states import StoredStates
+from training.worker.adapter import WEIGHTS_FILE
+from training.worker.state import TrainingState
+from training.worker.stored_states import StoredStates
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from tests.support.tiny_jobs import run, run_together, tiny_assignment, tiny_policy
-from training import grpo
-from training.adapter import WEIGHTS_FILE
-from training.policy import Policy
+from training.worker import job as training_job
+from training.worker.adapter import WEIGHTS_FILE
+from training.worker.resident_model import Policy
 from training.types import Cancelled, Place, Standing, StepProgress
 
 MICRO_PACKS = 48
@@ -41,7 +41,7 @@ class Job:
         self.num_turns = 0
         self.output = output
         self._rank = policy.workers.rank
-        self._training = grpo.Training(
+        self._training = training_job.Training(
             policy, tiny_assignment(**fields), parent, output, self.steps.append, looks
         )
 

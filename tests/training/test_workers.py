@@ -8,9 +8,9 @@ from safetensors.torch import load_file
 
 from registry.records import RewardedResponse
 from tests.support.tiny_jobs import GROUPS, REWARDS, run, run_together, tiny_assignment, tiny_policy
-from training import grpo
-from training.adapter import WEIGHTS_FILE
-from training.policy import Policy
+from training.worker import job as training_job
+from training.worker.adapter import WEIGHTS_FILE
+from training.worker.resident_model import Policy
 from training.types import Cancelled, StepProgress
 
 COLUMNS = ("loss", "kl", "clip_ratio", "grad_norm", "reward_mean")
@@ -29,7 +29,7 @@ def two_that_end_early_and_one_more(policy: Policy, output: Path) -> list[StepPr
         run(policy, output / "first", tiny_assignment(), parent=_misfit(policy, output))
     heard: list[StepProgress] = []
     with pytest.raises(Cancelled):
-        grpo.train(policy, tiny_assignment(), None, output / "none", heard.append, lambda: len(heard) == 2)
+        training_job.train(policy, tiny_assignment(), None, output / "none", heard.append, lambda: len(heard) == 2)
     return run(policy, output / "second", tiny_assignment(steps=1))
 
 
@@ -42,7 +42,7 @@ def one_row_left(policy: Policy, output: Path) -> list[StepProgress]:
     request = assignment.request.model_copy(update={"groups": groups})
     assignment = assignment.model_copy(update={"request": request})
     steps: list[StepProgress] = []
-    outcome, _ = grpo.train(policy, assignment, None, output / "row", steps.append, lambda: False)
+    outcome, _ = training_job.train(policy, assignment, None, output / "row", steps.append, lambda: False)
     assert (outcome.metrics["cut_responses"], outcome.metrics["empty_responses"]) == (2, 2)
     return steps
 

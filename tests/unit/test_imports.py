@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-ROUTES = sorted(f"serve_app.routes.{path.stem}" for path in (ROOT / "serve_app" / "routes").glob("[a-z]*.py"))
+ROUTES = sorted(f"serve_app.api.routes.{path.stem}" for path in (ROOT / "serve_app" / "routes").glob("[a-z]*.py"))
 MODELS = ("torch", "vllm", "transformers", "trl", "peft")
 
 
@@ -36,8 +36,8 @@ def imported_by(package: str) -> set[str]:
 @pytest.mark.parametrize(
     "modules",
     [
-        ("serve_app.ingress", "serve_app.catalog", "serve_app.application", *ROUTES),
-        ("training.controller", "training.run"),
+        ("serve_app.api.ingress", "serve_app.catalog.catalog", "serve_app.application", *ROUTES),
+        ("training.controller.controller", "training.worker.loop"),
     ],
     ids=["serving", "training"],
 )
@@ -62,18 +62,18 @@ def test_registry_imports_neither_training_nor_serving() -> None:
 def test_heavy_library_is_imported_in_its_own_files_only(package: str) -> None:
     owners = {
         "vllm": {
-            "serve_app/bounded_grammar.py",
-            "serve_app/call_parser.py",
-            "serve_app/cpu_worker.py",
-            "serve_app/engine_requests.py",
-            "serve_app/finite_numbers.py",
-            "serve_app/grouped_lora.py",
-            "serve_app/model_server.py",
-            "serve_app/openai_layer.py",
-            "serve_app/patient_wait.py",
-            "serve_app/plain_text.py",
+            "serve_app/model_server/vllm_patches/bounded_grammar.py",
+            "serve_app/model_server/call_parser.py",
+            "serve_app/model_server/vllm_patches/cpu_worker.py",
+            "serve_app/model_server/engine_requests.py",
+            "serve_app/model_server/vllm_patches/finite_numbers.py",
+            "serve_app/model_server/vllm_patches/grouped_lora.py",
+            "serve_app/model_server/server.py",
+            "serve_app/model_server/openai_layer.py",
+            "serve_app/model_server/vllm_patches/patient_wait.py",
+            "serve_app/model_server/vllm_patches/plain_text.py",
         },
-        "trl": {"training/trl_classes.py"},
+        "trl": {"training/worker/trl_classes.py"},
         "boto3": {"registry/client.py", "registry/store.py"},
     }
     users = {

@@ -11,9 +11,9 @@ from registry.errors import ModelNotFound
 from registry.jobs import Jobs
 from registry.records import JobRecord, JobStatus, Manifest, utc_now
 from registry.revisions import Revisions
-from training.active import ActiveJob
-from training.endings import Endings, Publisher
-from training.metrics import TrainingMetrics
+from training.controller.active_jobs import ActiveJob
+from training.controller.outcomes import Endings, Publisher
+from training.controller.metrics import TrainingMetrics
 from training.settings import TrainingSettings
 from training.types import Assignment
 

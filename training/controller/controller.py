@@ -27,14 +27,14 @@ from registry.revisions import Revisions
 from registry.store import ObjectStore
 from registry.tasks import start_apart
 from registry.usage import UsageParts
-from training.acceptance import Acceptance
-from training.active import ActiveJob, ActiveJobs
-from training.beginnings import Beginnings
-from training.dispatcher import Dispatcher, StartRun
-from training.endings import Endings, Publisher
-from training.metrics import NoMetrics, TrainingMetrics
+from training.controller.submission import Acceptance
+from training.controller.active_jobs import ActiveJob, ActiveJobs
+from training.controller.beginnings import Beginnings
+from training.controller.dispatcher import Dispatcher, StartRun
+from training.controller.outcomes import Endings, Publisher
+from training.controller.metrics import NoMetrics, TrainingMetrics
 from training.settings import TrainingSettings
-from training.shared_gpus import SharedGpus
+from training.controller.shared_gpus import SharedGpus
 from training.types import Dismissal, Order, Place, Resumption, Standing, StepProgress
 
 logger = logging.getLogger("ray.serve")

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from typing import Literal
 
 from registry.records import JobRecord
-from training.metrics import TrainingMetrics
-from training.queue import JobQueue
+from training.controller.metrics import TrainingMetrics
+from training.controller.queue import JobQueue
 from training.settings import TrainingSettings
 
 POLL_S = 20.0

@@ -1,6 +1,6 @@
 """What an operator sees of training over time: numbers by base model, never by user or private model.
 
-TrainingController  ->  TrainingMetrics  ->  `serve_app.metrics`: Ray's Prometheus endpoint
+TrainingController  ->  TrainingMetrics  ->  `serve_app.training_metrics`: Ray's Prometheus endpoint
 """
 
 from typing import Protocol

@@ -25,9 +25,9 @@ from registry.retry import Retry
 from registry.revisions import Revisions
 from registry.tasks import start_apart
 from registry.usage import Usage, durations
-from training.active import ActiveJob, ActiveJobs
-from training.dispatcher import Dispatcher
-from training.metrics import TrainingMetrics
+from training.controller.active_jobs import ActiveJob, ActiveJobs
+from training.controller.dispatcher import Dispatcher
+from training.controller.metrics import TrainingMetrics
 
 logger = logging.getLogger("ray.serve")
 

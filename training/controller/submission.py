@@ -18,8 +18,8 @@ from registry.reservations import Reservations
 from registry.retry import Retry
 from registry.store import ObjectStore
 from registry.tasks import start_apart
-from training.active import ActiveJob, ActiveJobs
-from training.dispatcher import Dispatcher
+from training.controller.active_jobs import ActiveJob, ActiveJobs
+from training.controller.dispatcher import Dispatcher
 
 T = TypeVar("T")
 

@@ -20,11 +20,11 @@ from typing import Self
 from registry.errors import JobNotFound, TigerError
 from registry.retry import Retry
 from registry.revisions import Revisions
-from training.grpo import Training
-from training.link import ControllerLink
-from training.parent import Parents
-from training.policy import Policy
-from training.stored_states import StoredStates
+from training.worker.job import Training
+from training.worker.controller_link import ControllerLink
+from training.worker.starting_point import Parents
+from training.worker.resident_model import Policy
+from training.worker.stored_states import StoredStates
 from training.types import (
     Assignment,
     Cancelled,

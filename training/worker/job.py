@@ -26,16 +26,16 @@ from torch import Tensor
 
 from registry.errors import NoLearningSignal
 from registry.records import JobRequest
-from training.adapter import WEIGHTS_FILE, lora_of, save_adapter
-from training.advantages import advantages, mean_and_deviation
+from training.worker.adapter import WEIGHTS_FILE, lora_of, save_adapter
+from training.worker.advantages import advantages, mean_and_deviation
 from training.conversation import tokenise
 from training.learning_signal import NOTHING_LEFT, is_lost, missing
-from training.packs import Row
-from training.policy import Policy
-from training.soundness import check_finite, check_soundness, diverging
-from training.state import Moments, States, TrainingState
-from training.trainer import SuppliedResponsesTrainer
-from training.trl_classes import GRPOConfig
+from training.worker.packs import Row
+from training.worker.resident_model import Policy
+from training.worker.soundness import check_finite, check_soundness, diverging
+from training.worker.state import Moments, States, TrainingState
+from training.worker.supplied_responses import SuppliedResponsesTrainer
+from training.worker.trl_classes import GRPOConfig
 from training.types import (
     Assignment,
     Cancelled,
@@ -262,7 +262,7 @@ def _arguments(
         weight_decay=0.0,
         # Measures the norm and clips nothing.
         max_grad_norm=math.inf,
-        # `training.memory` turns it on.
+        # `worker.memory_fit` turns it on.
         gradient_checkpointing=False,
         logging_steps=1,
         logging_nan_inf_filter=False,

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.packs import Pack
+from training.worker.packs import Pack
 
 LOGITS_BYTES = 2**27
 """Of the logits that exist at a time, in float32."""

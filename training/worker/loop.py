@@ -22,7 +22,7 @@ from registry.records import Record
 from registry.revisions import Revisions
 from registry.settings import StorageSettings
 from registry.store import ObjectStore
-from training.link import ControllerLink
+from training.worker.controller_link import ControllerLink
 from training.settings import TrainingSettings
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 GROUP_TIMEOUT_S = 4 * 3600
 """How long workers wait for the first one, which waits for storage as long as that is away."""
 PROCESS_GROUP_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
-"""Hidden from accelerate, which would wrap the model: what workers share goes through `training.workers`."""
+"""Hidden from accelerate, which would wrap the model: what workers share goes through `worker.workers`."""
 
 
 class RunConfiguration(Record):
@@ -67,7 +67,7 @@ def _fit(configuration: RunConfiguration) -> None:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    from training.process_group import PrivateTorchConfig
+    from training.worker.process_group import PrivateTorchConfig
 
     settings = configuration.settings
     with tempfile.TemporaryDirectory(prefix="tiger-run-", ignore_cleanup_errors=True) as directory:
@@ -95,11 +95,11 @@ def _fit(configuration: RunConfiguration) -> None:
 
 def work(config: dict[str, Any]) -> None:
     """What every worker runs until the controller tells it to leave. The first one speaks for all."""
-    from training.attempts import Attempts, Resident
+    from training.worker.attempts import Attempts, Resident
     from training.chat_template import use_template
-    from training.parent import Parents
-    from training.policy import Policy
-    from training.workers import Workers
+    from training.worker.starting_point import Parents
+    from training.worker.resident_model import Policy
+    from training.worker.workers import Workers
 
     configuration = RunConfiguration.model_validate(config)
     for name in PROCESS_GROUP_VARIABLES:

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from registry.errors import TrainingFailed
-from training.packs import Pack, Row, packs, share
-from training.policy import Policy
+from training.worker.packs import Pack, Row, packs, share
+from training.worker.resident_model import Policy
 from training.types import ShardedOutOfMemory
 
 logger = logging.getLogger(__name__)

@@ -4,7 +4,7 @@
 
 A pack is one sequence: prompt, completion, completion, ..., prompt, completion, ... Every token attends to
 its own prompt and to its own completion alone, at the position it would have by itself
-(`training.attention`), so each row's log-probabilities are those of the row alone. A completion's last
+(`worker.attention`), so each row's log-probabilities are those of the row alone. A completion's last
 token predicts nothing and is left out.
 """
 
@@ -15,7 +15,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from training.attention import Layout, Span, layout_of
+from training.worker.attention import Layout, Span, layout_of
 from training.conversation import Exchange
 
 

@@ -13,12 +13,12 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from training.attention import IMPLEMENTATION
+from training.worker.attention import IMPLEMENTATION
 from training.conversation import Exchange
-from training.log_probs import log_probs
-from training.packs import Row, packs
+from training.worker.log_probs import log_probs
+from training.worker.packs import Row, packs
 from training.settings import TrainingSettings
-from training.workers import Workers
+from training.worker.workers import Workers
 
 Snapshot = list[tuple[Any, dict[str, Any]]]
 
@@ -80,7 +80,7 @@ class Policy:
     def _shard(self) -> None:
         """Of the decoder's layers each worker keeps a part, and gathers one whole while it is in use.
 
-        Embeddings and head stay whole: `training.log_probs` uses the head outside of the model's forward.
+        Embeddings and head stay whole: `worker.log_probs` uses the head outside of the model's forward.
         """
         mesh = init_device_mesh(self.device.type, (self.workers.size,))
         for layer in self.model.get_decoder().layers:  # type: ignore[union-attr]

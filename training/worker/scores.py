@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.log_probs import log_probs
-from training.packs import Pack
-from training.state import TrainingState
-from training.workers import Workers
+from training.worker.log_probs import log_probs
+from training.worker.packs import Pack
+from training.worker.state import TrainingState
+from training.worker.workers import Workers
 
 
 class Scores:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from registry.errors import TrainingDiverged
-from training.packs import Row
+from training.worker.packs import Row
 
 MAX_LOGIT = 1e4
 """Logits of a healthy model stay below a hundred."""

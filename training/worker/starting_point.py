@@ -11,7 +11,7 @@ from typing import Self
 from registry.errors import Unavailable
 from registry.retry import Retry
 from registry.revisions import Revisions
-from training.state import Moments
+from training.worker.state import Moments
 from training.types import Assignment
 
 logger = logging.getLogger(__name__)

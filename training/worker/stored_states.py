@@ -11,14 +11,14 @@ from typing import Self
 from registry.errors import Unavailable
 from registry.retry import Retry
 from registry.revisions import Revisions
-from training.state import TrainingState
+from training.worker.state import TrainingState
 from training.types import Assignment
 
 logger = logging.getLogger(__name__)
 
 
 class StoredStates:
-    """`training.state.States` of one attempt, whose every turn is a block. On leaving it the last write
+    """`state.States` of one attempt, whose every turn is a block. On leaving it the last write
     has ended: nothing is written of a job that waits and may end meanwhile.
 
     Args:

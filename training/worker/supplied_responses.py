@@ -22,14 +22,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback
 
-from training.adapter import load_weights
-from training.log_probs import log_probs
-from training.memory import Memory
-from training.packs import Pack, Row
-from training.policy import Policy
-from training.scores import Scores
-from training.state import PartialStep, TrainingState, by_parameter, random_state, set_random_state
-from training.trl_classes import GRPOConfig, GRPOTrainer
+from training.worker.adapter import load_weights
+from training.worker.log_probs import log_probs
+from training.worker.memory_fit import Memory
+from training.worker.packs import Pack, Row
+from training.worker.resident_model import Policy
+from training.worker.scores import Scores
+from training.worker.state import PartialStep, TrainingState, by_parameter, random_state, set_random_state
+from training.worker.trl_classes import GRPOConfig, GRPOTrainer
 from training.types import Place, StepMeasures
 
 

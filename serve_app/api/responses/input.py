@@ -12,8 +12,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from registry.errors import InvalidRequest, TigerError
-from serve_app.openai_schemas import ChatCompletionRequest
-from serve_app.responses_schemas import (
+from serve_app.wire.openai import ChatCompletionRequest
+from serve_app.wire.responses import (
     FunctionCallItem,
     FunctionCallOutputItem,
     FunctionChoice,

@@ -10,8 +10,8 @@ A whole answer is one chunk. One item is open at a time; the next one, or the en
 from typing import Any
 
 from registry.errors import InvalidRequest, RateLimited, TigerError
-from serve_app.responses_items import CallItem, TextItem, in_event, new_id
-from serve_app.responses_schemas import ResponsesRequest
+from serve_app.api.responses.items import CallItem, TextItem, in_event, new_id
+from serve_app.wire.responses import ResponsesRequest
 
 Event = dict[str, Any]
 

@@ -5,22 +5,22 @@ from typing import Any
 from fastapi import APIRouter
 
 from registry.errors import ContextLengthExceeded, ModelUnusable, RateLimited
-from serve_app.answer_size import check_generation
-from serve_app.bodies import BoundedRoute
-from serve_app.documentation import BODY, MODEL, errors, streamed, success
-from serve_app.examples import GENERATED, GENERATED_LINES
-from serve_app.generation import Generation, GenerationCall
-from serve_app.lengths import check_characters
-from serve_app.resolution import Resolved
-from serve_app.schemas import (
+from serve_app.api.answer_size import check_generation
+from serve_app.api.bodies import BoundedRoute
+from serve_app.api.openapi import BODY, MODEL, errors, streamed, success
+from serve_app.api.openapi_examples import GENERATED, GENERATED_LINES
+from serve_app.model_server.calls import Generation, GenerationCall
+from serve_app.model_server.training_lengths import check_characters
+from serve_app.catalog.references import Resolved
+from serve_app.wire.native import (
     AssistantMessage,
     Generated,
     GeneratedResponse,
     GenerateResponse,
     GenerationUsage,
 )
-from serve_app.services import PresumedUserDependency, ServicesDependency
-from serve_app.streams import MEDIA_TYPE, cancelled_at_end, stream_ndjson
+from serve_app.api.backends import PresumedUserDependency, ServicesDependency
+from serve_app.api.streams import MEDIA_TYPE, cancelled_at_end, stream_ndjson
 
 router = APIRouter(prefix="/v1", tags=["generate"], route_class=BoundedRoute)
 

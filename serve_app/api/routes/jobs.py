@@ -7,11 +7,11 @@ from fastapi.responses import StreamingResponse
 
 from registry.errors import InvalidRequest, JobNotFound, ModelNotFound, RevisionNotFound
 from registry.records import JobRecord, JobStatus
-from serve_app.documentation import errors, one, streamed, success
-from serve_app.examples import EVENT_LINES, JOB
-from serve_app.schemas import Job, Ref
-from serve_app.services import Services, ServicesDependency, UserDependency, answered
-from serve_app.streams import MEDIA_TYPE, stream_ndjson
+from serve_app.api.openapi import errors, one, streamed, success
+from serve_app.api.openapi_examples import EVENT_LINES, JOB
+from serve_app.wire.native import Job, Ref
+from serve_app.api.backends import Services, ServicesDependency, UserDependency, answered
+from serve_app.api.streams import MEDIA_TYPE, stream_ndjson
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 

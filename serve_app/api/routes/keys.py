@@ -8,11 +8,11 @@ from fastapi import APIRouter, Path, Response
 from registry.errors import InvalidRequest, KeyNotFound, QuotaExceeded, RateLimited
 from registry.keys import ListedKey, generate_key, hash_key
 from registry.records import KeyRecord
-from serve_app.bodies import BoundedRoute
-from serve_app.documentation import BODY, errors, success
-from serve_app.examples import CREATED_KEY, KEY, REVOKED_KEY
-from serve_app.key_schemas import CreatedKey, CreateKey, OwnKey, RevokedKey
-from serve_app.services import CallerDependency, ServicesDependency, answered
+from serve_app.api.bodies import BoundedRoute
+from serve_app.api.openapi import BODY, errors, success
+from serve_app.api.openapi_examples import CREATED_KEY, KEY, REVOKED_KEY
+from serve_app.wire.keys import CreatedKey, CreateKey, OwnKey, RevokedKey
+from serve_app.api.backends import CallerDependency, ServicesDependency, answered
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"], route_class=BoundedRoute)
 

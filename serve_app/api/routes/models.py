@@ -8,12 +8,12 @@ from fastapi.responses import Response, StreamingResponse
 
 from registry.errors import IdempotencyConflict, ModelInUse, NameTaken, QuotaExceeded
 from registry.records import Manifest, ModelRecord
-from serve_app.archive import AdapterArchive, ArchiveResponse
-from serve_app.bodies import BoundedRoute
-from serve_app.documentation import BODY, MODEL, PRIVATE_MODEL, errors, one, streamed, success
-from serve_app.examples import BASE_MODEL_INFO, DELETED_MODEL, MODEL_DETAIL, MODEL_INFO, MODEL_LINES, REVISION
-from serve_app.listing import as_array
-from serve_app.schemas import (
+from serve_app.api.adapter_archive import AdapterArchive, ArchiveResponse
+from serve_app.api.bodies import BoundedRoute
+from serve_app.api.openapi import BODY, MODEL, PRIVATE_MODEL, errors, one, streamed, success
+from serve_app.api.openapi_examples import BASE_MODEL_INFO, DELETED_MODEL, MODEL_DETAIL, MODEL_INFO, MODEL_LINES, REVISION
+from serve_app.api.model_listing import as_array
+from serve_app.wire.native import (
     ChangeModel,
     CreateModel,
     DeletedModel,
@@ -22,9 +22,9 @@ from serve_app.schemas import (
     ModelInfo,
     RevisionInfo,
 )
-from serve_app.services import PresumedUserDependency, Services, ServicesDependency, UserDependency, answered
-from serve_app.streams import MEDIA_TYPE
-from serve_app.value_limits import check_model_values
+from serve_app.api.backends import PresumedUserDependency, Services, ServicesDependency, UserDependency, answered
+from serve_app.api.streams import MEDIA_TYPE
+from serve_app.api.value_limits import check_model_values
 
 router = APIRouter(prefix="/v1/models", tags=["models"], route_class=BoundedRoute)
 

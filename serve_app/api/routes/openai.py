@@ -7,10 +7,10 @@ from fastapi.responses import Response
 
 from registry.errors import ContextLengthExceeded, ModelInUse, ModelUnusable, RateLimited
 from registry.records import ModelRecord
-from serve_app.answer_size import check_completion, largest_chat
-from serve_app.bodies import BoundedRoute
-from serve_app.documentation import BODY, MODEL, PRIVATE_MODEL, Responses, errors, streamed, success
-from serve_app.examples import (
+from serve_app.api.answer_size import check_completion, largest_chat
+from serve_app.api.bodies import BoundedRoute
+from serve_app.api.openapi import BODY, MODEL, PRIVATE_MODEL, Responses, errors, streamed, success
+from serve_app.api.openapi_examples import (
     CHAT_COMPLETION,
     CHAT_EVENTS,
     COMPLETION,
@@ -18,16 +18,16 @@ from serve_app.examples import (
     DELETED_OPENAI_MODEL,
     OPENAI_MODEL,
 )
-from serve_app.generation import OpenAICall
-from serve_app.lengths import check_characters
-from serve_app.listing import base_models
-from serve_app.openai_answers import ChatCompletion, Completion, DeletedOpenAIModel, OpenAIModel, OpenAIModels
-from serve_app.openai_schemas import ChatCompletionRequest, CompletionRequest, Sampling
-from serve_app.resolution import Resolved
-from serve_app.routes.models import Ref
-from serve_app.services import PresumedUserDependency, Services, ServicesDependency, UserDependency
+from serve_app.model_server.calls import OpenAICall
+from serve_app.model_server.training_lengths import check_characters
+from serve_app.api.model_listing import base_models
+from serve_app.wire.openai_answers import ChatCompletion, Completion, DeletedOpenAIModel, OpenAIModel, OpenAIModels
+from serve_app.wire.openai import ChatCompletionRequest, CompletionRequest, Sampling
+from serve_app.catalog.references import Resolved
+from serve_app.api.routes.models import Ref
+from serve_app.api.backends import PresumedUserDependency, Services, ServicesDependency, UserDependency
 from serve_app.settings import BaseModelSettings
-from serve_app.streams import EVENTS_MEDIA_TYPE, stream_events
+from serve_app.api.streams import EVENTS_MEDIA_TYPE, stream_events
 
 router = APIRouter(prefix="/openai/v1", tags=["openai"], route_class=BoundedRoute)
 

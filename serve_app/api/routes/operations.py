@@ -3,9 +3,9 @@
 from fastapi import APIRouter
 
 from registry.errors import Unavailable
-from serve_app.documentation import errors
-from serve_app.schemas import Status
-from serve_app.services import Services, ServicesDependency
+from serve_app.api.openapi import errors
+from serve_app.wire.native import Status
+from serve_app.api.backends import Services, ServicesDependency
 
 router = APIRouter(tags=["operations"])
 

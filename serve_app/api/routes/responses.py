@@ -13,21 +13,21 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from registry.errors import ContextLengthExceeded, ModelUnusable, RateLimited, TigerError
-from serve_app.answer_size import largest_chat
-from serve_app.bodies import BoundedRoute
-from serve_app.documentation import BODY, MODEL, errors, streamed, success
-from serve_app.errors import as_tiger_error
-from serve_app.examples import RESPONSE, RESPONSE_EVENTS
-from serve_app.generation import OpenAICall
-from serve_app.lengths import check_characters
-from serve_app.resolution import Resolved
-from serve_app.responses_input import ChatForm, chat_form
-from serve_app.responses_output import Answering, whole_response
-from serve_app.responses_schemas import Response, ResponsesRequest
-from serve_app.responses_stream import response_events
-from serve_app.routes.openai import call_of
-from serve_app.services import PresumedUserDependency, Services, ServicesDependency
-from serve_app.streams import EVENTS_MEDIA_TYPE, cancelled_at_end, stream_made_events
+from serve_app.api.answer_size import largest_chat
+from serve_app.api.bodies import BoundedRoute
+from serve_app.api.openapi import BODY, MODEL, errors, streamed, success
+from serve_app.api.errors import as_tiger_error
+from serve_app.api.openapi_examples import RESPONSE, RESPONSE_EVENTS
+from serve_app.model_server.calls import OpenAICall
+from serve_app.model_server.training_lengths import check_characters
+from serve_app.catalog.references import Resolved
+from serve_app.api.responses.input import ChatForm, chat_form
+from serve_app.api.responses.output import Answering, whole_response
+from serve_app.wire.responses import Response, ResponsesRequest
+from serve_app.api.responses.stream import response_events
+from serve_app.api.routes.openai import call_of
+from serve_app.api.backends import PresumedUserDependency, Services, ServicesDependency
+from serve_app.api.streams import EVENTS_MEDIA_TYPE, cancelled_at_end, stream_made_events
 
 router = APIRouter(prefix="/openai/v1", tags=["openai"], route_class=BoundedRoute)
 

@@ -19,14 +19,14 @@ from registry.errors import (
     TrainingFailed,
 )
 from registry.records import Group, Hyperparameters, JobRecord, JobRequest, ModelRecord, RewardedResponse
-from serve_app.bodies import BoundedRoute
-from serve_app.documentation import BODY, PRIVATE_MODEL, errors, streamed, success
-from serve_app.examples import EVENT_LINES, QUEUED_JOB, TRAINED
-from serve_app.schemas import IdempotencyKey, Job, Train, Trained
-from serve_app.services import Services, ServicesDependency, UserDependency
-from serve_app.streams import MEDIA_TYPE, stream_ndjson
-from serve_app.value_limits import check_training_values
-from training.advantages import advantages
+from serve_app.api.bodies import BoundedRoute
+from serve_app.api.openapi import BODY, PRIVATE_MODEL, errors, streamed, success
+from serve_app.api.openapi_examples import EVENT_LINES, QUEUED_JOB, TRAINED
+from serve_app.wire.native import IdempotencyKey, Job, Train, Trained
+from serve_app.api.backends import Services, ServicesDependency, UserDependency
+from serve_app.api.streams import MEDIA_TYPE, stream_ndjson
+from serve_app.api.value_limits import check_training_values
+from training.worker.advantages import advantages
 from training.learning_signal import NOTHING_LEFT, is_lost
 
 router = APIRouter(prefix="/v1", tags=["train"], route_class=BoundedRoute)

@@ -15,7 +15,7 @@ from vllm.v1.structured_output import backend_guidance
 from vllm.v1.structured_output.backend_guidance import GuidanceBackend, GuidanceGrammar
 from vllm.v1.structured_output.backend_types import StructuredOutputOptions
 
-from serve_app.schema_worker import LIMITS
+from serve_app.model_server.schema_worker import LIMITS
 
 
 def register() -> None:

@@ -17,7 +17,7 @@ vLLM can zero what it allocates and does it for caches of mixed kinds only. The 
 which blocks are new, and the worker zeroes them before the step, on CPUs and GPUs. Nothing else carries over:
 blocks that are shared by prefix belong to one user's salt and one load of one adapter; an adapter's slot is
 reset whole, layer by layer, before the next one is written; rows of a step are computed apart from each other
-(serve_app.grouped_lora, and vLLM's own kernels on GPUs); what a sampler remembers is of its request.
+(vllm_patches.grouped_lora, and vLLM's own kernels on GPUs); what a sampler remembers is of its request.
 
 **A request whose logits make no sense ends with an error** (finish reason `error`, stop reason SENSELESS)
 before any token of that step is told to anybody. Of a sensible row all logits are finite and not all are
@@ -38,7 +38,7 @@ from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
 from vllm.v1.kv_cache_interface import KVCacheConfig
 from vllm.v1.request import RequestStatus
 
-from serve_app.tenant_engine import SENSELESS
+from serve_app.model_server.tenant_engine import SENSELESS
 
 vllm_logits = LogitsProcessor.forward
 vllm_update = Scheduler.update_from_output

@@ -2,7 +2,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from registry.catalogue import Catalogues
+from registry.user_models import Catalogues
 from registry.errors import NameTaken, Unavailable
 from registry.records import Defaults, ModelRecord, UserModels, generate_uid, utc_now
 from registry.store import ObjectStore, WriteConflict

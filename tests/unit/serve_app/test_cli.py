@@ -18,7 +18,7 @@ from registry.records import utc_now
 from registry.settings import StorageSettings
 from registry.store import ObjectStore
 from serve_app.cli import app
-from serve_app.ports import free_ports
+from serve_app.instance.ports import free_ports
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from serve_app.listing import base_infos
+from serve_app.api.model_listing import base_infos
 from serve_app.settings import CONFIG_DIRECTORY, Settings, load_settings
 
 LEAST = """

@@ -1,7 +1,7 @@
 import pytest
 
 from registry.records import Group, Message, RewardedResponse
-from training.advantages import advantages
+from training.worker.advantages import advantages
 from training.learning_signal import is_lost, missing
 
 

@@ -10,7 +10,7 @@ import pytest
 from registry.records import Manifest
 from registry.revisions import Revisions
 from registry.store import ObjectStore
-from serve_app.archive import AdapterArchive
+from serve_app.api.adapter_archive import AdapterArchive
 
 WEIGHTS = bytes(range(256)) * 9000
 

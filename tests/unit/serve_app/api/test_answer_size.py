@@ -5,17 +5,17 @@ import pytest
 
 from registry.errors import InvalidRequest
 from registry.records import ModelRecord, UserModels, generate_uid, utc_now
-from serve_app.answer_size import (
+from serve_app.api.answer_size import (
     BYTES_PER_LOG_PROB,
     BYTES_PER_TOKEN,
     check_completion,
     check_generation,
     largest_chat,
 )
-from serve_app.catalog import ReadModels
-from serve_app.haproxy import MAX_MESSAGE_BYTES
-from serve_app.openai_schemas import ChatCompletionRequest, CompletionRequest
-from serve_app.schemas import MAX_DESCRIPTION_CHARACTERS, MAX_SAMPLES, GenerateResponse
+from serve_app.catalog.catalog import ReadModels
+from serve_app.instance.haproxy import MAX_MESSAGE_BYTES
+from serve_app.wire.openai import ChatCompletionRequest, CompletionRequest
+from serve_app.wire.native import MAX_DESCRIPTION_CHARACTERS, MAX_SAMPLES, GenerateResponse
 from serve_app.settings import BaseModelSettings, IngressSettings, LimitSettings
 
 LIMITS = LimitSettings(

@@ -7,8 +7,8 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from registry.errors import Unavailable
-from serve_app.base_model_health import RETRY_S, SILENCE_S, WAITING_S, BaseModelHealth
-from serve_app.in_progress import InProgress
+from serve_app.api.base_model_health import RETRY_S, SILENCE_S, WAITING_S, BaseModelHealth
+from serve_app.api.in_progress import InProgress
 
 
 class Replicas:

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from registry.errors import InvalidRequest
-from serve_app.json_bounds import check_json
+from serve_app.wire.json_bounds import check_json
 
 VALUES = 1000
 DEPTH = 50

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from serve_app.cross_origin import open_to
+from serve_app.api.cross_origin import open_to
 from serve_app.settings import IngressSettings
 
 PAGE = "https://chat.example.com"

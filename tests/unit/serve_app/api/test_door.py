@@ -14,11 +14,11 @@ from registry.errors import InvalidApiKey
 from registry.keys import hash_key
 from registry.records import KeyRecord, utc_now
 from registry.settings import StorageSettings
-from serve_app.auth import Authenticator
-from serve_app.door import BODIES_AT_ONCE, Door
-from serve_app.http_server import BODY_WANTED
-from serve_app.key_check import CALLER
-from serve_app.rate_limits import RequestLimit
+from serve_app.api.auth import Authenticator
+from serve_app.api.door import BODIES_AT_ONCE, Door
+from serve_app.api.http_server import BODY_WANTED
+from serve_app.api.key_check import CALLER
+from serve_app.api.rate_limits import RequestLimit
 from serve_app.settings import BaseModelSettings, IngressSettings, LimitSettings, Settings
 
 MAX_REQUEST_BYTES = 1024

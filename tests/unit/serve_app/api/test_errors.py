@@ -8,8 +8,9 @@ import ray.exceptions
 from ray.serve._private.common import DeploymentID
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 
+
 from registry import errors
-from serve_app.errors import as_tiger_error, body_of, headers_of, status_of
+from serve_app.api.errors import as_tiger_error, body_of, headers_of, status_of
 
 TABLE = [
     (errors.InvalidApiKey, 401, "authentication_error", "invalid_api_key"),

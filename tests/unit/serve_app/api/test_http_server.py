@@ -9,7 +9,7 @@ import pytest
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve_app.http_server import BODY_WANTED, InForm, LazyBody, http_layers
+from serve_app.api.http_server import BODY_WANTED, InForm, LazyBody, http_layers
 
 Headers = list[tuple[bytes, bytes]]
 

@@ -10,10 +10,10 @@ from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 
 from registry.errors import Unavailable
-from serve_app import in_progress
-from serve_app.errors import install_error_handlers
-from serve_app.in_progress import Endings, InProgress
-from serve_app.streams import stream_ndjson
+from serve_app.api import in_progress
+from serve_app.api.errors import install_error_handlers
+from serve_app.api.in_progress import Endings, InProgress
+from serve_app.api.streams import stream_ndjson
 
 ERROR = Unavailable("the base model is gone")
 Get = Callable[[str], Awaitable[httpx.Response]]

@@ -12,11 +12,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from registry.errors import InvalidApiKey, TigerError, Unavailable
 from registry.records import KeyRecord, utc_now
-from serve_app.auth import Caller
-from serve_app.errors import install_error_handlers
-from serve_app.in_progress import Endings
-from serve_app.key_check import CALLER, KeyCheck, KeyWatch
-from serve_app.streams import DONE, cancelled_at_end, stream_events, stream_ndjson
+from serve_app.api.auth import Caller
+from serve_app.api.errors import install_error_handlers
+from serve_app.api.in_progress import Endings
+from serve_app.api.key_check import CALLER, KeyCheck, KeyWatch
+from serve_app.api.streams import DONE, cancelled_at_end, stream_events, stream_ndjson
 
 PATHS = ("/answer", "/stream", "/refused", "/broken", "/unknown")
 RECORD = KeyRecord(id="key-0", user="alice", name="key", created=utc_now())

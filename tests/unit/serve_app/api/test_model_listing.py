@@ -2,7 +2,7 @@
 
 import json
 
-from serve_app.listing import as_array
+from serve_app.api.model_listing import as_array
 
 
 def test_lines_are_the_array() -> None:

@@ -6,8 +6,8 @@ from contextvars import ContextVar
 import pytest
 
 from registry.records import UserModels
-from serve_app.catalogue_cache import CatalogueCache
-from serve_app.leases import Forgotten, ReadModels, Renewal
+from serve_app.api.models_cache import CatalogueCache
+from serve_app.catalog.cache_leases import Forgotten, ReadModels, Renewal
 
 request: ContextVar[str] = ContextVar("request", default="none")
 

@@ -3,7 +3,7 @@ from contextlib import ExitStack
 import pytest
 
 from registry.errors import RateLimited
-from serve_app.places import Places
+from serve_app.api.places import Places
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import time
 import pytest
 
 from registry.errors import RateLimited
-from serve_app.rate_limits import RequestLimit, duration
+from serve_app.api.rate_limits import RequestLimit, duration
 
 MINUTE = 60 * 30_000_000  # since the epoch
 

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import pytest
 
 from registry.records import Defaults, ModelRecord, UserModels, utc_now
-from serve_app.catalogue_cache import CatalogueCache
-from serve_app.leases import POLL_S, TERM_S, Forgotten, Leases, ReadModels, Renewal
+from serve_app.api.models_cache import CatalogueCache
+from serve_app.catalog.cache_leases import POLL_S, TERM_S, Forgotten, Leases, ReadModels, Renewal
 from tests.support.virtual_time import run_in_virtual_time
 
 USERS = ("alice", "bob")

@@ -20,9 +20,9 @@ from registry.records import Defaults, ModelRecord, utc_now
 from registry.revisions import Revisions
 from registry.settings import StorageSettings
 from registry.store import ObjectStore
-from serve_app.catalog import Catalog
-from serve_app.object_server import ObjectServer
-from serve_app.schemas import ChangeModel, CreateModel
+from serve_app.catalog.catalog import Catalog
+from serve_app.instance.seaweedfs import ObjectServer
+from serve_app.wire.native import ChangeModel, CreateModel
 from serve_app.settings import BaseModelSettings, LimitSettings, Settings
 from tests.support.proxy import Proxy
 

@@ -13,7 +13,7 @@ from registry.errors import InvalidApiKey, QuotaExceeded, RateLimited, Unavailab
 from registry.keys import ApiKeys, hash_key
 from registry.records import KeyRecord
 from registry.store import ObjectStore
-from serve_app.user_keys import MAX_BEING_MADE, UserKeys
+from serve_app.catalog.user_keys import MAX_BEING_MADE, UserKeys
 
 NOON = datetime(2030, 1, 31, 12, tzinfo=UTC)
 MAX_KEYS = 3

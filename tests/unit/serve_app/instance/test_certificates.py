@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.certificates import make_certificate
+from serve_app.instance.certificates import make_certificate
 
 
 def context(directory: Path, purpose: int, own: str, trusted: str) -> ssl.SSLContext:

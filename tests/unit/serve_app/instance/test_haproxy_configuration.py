@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from registry.errors import RateLimited, RequestTooLarge, Unavailable
-from serve_app.errors import RETRY_AFTER_S, body_of
-from serve_app.haproxy_configuration import FrontDoor, UnexpectedConfiguration, error_files, mended
+from serve_app.api.errors import RETRY_AFTER_S, body_of
+from serve_app.instance.haproxy_configuration import FrontDoor, UnexpectedConfiguration, error_files, mended
 from tests.support.front_door import ray_configuration
 
 PORT = 45678

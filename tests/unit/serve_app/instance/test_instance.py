@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from serve_app import ray_head
-from serve_app.instance import Instance
-from serve_app.ports import PortTaken, free_ports
-from serve_app.processes import MARKER, InstanceError, identify, start_process
-from serve_app.ray_head import RayHead
-from serve_app.serve_client import CLUSTER_DIRECTORY, read_serve_config
+
+from serve_app.instance import ray_head
+from serve_app.instance.instance import Instance
+from serve_app.instance.ports import PortTaken, free_ports
+from serve_app.instance.processes import MARKER, InstanceError, identify, start_process
+from serve_app.instance.ray_head import RayHead
+from serve_app.instance.serve_client import CLUSTER_DIRECTORY, read_serve_config
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from serve_app.ports import LOOPBACK, PortTaken, free_ports, interface_of, is_free
+from serve_app.instance.ports import LOOPBACK, PortTaken, free_ports, interface_of, is_free
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import pytest
 from registry.client import build_client
 from registry.settings import StorageSettings
 from registry.store import ObjectStore
-from serve_app.object_server import HOST, INNER_SERVERS, ObjectServer, ObjectServerFailed, stop
+from serve_app.instance.seaweedfs import HOST, INNER_SERVERS, ObjectServer, ObjectServerFailed, stop
 from tests.support.storage import free_port
 from tests.support.stranger import (
     STRANGER,

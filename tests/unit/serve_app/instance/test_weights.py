@@ -5,7 +5,7 @@ import pytest
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
 from serve_app.settings import BaseModelSettings, load_settings
-from serve_app.weights import prepare_weights
+from serve_app.instance.weights import prepare_weights
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from registry.errors import ModelUnusable
-from serve_app.adapter_check import FIRST, Probe, check_files
-from serve_app.tenant_engine import SENSELESS
+from serve_app.model_server.adapter_check import FIRST, Probe, check_files
+from serve_app.model_server.tenant_engine import SENSELESS
 from tests.support.adapters import write_adapter
 
 MAX_RANK = 16

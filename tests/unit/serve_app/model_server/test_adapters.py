@@ -11,7 +11,7 @@ from registry.errors import ModelUnusable, RevisionNotFound, Unavailable
 from registry.records import Manifest
 from registry.revisions import Revisions
 from registry.store import ObjectStore
-from serve_app.adapters import Adapters, leased
+from serve_app.model_server.adapters import Adapters, leased
 
 UID = "uid-1"
 

@@ -6,7 +6,7 @@ import pickle
 import pytest
 
 from registry.errors import RateLimited
-from serve_app.admission import COMPANY_S, Admission, Ticket
+from serve_app.model_server.admission import COMPANY_S, Admission, Ticket
 
 
 class Clock:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from serve_app.call_parser import with_whole_calls
+from serve_app.model_server.call_parser import with_whole_calls
 
 PAINT = {"type": "function", "function": {"name": "paint", "parameters": {"type": "object"}}}
 SEND = {"type": "function", "function": {"name": "send", "parameters": {"type": "object"}}}

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from serve_app.generation import OpenAICall
+from serve_app.model_server.calls import OpenAICall
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from vllm.sampling_params import SamplingParams, StructuredOutputsParams
 from vllm.tokenizers import get_tokenizer
 
 from registry.errors import InvalidRequest
-from serve_app.grammars import ANSWER, HeldEngine, schemas_of, without_schema
-from serve_app.schema_worker import compile_schemas
+from serve_app.model_server.grammars import ANSWER, HeldEngine, schemas_of, without_schema
+from serve_app.model_server.schema_worker import compile_schemas
 
 COLOUR = {
     "type": "object",

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from registry.errors import InvalidRequest, TigerError
-from serve_app.generation import OpenAICall
-from serve_app.openai_layer import MAX_COMPILE_S, OpenAILayer
-from serve_app.schema_compiler import SchemaCompiler
-from serve_app.schema_worker import Reply
+from serve_app.model_server.calls import OpenAICall
+from serve_app.model_server.openai_layer import MAX_COMPILE_S, OpenAILayer
+from serve_app.model_server.schema_compiler import SchemaCompiler
+from serve_app.model_server.schema_worker import Reply
 from training.chat_template import ToolSupport
 
 SCHEMA = {"type": "object", "title": "Size", "properties": {"size": {"type": "integer"}}}

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from registry.errors import RateLimited, Unavailable
-from serve_app.schema_compiler import MAX_WAITING_PER_USER, SchemaCompiler, WorkerProcess
-from serve_app.schema_worker import TOO_LARGE, Reply, TokenizerText
+from serve_app.model_server.schema_compiler import MAX_WAITING_PER_USER, SchemaCompiler, WorkerProcess
+from serve_app.model_server.schema_worker import TOO_LARGE, Reply, TokenizerText
 from tests.support.schemas import chain
 
 

@@ -13,8 +13,8 @@ import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 from llguidance import LLMatcher, LLTokenizer
 
-from serve_app.json_schemas import held
-from serve_app.schema_worker import (
+from serve_app.wire.json_schemas import held
+from serve_app.model_server.schema_worker import (
     LIMITS,
     MAX_WALL_S,
     REGEX,
@@ -150,7 +150,7 @@ def test_nothing_is_fetched(tokenizer: LLTokenizer) -> None:
 
 def test_process_is_small_and_ends_with_its_stdin(tokenizer_text: TokenizerText) -> None:
     with subprocess.Popen(
-        [sys.executable, "-m", "serve_app.schema_worker"],
+        [sys.executable, "-m", "serve_app.model_server.schema_worker"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as process:

@@ -15,8 +15,8 @@ from vllm.entrypoints.openai.chat_completion.protocol import (
 from vllm.entrypoints.openai.completion.protocol import CompletionResponse, CompletionResponseChoice
 from vllm.entrypoints.serve.engine.protocol import UsageInfo
 
-from serve_app.generation import OpenAICall
-from serve_app.told_fields import answer_told, event_told
+from serve_app.model_server.calls import OpenAICall
+from serve_app.model_server.told_fields import answer_told, event_told
 
 SLY = ',"token_ids":null,\\"stop_reason":"x"'
 

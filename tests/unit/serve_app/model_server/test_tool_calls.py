@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from registry.errors import InvalidRequest
-from serve_app.tool_calls import check_tools, settle, settle_event
+from serve_app.model_server.tool_calls import check_tools, settle, settle_event
 from training.chat_template import ToolSupport
 
 PAINT = {"type": "function", "function": {"name": "paint", "parameters": {"type": "object"}}}

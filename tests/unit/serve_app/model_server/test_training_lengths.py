@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 
 from registry.errors import ContextLengthExceeded, InvalidRequest, NoLearningSignal, RateLimited
 from registry.records import Group, Message, RewardedResponse
-from serve_app.lengths import CHARACTERS_PER_TOKEN, LengthChecks, count_tokens
+from serve_app.model_server.training_lengths import CHARACTERS_PER_TOKEN, LengthChecks, count_tokens
 
 CONTEXT = 64
 MANY = 10**6

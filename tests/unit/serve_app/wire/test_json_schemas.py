@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from serve_app.json_schemas import (
+from serve_app.wire.json_schemas import (
     MAX_NESTING,
     MAX_SCHEMA_BYTES,
     REFUSED,

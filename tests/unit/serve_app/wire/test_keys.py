@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from serve_app.key_schemas import CreateKey
+from serve_app.wire.keys import CreateKey
 
 LATER = "2100-01-31T12:00:00Z"
 

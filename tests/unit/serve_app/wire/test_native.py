@@ -5,7 +5,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from registry.records import Defaults
-from serve_app.schemas import ChangeModel, CreateModel, GenerateResponse, Train
+from serve_app.wire.native import ChangeModel, CreateModel, GenerateResponse, Train
 
 CREATE = {"name": "Mine", "description": "", "parent_model": "base"}
 HELLO = [{"role": "user", "content": "Hello"}]

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from serve_app.openai_schemas import ChatCompletionRequest, CompletionRequest
-from serve_app.refused_fields import REASONS
+from serve_app.wire.openai import ChatCompletionRequest, CompletionRequest
+from serve_app.wire.refused_fields import REASONS
 
 HELLO = {"role": "user", "content": "Hello"}
 TOOL = {"type": "function", "function": {"name": "paint"}}

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from serve_app.openai_schemas import ChatCompletionRequest
-from serve_app.openai_turns import MAX_ARGUMENT_DEPTH, MAX_ARGUMENT_VALUES
+from serve_app.wire.openai import ChatCompletionRequest
+from serve_app.wire.openai_turns import MAX_ARGUMENT_DEPTH, MAX_ARGUMENT_VALUES
 
 USER = {"role": "user", "content": "Hi."}
 

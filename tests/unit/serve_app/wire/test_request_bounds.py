@@ -12,11 +12,11 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, FailFast, ValidationError
 from pydantic.fields import FieldInfo
 
-from serve_app.ingress import ROUTERS
-from serve_app.key_schemas import CreateKey
-from serve_app.openai_schemas import WITHOUT_MEANING, ChatCompletionRequest, CompletionRequest
-from serve_app.responses_schemas import ResponsesRequest
-from serve_app.schemas import ChangeModel, CreateModel, GenerateResponse, Train
+from serve_app.api.ingress import ROUTERS
+from serve_app.wire.keys import CreateKey
+from serve_app.wire.openai import WITHOUT_MEANING, ChatCompletionRequest, CompletionRequest
+from serve_app.wire.responses import ResponsesRequest
+from serve_app.wire.native import ChangeModel, CreateModel, GenerateResponse, Train
 
 BOUND_BY_SETTINGS = {"learning_rate", "alpha", "beta"}
 OF_ANY_SIZE = {"reward"}

@@ -7,7 +7,7 @@ import pytest
 from transformers import PythonBackend
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from serve_app.template_values import FUNCTIONS, OF_THE_RENDERER
+from serve_app.wire.template_values import FUNCTIONS, OF_THE_RENDERER
 
 
 @pytest.mark.parametrize("function", [PythonBackend.apply_chat_template, render_jinja_template])

@@ -27,7 +27,7 @@ from tests.support.training_world import (
     progress,
     submit,
 )
-from training.controller import TrainingController
+from training.controller.controller import TrainingController
 
 # Journeys
 

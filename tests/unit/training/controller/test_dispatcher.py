@@ -4,8 +4,8 @@ from collections.abc import Callable
 import pytest
 
 from registry.records import JobRecord, utc_now
-from training.dispatcher import Dispatcher
-from training.metrics import NoMetrics
+from training.controller.dispatcher import Dispatcher
+from training.controller.metrics import NoMetrics
 from training.settings import TrainingSettings
 
 

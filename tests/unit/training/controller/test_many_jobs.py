@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.support.queueing import CountingStore, controller_over, fail_next, model_of, submit
-from training.controller import TrainingController
+from training.controller.controller import TrainingController
 
 NUM_USERS = 20
 JOBS_PER_USER = 50

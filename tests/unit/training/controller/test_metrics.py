@@ -7,7 +7,7 @@ import pytest
 from registry.records import JobStatus
 from registry.revisions import Revisions
 from tests.support.queueing import CountingStore, assigned, controller_over, fail_next, submit
-from training.controller import TrainingController
+from training.controller.controller import TrainingController
 from training.types import StepProgress
 
 STEP = StepProgress(

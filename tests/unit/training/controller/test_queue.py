@@ -1,4 +1,4 @@
-from training.queue import JobQueue
+from training.controller.queue import JobQueue
 
 
 def taken(queue: JobQueue) -> list[str]:

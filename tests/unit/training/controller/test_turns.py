@@ -11,7 +11,7 @@ from registry.errors import JobNotFound, ModelInUse
 from registry.records import JobStatus
 from registry.revisions import Revisions
 from tests.support.queueing import Clock, CountingStore, controller_over, model_of, submit
-from training.controller import TrainingController
+from training.controller.controller import TrainingController
 from training.types import Assignment, Dismissal, Order, Place, Resumption, Standing
 
 SLICE_S = 30

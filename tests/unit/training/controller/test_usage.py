@@ -13,7 +13,7 @@ from tests.support.training_world import (
     ended,
     submit,
 )
-from training.controller import TrainingController
+from training.controller.controller import TrainingController
 
 TRAINING = Usage(trained_tokens=42, training_seconds=1.5)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from training.process_group import PrivateTorchConfig
+from training.worker.process_group import PrivateTorchConfig
 
 
 class LoneWorker:

@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from registry.errors import InvalidRequest, RateLimited
-from serve_app.responses_input import ChatForm, chat_form
-from serve_app.responses_schemas import ResponsesRequest
+from serve_app.api.responses.input import ChatForm, chat_form
+from serve_app.wire.responses import ResponsesRequest
 
 TOOL = {"type": "function", "name": "paint", "description": "Paints.", "parameters": {"type": "object"}}
 CALL = {"type": "function_call", "id": "fc_1", "call_id": "c1", "name": "paint", "arguments": "{}"}

@@ -10,11 +10,11 @@ from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from registry.errors import InvalidRequest, ModelNotFound, RateLimited, TigerError
-from serve_app.responses_input import chat_form
-from serve_app.responses_output import Answering, whole_response
-from serve_app.responses_schemas import ResponsesRequest
-from serve_app.responses_stream import response_events
-from serve_app.streams import DONE, is_last_piece
+from serve_app.api.responses.input import chat_form
+from serve_app.api.responses.output import Answering, whole_response
+from serve_app.wire.responses import ResponsesRequest
+from serve_app.api.responses.stream import response_events
+from serve_app.api.streams import DONE, is_last_piece
 
 EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 USAGE = {

@@ -18,7 +18,7 @@ from vllm.v1.structured_output.backend_guidance import GuidanceBackend, validate
 from vllm.v1.structured_output.backend_types import StructuredOutputOptions
 
 from serve_app.app import llm_config
-from serve_app.bounded_grammar import BoundedGrammar, register
+from serve_app.model_server.vllm_patches.bounded_grammar import BoundedGrammar, register
 from serve_app.settings import load_settings
 
 JSON = StructuredOutputOptions.JSON

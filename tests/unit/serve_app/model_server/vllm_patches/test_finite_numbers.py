@@ -12,7 +12,7 @@ from vllm.v1.kv_cache_interface import KVCacheConfig
 from vllm.v1.outputs import LogprobsTensors, ModelRunnerOutput
 from vllm.v1.worker import gpu_model_runner
 
-from serve_app.finite_numbers import (
+from serve_app.model_server.vllm_patches.finite_numbers import (
     are_sensible,
     count_marked,
     marked_logits,

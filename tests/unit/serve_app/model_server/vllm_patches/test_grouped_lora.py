@@ -13,7 +13,7 @@ from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 from vllm.model_executor.layers.linear import LinearBase
 from vllm.platforms.cpu import CpuPlatform
 
-from serve_app.grouped_lora import (
+from serve_app.model_server.vllm_patches.grouped_lora import (
     FEW_ROWS,
     GroupedLora,
     linear_modules,
@@ -186,4 +186,4 @@ def test_is_put_in_vllms_place_by_a_plugin(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(model_manager, "get_supported_lora_modules", vllm_supported_modules)
     register()
     assert model_manager.get_supported_lora_modules is linear_modules
-    assert CpuPlatform.get_punica_wrapper() == "serve_app.grouped_lora.GroupedLora"
+    assert CpuPlatform.get_punica_wrapper() == "serve_app.model_server.vllm_patches.grouped_lora.GroupedLora"

@@ -9,12 +9,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from serve_app import parent_watch
-from serve_app.processes import wait_until
+
+from serve_app.model_server.vllm_patches import parent_watch
+from serve_app.instance.processes import wait_until
 
 CHAIN = """
 import multiprocessing, os, time
-from serve_app import parent_watch
+from serve_app.model_server.vllm_patches import parent_watch
 
 def work():
     parent_watch.register()

@@ -10,7 +10,7 @@ import pytest
 from vllm.distributed.device_communicators import shm_broadcast
 from vllm.distributed.device_communicators.shm_broadcast import MessageQueue, SpinCondition
 
-from serve_app.patient_wait import ALERT_S, NAPPING_S, patient_wait, register
+from serve_app.model_server.vllm_patches.patient_wait import ALERT_S, NAPPING_S, patient_wait, register
 
 PAUSES_S = (0, NAPPING_S, 5 * NAPPING_S, 20 * NAPPING_S)
 """Between pairs of messages: what a reader naps over, and what it sleeps over."""

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from registry.errors import InvalidRequest
-from serve_app.plain_text import keep_content_text, with_content_as_text
+from serve_app.model_server.vllm_patches.plain_text import keep_content_text, with_content_as_text
 from tests.support.tokenizers import byte_level
 from training.plain_text import apply_template
 

@@ -11,7 +11,7 @@ INSTALLED := $(VENV)/.installed
 CLIENTS := .venv-clients
 
 .DEFAULT_GOAL := help
-.PHONY: help install up down demo test lock
+.PHONY: help install up down demo check test lock
 .PHONY: bench-path bench-training bench-learning bench-fairness bench-serving bench-control
 
 help: ## show this
@@ -44,11 +44,15 @@ $(CLIENTS)/.installed: requirements/clients.txt | $(INSTALLED)
 	$(UV) pip install --quiet --python $(CLIENTS)/bin/python --no-deps -r requirements/clients.txt
 	touch $@
 
-test: install $(CLIENTS)/.installed ## all checks and tests
+check: install ## what to run before each commit: style, types, import contracts, unit tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/pytest tests/unit
+
+test: check $(CLIENTS)/.installed ## all checks and tests
+	$(BIN)/pytest --ignore=tests/unit
 
 bench-path: install ## measure the whole path; writes bench/results/path.json
 	$(BIN)/python -m bench.path

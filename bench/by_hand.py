@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from registry.records import Hyperparameters, JobRequest
 from training.worker.job import rows_of
 from training.worker.packs import Row
-from training.worker.resident_model import Policy
+from training.worker.resident_model import ResidentModel
 
 
 @dataclass(frozen=True)
@@ -30,18 +30,20 @@ class Batch:
     advantages: Tensor
 
 
-def train_by_hand(policy: Policy, job: JobRequest, rank: int, size: int) -> list[tuple[float, float]]:
+def train_by_hand(
+    resident: ResidentModel, job: JobRequest, rank: int, size: int
+) -> list[tuple[float, float]]:
     """Loss and seconds of each optimizer step, with micro-batches of `size` rows and a fresh adapter."""
-    rows = rows_of(policy, job)
+    rows = rows_of(resident, job)
     rows.sort(key=lambda row: len(row.exchange.prompt_ids) + len(row.exchange.completion_ids), reverse=True)
-    pad = policy.tokenizer.pad_token_id
-    batches = [_batch(rows[i : i + size], pad, policy.device) for i in range(0, len(rows), size)]
+    pad = resident.tokenizer.pad_token_id
+    batches = [_batch(rows[i : i + size], pad, resident.device) for i in range(0, len(rows), size)]
     num_tokens = sum(len(row.exchange.completion_ids) for row in rows)
-    with policy.lend() as base:
+    with resident.lend() as base:
         base.set_attn_implementation("sdpa")
         lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
         model: Any = get_peft_model(base, lora)
-        if policy.checkpoints:
+        if resident.checkpoints:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         model.train()
         return _steps(model, batches, num_tokens, job.hyperparameters)

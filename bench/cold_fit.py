@@ -49,12 +49,12 @@ def work(config: dict[str, Any]) -> None:
     from bench.steps import assignment_of
     from registry.records import Group, Hyperparameters, JobRequest, Message, RewardedResponse
     from training.worker.job import train
-    from training.worker.resident_model import Policy
     from training.worker.loop import PROCESS_GROUP_VARIABLES
+    from training.worker.resident_model import ResidentModel
 
     for name in PROCESS_GROUP_VARIABLES:
         os.environ.pop(name, None)
-    policy = Policy(config["weights"], config["settings"], config["max_context_tokens"])
+    resident = ResidentModel(config["weights"], config["settings"], config["max_context_tokens"])
     group = Group(
         messages=tuple(Message.model_validate(message) for message in PROMPT),
         responses=tuple(RewardedResponse.model_validate(response) for response in RESPONSES),
@@ -63,7 +63,7 @@ def work(config: dict[str, Any]) -> None:
     job = JobRequest(groups=(group,), hyperparameters=values)
     with tempfile.TemporaryDirectory() as directory, open(config["told"], "w") as told:
         train(
-            policy,
+            resident,
             assignment_of(job),
             None,
             Path(directory) / "adapter",

@@ -24,7 +24,7 @@ from typing import Any
 import httpx
 
 from bench.machine import describe
-from bench.own_instance import bearer, new_key, own_instance, quiet
+from bench.temporary_instance import bearer, new_key, quiet, temporary_instance
 from serve_app.instance.instance import Instance
 
 NUM_STREAMS = (200, 400, 1000)
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("bench/results/fairness.json"))
     options = parser.parse_args()
     report: dict[str, Any] = {"machine": describe()}
-    with own_instance() as instance:
+    with temporary_instance() as instance:
         instance.up(quiet)
         kinds = [(number, SHORT) for number in options.streams] + [(options.streams[0], LONG)]
         rows = [asyncio.run(measure(instance, options.requests, number, kind)) for number, kind in kinds]

@@ -22,7 +22,7 @@ import httpx
 
 from bench.machine import describe
 from bench.memory import pss_by_kind
-from bench.own_instance import client, own_instance, quiet
+from bench.temporary_instance import client, quiet, temporary_instance
 from serve_app.instance.instance import Instance
 
 NUM_LISTINGS = 300
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("bench/results/path.json"))
     options = parser.parse_args()
     report: dict[str, Any] = {"machine": describe()}
-    with own_instance() as instance:
+    with temporary_instance() as instance:
         measure(instance, report)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(report, indent=2) + "\n")

@@ -10,9 +10,9 @@ import torch
 
 from bench.by_hand import train_by_hand
 from registry.records import Group, Hyperparameters, JobRequest, Message, RewardedResponse
-from training.worker.job import train
-from training.worker.resident_model import Policy
 from training.types import Assignment, StepProgress
+from training.worker.job import train
+from training.worker.resident_model import ResidentModel
 
 RANK = 16
 MICRO_BATCH_SIZE = 4
@@ -67,15 +67,15 @@ def job_of(shape: Shape, words: list[str], separator: str, steps: int) -> JobReq
     return JobRequest(groups=tuple(groups), hyperparameters=values)
 
 
-def compare(policy: Policy, shape: Shape, job: JobRequest) -> dict[str, Any]:
+def compare(resident: ResidentModel, shape: Shape, job: JobRequest) -> dict[str, Any]:
     """Both sides on the same job; a side's time is the median of its steps after the first."""
-    mine, hand = _or_out_of_memory(policy, job, ours), _or_out_of_memory(policy, job, by_hand)
+    mine, hand = _or_out_of_memory(resident, job, ours), _or_out_of_memory(resident, job, by_hand)
     row: dict[str, Any] = {
         "groups": shape.groups,
         "responses": shape.responses,
         "prompt_tokens": shape.prompt_tokens,
         "completion_tokens": shape.completion_tokens,
-        "gradient_checkpointing": policy.settings.gradient_checkpointing,
+        "gradient_checkpointing": resident.settings.gradient_checkpointing,
         "tiger": mine,
         "by_hand": hand,
     }
@@ -90,11 +90,11 @@ def compare(policy: Policy, shape: Shape, job: JobRequest) -> dict[str, Any]:
     return row
 
 
-def ours(policy: Policy, job: JobRequest) -> dict[str, Any]:
+def ours(resident: ResidentModel, job: JobRequest) -> dict[str, Any]:
     steps: list[StepProgress] = []
     with tempfile.TemporaryDirectory() as directory:
         outcome, _ = train(
-            policy, assignment_of(job), None, Path(directory) / "adapter", steps.append, lambda: False
+            resident, assignment_of(job), None, Path(directory) / "adapter", steps.append, lambda: False
         )
     return {
         "step_s": round(statistics.median(step.seconds for step in steps[1:]), 3),
@@ -103,21 +103,21 @@ def ours(policy: Policy, job: JobRequest) -> dict[str, Any]:
     }
 
 
-def by_hand(policy: Policy, job: JobRequest) -> dict[str, Any]:
-    steps = train_by_hand(policy, job, RANK, MICRO_BATCH_SIZE)
+def by_hand(resident: ResidentModel, job: JobRequest) -> dict[str, Any]:
+    steps = train_by_hand(resident, job, RANK, MICRO_BATCH_SIZE)
     return {
         "step_s": round(statistics.median(seconds for _, seconds in steps[1:]), 3),
         "losses": [loss for loss, _ in steps],
     }
 
 
-def _or_out_of_memory(policy: Policy, job: JobRequest, side: Any) -> dict[str, Any]:
-    is_gpu = policy.device.type == "cuda"
+def _or_out_of_memory(resident: ResidentModel, job: JobRequest, side: Any) -> dict[str, Any]:
+    is_gpu = resident.device.type == "cuda"
     if is_gpu:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     try:
-        found: dict[str, Any] = side(policy, job)
+        found: dict[str, Any] = side(resident, job)
     except torch.OutOfMemoryError:
         return {"out_of_memory": True}
     if is_gpu:

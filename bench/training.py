@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from bench.machine import describe
-from bench.own_instance import client, own_instance, quiet
 from bench.path import publish, train
 from bench.steps import Shape, compare, job_of
+from bench.temporary_instance import client, quiet, temporary_instance
 from serve_app.instance.instance import Instance
-from serve_app.settings import load_settings
 from serve_app.instance.weights import prepare_weights
-from training.worker.resident_model import Policy
+from serve_app.settings import load_settings
+from training.worker.resident_model import ResidentModel
 
 STEPS = 3
 WORDS = ["red", "blue", "green", "sky", "sea", "tree", "stone", "bird", "fish", "sun", "moon", "star"]
@@ -53,12 +53,12 @@ def steps() -> list[dict[str, Any]]:
     settings = load_settings("local")
     model = settings.models[0]
     weights = prepare_weights(model, settings.weights_directory.expanduser())
-    policy = Policy(str(weights), model.training, model.max_context_tokens)
-    return [compare(policy, shape, job_of(shape, WORDS, " ", STEPS)) for shape in SHAPES]
+    resident = ResidentModel(str(weights), model.training, model.max_context_tokens)
+    return [compare(resident, shape, job_of(shape, WORDS, " ", STEPS)) for shape in SHAPES]
 
 
 def through_http() -> tuple[dict[str, Any], dict[str, Any]]:
-    with own_instance() as instance:
+    with temporary_instance() as instance:
         instance.up(quiet)
         with client(instance) as http:
             for number in range(2):

@@ -1,13 +1,13 @@
-"""Models whose bytes may belong to nobody: marked before the bytes and the catalogue differ, cleared after.
+"""Models whose bytes may belong to nobody: marked before bytes and list of models differ, cleared after.
 
-    leftovers/<uid>      body: the user whose catalogue says whether the model exists
+    leftovers/<uid>      body: the user whose list says whether the model exists
 
-A process that dies between a catalogue and the bytes it names leaves its mark; the next one sweeps.
+A process that dies between a list of models and the bytes it names leaves its mark; the next one sweeps.
 """
 
-from registry.user_models import Catalogues
 from registry.revisions import Revisions
 from registry.store import ObjectMissing, ObjectStore
+from registry.user_models import UserModelStore
 
 PREFIX = "leftovers/"
 
@@ -15,7 +15,7 @@ PREFIX = "leftovers/"
 class Leftovers:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
-        self._catalogues = Catalogues(store)
+        self._user_models = UserModelStore(store)
         self._revisions = Revisions(store)
 
     def mark(self, user: str, uid: str) -> None:
@@ -25,13 +25,13 @@ class Leftovers:
         self._store.delete(PREFIX + uid)
 
     def sweep(self) -> None:
-        """Delete the bytes of marked models that no catalogue names."""
+        """Delete the bytes of marked models that no list of models names."""
         for key in self._store.list(PREFIX):
             try:
                 user = self._store.get(key).body.decode()
             except ObjectMissing:
                 continue
             uid = key.removeprefix(PREFIX)
-            if all(model.uid != uid for model in self._catalogues.load(user).models.models):
+            if all(model.uid != uid for model in self._user_models.load(user).models.models):
                 self._revisions.delete_model(uid)
             self.clear(uid)

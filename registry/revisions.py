@@ -149,7 +149,7 @@ class Revisions:
         self._delete(_model_prefix(uid))
 
     def discard(self, uid: str, revision: int) -> None:
-        """Remove a revision that no catalogue names: the late work of a job that was given up."""
+        """Remove a revision that no list of models names: the late work of a job that was given up."""
         self._delete(_revision_prefix(uid, revision))
 
     def save_state(self, uid: str, revision: int, job: str, path: Path) -> None:

@@ -1,6 +1,6 @@
 """The object store: bytes under keys in one S3 bucket, with conditional writes.
 
-    ApiKeys, Catalogues, Revisions, Jobs  ->  ObjectStore  ->  boto3  ->  any S3-compatible endpoint
+    ApiKeys, UserModelStore, Revisions, Jobs  ->  ObjectStore  ->  boto3  ->  any S3-compatible endpoint
 
 No JSON and no layout here. What leaves this file as an exception:
 

@@ -20,13 +20,13 @@ LONGEST_WAIT_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class VersionedModels:
-    """`etag` is None while the user has no catalogue yet."""
+    """`etag` is None while the user has no list of models yet."""
 
     models: UserModels
     etag: str | None
 
 
-class Catalogues:
+class UserModelStore:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
 

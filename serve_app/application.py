@@ -12,10 +12,10 @@ from typing import Any
 from ray import serve
 from ray.serve import Application
 
-from serve_app.catalog.catalog import Catalog
-from serve_app.deployment_options import CATALOG, INGRESS, MAX_ONGOING_CALLS, ONE_LOOP, QUIET, TRAINER
 from serve_app.api.ingress import Ingress
 from serve_app.catalog.cache_leases import TERM_S
+from serve_app.catalog.catalog import Catalog
+from serve_app.deployment_options import CATALOG, INGRESS, MAX_ONGOING_CALLS, ONE_LOOP, QUIET, TRAINER
 from serve_app.settings import Settings
 from serve_app.training_deployment import StartRun, Trainer
 from training.worker.loop import start_run

@@ -16,10 +16,10 @@ from registry.errors import TigerError
 from registry.keys import ApiKeys, KeyNotIdentified, hash_key, parse_expiry
 from registry.records import USER_PATTERN, utc_now
 from registry.store import StorageUnfit
-from serve_app.instance import log_files
 from serve_app.demo import Demo
-from serve_app.instance.instance import FIRST_USER, Instance
+from serve_app.instance import log_files
 from serve_app.instance.environment import loopback_without_proxy
+from serve_app.instance.instance import FIRST_USER, Instance
 from serve_app.instance.processes import InstanceError
 from serve_app.terminal import Rows, visible, visible_lines
 from serve_app.version import VERSION

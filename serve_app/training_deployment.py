@@ -8,10 +8,10 @@ from ray.serve.handle import DeploymentHandle
 
 from registry.records import ModelRecord
 from registry.store import ObjectStore
-from serve_app.api.errors import as_tiger_error
-from serve_app.training_metrics import RayTrainingMetrics
+from serve_app.remote_errors import as_tiger_error
 from serve_app.replica_address import listen_at_the_node
 from serve_app.settings import Settings
+from serve_app.training_metrics import RayTrainingMetrics
 from training.controller.controller import TrainingController
 from training.worker.loop import RunConfiguration, start_run
 

@@ -1,13 +1,13 @@
 """Users with keys and models, written straight into the bucket.
 
-A user's catalogue must be there before their first request: the Catalog reads it once.
+A user's list of models must be there before their first request: the Catalog reads it once.
 """
 
 from bench.control.bulk import write_all
-from registry.user_models import Catalogues
 from registry.keys import ApiKeys
 from registry.records import ModelRecord, UserModels, generate_uid, utc_now
 from registry.store import ObjectStore
+from registry.user_models import UserModelStore
 from serve_app.settings import BaseModelSettings
 
 
@@ -22,14 +22,14 @@ class Accounts:
         self.store = store
         self.base = base
         self._keys = ApiKeys(store)
-        self._catalogues = Catalogues(store)
+        self._user_models = UserModelStore(store)
 
     def create(self, user: str, num_models: int, latest_revision: int = 0) -> str:
         """A new user with models `model-0` and so on; returns a key."""
         key = self.create_key(user)
         if num_models:
             models = tuple(self._model(number, latest_revision) for number in range(num_models))
-            self._catalogues.save(user, UserModels(models=models), None)
+            self._user_models.save(user, UserModels(models=models), None)
         return key
 
     def create_key(self, user: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from aiohttp import ClientSession, ClientTimeout
 
-from bench.own_instance import bearer
+from bench.temporary_instance import bearer
 
 TIMEOUT_S = 600
 

@@ -11,7 +11,7 @@ import httpx
 import yaml
 
 from bench.control.accounts import Accounts
-from bench.own_instance import own_instance, quiet
+from bench.temporary_instance import quiet, temporary_instance
 from serve_app.instance.instance import Instance
 from serve_app.instance.processes import wait_until
 from serve_app.instance.serve_client import CLUSTER_DIRECTORY
@@ -60,7 +60,7 @@ def ground() -> Iterator[Ground]:
         config, serve_config = directory / "config.yaml", directory / "serve.yaml"
         config.write_text(yaml.safe_dump(_config()))
         serve_config.write_text(yaml.safe_dump(_serve_config(config, directory)))
-        with own_instance(str(config), serve_config) as instance:
+        with temporary_instance(str(config), serve_config) as instance:
             yield Ground(instance, directory)
 
 

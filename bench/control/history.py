@@ -12,7 +12,7 @@ from bench.control.bulk import write_all
 from bench.control.calls import call, session, timed
 from bench.control.ground import Ground
 from bench.control.times import against, in_ms, ratio_p50
-from bench.own_instance import quiet
+from bench.temporary_instance import quiet
 from registry.jobs import JobIds, Jobs
 from registry.records import (
     Group,

@@ -19,7 +19,7 @@ from aiohttp import ClientSession
 from bench.control.calls import call, session, timed
 from bench.control.ground import Ground
 from bench.control.times import in_ms, percentile, ratio_p50
-from bench.own_instance import bearer
+from bench.temporary_instance import bearer
 
 NUM_QUEUED = 1000
 NUM_OWNERS = 20

@@ -29,9 +29,9 @@ def creation(ground: Ground) -> dict[str, Any]:
 
 
 def activation(ground: Ground) -> dict[str, Any]:
-    """Revisions 1 and 0 of one of ten models in turns, so that each request changes the catalogue.
+    """Revisions 1 and 0 of one of ten models in turns, so that each request changes the list of models.
 
-    What is changed is the catalogue alone, so the revisions need no weights.
+    What is changed is the list alone, so the revisions need no weights.
     """
     key = ground.accounts().create("activator", 10, latest_revision=1)
 

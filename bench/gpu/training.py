@@ -19,8 +19,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from bench.steps import MICRO_BATCH_SIZE, RANK, Shape, compare, job_of
-from training.worker.resident_model import Policy
 from training.settings import TrainingSettings
+from training.worker.resident_model import ResidentModel
 
 STEPS = 5
 CHARACTERS = [chr(33 + i) for i in range(93)]
@@ -79,10 +79,10 @@ def main() -> None:
                 gradient_checkpointing=checkpointing,
             )
             start = time.perf_counter()
-            policy = Policy(str(scratch / "model"), settings, 8192)
+            resident = ResidentModel(str(scratch / "model"), settings, 8192)
             print(f"checkpointing={checkpointing}: model resident after {time.perf_counter() - start:.1f} s")
-            rows += [compare(policy, shape, job_of(shape, CHARACTERS, "", STEPS)) for shape in SHAPES]
-            del policy
+            rows += [compare(resident, shape, job_of(shape, CHARACTERS, "", STEPS)) for shape in SHAPES]
+            del resident
             torch.cuda.empty_cache()
     device = torch.cuda.get_device_name()
     report = {

@@ -32,7 +32,7 @@ from bench.learning.curves import Curve, Setup
 from bench.learning.loop import Loop
 from bench.learning.tasks import TASKS, Task
 from bench.machine import describe
-from bench.own_instance import new_key, own_instance, quiet
+from bench.temporary_instance import new_key, quiet, temporary_instance
 from serve_app.settings import CONFIG_DIRECTORY, load_settings
 
 Curves = dict[str, list[Curve]]
@@ -44,7 +44,7 @@ def main() -> None:
     tasks = [task for name in options.tasks for task in TASKS if task.name == name]
     setup = Setup(num_rounds=options.rounds, learning_rate=options.learning_rate)
     machine = describe()
-    with config_of(options.serving_dtype) as config, own_instance(config) as own:
+    with config_of(options.serving_dtype) as config, temporary_instance(config) as own:
         own.up(quiet)
         key = new_key(own)
         tiger = {task.name: teach_tiger(own.url, key, task, setup, options.runs) for task in tasks}

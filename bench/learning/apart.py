@@ -10,8 +10,8 @@ from pathlib import Path
 
 from bench.learning.curves import Curve, Setup
 from bench.learning.tasks import Task
-from serve_app.settings import load_settings
 from serve_app.instance.weights import prepare_weights
+from serve_app.settings import load_settings
 
 CONFIG = "local"
 

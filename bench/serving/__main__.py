@@ -32,8 +32,8 @@ from bench.serving.first_token import first_tokens
 from bench.serving.load import Pass, Prompts, ask, cpu_ms_per_request, summary
 from bench.serving.plot import plot
 from bench.serving.systems import System, bare_vllm, configuration, instance_beside_ray_llm, on_ray
-from serve_app.settings import load_settings
 from serve_app.instance.weights import prepare_weights
+from serve_app.settings import load_settings
 
 PARTS = ("doors", "adapters", "zipf")
 MAX_TOKENS = 64

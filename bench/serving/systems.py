@@ -23,8 +23,8 @@ import httpx
 import psutil
 import yaml
 
-from bench.own_instance import bearer, new_key, own_instance, quiet
 from bench.serving.native import BACKEND
+from bench.temporary_instance import bearer, new_key, quiet, temporary_instance
 from serve_app.app import llm_config
 from serve_app.instance.instance import Instance
 from serve_app.instance.ports import free_ports
@@ -114,7 +114,7 @@ def instance_beside_ray_llm(directory: Path, config: str) -> Iterator[Instance]:
     )
     path = directory / "serve.yaml"
     path.write_text(yaml.safe_dump(serve_config))
-    with own_instance(config, path) as instance:
+    with temporary_instance(config, path) as instance:
         instance.up(quiet)
         _wait(f"{instance.url}{RAY_LLM_PREFIX}/v1/models")
         yield instance

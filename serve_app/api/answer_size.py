@@ -4,9 +4,9 @@ What is streamed goes in many small messages, and only has the limits of generat
 """
 
 from registry.errors import InvalidRequest
-from serve_app.wire.openai import ChatCompletionRequest, CompletionRequest
-from serve_app.wire.native import GenerateResponse
 from serve_app.settings import BaseModelSettings, LimitSettings
+from serve_app.wire.native import GenerateResponse
+from serve_app.wire.openai import ChatCompletionRequest, CompletionRequest
 
 BYTES_PER_TOKEN = 128
 """In an answer, at most on average: the longest tokens there are have so many."""

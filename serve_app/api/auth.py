@@ -17,7 +17,7 @@ from datetime import datetime
 from registry.errors import InvalidApiKey, Unavailable
 from registry.keys import hash_key
 from registry.records import KeyRecord, utc_now
-from serve_app.api.errors import as_tiger_error
+from serve_app.remote_errors import as_tiger_error
 from serve_app.shared_tasks import SharedTasks
 
 FRESH_S = 2.0

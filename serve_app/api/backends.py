@@ -16,12 +16,12 @@ from registry.store import ObjectStore
 from serve_app.api import in_progress
 from serve_app.api.auth import Authenticator, Caller
 from serve_app.api.base_model_health import BaseModelHealth, asking
-from serve_app.api.models_cache import CatalogueCache
 from serve_app.api.key_check import CALLER, KeyWatch
-from serve_app.catalog.cache_leases import Forgotten, ReadModels, Renewal
 from serve_app.api.model_listing import as_lines, base_infos
+from serve_app.api.models_cache import ModelsCache
 from serve_app.api.places import Places
 from serve_app.api.rate_limits import RequestLimit
+from serve_app.catalog.cache_leases import Forgotten, ReadModels, Renewal
 from serve_app.catalog.references import Resolved, Resolver
 from serve_app.settings import Settings
 from serve_app.shared_tasks import SharedTasks
@@ -50,7 +50,7 @@ async def answered(read: Callable[[], Awaitable[T]]) -> T:
 
 
 @dataclass
-class Services:
+class Backends:
     """`catalog` is a Catalog, `trainer` a Trainer, `servers` a ModelServer per id of a base model."""
 
     settings: Settings
@@ -61,7 +61,7 @@ class Services:
     authenticator: Authenticator = field(init=False)
     key_watch: KeyWatch = field(init=False)
     request_limit: RequestLimit = field(init=False)
-    catalogues: CatalogueCache = field(init=False)
+    user_models: ModelsCache = field(init=False)
     resolver: Resolver = field(init=False)
     health: dict[str, BaseModelHealth] = field(init=False)
     downloads: Places = field(init=False)
@@ -82,7 +82,7 @@ class Services:
         self.store = ObjectStore(self.settings.storage)
         self.authenticator = Authenticator(lookup)
         self.key_watch = KeyWatch(self.authenticator.recheck)
-        self.catalogues = CatalogueCache(read, renew)
+        self.user_models = ModelsCache(read, renew)
         self.resolver = Resolver(self.settings)
         self.health = {
             base_model: BaseModelHealth(base_model, asking(server))
@@ -100,10 +100,10 @@ class Services:
 
     async def listing(self, user: str) -> bytes:
         """All models that the user may use as JSON lines: base models, then private ones, oldest first."""
-        return self._base_lines + (await self.catalogues.models(user)).lines
+        return self._base_lines + (await self.user_models.models(user)).lines
 
     async def private_models(self, user: str) -> tuple[ModelRecord, ...]:
-        return (await self.catalogues.models(user)).models
+        return (await self.user_models.models(user)).models
 
     async def resolve(self, user: str, ref: str | None) -> Resolved:
         """Nothing, or an empty text, is the default model. Raises: ModelNotFound, RevisionNotFound."""
@@ -174,13 +174,13 @@ class Services:
         await self._storage_checks.join("storage", check)()
 
 
-async def services(request: Request) -> Services:
+async def backends(request: Request) -> Backends:
     """Not a plain function: FastAPI would call that in a thread, for every request."""
-    found: Services = request.app.state.services
+    found: Backends = request.app.state.backends
     return found
 
 
-ServicesDependency = Annotated[Services, Depends(services)]
+BackendsDependency = Annotated[Backends, Depends(backends)]
 
 
 async def presumed_caller(request: Request) -> Caller:

@@ -22,7 +22,7 @@ class BoundedRequest(Request):
         """Raises: InvalidRequest, and ValueError for what is no JSON."""
         if not hasattr(self, "_json"):
             body = _in_utf8(await self.body())
-            settings = self.app.state.services.settings.ingress
+            settings = self.app.state.backends.settings.ingress
             check_json(body, settings.max_request_values, settings.max_request_depth)
             self._json = json.loads(body)
         return self._json

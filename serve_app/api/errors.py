@@ -7,20 +7,18 @@ a call that was cancelled from elsewhere     ->  503 unavailable
 anything else                                ->  500 internal_error, details in the log only
 """
 
-import asyncio
 import logging
 from typing import Any
 
-import grpc  # type: ignore[import-untyped]
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from ray.exceptions import RayActorError, RayTaskError
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
+from ray.serve.exceptions import RayServeException
 from starlette.exceptions import HTTPException
 
-
 from registry import errors
+from serve_app.remote_errors import as_tiger_error
 
 logger = logging.getLogger("ray.serve")
 
@@ -61,27 +59,6 @@ ERROR_TYPES = {
     429: "rate_limit_error",
     503: "unavailable_error",
 }
-
-
-def as_tiger_error(error: BaseException) -> errors.TigerError:
-    """What a client may know of `error`; unknown errors are logged and become `internal_error`."""
-    cause = error.cause if isinstance(error, RayTaskError) else error
-    if isinstance(cause, errors.TigerError):
-        return cause
-    if isinstance(cause, RayActorError | BackPressureError | DeploymentUnavailableError):
-        logger.warning("a replica could not be reached: %s", type(cause).__name__)
-        return errors.Unavailable("the service cannot be reached at the moment; try again")
-    if isinstance(cause, RayServeException | asyncio.CancelledError) or _is_broken_off(cause):
-        logger.warning("a call was refused or broken off: %r", cause)
-        return errors.Unavailable("the service cannot be reached at the moment; try again")
-    logger.error("unexpected error", exc_info=error)
-    return errors.TigerError("internal error")
-
-
-def _is_broken_off(error: BaseException) -> bool:
-    """Whether the connection to a replica ended: gRPC tells so in several ways, and Serve passes some on."""
-    broken = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
-    return isinstance(error, grpc.aio.AioRpcError) and error.code() in broken
 
 
 def status_of(error: errors.TigerError) -> int:

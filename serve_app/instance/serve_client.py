@@ -15,7 +15,7 @@ from registry.records import Record
 from serve_app.instance.processes import InstanceError
 
 PATH = "/api/serve/applications/"
-CLUSTER_DIRECTORY = Path(__file__).resolve().parent.parent / "cluster"
+CLUSTER_DIRECTORY = Path(__file__).resolve().parents[2] / "cluster"
 
 
 class DeploymentState(Record):

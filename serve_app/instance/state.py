@@ -21,7 +21,7 @@ class InstanceState(Record):
     ray: RayHead | None = None
 
 
-class Remembered:
+class StateFile:
     """The file of an `InstanceState`; every change is on disk, whole, before anything else happens."""
 
     def __init__(self, path: Path) -> None:

@@ -8,16 +8,16 @@ from registry.errors import Unavailable
 from registry.settings import StorageSettings
 from registry.store import ObjectStore, StorageUnfit
 from serve_app.instance import seaweedfs
-from serve_app.instance.state import Remembered
-from serve_app.instance.seaweedfs import ObjectServer, ObjectServerFailed
 from serve_app.instance.ports import free_ports, is_free
 from serve_app.instance.processes import InstanceError, Report, identify, processes_with, stop_processes
+from serve_app.instance.seaweedfs import ObjectServer, ObjectServerFailed
+from serve_app.instance.state import StateFile
 
 STOP_GRACE_S = 5
 
 
 class InstanceStorage:
-    def __init__(self, home: Path, settings: StorageSettings, remembered: Remembered) -> None:
+    def __init__(self, home: Path, settings: StorageSettings, remembered: StateFile) -> None:
         self._directory = home / "storage"
         self._settings = settings
         self._remembered = remembered

@@ -16,8 +16,8 @@ from dataclasses import replace
 from typing import Any
 
 from registry.errors import InvalidRequest
-from serve_app.wire.json_schemas import held
 from serve_app.model_server.schema_worker import REGEX
+from serve_app.wire.json_schemas import held
 
 ANSWER = "response_format.json_schema.schema"
 HELD_OUTPUTS = "structured_outputs"

@@ -21,9 +21,9 @@ from registry.errors import ContextLengthExceeded, InvalidRequest, TigerError, U
 from serve_app.model_server.calls import OpenAICall, cache_salt_of
 from serve_app.model_server.grammars import HELD_OUTPUTS, HeldEngine, schemas_of, without_schema
 from serve_app.model_server.schema_compiler import SchemaCompiler
-from serve_app.shared_tasks import is_being_cancelled
 from serve_app.model_server.told_fields import answer_told, event_told
 from serve_app.model_server.tool_calls import check_tools, settle, settle_event
+from serve_app.shared_tasks import is_being_cancelled
 from training.chat_template import ToolSupport
 
 ERROR_EVENT = 'data: {"error":'

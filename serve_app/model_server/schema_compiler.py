@@ -2,8 +2,8 @@
 
     check  ->  known already, or being compiled  ->  else the user's queue  ->  the worker process, in turn
 
-The process (model_server.schema_worker) starts with the first schema and ends when there were none for a while.
-What was found out is kept per user: how long a schema takes must not tell who else has used it.
+The process (model_server.schema_worker) starts with the first schema and ends when there were none for a
+while. What was found out is kept per user: how long a schema takes must not tell who else has used it.
 """
 
 import asyncio

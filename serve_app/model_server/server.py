@@ -27,19 +27,19 @@ from serve_app.model_server.adapter_check import Probe, check_files
 from serve_app.model_server.adapters import Adapter, Adapters, leased
 from serve_app.model_server.admission import Admission
 from serve_app.model_server.call_parser import with_whole_calls
-from serve_app.model_server.engine_watch import EngineWatch
 from serve_app.model_server.calls import Completion, Generation, GenerationCall, OpenAICall, cache_salt_of
+from serve_app.model_server.engine_watch import EngineWatch
 from serve_app.model_server.labels import leave_out_adapters, multiplexed
-from serve_app.model_server.training_lengths import LengthChecks
 from serve_app.model_server.openai_layer import OpenAILayer
-from serve_app.model_server.vllm_patches.plain_text import keep_content_text
-from serve_app.replica_address import listen_at_the_node
 from serve_app.model_server.schema_compiler import SchemaCompiler, WorkerProcess
 from serve_app.model_server.schema_worker import TokenizerText
-from serve_app.wire.native import StopReason
+from serve_app.model_server.tenant_engine import TenantEngine
+from serve_app.model_server.training_lengths import LengthChecks
+from serve_app.model_server.vllm_patches.plain_text import keep_content_text
+from serve_app.replica_address import listen_at_the_node
 from serve_app.serve_log import keep_open
 from serve_app.settings import BaseModelSettings, Settings
-from serve_app.model_server.tenant_engine import TenantEngine
+from serve_app.wire.native import StopReason
 from training.chat_template import tool_support, use_template
 from training.conversation import tokenise_prompt
 

@@ -14,21 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 from registry.errors import ContextLengthExceeded, InvalidRequest, NoLearningSignal, RateLimited
 from registry.records import Group, Message
-from training.worker.advantages import advantages
+from serve_app.wire.lengths import CHARACTERS_PER_TOKEN, check_characters
 from training.conversation import ChatTokenizer, end_of_turn, tokenise_completion, tokenise_prompt
 from training.learning_signal import NOTHING_LEFT, is_lost
+from training.worker.advantages import advantages
 
-CHARACTERS_PER_TOKEN = 32
-"""On average in a text that anyone would write there are fewer; a single token can have more."""
 RETRY_AFTER_S = 2
-
-
-def check_characters(number: int, max_context_tokens: int, param: str) -> None:
-    """Raises: ContextLengthExceeded, for what is so long that its tokens need no counting."""
-    if number > max_context_tokens * CHARACTERS_PER_TOKEN:
-        raise ContextLengthExceeded(
-            f"there are {number} characters; the model takes {max_context_tokens} tokens", param
-        )
 
 
 def count_tokens(

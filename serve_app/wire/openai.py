@@ -11,9 +11,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from serve_app.wire.openai_formats import NamedTool, ResponseFormat, SizeOfTools, StructuredOutputs, Tool
-from serve_app.wire.openai_turns import ChatTurn, check_arguments, num_characters
-from serve_app.wire.refused_fields import refused, without_refused
 from serve_app.wire.native import (
     MAX_MESSAGES,
     MAX_SAMPLES,
@@ -26,6 +23,9 @@ from serve_app.wire.native import (
     Text,
     TopP,
 )
+from serve_app.wire.openai_formats import NamedTool, ResponseFormat, SizeOfTools, StructuredOutputs, Tool
+from serve_app.wire.openai_turns import ChatTurn, check_arguments, num_characters
+from serve_app.wire.refused_fields import refused, without_refused
 from serve_app.wire.template_values import TemplateValues
 
 MAX_PROMPTS = 64

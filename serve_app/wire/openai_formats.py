@@ -16,8 +16,8 @@ from serve_app.wire.json_schemas import (
     check_schema,
     check_size,
 )
-from serve_app.wire.refused_fields import refused
 from serve_app.wire.native import Request, Text
+from serve_app.wire.refused_fields import refused
 
 FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$", max_length=64)]
 

@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from registry.errors import InvalidRequest
 from serve_app.wire.json_bounds import check_json, num_values
+from serve_app.wire.native import Text
 from serve_app.wire.openai_formats import FunctionName
 from serve_app.wire.refused_fields import refused_at
-from serve_app.wire.native import Text
 
 MAX_TOOL_CALLS = 128
 MAX_PARTS = 1024

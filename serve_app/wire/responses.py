@@ -8,10 +8,16 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from serve_app.wire.openai_formats import AnyFormat, FunctionDefinition, FunctionName, SchemaFormat, SizeOfTools
-from serve_app.wire.openai import MAX_TOOLS, StreamOptions
-from serve_app.wire.openai_turns import MAX_PARTS, Label, Lenient
 from serve_app.wire.native import MAX_MESSAGES, Answer, MaxTokens, Ref, Request, Temperature, Text, TopP
+from serve_app.wire.openai import MAX_TOOLS, StreamOptions
+from serve_app.wire.openai_formats import (
+    AnyFormat,
+    FunctionDefinition,
+    FunctionName,
+    SchemaFormat,
+    SizeOfTools,
+)
+from serve_app.wire.openai_turns import MAX_PARTS, Label, Lenient
 
 MAX_METADATA = 16
 MAX_INCLUDES = 32

@@ -5,9 +5,8 @@ from typing import Any
 
 import httpx
 
-
-from serve_app.instance import ray_head
 from serve_app.api.auth import FRESH_S
+from serve_app.instance import ray_head
 from tests.support.system import Client, System
 
 MESSAGES = [{"role": "user", "content": "Count as far as you can."}]

@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from registry.user_models import Catalogues
 from registry.revisions import Revisions
+from registry.user_models import UserModelStore
 from serve_app.instance.processes import wait_until
 from tests.support.faults import (
     CATALOG,
@@ -89,7 +89,7 @@ def test_training_happens_once_whatever_dies(
 def test_training_whose_manifest_is_written_is_not_made_again(
     system: System, alice: Client, talk: Talk, tmp_path: Path
 ) -> None:
-    """The trainer dies between the manifest and the catalogue swap, for which a frozen catalog makes room."""
+    """The trainer dies between manifest and swap of models.json, for which a frozen catalog makes room."""
     alice.create("Pupil")
     with talk:
         jobs = accepted(alice, "pupil", 3, 1)
@@ -100,7 +100,7 @@ def test_training_whose_manifest_is_written_is_not_made_again(
         store, uid = system.instance.store(), system.uid(alice, "pupil")
         manifest = Revisions(store).manifest(uid, 1)
         assert manifest is not None and manifest.job == jobs[0]
-        assert Catalogues(store).load(alice.user).models.models[0].latest_revision == 0
+        assert UserModelStore(store).load(alice.user).models.models[0].latest_revision == 0
         kill(system, TRAINER, CATALOG)
         assert_ended_once(list(events))
         assert_ended_once(list(follow(alice, jobs[1])))

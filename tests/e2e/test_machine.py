@@ -11,7 +11,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-
 from serve_app.instance import ray_head
 from serve_app.instance.processes import marked_processes, processes_with
 from tests.support.doors import Door, Refusal, doors_of, figures, what_strangers_get

@@ -7,7 +7,6 @@ from pathlib import Path
 import httpx
 import psutil
 
-
 from serve_app.instance import ray_head
 from tests.e2e.test_metrics import dashboard
 from tests.support.system import Client, System

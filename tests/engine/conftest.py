@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from serve_app.app import llm_config
-from serve_app.settings import load_settings
 from serve_app.instance.weights import prepare_weights
+from serve_app.settings import load_settings
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "test.yaml"
 TIMEOUT_S = 300.0

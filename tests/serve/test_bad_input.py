@@ -7,8 +7,8 @@ from urllib.parse import quote
 
 import pytest
 
-from registry.user_models import Catalogues
 from registry.records import UserModels
+from registry.user_models import UserModelStore
 from tests.support.service import (
     HELLO,
     MAX_REQUEST_BYTES,
@@ -121,10 +121,10 @@ def test_model_is_found_by_its_name_whatever_that_is(alice: Account, name: str) 
 
 def test_model_with_a_name_that_is_refused_today_stays(service: Service, alice: Account) -> None:
     alice.create("Mine")
-    catalogues = Catalogues(service.store)
-    stored = catalogues.load(alice.user).models.models[0].model_copy(update={"name": "..", "id": "model"})
+    user_models = UserModelStore(service.store)
+    stored = user_models.load(alice.user).models.models[0].model_copy(update={"name": "..", "id": "model"})
     old = service.user()
-    catalogues.save(old.user, UserModels(models=(stored,)), None)
+    user_models.save(old.user, UserModels(models=(stored,)), None)
     assert old.http.get("/v1/models/model").json()["name"] == ".."
     assert old.generate(model="..").status_code == 200
     assert old.http.patch("/v1/models/model", json={"name": "Model"}).json()["name"] == "Model"

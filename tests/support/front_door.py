@@ -19,8 +19,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
-from serve_app.instance.haproxy import front_door_environment
 from serve_app.http_settings import HttpSettings
+from serve_app.instance.haproxy import front_door_environment
 from tests.support.storage import free_port
 
 SILENCE_S = 4.0
@@ -114,7 +114,14 @@ def front_door(
     """The address of a running HAProxy; without a server behind it, if so wanted."""
     port, server_port = free_port(), free_port()
     path = ray_configuration(directory, port, server_port)
-    command = [sys.executable, "-c", "from serve_app.instance.haproxy import main; main()", "-db", "-f", str(path)]
+    command = [
+        sys.executable,
+        "-c",
+        "from serve_app.instance.haproxy import main; main()",
+        "-db",
+        "-f",
+        str(path),
+    ]
     own = front_door_environment(settings, max_request_bytes)
     process = subprocess.Popen(command, env={**os.environ, **own})
     try:

@@ -6,7 +6,7 @@ import threading
 
 
 class Proxy:
-    """Stands before the object server. `goes_dark` says at which write of a catalogue everything ends:
+    """Stands before the object server. `goes_dark` says at which write of models.json everything ends:
 
     `before`: it never arrives; `after`: it is done, but nobody hears of it. `light` puts it right.
     """

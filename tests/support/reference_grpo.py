@@ -54,12 +54,12 @@ def adapter_weights(model: Any) -> dict[str, Any]:
     return {name.replace(".default", ""): weight for name, weight in named if weight.requires_grad}
 
 
-def adam(model: Any, lr: float, moments: dict[str, Tensor] | None = None) -> torch.optim.Optimizer:
-    """`moments`: by parameter number and name, `3/exp_avg`; None: of a new optimizer."""
+def adam(model: Any, lr: float, optimizer_state: dict[str, Tensor] | None = None) -> torch.optim.Optimizer:
+    """`optimizer_state`: by parameter number and name, `3/exp_avg`; None: of a new optimizer."""
     optimizer = torch.optim.AdamW(adapter_weights(model).values(), lr=lr, weight_decay=0.0)
-    if moments is not None:
+    if optimizer_state is not None:
         states: dict[int, dict[str, Tensor]] = {}
-        for key, tensor in moments.items():
+        for key, tensor in optimizer_state.items():
             number, _, name = key.partition("/")
             states.setdefault(int(number), {})[name] = tensor
         optimizer.load_state_dict({**optimizer.state_dict(), "state": states})

@@ -32,12 +32,13 @@ from registry.revisions import Revisions
 from registry.settings import StorageSettings
 from registry.store import ObjectStore
 from registry.usage import UsageParts, durations
-from serve_app.instance import haproxy
-from serve_app.model_server.admission import Admission
 from serve_app.application import build_application
 from serve_app.deployment_options import APPLICATION, TRAINER, model_server_name
-from serve_app.model_server.calls import Completion, Generation, GenerationCall, OpenAICall
+from serve_app.instance import haproxy
 from serve_app.instance.seaweedfs import ObjectServer, stop
+from serve_app.model_server.admission import Admission
+from serve_app.model_server.calls import Completion, Generation, GenerationCall, OpenAICall
+from serve_app.model_server.tenant_engine import TenantEngine
 from serve_app.replica_address import listen_at_the_node
 from serve_app.settings import (
     BaseModelSettings,
@@ -47,10 +48,9 @@ from serve_app.settings import (
     Settings,
     UsageSettings,
 )
-from serve_app.model_server.tenant_engine import TenantEngine
 from tests.support.storage import free_port
-from training.worker.loop import RunConfiguration
 from training.types import Assignment, Standing, StepProgress
+from training.worker.loop import RunConfiguration
 
 MAX_REQUEST_BYTES = IngressSettings().max_request_bytes
 PAGE = "https://page.example.com"

@@ -15,8 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
-from registry.user_models import Catalogues
 from registry.keys import ApiKeys
+from registry.user_models import UserModelStore
 from serve_app.deployment_options import APPLICATION, model_server_name
 from serve_app.instance.instance import Instance
 from tests.support.storage import free_port
@@ -126,7 +126,7 @@ class System:
 
     def uid(self, client: Client, model: str) -> str:
         """Where the bucket keeps a model; no answer of the API tells it."""
-        models = Catalogues(self.instance.store()).load(client.user).models.models
+        models = UserModelStore(self.instance.store()).load(client.user).models.models
         return next(found.uid for found in models if found.id == model)
 
     @contextmanager

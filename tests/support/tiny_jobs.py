@@ -11,11 +11,11 @@ import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 
 from registry.records import Group, Hyperparameters, JobRequest, Message, RewardedResponse
-from training.worker import job as training_job
-from training.worker.resident_model import Policy
 from training.settings import TrainingSettings
-from training.worker.state import TrainingState
 from training.types import Assignment, StepProgress
+from training.worker import job as training_job
+from training.worker.resident_model import ResidentModel
+from training.worker.state import TrainingState
 from training.worker.workers import Workers
 
 STEPS = 4
@@ -48,8 +48,8 @@ def tiny_assignment(steps: int = STEPS, dropout: float = 0.0, attempt: int = 1, 
     )
 
 
-def tiny_policy(weights: Path, workers: Workers | None = None, **settings: Any) -> Policy:
-    return Policy(str(weights), TrainingSettings(threads_per_worker=1, **settings), 512, workers)
+def tiny_resident(weights: Path, workers: Workers | None = None, **settings: Any) -> ResidentModel:
+    return ResidentModel(str(weights), TrainingSettings(threads_per_worker=1, **settings), 512, workers)
 
 
 @dataclass
@@ -70,19 +70,21 @@ class MemoryStates:
 
 
 def run(
-    policy: Policy,
+    resident: ResidentModel,
     output: Path,
     assignment: Assignment | None = None,
     parent: Path | None = None,
     states: MemoryStates | None = None,
 ) -> list[StepProgress]:
     steps: list[StepProgress] = []
-    training_job.train(policy, assignment or tiny_assignment(), parent, output, steps.append, lambda: False, states)
+    training_job.train(
+        resident, assignment or tiny_assignment(), parent, output, steps.append, lambda: False, states
+    )
     return steps
 
 
 def run_together(
-    num_workers: int, weights: Path, output: Path, job: Callable[[Policy, Path], Any], **settings: Any
+    num_workers: int, weights: Path, output: Path, job: Callable[[ResidentModel, Path], Any], **settings: Any
 ) -> list[dict[str, float]]:
     """`job(policy, directory)` in `num_workers` processes at once; the steps the first one reported."""
     arguments = (num_workers, weights, output, job, settings)
@@ -96,12 +98,12 @@ def _worker(
     size: int,
     weights: Path,
     output: Path,
-    job: Callable[[Policy, Path], list[StepProgress]],
+    job: Callable[[ResidentModel, Path], list[StepProgress]],
     settings: dict[str, Any],
 ) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{output}/group", rank=rank, world_size=size)
-    steps = job(tiny_policy(weights, Workers(), **settings), output)
+    steps = job(tiny_resident(weights, Workers(), **settings), output)
     if rank == 0:
         (output / "steps.json").write_text(json.dumps([step.model_dump() for step in steps]))
     else:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.settings import load_settings
 from serve_app.instance.weights import prepare_weights
+from serve_app.settings import load_settings
 
 
 @pytest.fixture(scope="session")

@@ -11,12 +11,12 @@ import pytest
 from registry.errors import JobNotFound
 from registry.revisions import Revisions
 from registry.store import ObjectStore
-from tests.support.tiny_jobs import run, tiny_assignment, tiny_policy
-from training.worker.adapter import WEIGHTS_FILE
-from training.worker.attempts import Attempts, Resident
-from training.worker.starting_point import Parents
-from training.worker.resident_model import Policy
+from tests.support.tiny_jobs import run, tiny_assignment, tiny_resident
 from training.types import Assignment, Dismissal, Place, Resumption, Standing, StepProgress
+from training.worker.adapter import WEIGHTS_FILE
+from training.worker.attempts import Attempts, WorkerContext
+from training.worker.resident_model import ResidentModel
+from training.worker.starting_point import StartingPoints
 
 
 class Link:
@@ -66,8 +66,8 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def policy(tiny_weights: Path) -> Policy:
-    return tiny_policy(tiny_weights, max_tokens_per_pack=96, max_paused_in_memory=1)
+def resident(tiny_weights: Path) -> ResidentModel:
+    return tiny_resident(tiny_weights, max_tokens_per_pack=96, max_paused_in_memory=1)
 
 
 @pytest.fixture
@@ -76,11 +76,11 @@ def link() -> Link:
 
 
 @pytest.fixture
-def attempts(policy: Policy, store: ObjectStore, link: Any, scratch: Path) -> Iterator[Attempts]:
+def attempts(resident: ResidentModel, store: ObjectStore, link: Any, scratch: Path) -> Iterator[Attempts]:
     revisions = Revisions(store)
     with (
-        Parents(revisions, quiet_s=0) as parents,
-        Attempts(Resident(policy, revisions, parents, link)) as attempts,
+        StartingPoints(revisions, quiet_s=0) as starting_points,
+        Attempts(WorkerContext(resident, revisions, starting_points, link)) as attempts,
     ):
         yield attempts
 
@@ -100,7 +100,7 @@ def resumption(assignment: Assignment) -> Resumption:
 
 
 def test_jobs_that_gave_way_are_published_as_if_they_had_not(
-    attempts: Attempts, policy: Policy, store: ObjectStore, link: Link, scratch: Path, tmp_path: Path
+    attempts: Attempts, resident: ResidentModel, store: ObjectStore, link: Link, scratch: Path, tmp_path: Path
 ) -> None:
     """Of two, one is kept in memory and one in a file."""
     jobs = [job("a"), job("b")]
@@ -118,7 +118,7 @@ def test_jobs_that_gave_way_are_published_as_if_they_had_not(
     ]
     assert kept(scratch) == []
     for assignment in jobs:
-        run(policy, tmp_path / assignment.job_id, assignment)
+        run(resident, tmp_path / assignment.job_id, assignment)
         Revisions(store).fetch(assignment.uid, 1, tmp_path / assignment.uid)
         made, expected = (
             (tmp_path / where / WEIGHTS_FILE).read_bytes() for where in (assignment.uid, assignment.job_id)
@@ -156,10 +156,13 @@ def test_an_attempt_that_was_given_up_does_not_wait(attempts: Attempts, link: Li
 
 
 def test_a_worker_that_leaves_keeps_nothing(
-    policy: Policy, store: ObjectStore, link: Any, scratch: Path
+    resident: ResidentModel, store: ObjectStore, link: Any, scratch: Path
 ) -> None:
     revisions = Revisions(store)
-    with Parents(revisions) as parents, Attempts(Resident(policy, revisions, parents, link)) as attempts:
+    with (
+        StartingPoints(revisions) as starting_points,
+        Attempts(WorkerContext(resident, revisions, starting_points, link)) as attempts,
+    ):
         attempts.carry_out(job("a"))
         assert kept(scratch)
     assert kept(scratch) == []

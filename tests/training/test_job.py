@@ -14,14 +14,14 @@ from safetensors.torch import load_file
 
 from registry.records import Group, Hyperparameters, JobRequest, Message, RewardedResponse
 from tests.support import reference_grpo as reference
+from training.conversation import tokenise
+from training.settings import TrainingSettings
+from training.types import Assignment, StepProgress, TrainingOutcome
 from training.worker import job as training_job
 from training.worker.adapter import WEIGHTS_FILE
 from training.worker.advantages import advantages
-from training.conversation import tokenise
-from training.worker.resident_model import Policy
-from training.settings import TrainingSettings
-from training.worker.state import Moments
-from training.types import Assignment, StepProgress, TrainingOutcome
+from training.worker.resident_model import ResidentModel
+from training.worker.state import OptimizerState
 
 RANK, ALPHA = 8, 16
 STEPS, LEARNING_RATE, BETA, EPSILON = 4, 2e-4, 0.04, 0.2
@@ -67,23 +67,23 @@ class Job:
 
     def __init__(
         self,
-        policy: Policy,
+        resident: ResidentModel,
         output: Path,
         assignment: Assignment | None = None,
         parent: Path | None = None,
-        moments: Moments | None = None,
+        optimizer_state: OptimizerState | None = None,
     ) -> None:
         self.steps: list[StepProgress] = []
         self.output = output
         self.outcome: TrainingOutcome
-        self.outcome, self.moments = training_job.train(
-            policy,
+        self.outcome, self.optimizer_state = training_job.train(
+            resident,
             assignment or _assignment(),
             parent,
             output,
             self.steps.append,
             lambda: False,
-            parent_moments=moments,
+            parent_moments=optimizer_state,
         )
 
     def column(self, name: str) -> list[float]:
@@ -91,15 +91,17 @@ class Job:
 
 
 @pytest.fixture(scope="module")
-def policy(smollm2_weights: Path) -> Policy:
+def resident(smollm2_weights: Path) -> ResidentModel:
     # Five responses of two prompts make several packs, one of them with both prompts.
-    return Policy(str(smollm2_weights), TrainingSettings(max_tokens_per_pack=64), max_context_tokens=2048)
+    return ResidentModel(
+        str(smollm2_weights), TrainingSettings(max_tokens_per_pack=64), max_context_tokens=2048
+    )
 
 
 @pytest.fixture(scope="module")
-def pairs(policy: Policy) -> list[reference.Pair]:
+def pairs(resident: ResidentModel) -> list[reference.Pair]:
     exchanges = [
-        tokenise(policy.tokenizer, group.messages, response, 2048)
+        tokenise(resident.tokenizer, group.messages, response, 2048)
         for group in GROUPS
         for response in group.responses
     ]
@@ -107,14 +109,14 @@ def pairs(policy: Policy) -> list[reference.Pair]:
 
 
 @pytest.fixture(scope="module")
-def job(policy: Policy, tmp_path_factory: pytest.TempPathFactory) -> Job:
-    return Job(policy, tmp_path_factory.mktemp("job") / "adapter")
+def job(resident: ResidentModel, tmp_path_factory: pytest.TempPathFactory) -> Job:
+    return Job(resident, tmp_path_factory.mktemp("job") / "adapter")
 
 
 @pytest.fixture(scope="module")
-def continued(policy: Policy, job: Job, tmp_path_factory: pytest.TempPathFactory) -> Job:
+def continued(resident: ResidentModel, job: Job, tmp_path_factory: pytest.TempPathFactory) -> Job:
     output = tmp_path_factory.mktemp("continued") / "adapter"
-    return Job(policy, output, _assignment("next", steps=2), parent=job.output)
+    return Job(resident, output, _assignment("next", steps=2), parent=job.output)
 
 
 @pytest.fixture(scope="module")
@@ -143,9 +145,9 @@ def test_every_step_is_that_of_the_formulas(job: Job, expected: tuple[Any, refer
 
 
 def test_the_first_update_goes_where_the_formulas_say(
-    policy: Policy, smollm2_weights: Path, pairs: list[reference.Pair], tmp_path: Path
+    resident: ResidentModel, smollm2_weights: Path, pairs: list[reference.Pair], tmp_path: Path
 ) -> None:
-    one_step = Job(policy, tmp_path / "adapter", _assignment(steps=1))
+    one_step = Job(resident, tmp_path / "adapter", _assignment(steps=1))
     model = reference.fresh_adapter(smollm2_weights, RANK, ALPHA, training_job._seed("job"))
     weights = reference.adapter_weights(model)
     before = {name: weight.detach().clone() for name, weight in weights.items()}
@@ -171,17 +173,19 @@ def test_a_continued_adapter_is_held_to_the_base_model(
 
 
 def test_a_continued_optimizer_is_that_of_the_job_before(
-    policy: Policy, job: Job, smollm2_weights: Path, pairs: list[reference.Pair], tmp_path: Path
+    resident: ResidentModel, job: Job, smollm2_weights: Path, pairs: list[reference.Pair], tmp_path: Path
 ) -> None:
-    assert job.moments.job == "job"
-    going_on = Job(policy, tmp_path / "adapter", _assignment("next", steps=2), job.output, job.moments.copy())
+    assert job.optimizer_state.job == "job"
+    going_on = Job(
+        resident, tmp_path / "adapter", _assignment("next", steps=2), job.output, job.optimizer_state.copy()
+    )
     model = reference.loaded_adapter(smollm2_weights, job.output)
-    optimizer = reference.adam(model, LEARNING_RATE, job.moments.copy().tensors)
+    optimizer = reference.adam(model, LEARNING_RATE, job.optimizer_state.copy().tensors)
     trace = _reference_run(model, pairs, 2, optimizer)
     _assert_agrees(going_on, trace)
     anew = _reference_run(reference.loaded_adapter(smollm2_weights, job.output), pairs, 2)
     assert abs(trace.kls[1] - anew.kls[1]) > 0.01 * anew.kls[1]
-    made = going_on.moments.tensors
+    made = going_on.optimizer_state.tensors
     assert {float(tensor) for name, tensor in made.items() if name.endswith("/step")} == {STEPS + 2.0}
 
 
@@ -232,36 +236,36 @@ def test_a_saved_adapter_is_the_trained_policy_and_prefers_what_was_rewarded(
 
 @pytest.mark.parametrize("max_tokens", [1, 1024])
 def test_the_size_of_packs_changes_nothing(
-    policy: Policy, job: Job, max_tokens: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    resident: ResidentModel, job: Job, max_tokens: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(policy, "max_tokens_per_pack", max_tokens)
-    other = Job(policy, tmp_path / "adapter", _assignment(steps=2))
+    monkeypatch.setattr(resident, "max_tokens_per_pack", max_tokens)
+    other = Job(resident, tmp_path / "adapter", _assignment(steps=2))
     for name in ("loss", "kl", "clip_ratio", "grad_norm"):
         assert other.column(name) == pytest.approx(job.column(name)[:2], rel=1e-4, abs=1e-6)
 
 
 def test_checkpointing_changes_nothing(
-    policy: Policy, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    resident: ResidentModel, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(policy, "checkpoints", True)
-    other = Job(policy, tmp_path / "adapter", _assignment(steps=2))
+    monkeypatch.setattr(resident, "checkpoints", True)
+    other = Job(resident, tmp_path / "adapter", _assignment(steps=2))
     assert other.column("loss") == pytest.approx(job.column("loss")[:2], rel=1e-4, abs=1e-6)
 
 
-def test_a_second_attempt_makes_the_same_adapter(policy: Policy, job: Job, tmp_path: Path) -> None:
-    again = Job(policy, tmp_path / "adapter")
+def test_a_second_attempt_makes_the_same_adapter(resident: ResidentModel, job: Job, tmp_path: Path) -> None:
+    again = Job(resident, tmp_path / "adapter")
     assert (again.output / WEIGHTS_FILE).read_bytes() == (job.output / WEIGHTS_FILE).read_bytes()
 
 
 @pytest.fixture
-def untouched(policy: Policy, pairs: list[reference.Pair]) -> Iterator[None]:
+def untouched(resident: ResidentModel, pairs: list[reference.Pair]) -> Iterator[None]:
     """The base model after the test is, to the bit and to the name, what it was before."""
 
     def look() -> tuple[list[torch.Tensor], list[str], list[str]]:
         with torch.no_grad():
-            scores = [reference.log_probs(policy.model, pair) for pair in pairs[:2]]
-        parameters = [name for name, p in policy.model.named_parameters() if not p.requires_grad]
-        attributes = [f"{n}.{key}" for n, module in policy.model.named_modules() for key in vars(module)]
+            scores = [reference.log_probs(resident.model, pair) for pair in pairs[:2]]
+        parameters = [name for name, p in resident.model.named_parameters() if not p.requires_grad]
+        attributes = [f"{n}.{key}" for n, module in resident.model.named_modules() for key in vars(module)]
         return scores, parameters, attributes
 
     scores, parameters, attributes = look()
@@ -270,12 +274,15 @@ def untouched(policy: Policy, pairs: list[reference.Pair]) -> Iterator[None]:
     assert all(torch.equal(a, b) for a, b in zip(scores, scores_after, strict=True))
     assert parameters == parameters_after
     assert attributes == attributes_after
-    assert not policy.model.training
+    assert not resident.model.training
 
 
 @pytest.mark.usefixtures("untouched")
 def test_a_job_leaves_nothing_behind(
-    policy: Policy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    resident: ResidentModel,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "tmp").mkdir()
     (tmp_path / "cwd").mkdir()
@@ -288,7 +295,7 @@ def test_a_job_leaves_nothing_behind(
 
     counts = []
     for number in range(3):
-        Job(policy, tmp_path / str(number), _assignment(f"job-{number}", steps=1))
+        Job(resident, tmp_path / str(number), _assignment(f"job-{number}", steps=1))
         counts.append(count_tensors())
     assert counts[1] == counts[2]
     assert os.listdir(tmp_path / "tmp") == os.listdir(tmp_path / "cwd") == []
@@ -296,29 +303,33 @@ def test_a_job_leaves_nothing_behind(
 
 
 @pytest.mark.usefixtures("untouched")
-def test_a_cancelled_job_stops_before_its_next_step(policy: Policy, tmp_path: Path) -> None:
+def test_a_cancelled_job_stops_before_its_next_step(resident: ResidentModel, tmp_path: Path) -> None:
     steps: list[StepProgress] = []
     with pytest.raises(training_job.Cancelled):
-        training_job.train(policy, _assignment(), None, tmp_path / "out", steps.append, lambda: len(steps) == 2)
+        training_job.train(
+            resident, _assignment(), None, tmp_path / "out", steps.append, lambda: len(steps) == 2
+        )
     assert len(steps) == 2
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.usefixtures("untouched")
 @pytest.mark.parametrize("parent", [True, False], ids=["parent does not fit", "progress fails"])
-def test_a_failed_job_does_not_harm_the_next(policy: Policy, job: Job, tmp_path: Path, parent: bool) -> None:
+def test_a_failed_job_does_not_harm_the_next(
+    resident: ResidentModel, job: Job, tmp_path: Path, parent: bool
+) -> None:
     def fail(step: StepProgress) -> None:
         raise RuntimeError("size mismatch")
 
     assignment = _assignment().model_copy(update={"rank": 4} if parent else {})
     with pytest.raises(RuntimeError, match="size mismatch"):
         directory = job.output if parent else None
-        training_job.train(policy, assignment, directory, tmp_path / "out", fail, lambda: False)
+        training_job.train(resident, assignment, directory, tmp_path / "out", fail, lambda: False)
     assert not (tmp_path / "out").exists()
 
 
 def test_bfloat16_starts_exactly_at_the_base_model(smollm2_weights: Path, tmp_path: Path) -> None:
-    half = Policy(str(smollm2_weights), TrainingSettings(dtype="bfloat16"), 2048)
+    half = ResidentModel(str(smollm2_weights), TrainingSettings(dtype="bfloat16"), 2048)
     job = Job(half, tmp_path / "adapter", _assignment(steps=2))
     assert (job.steps[0].kl, job.steps[0].clip_ratio) == (0, 0)
     assert job.steps[1].kl > 0

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from registry.errors import TrainingFailed
-from tests.support.tiny_jobs import run, tiny_policy
+from tests.support.tiny_jobs import run, tiny_resident
+from training.types import StepProgress
 from training.worker import supplied_responses
 from training.worker.packs import Pack
-from training.worker.resident_model import Policy
-from training.types import StepProgress
+from training.worker.resident_model import ResidentModel
 
 OUT_OF_MEMORY = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
@@ -23,8 +23,10 @@ OUT_OF_MEMORY = [
 class Machine:
     """Scores packs of up to `num_tokens` tokens, up to `num_checkpointed` with checkpointing."""
 
-    def __init__(self, policy: Policy, error: Exception, num_tokens: int, num_checkpointed: int) -> None:
-        self.policy = policy
+    def __init__(
+        self, resident: ResidentModel, error: Exception, num_tokens: int, num_checkpointed: int
+    ) -> None:
+        self.resident = resident
         self.error = error
         self.room = {False: num_tokens, True: num_checkpointed}
         self.sizes: list[int] = []
@@ -34,14 +36,14 @@ class Machine:
     def __call__(self, model: Any, pack: Pack) -> Tensor:
         self.sizes.append(pack.num_tokens)
         scored = self._log_probs(model, pack)
-        if pack.num_tokens > self.room[self.policy.checkpoints] or len(self.sizes) == self.fails_at:
+        if pack.num_tokens > self.room[self.resident.checkpoints] or len(self.sizes) == self.fails_at:
             raise self.error
         return scored
 
 
 @pytest.fixture(scope="module")
 def expected(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> list[StepProgress]:
-    return run(tiny_policy(tiny_weights), tmp_path_factory.mktemp("expected") / "adapter")
+    return run(tiny_resident(tiny_weights), tmp_path_factory.mktemp("expected") / "adapter")
 
 
 def assert_same(found: list[StepProgress], expected: list[StepProgress]) -> None:
@@ -58,57 +60,63 @@ def test_packs_shrink_until_they_fit(
     monkeypatch: pytest.MonkeyPatch,
     error: Exception,
 ) -> None:
-    policy = tiny_policy(tiny_weights)
-    machine = Machine(policy, error, num_tokens=70, num_checkpointed=70)
+    resident = tiny_resident(tiny_weights)
+    machine = Machine(resident, error, num_tokens=70, num_checkpointed=70)
     monkeypatch.setattr(supplied_responses, "log_probs", machine)
-    assert_same(run(policy, tmp_path / "adapter"), expected)
+    assert_same(run(resident, tmp_path / "adapter"), expected)
     assert machine.sizes[0] > 70
-    assert not policy.checkpoints
-    assert policy.max_tokens_per_pack <= 70
+    assert not resident.checkpoints
+    assert resident.max_tokens_per_pack <= 70
     machine.sizes.clear()
-    assert_same(run(policy, tmp_path / "next"), expected)
+    assert_same(run(resident, tmp_path / "next"), expected)
     assert max(machine.sizes) <= 70, "the next job knows"
 
 
 def test_memory_that_runs_out_in_a_later_step_repeats_that_step_alone(
     tiny_weights: Path, expected: list[StepProgress], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    policy = tiny_policy(tiny_weights, max_tokens_per_pack=64)
-    machine = Machine(policy, OUT_OF_MEMORY[0], num_tokens=4096, num_checkpointed=4096)
+    resident = tiny_resident(tiny_weights, max_tokens_per_pack=64)
+    machine = Machine(resident, OUT_OF_MEMORY[0], num_tokens=4096, num_checkpointed=4096)
     monkeypatch.setattr(supplied_responses, "log_probs", machine)
-    run(policy, tmp_path / "adapter")
+    run(resident, tmp_path / "adapter")
     passes_a_step = len(machine.sizes) // len(expected)
     assert passes_a_step > 1
     machine.sizes.clear()
     machine.fails_at = 2 * passes_a_step + 2  # the second pack of the third step
-    assert_same(run(policy, tmp_path / "adapter"), expected)
+    assert_same(run(resident, tmp_path / "adapter"), expected)
 
 
 def test_a_single_row_that_does_not_fit_is_checkpointed(
     tiny_weights: Path, expected: list[StepProgress], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    policy = tiny_policy(tiny_weights)
-    monkeypatch.setattr(supplied_responses, "log_probs", Machine(policy, OUT_OF_MEMORY[0], 30, num_checkpointed=100))
-    assert_same(run(policy, tmp_path / "adapter"), expected)
-    assert policy.checkpoints
+    resident = tiny_resident(tiny_weights)
+    monkeypatch.setattr(
+        supplied_responses, "log_probs", Machine(resident, OUT_OF_MEMORY[0], 30, num_checkpointed=100)
+    )
+    assert_same(run(resident, tmp_path / "adapter"), expected)
+    assert resident.checkpoints
 
 
 def test_what_fits_nowhere_fails_clearly_and_harms_nobody(
     tiny_weights: Path, expected: list[StepProgress], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    policy = tiny_policy(tiny_weights)
+    resident = tiny_resident(tiny_weights)
     with monkeypatch.context() as patched:
-        patched.setattr(supplied_responses, "log_probs", Machine(policy, OUT_OF_MEMORY[0], 30, num_checkpointed=30))
+        patched.setattr(
+            supplied_responses, "log_probs", Machine(resident, OUT_OF_MEMORY[0], 30, num_checkpointed=30)
+        )
         with pytest.raises(TrainingFailed, match=r"[0-9]+ tokens, does not fit in memory"):
-            run(policy, tmp_path / "adapter")
+            run(resident, tmp_path / "adapter")
     assert not (tmp_path / "adapter").exists()
-    assert_same(run(policy, tmp_path / "adapter"), expected)
+    assert_same(run(resident, tmp_path / "adapter"), expected)
 
 
 def test_other_errors_are_not_taken_for_memory(
     tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    policy = tiny_policy(tiny_weights)
-    monkeypatch.setattr(supplied_responses, "log_probs", Machine(policy, RuntimeError("something else"), 1, 1))
+    resident = tiny_resident(tiny_weights)
+    monkeypatch.setattr(
+        supplied_responses, "log_probs", Machine(resident, RuntimeError("something else"), 1, 1)
+    )
     with pytest.raises(RuntimeError, match="something else"):
-        run(policy, tmp_path / "adapter")
+        run(resident, tmp_path / "adapter")

@@ -11,10 +11,9 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-
+from training.conversation import Exchange
 from training.worker import log_probs as log_probs_module
 from training.worker.attention import IMPLEMENTATION
-from training.conversation import Exchange
 from training.worker.log_probs import SelectedLogProbs, log_probs
 from training.worker.packs import Row, packs, share
 

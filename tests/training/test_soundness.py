@@ -9,10 +9,10 @@ from safetensors.torch import load_file, save_file
 
 from registry.errors import NoLearningSignal, TrainingDiverged
 from registry.records import Group, JobRequest, RewardedResponse
-from tests.support.tiny_jobs import GROUPS, run, tiny_assignment, tiny_policy
+from tests.support.tiny_jobs import GROUPS, run, tiny_assignment, tiny_resident
+from training.types import Assignment
 from training.worker import job as training_job
 from training.worker.adapter import WEIGHTS_FILE
-from training.types import Assignment
 
 
 def assignment(
@@ -42,31 +42,31 @@ def assignment(
 def test_a_training_that_diverges_makes_no_adapter(
     tiny_weights: Path, tmp_path: Path, job: Assignment, step: int, dtype: str
 ) -> None:
-    policy = tiny_policy(tiny_weights, dtype=dtype)
-    run(policy, tmp_path / "before", tiny_assignment(steps=1))
+    resident = tiny_resident(tiny_weights, dtype=dtype)
+    run(resident, tmp_path / "before", tiny_assignment(steps=1))
     with pytest.raises(TrainingDiverged, match=r"diverged at step \d: .*; lower learning_rate") as caught:
-        run(policy, tmp_path / "adapter", job)
+        run(resident, tmp_path / "adapter", job)
     assert f"step {step}:" in caught.value.message or "step 1:" in caught.value.message
     assert not (tmp_path / "adapter").exists()
-    run(policy, tmp_path / "after", tiny_assignment(steps=1))
+    run(resident, tmp_path / "after", tiny_assignment(steps=1))
     before, after = (load_file(tmp_path / name / WEIGHTS_FILE) for name in ("before", "after"))
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_finite_weights_are_not_enough(tiny_weights: Path, tmp_path: Path) -> None:
     """A parent that was made elsewhere: a step of nothing on it shows what it makes of a prompt."""
-    policy = tiny_policy(tiny_weights)
-    run(policy, tmp_path / "parent", tiny_assignment(steps=1))
+    resident = tiny_resident(tiny_weights)
+    run(resident, tmp_path / "parent", tiny_assignment(steps=1))
     path = tmp_path / "parent" / WEIGHTS_FILE
     weights = {name: tensor * 1e12 for name, tensor in load_file(path).items()}
     assert all(bool(tensor.isfinite().all()) for tensor in weights.values())
     save_file(weights, path)
     with pytest.raises(TrainingDiverged):
-        run(policy, tmp_path / "adapter", assignment(learning_rate=1e-20), parent=tmp_path / "parent")
+        run(resident, tmp_path / "adapter", assignment(learning_rate=1e-20), parent=tmp_path / "parent")
 
 
 def test_rewards_of_any_size_teach_the_same(tiny_weights: Path, tmp_path: Path) -> None:
-    policy = tiny_policy(tiny_weights)
+    resident = tiny_resident(tiny_weights)
 
     def with_rewards(scale: float) -> tuple[Group, ...]:
         responses = tuple(
@@ -75,7 +75,7 @@ def test_rewards_of_any_size_teach_the_same(tiny_weights: Path, tmp_path: Path) 
         return (GROUPS[0].model_copy(update={"responses": responses}),)
 
     steps = [
-        run(policy, tmp_path / str(scale), assignment(groups=with_rewards(scale)))[0]
+        run(resident, tmp_path / str(scale), assignment(groups=with_rewards(scale)))[0]
         for scale in (1e6, 1.7e308)
     ]
     assert steps[0].loss == pytest.approx(steps[1].loss, abs=1e-6)
@@ -86,17 +86,17 @@ def test_rewards_of_any_size_teach_the_same(tiny_weights: Path, tmp_path: Path) 
 def test_a_response_without_tokens_is_left_out_and_its_reward_counts(
     tiny_weights: Path, tmp_path: Path
 ) -> None:
-    policy = tiny_policy(tiny_weights)
+    resident = tiny_resident(tiny_weights)
     empty = RewardedResponse(content="", reward=0.0, ends_turn=False)
     full = RewardedResponse(content="blue", reward=1.0)
     group = GROUPS[0].model_copy(update={"responses": (full, empty)})
-    rows = training_job.rows_of(policy, assignment(groups=(group,)).request)
+    rows = training_job.rows_of(resident, assignment(groups=(group,)).request)
     assert [row.advantage for row in rows] == pytest.approx([0.7071], abs=1e-3)
-    assert len(run(policy, tmp_path / "adapter", assignment(groups=(group,)))) == 1
+    assert len(run(resident, tmp_path / "adapter", assignment(groups=(group,)))) == 1
     nothing = GROUPS[0].model_copy(update={"responses": (empty, empty.model_copy(update={"reward": 1.0}))})
     average = RewardedResponse(content="blue", reward=0.5)
     equal = GROUPS[0].model_copy(update={"responses": (full, full)})
     for responses in (nothing.responses, (*nothing.responses, average)):
         lost = nothing.model_copy(update={"responses": responses})
         with pytest.raises(NoLearningSignal):
-            run(policy, tmp_path / "none", assignment(groups=(lost, equal)))
+            run(resident, tmp_path / "none", assignment(groups=(lost, equal)))

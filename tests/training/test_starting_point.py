@@ -9,9 +9,9 @@ import torch
 from registry.revisions import Revisions
 from registry.store import ObjectStore
 from tests.support.tiny_jobs import tiny_assignment
-from training.worker.starting_point import Parents
-from training.worker.state import Moments
 from training.types import Assignment
+from training.worker.starting_point import StartingPoints
+from training.worker.state import OptimizerState
 
 MADE = tiny_assignment().model_copy(update={"job_id": "first"})
 NEXT = MADE.model_copy(
@@ -34,15 +34,15 @@ def publish(revisions: Revisions, assignment: Assignment, directory: Path) -> No
     )
 
 
-def moments(job: str = "first") -> Moments:
-    return Moments(job, {"0/step": torch.tensor(2.0), "0/exp_avg": torch.ones(3, 2)})
+def optimizer_state(job: str = "first") -> OptimizerState:
+    return OptimizerState(job, {"0/step": torch.tensor(2.0), "0/exp_avg": torch.ones(3, 2)})
 
 
 def keep(revisions: Revisions, assignment: Assignment, job: str | None = None) -> None:
     """As a run does that ends after this training."""
-    with Parents(revisions) as parents:
-        parents.remember(moments(job or assignment.job_id))
-        parents.keep(assignment)
+    with StartingPoints(revisions) as starting_points:
+        starting_points.remember(optimizer_state(job or assignment.job_id))
+        starting_points.keep(assignment)
 
 
 @pytest.fixture
@@ -54,48 +54,50 @@ def revisions(store: ObjectStore, tmp_path: Path) -> Revisions:
 
 
 @pytest.fixture
-def parents(revisions: Revisions) -> Iterator[Parents]:
+def starting_points(revisions: Revisions) -> Iterator[StartingPoints]:
     """Of a run that has just begun."""
-    with Parents(revisions) as parents:
-        yield parents
+    with StartingPoints(revisions) as starting_points:
+        yield starting_points
 
 
 def test_a_job_goes_on_with_adapter_and_optimizer(
-    revisions: Revisions, parents: Parents, tmp_path: Path
+    revisions: Revisions, starting_points: StartingPoints, tmp_path: Path
 ) -> None:
     keep(revisions, MADE)
-    parent, found = parents.fetch(NEXT, tmp_path)
+    parent, found = starting_points.fetch(NEXT, tmp_path)
     assert parent is not None and (parent / "adapter_model.safetensors").read_bytes() == b"weights"
     assert found is not None and found.job == "first"
     assert torch.equal(found.tensors["0/exp_avg"], torch.ones(3, 2))
 
 
-def test_the_last_optimizer_of_a_run_is_at_hand(parents: Parents, store: ObjectStore, tmp_path: Path) -> None:
+def test_the_last_optimizer_of_a_run_is_at_hand(
+    starting_points: StartingPoints, store: ObjectStore, tmp_path: Path
+) -> None:
     """Each training gets a copy: one that is cancelled has changed what it was given."""
-    parents.remember(moments())
+    starting_points.remember(optimizer_state())
     for _ in range(2):
-        found = parents.fetch(NEXT, tmp_path)[1]
+        found = starting_points.fetch(NEXT, tmp_path)[1]
         assert found is not None and torch.equal(found.tensors["0/exp_avg"], torch.ones(3, 2))
         found.tensors["0/exp_avg"].zero_()
     assert not [key for key in store.list(f"models/{MADE.uid}/") if "optimizer" in key]
 
 
-def test_a_fresh_adapter_has_no_parent(parents: Parents, tmp_path: Path) -> None:
-    assert parents.fetch(MADE, tmp_path) == (None, None)
+def test_a_fresh_adapter_has_no_parent(starting_points: StartingPoints, tmp_path: Path) -> None:
+    assert starting_points.fetch(MADE, tmp_path) == (None, None)
 
 
 @pytest.mark.parametrize("left", ["nothing", "of another job", "unreadable"])
 def test_without_the_parents_own_optimizer_a_new_one_begins(
-    revisions: Revisions, parents: Parents, tmp_path: Path, left: str
+    revisions: Revisions, starting_points: StartingPoints, tmp_path: Path, left: str
 ) -> None:
     if left == "of another job":
         keep(revisions, MADE, "given-up")
-        parents.remember(moments("given-up"))
+        starting_points.remember(optimizer_state("given-up"))
     if left == "unreadable":
         path = tmp_path / "unreadable"
         path.write_bytes(b"not safetensors")
         revisions.save_optimizer(MADE.uid, MADE.revision, path)
-    parent, found = parents.fetch(NEXT, tmp_path)
+    parent, found = starting_points.fetch(NEXT, tmp_path)
     assert parent is not None and found is None
 
 
@@ -108,11 +110,11 @@ def test_only_the_latest_optimizer_is_kept(revisions: Revisions, store: ObjectSt
 
 
 def test_publishing_again_spares_the_optimizer(
-    revisions: Revisions, parents: Parents, tmp_path: Path
+    revisions: Revisions, starting_points: StartingPoints, tmp_path: Path
 ) -> None:
     keep(revisions, MADE)
     publish(revisions, MADE, tmp_path / "adapter")
-    assert parents.fetch(NEXT, tmp_path)[1] is not None
+    assert starting_points.fetch(NEXT, tmp_path)[1] is not None
 
 
 def test_a_deleted_model_leaves_no_optimizer(revisions: Revisions, store: ObjectStore) -> None:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from registry.errors import Unavailable
 from registry.revisions import Revisions
 from registry.store import ObjectStore
-from tests.support.tiny_jobs import MemoryStates, run, tiny_assignment, tiny_policy
+from tests.support.tiny_jobs import MemoryStates, run, tiny_assignment, tiny_resident
 from tests.support.training_world import SOON
 from training.worker.adapter import WEIGHTS_FILE
 from training.worker.state import TrainingState
@@ -22,18 +22,18 @@ from training.worker.stored_states import StoredStates
 def test_a_resumed_job_makes_the_same_adapter(
     tiny_weights: Path, tmp_path: Path, dropout: float, is_continued: bool
 ) -> None:
-    policy = tiny_policy(tiny_weights)
+    resident = tiny_resident(tiny_weights)
     parent = tmp_path / "parent" if is_continued else None
     if parent is not None:
-        run(policy, parent, tiny_assignment(steps=2))
+        run(resident, parent, tiny_assignment(steps=2))
     whole = MemoryStates()
-    steps = run(policy, tmp_path / "whole", tiny_assignment(dropout=dropout), parent, whole)
+    steps = run(resident, tmp_path / "whole", tiny_assignment(dropout=dropout), parent, whole)
     assert [state.step for state in whole.kept] == [1, 2, 3], "none after the last step"
     path = tmp_path / "state.safetensors"
     for state in whole.kept:
         state.save(path)
         resumed = run(
-            tiny_policy(tiny_weights),
+            tiny_resident(tiny_weights),
             tmp_path / f"from-{state.step}",
             tiny_assignment(dropout=dropout, attempt=2),
             parent,
@@ -59,7 +59,7 @@ class AwayAtFirst(ObjectStore):
 @pytest.fixture
 def state(tiny_weights: Path, tmp_path: Path) -> TrainingState:
     states = MemoryStates()
-    run(tiny_policy(tiny_weights), tmp_path / "adapter", tiny_assignment(steps=2), states=states)
+    run(tiny_resident(tiny_weights), tmp_path / "adapter", tiny_assignment(steps=2), states=states)
     return states.kept[0]
 
 

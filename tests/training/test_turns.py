@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from tests.support.tiny_jobs import run, run_together, tiny_assignment, tiny_policy
+from tests.support.tiny_jobs import run, run_together, tiny_assignment, tiny_resident
+from training.types import Cancelled, Place, Standing, StepProgress
 from training.worker import job as training_job
 from training.worker.adapter import WEIGHTS_FILE
-from training.worker.resident_model import Policy
-from training.types import Cancelled, Place, Standing, StepProgress
+from training.worker.resident_model import ResidentModel
 
 MICRO_PACKS = 48
 
@@ -35,14 +35,14 @@ class Job:
     """A `Training` that others interrupt."""
 
     def __init__(
-        self, policy: Policy, output: Path, looks: Looks, parent: Path | None = None, **fields: Any
+        self, resident: ResidentModel, output: Path, looks: Looks, parent: Path | None = None, **fields: Any
     ) -> None:
         self.steps: list[StepProgress] = []
         self.num_turns = 0
         self.output = output
-        self._rank = policy.workers.rank
+        self._rank = resident.workers.rank
         self._training = training_job.Training(
-            policy, tiny_assignment(**fields), parent, output, self.steps.append, looks
+            resident, tiny_assignment(**fields), parent, output, self.steps.append, looks
         )
 
     def take_turn(self) -> bool:
@@ -54,10 +54,12 @@ class Job:
         self._training.put_aside(self.output.with_suffix(f".{self._rank}"))
 
 
-def in_turns(policy: Policy, directory: Path, dropout: float, parent: Path | None) -> list[StepProgress]:
+def in_turns(
+    resident: ResidentModel, directory: Path, dropout: float, parent: Path | None
+) -> list[StepProgress]:
     """Two jobs in turn, and others that begin and end between them; the steps of the first."""
-    long = Job(policy, directory / "long", Looks(0.2), parent, dropout=dropout)
-    other = Job(policy, directory / "other", Looks(0.3), steps=2, dropout=0.1)
+    long = Job(resident, directory / "long", Looks(0.2), parent, dropout=dropout)
+    other = Job(resident, directory / "other", Looks(0.3), steps=2, dropout=0.1)
     has_ended = [False, False]
     while not all(has_ended):
         for number, job in enumerate((long, other)):
@@ -67,10 +69,10 @@ def in_turns(policy: Policy, directory: Path, dropout: float, parent: Path | Non
             if not has_ended[number] and job.num_turns % 2 == 0:
                 job.put_aside()
         if long.num_turns == 2:
-            run(policy, directory / "short", tiny_assignment(steps=1))
+            run(resident, directory / "short", tiny_assignment(steps=1))
         if long.num_turns == 3:
             with pytest.raises(Cancelled):
-                Job(policy, directory / "cancelled", Looks(cancelled_at=3)).take_turn()
+                Job(resident, directory / "cancelled", Looks(cancelled_at=3)).take_turn()
     assert long.num_turns > 2
     return long.steps
 
@@ -89,19 +91,19 @@ def told(steps: list[StepProgress]) -> list[dict[str, float]]:
 def test_a_job_in_turns_makes_the_same_adapter(
     tiny_weights: Path, tmp_path: Path, max_tokens: int, dropout: float, is_continued: bool
 ) -> None:
-    policy = tiny_policy(tiny_weights, max_tokens_per_pack=max_tokens)
+    resident = tiny_resident(tiny_weights, max_tokens_per_pack=max_tokens)
     parent = tmp_path / "parent" if is_continued else None
     if parent is not None:
-        run(policy, parent, tiny_assignment(steps=2))
-    expected = run(policy, tmp_path / "whole", tiny_assignment(dropout=dropout), parent)
-    steps = in_turns(policy, tmp_path, dropout, parent)
+        run(resident, parent, tiny_assignment(steps=2))
+    expected = run(resident, tmp_path / "whole", tiny_assignment(dropout=dropout), parent)
+    steps = in_turns(resident, tmp_path, dropout, parent)
     assert told(steps) == told(expected)
     assert weights_of(tmp_path / "long") == weights_of(tmp_path / "whole")
 
 
-def whole_and_in_turns(policy: Policy, directory: Path) -> list[StepProgress]:
-    run(policy, directory / "whole", tiny_assignment(dropout=0.3))
-    return in_turns(policy, directory, 0.3, None)
+def whole_and_in_turns(resident: ResidentModel, directory: Path) -> list[StepProgress]:
+    run(resident, directory / "whole", tiny_assignment(dropout=0.3))
+    return in_turns(resident, directory, 0.3, None)
 
 
 @pytest.mark.parametrize("shard", [False, True], ids=["whole models", "sharded"])
@@ -116,7 +118,7 @@ def test_workers_give_way_together(tiny_weights: Path, tmp_path: Path, shard: bo
 def test_a_job_looks_up_before_each_pack_and_says_how_far_it_is(tiny_weights: Path, tmp_path: Path) -> None:
     looks = Looks()
     job = Job(
-        tiny_policy(tiny_weights, max_tokens_per_pack=MICRO_PACKS), tmp_path / "adapter", looks, steps=2
+        tiny_resident(tiny_weights, max_tokens_per_pack=MICRO_PACKS), tmp_path / "adapter", looks, steps=2
     )
     assert job.take_turn()
     shares = {step: [place.share for place in looks.places if place.step == step] for step in (1, 2)}
@@ -131,7 +133,7 @@ def test_cancelling_takes_effect_before_the_next_pack(
     tiny_weights: Path, tmp_path: Path, number: int
 ) -> None:
     looks = Looks(cancelled_at=number)
-    job = Job(tiny_policy(tiny_weights, max_tokens_per_pack=MICRO_PACKS), tmp_path / "adapter", looks)
+    job = Job(tiny_resident(tiny_weights, max_tokens_per_pack=MICRO_PACKS), tmp_path / "adapter", looks)
     with pytest.raises(Cancelled):
         job.take_turn()
     assert len(looks.places) == number
@@ -139,21 +141,21 @@ def test_cancelling_takes_effect_before_the_next_pack(
 
 
 def test_the_time_that_others_take_is_not_the_time_of_a_step(tiny_weights: Path, tmp_path: Path) -> None:
-    policy = tiny_policy(tiny_weights, max_tokens_per_pack=MICRO_PACKS)
-    job = Job(policy, tmp_path / "adapter", Looks(0.3), steps=1)
+    resident = tiny_resident(tiny_weights, max_tokens_per_pack=MICRO_PACKS)
+    job = Job(resident, tmp_path / "adapter", Looks(0.3), steps=1)
     while not job.take_turn():
-        run(policy, tmp_path / "other", tiny_assignment(steps=1))
+        run(resident, tmp_path / "other", tiny_assignment(steps=1))
     assert job.num_turns > 2
-    whole = run(policy, tmp_path / "whole", tiny_assignment(steps=1))
+    whole = run(resident, tmp_path / "whole", tiny_assignment(steps=1))
     assert 0 < job.steps[0].seconds < 5 * whole[0].seconds
 
 
 def test_memory_found_to_be_small_by_another_job_does_not_change_the_packs_of_a_paused_one(
     tiny_weights: Path, tmp_path: Path
 ) -> None:
-    policy = tiny_policy(tiny_weights, max_tokens_per_pack=96)
-    run(policy, tmp_path / "whole", tiny_assignment())
-    job = Job(policy, tmp_path / "adapter", Looks(0.4))
+    resident = tiny_resident(tiny_weights, max_tokens_per_pack=96)
+    run(resident, tmp_path / "whole", tiny_assignment())
+    job = Job(resident, tmp_path / "adapter", Looks(0.4))
     while not job.take_turn():
-        policy.max_tokens_per_pack = 40
+        resident.max_tokens_per_pack = 40
     assert weights_of(tmp_path / "adapter") == weights_of(tmp_path / "whole")

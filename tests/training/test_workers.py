@@ -7,33 +7,35 @@ import torch
 from safetensors.torch import load_file
 
 from registry.records import RewardedResponse
-from tests.support.tiny_jobs import GROUPS, REWARDS, run, run_together, tiny_assignment, tiny_policy
+from tests.support.tiny_jobs import GROUPS, REWARDS, run, run_together, tiny_assignment, tiny_resident
+from training.types import Cancelled, StepProgress
 from training.worker import job as training_job
 from training.worker.adapter import WEIGHTS_FILE
-from training.worker.resident_model import Policy
-from training.types import Cancelled, StepProgress
+from training.worker.resident_model import ResidentModel
 
 COLUMNS = ("loss", "kl", "clip_ratio", "grad_norm", "reward_mean")
 
 
-def two_jobs(policy: Policy, output: Path) -> list[StepProgress]:
+def two_jobs(resident: ResidentModel, output: Path) -> list[StepProgress]:
     """A fresh adapter, then one that goes on from it."""
-    first = run(policy, output / "first")
-    policy.workers.all_of(lambda: None)  # the file is there for all
-    return first + run(policy, output / "second", tiny_assignment(), parent=output / "first")
+    first = run(resident, output / "first")
+    resident.workers.run_on_all(lambda: None)  # the file is there for all
+    return first + run(resident, output / "second", tiny_assignment(), parent=output / "first")
 
 
-def two_that_end_early_and_one_more(policy: Policy, output: Path) -> list[StepProgress]:
+def two_that_end_early_and_one_more(resident: ResidentModel, output: Path) -> list[StepProgress]:
     """Errors and cancelling end the job on every worker, and the next job runs."""
     with pytest.raises(RuntimeError, match="size mismatch"):
-        run(policy, output / "first", tiny_assignment(), parent=_misfit(policy, output))
+        run(resident, output / "first", tiny_assignment(), parent=_misfit(resident, output))
     heard: list[StepProgress] = []
     with pytest.raises(Cancelled):
-        training_job.train(policy, tiny_assignment(), None, output / "none", heard.append, lambda: len(heard) == 2)
-    return run(policy, output / "second", tiny_assignment(steps=1))
+        training_job.train(
+            resident, tiny_assignment(), None, output / "none", heard.append, lambda: len(heard) == 2
+        )
+    return run(resident, output / "second", tiny_assignment(steps=1))
 
 
-def one_row_left(policy: Policy, output: Path) -> list[StepProgress]:
+def one_row_left(resident: ResidentModel, output: Path) -> list[StepProgress]:
     """Two of three responses were cut before their first token, and one worker has no row."""
     contents = (("blue,like_the_sea", 1.0, True), ("", 0.0, False), ("", -0.5, False))
     responses = tuple(RewardedResponse(content=c, reward=r, ends_turn=e) for c, r, e in contents)
@@ -42,14 +44,14 @@ def one_row_left(policy: Policy, output: Path) -> list[StepProgress]:
     request = assignment.request.model_copy(update={"groups": groups})
     assignment = assignment.model_copy(update={"request": request})
     steps: list[StepProgress] = []
-    outcome, _ = training_job.train(policy, assignment, None, output / "row", steps.append, lambda: False)
+    outcome, _ = training_job.train(resident, assignment, None, output / "row", steps.append, lambda: False)
     assert (outcome.metrics["cut_responses"], outcome.metrics["empty_responses"]) == (2, 2)
     return steps
 
 
-def _misfit(policy: Policy, output: Path) -> Path:
-    run(policy, output / "misfit", tiny_assignment(steps=1).model_copy(update={"rank": 2}))
-    policy.workers.all_of(lambda: None)
+def _misfit(resident: ResidentModel, output: Path) -> Path:
+    run(resident, output / "misfit", tiny_assignment(steps=1).model_copy(update={"rank": 2}))
+    resident.workers.run_on_all(lambda: None)
     return output / "misfit"
 
 
@@ -60,7 +62,7 @@ def test_two_workers_make_the_update_of_one(
 ) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
-    expected = two_jobs(tiny_policy(tiny_weights, max_tokens_per_pack=max_tokens), tmp_path / "one")
+    expected = two_jobs(tiny_resident(tiny_weights, max_tokens_per_pack=max_tokens), tmp_path / "one")
     found = run_together(
         2, tiny_weights, tmp_path / "two", two_jobs, shard_base_model=shard, max_tokens_per_pack=max_tokens
     )
@@ -78,7 +80,7 @@ def test_two_workers_make_the_update_of_one(
 def test_two_workers_learn_as_one_of_what_was_cut(tiny_weights: Path, tmp_path: Path, shard: bool) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
-    expected = one_row_left(tiny_policy(tiny_weights), tmp_path / "one")
+    expected = one_row_left(tiny_resident(tiny_weights), tmp_path / "one")
     found = run_together(2, tiny_weights, tmp_path / "two", one_row_left, shard_base_model=shard)
     assert len(expected) == 2 and expected[0].grad_norm > 0
     for name in COLUMNS:
@@ -92,7 +94,7 @@ def test_three_workers_share_fewer_rows_than_packs(tiny_weights: Path, tmp_path:
     (tmp_path / "many").mkdir()
     found = run_together(3, tiny_weights, tmp_path / "many", two_jobs, shard_base_model=True)
     (tmp_path / "one").mkdir()
-    expected = two_jobs(tiny_policy(tiny_weights), tmp_path / "one")
+    expected = two_jobs(tiny_resident(tiny_weights), tmp_path / "one")
     assert [step["loss"] for step in found] == pytest.approx([s.loss for s in expected], rel=1e-3, abs=1e-5)
 
 

@@ -13,9 +13,9 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from registry.errors import TigerError
-from serve_app.cli import app as cli
 from serve_app.api.ingress import ROUTERS
 from serve_app.api.routes import operations
+from serve_app.cli import app as cli
 from serve_app.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]

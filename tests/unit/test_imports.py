@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-ROUTES = sorted(f"serve_app.api.routes.{path.stem}" for path in (ROOT / "serve_app" / "routes").glob("[a-z]*.py"))
+ROUTES = sorted(
+    f"serve_app.api.routes.{path.stem}" for path in (ROOT / "serve_app" / "api" / "routes").glob("[a-z]*.py")
+)
 MODELS = ("torch", "vllm", "transformers", "trl", "peft")
 
 

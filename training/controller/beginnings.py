@@ -12,8 +12,8 @@ from registry.jobs import Jobs
 from registry.records import JobRecord, JobStatus, Manifest, utc_now
 from registry.revisions import Revisions
 from training.controller.active_jobs import ActiveJob
-from training.controller.outcomes import Endings, Publisher
 from training.controller.metrics import TrainingMetrics
+from training.controller.outcomes import Outcomes, Publisher
 from training.settings import TrainingSettings
 from training.types import Assignment
 
@@ -27,14 +27,14 @@ class Beginnings:
         publisher: Publisher,
         revisions: Revisions,
         settings: dict[str, TrainingSettings],
-        endings: Endings,
+        endings: Outcomes,
         metrics: TrainingMetrics,
     ) -> None:
         self._jobs = jobs
         self._publisher = publisher
         self._revisions = revisions
         self._settings = settings
-        self._endings = endings
+        self._outcomes = endings
         self._metrics = metrics
 
     async def assign(self, job: ActiveJob) -> Assignment | None:
@@ -45,7 +45,7 @@ class Beginnings:
                 return None
             model = await self._publisher.model(record.user, record.uid)
         except ModelNotFound as error:
-            await self._endings.fail(job, error.code, error.message)
+            await self._outcomes.fail(job, error.code, error.message)
             return None
         request = await asyncio.to_thread(self._jobs.load_request, record.user, record.id)
         is_first = record.revision is None
@@ -80,14 +80,14 @@ class Beginnings:
         """Whether no attempt is needed; then the rest of its end is done."""
         record = job.record
         if record.error is not None:
-            await self._endings.fail(job, record.error.code, record.error.message)
+            await self._outcomes.fail(job, record.error.code, record.error.message)
         elif (manifest := await self.manifest(record)) is not None:
-            await self._endings.publish(job, manifest)
+            await self._outcomes.publish(job, manifest)
         elif record.is_cancelled:
-            await self._endings.cancel(job)
+            await self._outcomes.cancel(job)
         elif _stalled_attempts(record) >= self._settings[record.base_model].max_attempts:
             message = "the training failed repeatedly and was given up"
-            await self._endings.fail(job, "training_failed", message)
+            await self._outcomes.fail(job, "training_failed", message)
         else:
             return False
         return True

@@ -3,7 +3,7 @@
     submit  ->  bucket (request, record, marker)  ->  queue of the base model  ->  next_assignment
                                                           ^                          |  (a worker asks)
                                                           +-- paused <- look --------+
-    done  <-  adapter loaded ahead  <-  catalogue swap  <-  complete  <-  manifest <-+
+    done  <-  adapter loaded ahead  <-  swap of models.json  <-  complete  <-  manifest <-+
 
 A worker enters, asks for work and reports back; the controller never calls a worker. Only the worker that
 entered last gets work. A job that had its turn gives way to those of other users, and its worker keeps it:
@@ -27,14 +27,14 @@ from registry.revisions import Revisions
 from registry.store import ObjectStore
 from registry.tasks import start_apart
 from registry.usage import UsageParts
-from training.controller.submission import Acceptance
 from training.controller.active_jobs import ActiveJob, ActiveJobs
 from training.controller.beginnings import Beginnings
 from training.controller.dispatcher import Dispatcher, StartRun
-from training.controller.outcomes import Endings, Publisher
 from training.controller.metrics import NoMetrics, TrainingMetrics
-from training.settings import TrainingSettings
+from training.controller.outcomes import Outcomes, Publisher
 from training.controller.shared_gpus import SharedGpus
+from training.controller.submission import Submission
+from training.settings import TrainingSettings
 from training.types import Dismissal, Order, Place, Resumption, Standing, StepProgress
 
 logger = logging.getLogger("ray.serve")
@@ -72,13 +72,13 @@ class TrainingController:
         self._gpus = SharedGpus(publisher, settings, retry)
         self._launch = start_run
         self._dispatcher = Dispatcher(settings, self._begin_run, self._metrics, clock)
-        self._endings = Endings(
+        self._outcomes = Outcomes(
             publisher, self._revisions, self._dispatcher, self._active, self._metrics, self._meter, retry
         )
         self._beginnings = Beginnings(
-            self._jobs, publisher, self._revisions, settings, self._endings, self._metrics
+            self._jobs, publisher, self._revisions, settings, self._outcomes, self._metrics
         )
-        self._acceptance = Acceptance(
+        self._submission = Submission(
             store, self._active, self._dispatcher, max_queued_jobs_per_user, self.job, retry
         )
         self._tasks: set[asyncio.Task[None]] = set()
@@ -109,7 +109,7 @@ class TrainingController:
             ModelNotFound: the model is being deleted.
             IdempotencyConflict: the key was used with another request.
         """
-        return await self._acceptance.submit(user, model, request, idempotency_key)
+        return await self._submission.submit(user, model, request, idempotency_key)
 
     async def is_training(self, uid: str) -> bool:
         return self._active.has_model(uid)
@@ -118,7 +118,7 @@ class TrainingController:
         """Delete a model that no unfinished job uses. Raises: ModelInUse, ModelNotFound."""
         if await self.is_training(model.uid):
             raise ModelInUse("a training of this model has not ended; wait for it", "model")
-        with self._acceptance.refusing(model.uid):
+        with self._submission.refusing(model.uid):
             await self._publisher.delete(user, model.uid, model.base_model)
 
     async def job(self, user: str, job_id: str) -> JobRecord:
@@ -168,7 +168,7 @@ class TrainingController:
             await job.update(is_cancelled=True)
             await job.save()
             if not job.record.status.is_terminal and not self._dispatcher.has_taken(job.record):
-                await self._endings.cancel(job)
+                await self._outcomes.cancel(job)
         return job.record
 
     async def enter(self, base_model: str) -> str:
@@ -233,7 +233,7 @@ class TrainingController:
         job = self._attempt(job_id, attempt)
         self._dispatcher.pause(job.record)
         if job.record.is_cancelled:
-            await self._endings.cancel(job)
+            await self._outcomes.cancel(job)
             return
         await job.update(is_paused=True)
         await job.emit(type="info", message="Paused: others are having their turn")
@@ -243,7 +243,7 @@ class TrainingController:
         """The worker ended a cancelled job. Raises: JobNotFound when the attempt was given up."""
         job = self._attempt(job_id, attempt)
         await self._gpus.take_back(job.record.base_model)
-        await self._endings.cancel(job)
+        await self._outcomes.cancel(job)
 
     async def complete(self, job_id: str, attempt: int) -> None:
         """The manifest is written: make the revision current, then answer those who wait.
@@ -255,13 +255,13 @@ class TrainingController:
         if manifest is None:
             raise JobNotFound("the revision of this attempt is not there")
         await self._gpus.take_back(job.record.base_model)
-        await self._endings.publish(job, manifest)
+        await self._outcomes.publish(job, manifest)
 
     async def fail(self, job_id: str, attempt: int, code: str, message: str) -> None:
         """End a job without a revision. Raises: JobNotFound when the attempt was given up."""
         job = self._attempt(job_id, attempt)
         await self._gpus.take_back(job.record.base_model)
-        await self._endings.fail(job, code, message)
+        await self._outcomes.fail(job, code, message)
 
     def _begin_run(self, base_model: str, on_end: Callable[[], None]) -> None:
         def end() -> None:
@@ -273,7 +273,7 @@ class TrainingController:
     async def _resume(self, job: ActiveJob) -> Resumption | None:
         """Go on with a job that the worker kept; None when it was cancelled at the last moment."""
         if job.record.is_cancelled:
-            await self._endings.cancel(job)
+            await self._outcomes.cancel(job)
             return None
         await job.update(is_paused=False)
         await job.emit(type="info", message="Going on")

@@ -1,6 +1,6 @@
 """How a job ends: published, failed or cancelled; and then it is written down until storage has it.
 
-publish -> catalogue swap -> (the run may go on) -> adapter loaded ahead -> `stop`  -> saved -> counted
+publish -> swap of models.json -> (the run may go on) -> adapter loaded ahead -> `stop`  -> saved -> counted
 fail    reason saved -> `error` -> saved          cancel    wish saved -> `error` -> saved
 
 What is told is what a controller that takes over after a death finds again: a manifest, a reason or a wish.
@@ -53,7 +53,7 @@ class Publisher(Protocol):
     async def take_back_gpu(self, base_model: str) -> None: ...
 
 
-class Endings:
+class Outcomes:
     """A job leaves `active` when its end is saved."""
 
     def __init__(
@@ -76,7 +76,7 @@ class Endings:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def publish(self, job: ActiveJob, manifest: Manifest) -> None:
-        """Swap the catalogue, once at a time; the rest goes on beside the next job."""
+        """Swap models.json, once at a time; the rest goes on beside the next job."""
         if job.publishing is None or job.publishing.done():
             job.publishing = start_apart(self._swap(job, manifest))
         await asyncio.shield(job.publishing)

@@ -24,7 +24,7 @@ from training.controller.dispatcher import Dispatcher
 T = TypeVar("T")
 
 
-class Acceptance:
+class Submission:
     """`find(user, job_id)` gives a job that was accepted, or raises JobNotFound."""
 
     def __init__(

@@ -20,11 +20,6 @@ from typing import Self
 from registry.errors import JobNotFound, TigerError
 from registry.retry import Retry
 from registry.revisions import Revisions
-from training.worker.job import Training
-from training.worker.controller_link import ControllerLink
-from training.worker.starting_point import Parents
-from training.worker.resident_model import Policy
-from training.worker.stored_states import StoredStates
 from training.types import (
     Assignment,
     Cancelled,
@@ -35,17 +30,22 @@ from training.types import (
     StepProgress,
     TrainingOutcome,
 )
+from training.worker.controller_link import ControllerLink
+from training.worker.job import Training
+from training.worker.resident_model import ResidentModel
+from training.worker.starting_point import StartingPoints
+from training.worker.stored_states import StoredStates
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Resident:
+class WorkerContext:
     """What a worker has from one job to the next."""
 
-    policy: Policy
+    resident: ResidentModel
     revisions: Revisions
-    parents: Parents
+    starting_points: StartingPoints
     link: ControllerLink
     retry: Retry = field(default_factory=Retry)
     """What is done while storage is away."""
@@ -54,8 +54,8 @@ class Resident:
 class Attempts:
     """Carries out the controller's orders. All workers of a run get the same ones, in the same order."""
 
-    def __init__(self, resident: Resident) -> None:
-        self._resident = resident
+    def __init__(self, context: WorkerContext) -> None:
+        self._context = context
         # In the order in which they paused.
         self._paused: dict[str, Attempt] = {}
 
@@ -73,7 +73,7 @@ class Attempts:
         match order:
             case Assignment():
                 self._forget(order.job_id)
-                self._give_turn(Attempt(self._resident, order))
+                self._give_turn(Attempt(self._context, order))
             case Resumption():
                 paused = self._paused.pop(order.job_id, None)
                 if paused is None or paused.assignment.attempt != order.attempt:
@@ -94,7 +94,7 @@ class Attempts:
         if is_paused:
             self._paused[attempt.assignment.job_id] = attempt
             in_memory = [paused for paused in self._paused.values() if paused.is_in_memory]
-            if len(in_memory) > self._resident.policy.settings.max_paused_in_memory:
+            if len(in_memory) > self._context.resident.settings.max_paused_in_memory:
                 in_memory[0].put_aside()
 
     def _forget(self, job_id: str) -> None:
@@ -109,21 +109,21 @@ class Attempt:
     finds the manifest when it hands the job out again.
     """
 
-    def __init__(self, resident: Resident, assignment: Assignment) -> None:
+    def __init__(self, context: WorkerContext, assignment: Assignment) -> None:
         self.assignment = assignment
         self.is_in_memory = True
-        self._resident = resident
-        self._link = resident.link
-        self._workers = resident.policy.workers
+        self._context = context
+        self._link = context.link
+        self._workers = context.resident.workers
         self._scratch = tempfile.TemporaryDirectory(prefix="tiger-job-")
         self._directory = Path(self._scratch.name)
         self._adapter = self._directory / "adapter"
         self._training: Training | None = None
         self._states = StoredStates(
-            resident.revisions,
+            context.revisions,
             assignment,
             self._directory,
-            resident.policy.settings.state_interval_s,
+            context.resident.settings.state_interval_s,
             self._tell,
         )
 
@@ -144,7 +144,7 @@ class Attempt:
         try:
             report = self._train_and_publish()
             if report is None:
-                self._workers.from_first(lambda: self._link.paused(assignment))
+                self._workers.run_on_first(lambda: self._link.paused(assignment))
                 return True
             if self._workers.is_first:
                 report()
@@ -165,8 +165,8 @@ class Attempt:
                 made = self._begun().go_on()
             if made is None:
                 return None
-            outcome, moments = made
-            self._resident.parents.remember(moments)
+            outcome, optimizer_state = made
+            self._context.starting_points.remember(optimizer_state)
             if self._workers.is_first:
                 self._publish(outcome)
             return self._complete
@@ -184,21 +184,21 @@ class Attempt:
 
     def _begun(self) -> Training:
         if self._training is None:
-            assignment, resident = self.assignment, self._resident
+            assignment, context = self.assignment, self._context
             loading = f"Loading revision {assignment.parent_revision}"
-            self._workers.from_first(lambda: self._link.inform(assignment, loading))
-            parent, moments = self._workers.all_of(
-                lambda: resident.parents.fetch(assignment, self._directory)
+            self._workers.run_on_first(lambda: self._link.inform(assignment, loading))
+            parent, optimizer_state = self._workers.run_on_all(
+                lambda: context.starting_points.fetch(assignment, self._directory)
             )
             self._training = Training(
-                resident.policy,
+                context.resident,
                 assignment,
                 parent,
                 self._adapter,
                 on_step=self._progress,
                 look=lambda place: self._link.look(assignment, place),
                 states=self._states,
-                parent_moments=moments,
+                parent_moments=optimizer_state,
             )
         return self._training
 
@@ -217,7 +217,7 @@ class Attempt:
     def _complete(self) -> None:
         """Nobody waits for the optimizer: it is kept once the job has ended."""
         self._link.complete(self.assignment)
-        self._resident.parents.keep(self.assignment)
+        self._context.starting_points.keep(self.assignment)
 
     def _publish(self, outcome: TrainingOutcome) -> None:
         """Raises: Cancelled, JobNotFound."""
@@ -230,8 +230,8 @@ class Attempt:
             "trained_tokens": outcome.trained_tokens,
             "duration_s": outcome.duration_s,
         }
-        self._resident.retry.call(
-            lambda: self._resident.revisions.publish(
+        self._context.retry.call(
+            lambda: self._context.revisions.publish(
                 assignment.uid,
                 self._adapter,
                 revision=assignment.revision,

@@ -26,16 +26,8 @@ from torch import Tensor
 
 from registry.errors import NoLearningSignal
 from registry.records import JobRequest
-from training.worker.adapter import WEIGHTS_FILE, lora_of, save_adapter
-from training.worker.advantages import advantages, mean_and_deviation
 from training.conversation import tokenise
 from training.learning_signal import NOTHING_LEFT, is_lost, missing
-from training.worker.packs import Row
-from training.worker.resident_model import Policy
-from training.worker.soundness import check_finite, check_soundness, diverging
-from training.worker.state import Moments, States, TrainingState
-from training.worker.supplied_responses import SuppliedResponsesTrainer
-from training.worker.trl_classes import GRPOConfig
 from training.types import (
     Assignment,
     Cancelled,
@@ -46,24 +38,32 @@ from training.types import (
     StepProgress,
     TrainingOutcome,
 )
+from training.worker.adapter import WEIGHTS_FILE, lora_of, save_adapter
+from training.worker.advantages import advantages, mean_and_deviation
+from training.worker.packs import Row
+from training.worker.resident_model import ResidentModel
+from training.worker.soundness import check_finite, check_soundness, diverging
+from training.worker.state import OptimizerState, States, TrainingState
+from training.worker.supplied_responses import SuppliedResponsesTrainer
+from training.worker.trl_classes import GRPOConfig
 
 
 def train(
-    policy: Policy,
+    resident: ResidentModel,
     assignment: Assignment,
     parent_adapter: Path | None,
     output: Path,
     on_step: Callable[[StepProgress], None],
     is_cancelled: Callable[[], bool],
     states: States | None = None,
-    parent_moments: Moments | None = None,
-) -> tuple[TrainingOutcome, Moments]:
+    parent_moments: OptimizerState | None = None,
+) -> tuple[TrainingOutcome, OptimizerState]:
     """A `Training` in one turn: `is_cancelled` is asked before each pack."""
 
     def look(place: Place) -> Standing:
         return Standing.IS_CANCELLED if is_cancelled() else Standing.GOES_ON
 
-    training = Training(policy, assignment, parent_adapter, output, on_step, look, states, parent_moments)
+    training = Training(resident, assignment, parent_adapter, output, on_step, look, states, parent_moments)
     made = training.go_on()
     assert made is not None, "it never gives way"
     return made
@@ -89,26 +89,26 @@ class Training:
 
     def __init__(
         self,
-        policy: Policy,
+        resident: ResidentModel,
         assignment: Assignment,
         parent_adapter: Path | None,
         output: Path,
         on_step: Callable[[StepProgress], None],
         look: Callable[[Place], Standing],
         states: States | None = None,
-        parent_moments: Moments | None = None,
+        parent_moments: OptimizerState | None = None,
     ) -> None:
-        self._policy = policy
-        self._workers = policy.workers
+        self._policy = resident
+        self._workers = resident.workers
         self._assignment = assignment
         self._output = output
         self._on_step = on_step
         self._look = look
         self._states = states
         self._is_fresh = parent_adapter is None
-        self._rows, self._weights, self._state = self._workers.all_of(
+        self._rows, self._weights, self._state = self._workers.run_on_all(
             lambda: (
-                rows_of(policy, assignment.request),
+                rows_of(resident, assignment.request),
                 None if parent_adapter is None else load_file(parent_adapter / WEIGHTS_FILE),
                 None if states is None else states.load(),
             )
@@ -118,7 +118,7 @@ class Training:
         self._last: StepProgress | None = None
         self._seconds = 0.0
 
-    def go_on(self) -> tuple[TrainingOutcome, Moments] | None:
+    def go_on(self) -> tuple[TrainingOutcome, OptimizerState] | None:
         """Train to the end; None: `look` said to give way, and this is to be called again.
 
         The outcome, and the moments of this job's optimizer for the job that goes on from it. In how many
@@ -135,9 +135,9 @@ class Training:
             divisor = self._assignment.attempt - 1
             self._policy.max_tokens_per_pack = max(1, self._policy.settings.max_tokens_per_pack >> divisor)
         with self._policy.lend():
-            moments = self._turn()
+            optimizer_state = self._turn()
         self._seconds += time.perf_counter() - started
-        if moments is None:
+        if optimizer_state is None:
             return None
         assert self._last is not None, "the last turn makes a step at least"
         num_tokens = sum(len(row.exchange.completion_ids) for row in self._rows)
@@ -149,7 +149,7 @@ class Training:
             trained_tokens=num_tokens * self._assignment.request.hyperparameters.learning_steps,
             duration_s=self._seconds,
         )
-        return outcome, Moments(self._assignment.job_id, moments)
+        return outcome, OptimizerState(self._assignment.job_id, optimizer_state)
 
     def put_aside(self, path: Path) -> None:
         """Between two turns: keep what there is in a file instead of in memory."""
@@ -187,10 +187,10 @@ class Training:
                 return None
         with trainer.compute_loss_context_manager():
             last = self._assignment.request.hyperparameters.learning_steps
-            self._workers.all_of(lambda: check_soundness(trainer.model, self._rows, last))
+            self._workers.run_on_all(lambda: check_soundness(trainer.model, self._rows, last))
         if self._workers.is_first:
             save_adapter(trainer.model, self._assignment.base_model, self._output)
-        return trainer.moments()
+        return trainer.optimizer_state()
 
     def _take_up(self) -> TrainingState | None:
         if self._file is not None:
@@ -209,17 +209,17 @@ class Training:
             if self._states is not None and step.step < step.steps and self._states.is_due():
                 self._states.keep(make_state(step.step))
 
-        self._workers.from_first(tell)
+        self._workers.run_on_first(tell)
 
     def _between_packs(self, place: Place) -> None:
-        standing = self._workers.from_first(lambda: self._look(place))
+        standing = self._workers.run_on_first(lambda: self._look(place))
         if standing is Standing.IS_CANCELLED:
             raise Cancelled(self._assignment.job_id)
         if standing is Standing.GIVES_WAY:
             raise GaveWay(self._assignment.job_id)
 
 
-def rows_of(policy: Policy, request: JobRequest) -> list[Row]:
+def rows_of(resident: ResidentModel, request: JobRequest) -> list[Row]:
     """Of the responses that have tokens; the rewards of the others count in their groups all the same.
 
     Raises: InvalidRequest, ContextLengthExceeded, NoLearningSignal.
@@ -228,7 +228,7 @@ def rows_of(policy: Policy, request: JobRequest) -> list[Row]:
     for group in request.groups:
         scores = advantages([response.reward for response in group.responses])
         for response, advantage in zip(group.responses, scores, strict=True):
-            exchange = tokenise(policy.tokenizer, group.messages, response, policy.max_context_tokens)
+            exchange = tokenise(resident.tokenizer, group.messages, response, resident.max_context_tokens)
             sizes.append((advantage, len(exchange.completion_ids)))
             if exchange.completion_ids:
                 rows.append(Row(exchange, advantage))
@@ -238,13 +238,13 @@ def rows_of(policy: Policy, request: JobRequest) -> list[Row]:
 
 
 def _arguments(
-    policy: Policy, assignment: Assignment, state: TrainingState | None, scratch: Path
+    resident: ResidentModel, assignment: Assignment, state: TrainingState | None, scratch: Path
 ) -> GRPOConfig:
     hyperparameters = assignment.request.hyperparameters
     return GRPOConfig(
         output_dir=str(scratch),
-        use_cpu=not policy.settings.use_gpu,
-        bf16=policy.settings.dtype == "bfloat16",
+        use_cpu=not resident.settings.use_gpu,
+        bf16=resident.settings.dtype == "bfloat16",
         seed=_seed(assignment.job_id),
         # Exactly `learning_steps` optimizer steps, each over all rows of the job.
         max_steps=hyperparameters.learning_steps - (state.step if state is not None else 0),

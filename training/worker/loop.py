@@ -22,8 +22,8 @@ from registry.records import Record
 from registry.revisions import Revisions
 from registry.settings import StorageSettings
 from registry.store import ObjectStore
-from training.worker.controller_link import ControllerLink
 from training.settings import TrainingSettings
+from training.worker.controller_link import ControllerLink
 
 logger = logging.getLogger(__name__)
 
@@ -95,10 +95,10 @@ def _fit(configuration: RunConfiguration) -> None:
 
 def work(config: dict[str, Any]) -> None:
     """What every worker runs until the controller tells it to leave. The first one speaks for all."""
-    from training.worker.attempts import Attempts, Resident
     from training.chat_template import use_template
-    from training.worker.starting_point import Parents
-    from training.worker.resident_model import Policy
+    from training.worker.attempts import Attempts, WorkerContext
+    from training.worker.resident_model import ResidentModel
+    from training.worker.starting_point import StartingPoints
     from training.worker.workers import Workers
 
     configuration = RunConfiguration.model_validate(config)
@@ -110,11 +110,16 @@ def work(config: dict[str, Any]) -> None:
     )
     _choose_device(configuration.settings)
     workers = Workers()
-    policy = Policy(configuration.weights, configuration.settings, configuration.max_context_tokens, workers)
-    use_template(policy.tokenizer, configuration.chat_template)
+    resident = ResidentModel(
+        configuration.weights, configuration.settings, configuration.max_context_tokens, workers
+    )
+    use_template(resident.tokenizer, configuration.chat_template)
     revisions = Revisions(ObjectStore(configuration.storage))
-    with Parents(revisions) as parents, Attempts(Resident(policy, revisions, parents, link)) as attempts:
-        while (order := workers.from_first(link.next_assignment)) != "leave":
+    with (
+        StartingPoints(revisions) as starting_points,
+        Attempts(WorkerContext(resident, revisions, starting_points, link)) as attempts,
+    ):
+        while (order := workers.run_on_first(link.next_assignment)) != "leave":
             attempts.carry_out(order)
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from registry.errors import TrainingFailed
-from training.worker.packs import Pack, Row, packs, share
-from training.worker.resident_model import Policy
 from training.types import ShardedOutOfMemory
+from training.worker.packs import Pack, Row, packs, share
+from training.worker.resident_model import ResidentModel
 
 logger = logging.getLogger(__name__)
 
@@ -27,15 +27,15 @@ class Memory:
     """
 
     def __init__(
-        self, policy: Policy, model: Any, rows: Sequence[Row], max_tokens: int | None = None
+        self, resident: ResidentModel, model: Any, rows: Sequence[Row], max_tokens: int | None = None
     ) -> None:
-        self._policy = policy
+        self._policy = resident
         self._model = model
         self._rows = rows
-        workers = policy.workers
-        self._numbers = share(rows, policy.settings.max_tokens_per_pack, workers.rank, workers.size)
-        self.max_tokens = max_tokens or policy.max_tokens_per_pack
-        if policy.checkpoints:
+        workers = resident.workers
+        self._numbers = share(rows, resident.settings.max_tokens_per_pack, workers.rank, workers.size)
+        self.max_tokens = max_tokens or resident.max_tokens_per_pack
+        if resident.checkpoints:
             self._checkpoint()
         self.packs = self._packs()
 

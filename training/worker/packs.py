@@ -15,8 +15,8 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from training.worker.attention import Layout, Span, layout_of
 from training.conversation import Exchange
+from training.worker.attention import Layout, Span, layout_of
 
 
 @dataclass(frozen=True)

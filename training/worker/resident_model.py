@@ -13,11 +13,11 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from training.worker.attention import IMPLEMENTATION
 from training.conversation import Exchange
+from training.settings import TrainingSettings
+from training.worker.attention import IMPLEMENTATION
 from training.worker.log_probs import log_probs
 from training.worker.packs import Row, packs
-from training.settings import TrainingSettings
 from training.worker.workers import Workers
 
 Snapshot = list[tuple[Any, dict[str, Any]]]
@@ -27,7 +27,7 @@ class UnfitModel(Exception):
     """The base model's architecture cannot be trained here; the message tells the operator why."""
 
 
-class Policy:
+class ResidentModel:
     """Tokenizer and frozen base weights. Adapters come and go on top of them; the weights stay.
 
     `max_tokens_per_pack` and `checkpoints` begin as the settings have them and change when memory runs out.

@@ -11,13 +11,13 @@ from typing import Self
 from registry.errors import Unavailable
 from registry.retry import Retry
 from registry.revisions import Revisions
-from training.worker.state import Moments
 from training.types import Assignment
+from training.worker.state import OptimizerState
 
 logger = logging.getLogger(__name__)
 
 
-class Parents:
+class StartingPoints:
     """Of the jobs of one run. On leaving the block the optimizer of the last one is in the bucket.
 
     The last optimizer stays in memory too: the next training is likely to go on with it.
@@ -31,7 +31,7 @@ class Parents:
         self._revisions = revisions
         self._quiet_s = quiet_s
         self._retry = retry or Retry()
-        self._last: Moments | None = None
+        self._last: OptimizerState | None = None
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="optimizer")
         self._is_leaving = threading.Event()
 
@@ -44,7 +44,7 @@ class Parents:
         self._is_leaving.set()
         self._writer.shutdown(wait=True)
 
-    def fetch(self, assignment: Assignment, directory: Path) -> tuple[Path | None, Moments | None]:
+    def fetch(self, assignment: Assignment, directory: Path) -> tuple[Path | None, OptimizerState | None]:
         """A PEFT directory below `directory` and the optimizer's moments; None: a fresh or a new one.
 
         Only the latest revision's optimizer is kept. A training that goes on from an older revision, or from
@@ -63,16 +63,16 @@ class Parents:
         if not self._retry.call(lambda: self._revisions.fetch_optimizer(*of, path)):
             return parent, None
         try:
-            moments = Moments.load(path)
+            optimizer_state = OptimizerState.load(path)
         except Exception:
             logger.exception("the optimizer of job %s cannot be read; a new one begins", manifest.job)
             return parent, None
         # A worker that was given up may have left its own.
-        return parent, moments if moments.job == manifest.job else None
+        return parent, optimizer_state if optimizer_state.job == manifest.job else None
 
-    def remember(self, moments: Moments) -> None:
+    def remember(self, optimizer_state: OptimizerState) -> None:
         """Of a training that has ended; they are found again only if its job became a revision."""
-        self._last = moments
+        self._last = optimizer_state
 
     def keep(self, assignment: Assignment) -> None:
         """Write those of the training just remembered, now published, in place of the ones kept before.
@@ -83,13 +83,13 @@ class Parents:
         if self._last is not None:
             self._writer.submit(self._write, assignment, self._last)
 
-    def _write(self, assignment: Assignment, moments: Moments) -> None:
+    def _write(self, assignment: Assignment, optimizer_state: OptimizerState) -> None:
         self._is_leaving.wait(self._quiet_s)
         uid, revision = assignment.uid, assignment.revision
         try:
             with tempfile.TemporaryDirectory(prefix="tiger-optimizer-") as directory:
                 path = Path(directory) / "optimizer.safetensors"
-                moments.save(path)
+                optimizer_state.save(path)
                 self._revisions.save_optimizer(uid, revision, path)
             for earlier in {assignment.parent_revision, revision - 1}:
                 self._revisions.delete_optimizer(uid, earlier)

@@ -84,22 +84,22 @@ class TrainingState:
 
 
 @dataclass(frozen=True)
-class Moments:
+class OptimizerState:
     """An optimizer's, as in its `state_dict`: by parameter number and name. Of the job that is named."""
 
     job: str
     tensors: dict[str, Tensor]
 
-    def copy(self) -> "Moments":
+    def copy(self) -> "OptimizerState":
         """For an optimizer, which goes on in the very tensors that it is given."""
-        return Moments(self.job, {name: tensor.clone() for name, tensor in self.tensors.items()})
+        return OptimizerState(self.job, {name: tensor.clone() for name, tensor in self.tensors.items()})
 
     def save(self, path: Path) -> None:
         """As safetensors: what comes back from storage is never executed."""
         save_file({k: v.contiguous() for k, v in self.tensors.items()}, path, metadata={"job": self.job})
 
     @classmethod
-    def load(cls, path: Path) -> "Moments":
+    def load(cls, path: Path) -> "OptimizerState":
         with safe_open(path, framework="pt") as file:
             return cls(file.metadata()["job"], {key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
 
@@ -117,10 +117,10 @@ class States(Protocol):
         """Returns at once; the state is written beside the next steps."""
 
 
-def by_parameter(moments: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+def by_parameter(optimizer_state: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
     """As an optimizer's `state_dict` has them."""
     states: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in moments.items():
+    for key, tensor in optimizer_state.items():
         number, _, name = key.partition("/")
         states.setdefault(int(number), {})[name] = tensor
     return states

@@ -11,8 +11,8 @@ from typing import Self
 from registry.errors import Unavailable
 from registry.retry import Retry
 from registry.revisions import Revisions
-from training.worker.state import TrainingState
 from training.types import Assignment
+from training.worker.state import TrainingState
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class StoredStates:
         retry: Retry | None = None,
     ) -> None:
         self._revisions = revisions
-        self._of = (assignment.uid, assignment.revision, assignment.job_id)
+        self._key = (assignment.uid, assignment.revision, assignment.job_id)
         self._is_first_attempt = assignment.attempt == 1
         self._directory = directory
         self._interval_s = interval_s
@@ -65,13 +65,13 @@ class StoredStates:
         if self._is_first_attempt:
             return None
         path = self._directory / "found.safetensors"
-        if not self._retry.call(lambda: self._revisions.fetch_state(*self._of, path)):
+        if not self._retry.call(lambda: self._revisions.fetch_state(*self._key, path)):
             return None
         try:
             state = TrainingState.load(path)
         except Exception:
             # Written by another version: an hour is lost, and not the job.
-            logger.exception("the state of job %s cannot be read; it starts again", self._of[2])
+            logger.exception("the state of job %s cannot be read; it starts again", self._key[2])
             return None
         self._tell(f"Going on after step {state.step}")
         return state
@@ -90,7 +90,7 @@ class StoredStates:
         path = self._directory / "kept.safetensors"
         try:
             state.save(path)
-            self._revisions.save_state(*self._of, path)
-            logger.info("job %s: state after step %d is kept", self._of[2], state.step)
+            self._revisions.save_state(*self._key, path)
+            logger.info("job %s: state after step %d is kept", self._key[2], state.step)
         except (Unavailable, OSError):
-            logger.warning("the state of job %s could not be kept", self._of[2], exc_info=True)
+            logger.warning("the state of job %s could not be kept", self._key[2], exc_info=True)

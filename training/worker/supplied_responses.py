@@ -22,15 +22,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback
 
+from training.types import Place, StepMeasures
 from training.worker.adapter import load_weights
 from training.worker.log_probs import log_probs
 from training.worker.memory_fit import Memory
 from training.worker.packs import Pack, Row
-from training.worker.resident_model import Policy
+from training.worker.resident_model import ResidentModel
 from training.worker.scores import Scores
 from training.worker.state import PartialStep, TrainingState, by_parameter, random_state, set_random_state
 from training.worker.trl_classes import GRPOConfig, GRPOTrainer
-from training.types import Place, StepMeasures
 
 
 class SuppliedResponsesTrainer(GRPOTrainer):
@@ -51,37 +51,37 @@ class SuppliedResponsesTrainer(GRPOTrainer):
 
     def __init__(
         self,
-        policy: Policy,
+        resident: ResidentModel,
         args: GRPOConfig,
         lora: PeftConfig,
         rows: list[Row],
         is_fresh: bool,
         weights: dict[str, Tensor] | None,
-        moments: dict[str, Tensor] | None,
+        optimizer_state: dict[str, Tensor] | None,
         state: TrainingState | None,
         on_step: Callable[[StepMeasures, Callable[[int], TrainingState]], None],
         look: Callable[[Place], None],
     ) -> None:
         super().__init__(
-            model=policy.model,
+            model=resident.model,
             reward_funcs=_no_reward,
             args=args,
             train_dataset=Dataset.from_dict({"prompt": [""]}),
-            processing_class=policy.tokenizer,
+            processing_class=resident.tokenizer,
             peft_config=lora,
         )
         self.remove_callback(PrinterCallback)
         num_tokens = sum(len(row.exchange.completion_ids) for row in rows)
         partial = state.partial if state is not None else None
         max_tokens = partial.max_tokens_per_pack if partial is not None else None
-        self._memory = Memory(policy, self.model, rows, max_tokens)
-        self._workers = policy.workers
-        self._is_sharded = policy.is_sharded
+        self._memory = Memory(resident, self.model, rows, max_tokens)
+        self._workers = resident.workers
+        self._is_sharded = resident.is_sharded
         self._resumed = state
-        self._moments = moments
-        self._num_tokens = torch.tensor(float(num_tokens), device=policy.device)
+        self._moments = optimizer_state
+        self._num_tokens = torch.tensor(float(num_tokens), device=resident.device)
         has_dropout = bool(getattr(lora, "lora_dropout", 0))
-        self._scores = Scores(num_tokens, policy.device, is_fresh, has_dropout, state)
+        self._scores = Scores(num_tokens, resident.device, is_fresh, has_dropout, state)
         if weights is not None:
             load_weights(self.model, weights)
         self._on_step = on_step
@@ -91,7 +91,7 @@ class SuppliedResponsesTrainer(GRPOTrainer):
         self._at_hand: dict[str, Any] = {}
         self._log_probs = torch.zeros(0)
         # Loss, KL and clipped tokens of the packs of this step that were gone through: `_num_done` of them.
-        self._sums = torch.zeros(3, device=policy.device)
+        self._sums = torch.zeros(3, device=resident.device)
         self._num_done = 0
 
     def get_train_dataloader(self) -> DataLoader[dict[str, int]]:
@@ -107,7 +107,7 @@ class SuppliedResponsesTrainer(GRPOTrainer):
             self._moments = None
         return optimizer
 
-    def moments(self) -> dict[str, Tensor]:
+    def optimizer_state(self) -> dict[str, Tensor]:
         """A copy, on the CPU, of what the optimizer knows."""
         states: dict[int, dict[str, Tensor]] = self.optimizer.state_dict()["state"]
         return _on_cpu({f"{n}/{name}": t for n, state in states.items() for name, t in state.items()})
@@ -254,7 +254,7 @@ class SuppliedResponsesTrainer(GRPOTrainer):
         return TrainingState(
             step=step,
             adapter=_on_cpu(get_peft_model_state_dict(self.model, save_embedding_layers=False)),
-            optimizer=self.moments(),
+            optimizer=self.optimizer_state(),
             old=self._scores.old.cpu(),
             ref=self._scores.ref.cpu(),
             random=random_state(self._sums.device),

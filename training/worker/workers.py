@@ -35,7 +35,7 @@ class Workers:
         for tensor, summed in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(summed.view_as(tensor))
 
-    def from_first(self, make: Callable[[], T]) -> T:
+    def run_on_first(self, make: Callable[[], T]) -> T:
         """What `make` gives on rank 0; it is not called elsewhere. What it raises there is raised by all."""
         if self.size == 1:
             return make()
@@ -51,7 +51,7 @@ class Workers:
         result: T = box[0]
         return result
 
-    def all_of(self, make: Callable[[], T]) -> T:
+    def run_on_all(self, make: Callable[[], T]) -> T:
         """`make()` of each worker, once every one of them has made it; else the first error, raised by all.
 
         For what may fail on one worker alone: those that went on would wait for it in their next exchange.
@@ -61,7 +61,7 @@ class Workers:
         return mine[0]
 
     def each(self, make: Callable[[], T]) -> list[T]:
-        """As `all_of`, but what every worker made, by rank; it is sent to all, so it should be small."""
+        """As `run_on_all`, but what every worker made, by rank; it is sent to all, so it should be small."""
         if self.size == 1:
             return [make()]
         made: tuple[T | None, Exception | None]

@@ -6,11 +6,11 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
-from serve_app.api.errors import as_tiger_error
 from serve_app.api.responses.input import ChatForm
 from serve_app.api.responses.output import Answering
-from serve_app.shared_tasks import is_being_cancelled
 from serve_app.api.streams import DONE
+from serve_app.remote_errors import as_tiger_error
+from serve_app.shared_tasks import is_being_cancelled
 
 
 async def response_events(

@@ -6,12 +6,14 @@ from fastapi import APIRouter
 
 from registry.errors import ContextLengthExceeded, ModelUnusable, RateLimited
 from serve_app.api.answer_size import check_generation
+from serve_app.api.backends import BackendsDependency, PresumedUserDependency
 from serve_app.api.bodies import BoundedRoute
 from serve_app.api.openapi import BODY, MODEL, errors, streamed, success
 from serve_app.api.openapi_examples import GENERATED, GENERATED_LINES
-from serve_app.model_server.calls import Generation, GenerationCall
-from serve_app.model_server.training_lengths import check_characters
+from serve_app.api.streams import MEDIA_TYPE, cancelled_at_end, stream_ndjson
 from serve_app.catalog.references import Resolved
+from serve_app.model_server.calls import Generation, GenerationCall
+from serve_app.wire.lengths import check_characters
 from serve_app.wire.native import (
     AssistantMessage,
     Generated,
@@ -19,8 +21,6 @@ from serve_app.wire.native import (
     GenerateResponse,
     GenerationUsage,
 )
-from serve_app.api.backends import PresumedUserDependency, ServicesDependency
-from serve_app.api.streams import MEDIA_TYPE, cancelled_at_end, stream_ndjson
 
 router = APIRouter(prefix="/v1", tags=["generate"], route_class=BoundedRoute)
 
@@ -33,15 +33,15 @@ RESPONSES |= errors(*BODY, *MODEL, ContextLengthExceeded, ModelUnusable, RateLim
 
 @router.post("/generate_response", response_model=Generated, responses=RESPONSES)
 async def generate_response(
-    request: GenerateResponse, user: PresumedUserDependency, services: ServicesDependency
+    request: GenerateResponse, user: PresumedUserDependency, backends: BackendsDependency
 ) -> Any:
     """Answer a conversation. With `stream`, NDJSON chunks: `info`, `delta`..., `stop`."""
-    resolved = await services.resolve(user, request.model)
-    check_generation(request, resolved.base, services.settings.limits)
+    resolved = await backends.resolve(user, request.model)
+    check_generation(request, resolved.base, backends.settings.limits)
     context = resolved.base.max_context_tokens
     check_characters(sum(len(message.content) for message in request.messages), context, "messages")
     call = build_call(request, resolved, user)
-    server = await services.server(resolved)
+    server = await backends.server(resolved)
     if request.stream:
         lines = server.options(stream=True).generate_stream.remote(call)
         return await stream_ndjson(cancelled_at_end(lines))

@@ -7,11 +7,11 @@ from fastapi.responses import StreamingResponse
 
 from registry.errors import InvalidRequest, JobNotFound, ModelNotFound, RevisionNotFound
 from registry.records import JobRecord, JobStatus
+from serve_app.api.backends import Backends, BackendsDependency, UserDependency, answered
 from serve_app.api.openapi import errors, one, streamed, success
 from serve_app.api.openapi_examples import EVENT_LINES, JOB
-from serve_app.wire.native import Job, Ref
-from serve_app.api.backends import Services, ServicesDependency, UserDependency, answered
 from serve_app.api.streams import MEDIA_TYPE, stream_ndjson
+from serve_app.wire.native import Job, Ref
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -27,15 +27,15 @@ ONE_JOB = success(JOB, "the job") | errors(JobNotFound)
 )
 async def list_jobs(
     user: UserDependency,
-    services: ServicesDependency,
+    backends: BackendsDependency,
     model: Annotated[Ref | None, Query(description="only jobs of this model, by its id or name")] = None,
     status: Annotated[JobStatus | None, Query(description="only jobs of this status")] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="jobs on a page")] = 20,
     after: Annotated[Ref | None, Query(description="the id of the last job of the page before")] = None,
 ) -> Any:
     """Your trainings, newest first."""
-    model_id = await _model_id(services, user, model)
-    trainer = services.trainer
+    model_id = await _model_id(backends, user, model)
+    trainer = backends.trainer
     records: list[JobRecord] = await answered(
         lambda: trainer.list_jobs.remote(user, model_id, status, after, limit)
     )
@@ -43,18 +43,18 @@ async def list_jobs(
 
 
 @router.get("/{job_id}", response_model=Job, responses=ONE_JOB)
-async def get_job(job_id: JobId, user: UserDependency, services: ServicesDependency) -> Any:
+async def get_job(job_id: JobId, user: UserDependency, backends: BackendsDependency) -> Any:
     """One training."""
-    return Job.of(await services.job(user, job_id))
+    return Job.of(await backends.job(user, job_id))
 
 
 @router.post("/{job_id}/cancel", response_model=Job, responses=ONE_JOB)
-async def cancel_job(job_id: JobId, user: UserDependency, services: ServicesDependency) -> Any:
+async def cancel_job(job_id: JobId, user: UserDependency, backends: BackendsDependency) -> Any:
     """End a training without a revision: at once if it waits, within a step if it runs.
 
     One that has ended, or that is being published, stays as it is.
     """
-    return Job.of(await services.trainer.cancel.remote(user, job_id))
+    return Job.of(await backends.trainer.cancel.remote(user, job_id))
 
 
 @router.get(
@@ -65,18 +65,18 @@ async def cancel_job(job_id: JobId, user: UserDependency, services: ServicesDepe
 async def job_events(
     job_id: JobId,
     user: UserDependency,
-    services: ServicesDependency,
+    backends: BackendsDependency,
     follow: Annotated[bool, Query(description="wait for what is to come, until the job has ended")] = False,
 ) -> Any:
     """What happened in a training so far, as NDJSON; with `follow`, also what happens until it ends."""
-    return await stream_ndjson(services.job_events(user, job_id, follow))
+    return await stream_ndjson(backends.job_events(user, job_id, follow))
 
 
-async def _model_id(services: Services, user: str, ref: str | None) -> str | None:
+async def _model_id(backends: Backends, user: str, ref: str | None) -> str | None:
     """A deleted model's jobs stay: its id is taken as it is given."""
     if ref is None:
         return None
     try:
-        return (await services.resolve(user, ref)).id
+        return (await backends.resolve(user, ref)).id
     except ModelNotFound:
         return ref

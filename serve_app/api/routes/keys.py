@@ -8,11 +8,11 @@ from fastapi import APIRouter, Path, Response
 from registry.errors import InvalidRequest, KeyNotFound, QuotaExceeded, RateLimited
 from registry.keys import ListedKey, generate_key, hash_key
 from registry.records import KeyRecord
+from serve_app.api.backends import BackendsDependency, CallerDependency, answered
 from serve_app.api.bodies import BoundedRoute
 from serve_app.api.openapi import BODY, errors, success
 from serve_app.api.openapi_examples import CREATED_KEY, KEY, REVOKED_KEY
 from serve_app.wire.keys import CreatedKey, CreateKey, OwnKey, RevokedKey
-from serve_app.api.backends import CallerDependency, ServicesDependency, answered
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"], route_class=BoundedRoute)
 
@@ -26,16 +26,16 @@ KeyId = Annotated[str, Path(description="as `GET /v1/keys` shows it")]
     responses=success(CREATED_KEY, "the new key", 201) | errors(*BODY, QuotaExceeded, RateLimited),
 )
 async def create_key(
-    request: CreateKey, caller: CallerDependency, services: ServicesDependency, response: Response
+    request: CreateKey, caller: CallerDependency, backends: BackendsDependency, response: Response
 ) -> Any:
     """Make another key of yours. The answer is the one place where it is ever shown.
 
     A key that expires makes only keys that expire with it, or before.
     """
-    maker = await services.authenticator.record(caller.key_hash)
+    maker = await backends.authenticator.record(caller.key_hash)
     expires = _within(maker.expires, request.expires)
     key = generate_key()
-    record: KeyRecord = await services.catalog.create_key.remote(
+    record: KeyRecord = await backends.catalog.create_key.remote(
         caller.user, request.name, expires, hash_key(key), caller.key_hash
     )
     response.headers["Cache-Control"] = "no-store"
@@ -43,9 +43,9 @@ async def create_key(
 
 
 @router.get("", response_model=list[OwnKey], responses=success([{**KEY, "current": True}], "your keys"))
-async def list_keys(caller: CallerDependency, services: ServicesDependency) -> Any:
+async def list_keys(caller: CallerDependency, backends: BackendsDependency) -> Any:
     """Your keys, oldest first; expired ones are listed until they are revoked."""
-    found: list[ListedKey] = await answered(lambda: services.catalog.list_keys.remote(caller.user))
+    found: list[ListedKey] = await answered(lambda: backends.catalog.list_keys.remote(caller.user))
     return [OwnKey.of_listed(listed, caller.key_hash) for listed in found]
 
 
@@ -54,9 +54,9 @@ async def list_keys(caller: CallerDependency, services: ServicesDependency) -> A
     response_model=RevokedKey,
     responses=success(REVOKED_KEY, "it is revoked") | errors(KeyNotFound),
 )
-async def revoke_key(key_id: KeyId, caller: CallerDependency, services: ServicesDependency) -> Any:
+async def revoke_key(key_id: KeyId, caller: CallerDependency, backends: BackendsDependency) -> Any:
     """Revoke one of your keys, also the one in use: within five seconds it is refused everywhere."""
-    await services.catalog.revoke_key.remote(caller.user, key_id, caller.key_hash)
+    await backends.catalog.revoke_key.remote(caller.user, key_id, caller.key_hash)
     return RevokedKey(id=key_id)
 
 

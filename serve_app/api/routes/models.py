@@ -9,10 +9,26 @@ from fastapi.responses import Response, StreamingResponse
 from registry.errors import IdempotencyConflict, ModelInUse, NameTaken, QuotaExceeded
 from registry.records import Manifest, ModelRecord
 from serve_app.api.adapter_archive import AdapterArchive, ArchiveResponse
+from serve_app.api.backends import (
+    Backends,
+    BackendsDependency,
+    PresumedUserDependency,
+    UserDependency,
+    answered,
+)
 from serve_app.api.bodies import BoundedRoute
-from serve_app.api.openapi import BODY, MODEL, PRIVATE_MODEL, errors, one, streamed, success
-from serve_app.api.openapi_examples import BASE_MODEL_INFO, DELETED_MODEL, MODEL_DETAIL, MODEL_INFO, MODEL_LINES, REVISION
 from serve_app.api.model_listing import as_array
+from serve_app.api.openapi import BODY, MODEL, PRIVATE_MODEL, errors, one, streamed, success
+from serve_app.api.openapi_examples import (
+    BASE_MODEL_INFO,
+    DELETED_MODEL,
+    MODEL_DETAIL,
+    MODEL_INFO,
+    MODEL_LINES,
+    REVISION,
+)
+from serve_app.api.streams import MEDIA_TYPE
+from serve_app.api.value_limits import check_model_values
 from serve_app.wire.native import (
     ChangeModel,
     CreateModel,
@@ -22,9 +38,6 @@ from serve_app.wire.native import (
     ModelInfo,
     RevisionInfo,
 )
-from serve_app.api.backends import PresumedUserDependency, Services, ServicesDependency, UserDependency, answered
-from serve_app.api.streams import MEDIA_TYPE
-from serve_app.api.value_limits import check_model_values
 
 router = APIRouter(prefix="/v1/models", tags=["models"], route_class=BoundedRoute)
 
@@ -39,13 +52,13 @@ ARCHIVE = {"application/x-tar": {"schema": {"type": "string", "format": "binary"
 
 @router.get("", response_model=list[ModelInfo], response_model_exclude_none=True, responses=LISTING)
 async def list_models(
-    user: PresumedUserDependency, services: ServicesDependency, accept: Accept = ""
+    user: PresumedUserDependency, backends: BackendsDependency, accept: Accept = ""
 ) -> Response:
     """All models you may use: base models, the default first, then your own, oldest first.
 
     With `Accept: application/x-ndjson` the objects come one per line.
     """
-    lines = await services.listing(user)
+    lines = await backends.listing(user)
     if MEDIA_TYPE in accept:
         return Response(lines, media_type=MEDIA_TYPE)
     return Response(as_array(lines), media_type="application/json")
@@ -62,12 +75,12 @@ async def list_models(
 async def create_model(
     request: CreateModel,
     user: UserDependency,
-    services: ServicesDependency,
+    backends: BackendsDependency,
     idempotency_key: IdempotencyKey = None,
 ) -> Any:
     """Make a private copy of a base model or of one of your own models."""
-    check_model_values(request, services.settings.limits)
-    model: ModelRecord = await services.catalog.create.remote(user, request, idempotency_key)
+    check_model_values(request, backends.settings.limits)
+    model: ModelRecord = await backends.catalog.create.remote(user, request, idempotency_key)
     return ModelDetail.describe_private(model, is_training=False)
 
 
@@ -77,14 +90,14 @@ async def create_model(
     response_model_exclude_none=True,
     responses=success(MODEL_DETAIL, "the model") | errors(*MODEL),
 )
-async def get_model(ref: Ref, user: UserDependency, services: ServicesDependency) -> Any:
+async def get_model(ref: Ref, user: UserDependency, backends: BackendsDependency) -> Any:
     """One model with how it was made and whether it is in training."""
-    resolved = await services.resolve(user, ref)
+    resolved = await backends.resolve(user, ref)
     if resolved.private is None:
-        is_default = resolved.base.id == services.settings.default_model
+        is_default = resolved.base.id == backends.settings.default_model
         return ModelDetail.describe_base(resolved.base, is_default)
     model = resolved.private.model_copy(update={"revision": resolved.revision})
-    return await _detail(services, model)
+    return await _detail(backends, model)
 
 
 @router.patch(
@@ -94,11 +107,11 @@ async def get_model(ref: Ref, user: UserDependency, services: ServicesDependency
     responses=success(MODEL_DETAIL, "the changed model") | errors(*BODY, *PRIVATE_MODEL, NameTaken),
 )
 async def change_model(
-    ref: Ref, request: ChangeModel, user: UserDependency, services: ServicesDependency
+    ref: Ref, request: ChangeModel, user: UserDependency, backends: BackendsDependency
 ) -> Any:
     """Change name, description or defaults of one of your models. The id stays."""
-    check_model_values(request, services.settings.limits)
-    return await _detail(services, await services.catalog.change.remote(user, ref, request))
+    check_model_values(request, backends.settings.limits)
+    return await _detail(backends, await backends.catalog.change.remote(user, ref, request))
 
 
 @router.delete(
@@ -106,9 +119,9 @@ async def change_model(
     response_model=DeletedModel,
     responses=success(DELETED_MODEL, "it is gone") | errors(*PRIVATE_MODEL, ModelInUse),
 )
-async def delete_model(ref: Ref, user: UserDependency, services: ServicesDependency) -> Any:
+async def delete_model(ref: Ref, user: UserDependency, backends: BackendsDependency) -> Any:
     """Delete one of your models with all its revisions."""
-    return DeletedModel(id=await services.delete_model(user, ref))
+    return DeletedModel(id=await backends.delete_model(user, ref))
 
 
 @router.get(
@@ -116,9 +129,9 @@ async def delete_model(ref: Ref, user: UserDependency, services: ServicesDepende
     response_model=list[RevisionInfo],
     responses=success([REVISION], "the revisions") | errors(*PRIVATE_MODEL),
 )
-async def list_revisions(ref: Ref, user: UserDependency, services: ServicesDependency) -> Any:
+async def list_revisions(ref: Ref, user: UserDependency, backends: BackendsDependency) -> Any:
     """The revisions of one of your models that carry weights, newest first."""
-    manifests: list[Manifest] = await answered(lambda: services.catalog.revisions.remote(user, ref))
+    manifests: list[Manifest] = await answered(lambda: backends.catalog.revisions.remote(user, ref))
     return [RevisionInfo.of(manifest) for manifest in manifests]
 
 
@@ -128,9 +141,9 @@ async def list_revisions(ref: Ref, user: UserDependency, services: ServicesDepen
     response_model_exclude_none=True,
     responses=success(MODEL_DETAIL, "the model, at that revision") | errors(*PRIVATE_MODEL),
 )
-async def activate_revision(ref: Ref, n: Revision, user: UserDependency, services: ServicesDependency) -> Any:
+async def activate_revision(ref: Ref, n: Revision, user: UserDependency, backends: BackendsDependency) -> Any:
     """Make revision `n` the current one: roll back, or forward again."""
-    return await _detail(services, await services.catalog.activate.remote(user, ref, n))
+    return await _detail(backends, await backends.catalog.activate.remote(user, ref, n))
 
 
 @router.get(
@@ -138,13 +151,13 @@ async def activate_revision(ref: Ref, n: Revision, user: UserDependency, service
     response_class=StreamingResponse,
     responses=one(ARCHIVE, "the archive") | errors(*PRIVATE_MODEL),
 )
-async def download_adapter(ref: Ref, n: Revision, user: UserDependency, services: ServicesDependency) -> Any:
+async def download_adapter(ref: Ref, n: Revision, user: UserDependency, backends: BackendsDependency) -> Any:
     """The PEFT adapter of a revision as a tar archive; PEFT and vLLM load it as it is."""
     with ExitStack() as held:
-        held.enter_context(services.downloads.held_by(user))(1)
-        model, manifest = await answered(lambda: services.catalog.manifest.remote(user, ref, n))
-        return ArchiveResponse(AdapterArchive(services.store, model.id, manifest), held.pop_all())
+        held.enter_context(backends.downloads.held_by(user))(1)
+        model, manifest = await answered(lambda: backends.catalog.manifest.remote(user, ref, n))
+        return ArchiveResponse(AdapterArchive(backends.store, model.id, manifest), held.pop_all())
 
 
-async def _detail(services: Services, model: ModelRecord) -> ModelDetail:
-    return ModelDetail.describe_private(model, await services.is_training(model))
+async def _detail(backends: Backends, model: ModelRecord) -> ModelDetail:
+    return ModelDetail.describe_private(model, await backends.is_training(model))

@@ -8,7 +8,9 @@ from fastapi.responses import Response
 from registry.errors import ContextLengthExceeded, ModelInUse, ModelUnusable, RateLimited
 from registry.records import ModelRecord
 from serve_app.api.answer_size import check_completion, largest_chat
+from serve_app.api.backends import Backends, BackendsDependency, PresumedUserDependency, UserDependency
 from serve_app.api.bodies import BoundedRoute
+from serve_app.api.model_listing import base_models
 from serve_app.api.openapi import BODY, MODEL, PRIVATE_MODEL, Responses, errors, streamed, success
 from serve_app.api.openapi_examples import (
     CHAT_COMPLETION,
@@ -18,16 +20,20 @@ from serve_app.api.openapi_examples import (
     DELETED_OPENAI_MODEL,
     OPENAI_MODEL,
 )
-from serve_app.model_server.calls import OpenAICall
-from serve_app.model_server.training_lengths import check_characters
-from serve_app.api.model_listing import base_models
-from serve_app.wire.openai_answers import ChatCompletion, Completion, DeletedOpenAIModel, OpenAIModel, OpenAIModels
-from serve_app.wire.openai import ChatCompletionRequest, CompletionRequest, Sampling
-from serve_app.catalog.references import Resolved
 from serve_app.api.routes.models import Ref
-from serve_app.api.backends import PresumedUserDependency, Services, ServicesDependency, UserDependency
-from serve_app.settings import BaseModelSettings
 from serve_app.api.streams import EVENTS_MEDIA_TYPE, stream_events
+from serve_app.catalog.references import Resolved
+from serve_app.model_server.calls import OpenAICall
+from serve_app.settings import BaseModelSettings
+from serve_app.wire.lengths import check_characters
+from serve_app.wire.openai import ChatCompletionRequest, CompletionRequest, Sampling
+from serve_app.wire.openai_answers import (
+    ChatCompletion,
+    Completion,
+    DeletedOpenAIModel,
+    OpenAIModel,
+    OpenAIModels,
+)
 
 router = APIRouter(prefix="/openai/v1", tags=["openai"], route_class=BoundedRoute)
 
@@ -41,18 +47,18 @@ def _completed(example: Any, events: str) -> Responses:
 
 
 @router.get("/models", response_model=OpenAIModels, responses=LISTING)
-async def list_models(user: PresumedUserDependency, services: ServicesDependency) -> Any:
+async def list_models(user: PresumedUserDependency, backends: BackendsDependency) -> Any:
     """All models you may use, base models first."""
-    base = [_of_base(model) for model in base_models(services.settings)]
-    return OpenAIModels(data=base + [_of_private(model) for model in await services.private_models(user)])
+    base = [_of_base(model) for model in base_models(backends.settings)]
+    return OpenAIModels(data=base + [_of_private(model) for model in await backends.private_models(user)])
 
 
 @router.get(
     "/models/{ref}", response_model=OpenAIModel, responses=success(OPENAI_MODEL, "the model") | errors(*MODEL)
 )
-async def get_model(ref: Ref, user: PresumedUserDependency, services: ServicesDependency) -> Any:
+async def get_model(ref: Ref, user: PresumedUserDependency, backends: BackendsDependency) -> Any:
     """One model, by its id or name."""
-    resolved = await services.resolve(user, ref)
+    resolved = await backends.resolve(user, ref)
     if resolved.private is None:
         return _of_base(resolved.base)
     model = _of_private(resolved.private)
@@ -65,50 +71,50 @@ async def get_model(ref: Ref, user: PresumedUserDependency, services: ServicesDe
     response_model=DeletedOpenAIModel,
     responses=success(DELETED_OPENAI_MODEL, "it is gone") | errors(*PRIVATE_MODEL, ModelInUse, openai=True),
 )
-async def delete_model(ref: Ref, user: UserDependency, services: ServicesDependency) -> Any:
+async def delete_model(ref: Ref, user: UserDependency, backends: BackendsDependency) -> Any:
     """Delete one of your models with all its revisions."""
-    return DeletedOpenAIModel(id=await services.delete_model(user, ref))
+    return DeletedOpenAIModel(id=await backends.delete_model(user, ref))
 
 
 @router.post(
     "/chat/completions", response_model=ChatCompletion, responses=_completed(CHAT_COMPLETION, CHAT_EVENTS)
 )
 async def chat_completions(
-    request: ChatCompletionRequest, user: PresumedUserDependency, services: ServicesDependency
+    request: ChatCompletionRequest, user: PresumedUserDependency, backends: BackendsDependency
 ) -> Any:
     """Answer a conversation. With `stream`, server-sent events as OpenAI makes them."""
-    resolved = await services.resolve(user, request.model)
+    resolved = await backends.resolve(user, request.model)
     check_characters(request.num_characters(), resolved.base.max_context_tokens, "messages")
-    largest = largest_chat(request, resolved.base, services.settings.limits)
+    largest = largest_chat(request, resolved.base, backends.settings.limits)
     more = {} if largest is None else {"max_completion_tokens": largest}
-    return await _complete("chat", request, user, services, resolved, more)
+    return await _complete("chat", request, user, backends, resolved, more)
 
 
 @router.post("/completions", response_model=Completion, responses=_completed(COMPLETION, COMPLETION_EVENTS))
 async def completions(
-    request: CompletionRequest, user: PresumedUserDependency, services: ServicesDependency
+    request: CompletionRequest, user: PresumedUserDependency, backends: BackendsDependency
 ) -> Any:
     """Go on from a text. With `stream`, server-sent events as OpenAI makes them.
 
     There is no chat template: the prompt is written as the model reads it, control tokens included.
     Everywhere else what spells a control token is text.
     """
-    resolved = await services.resolve(user, request.model)
+    resolved = await backends.resolve(user, request.model)
     check_characters(request.num_characters(), resolved.base.max_context_tokens, "prompt")
-    check_completion(request, resolved.base, services.settings.limits)
-    return await _complete("text", request, user, services, resolved, {})
+    check_completion(request, resolved.base, backends.settings.limits)
+    return await _complete("text", request, user, backends, resolved, {})
 
 
 async def _complete(
     kind: Literal["chat", "text"],
     request: Sampling,
     user: str,
-    services: Services,
+    backends: Backends,
     resolved: Resolved,
     more: dict[str, Any],
 ) -> Response:
     call = call_of(kind, request, user, resolved, more)
-    server = await services.server(resolved)
+    server = await backends.server(resolved)
     if request.stream:
         return await stream_events(server.options(stream=True).openai_events.remote(call))
     return Response(await server.openai_answer.remote(call), media_type="application/json")

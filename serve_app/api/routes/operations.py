@@ -3,9 +3,9 @@
 from fastapi import APIRouter
 
 from registry.errors import Unavailable
+from serve_app.api.backends import Backends, BackendsDependency
 from serve_app.api.openapi import errors
 from serve_app.wire.native import Status
-from serve_app.api.backends import Services, ServicesDependency
 
 router = APIRouter(tags=["operations"])
 
@@ -23,22 +23,22 @@ async def health() -> Status:
 
 
 @router.get("/readyz", responses=errors(Unavailable))
-async def readyz(services: ServicesDependency) -> Status:
+async def readyz(backends: BackendsDependency) -> Status:
     """Storage can be reached and every base model has a replica that is well; if not, 503 says which."""
-    if problems := await _problems(services):
+    if problems := await _problems(backends):
         raise Unavailable("; ".join(problems))
     return Status(status="ready")
 
 
-async def _problems(services: Services) -> list[str]:
+async def _problems(backends: Backends) -> list[str]:
     problems = []
     try:
-        await services.check_storage()
+        await backends.check_storage()
     except Exception:
         problems.append("storage cannot be reached")
     problems += [
         f"base model {model.id} has no replica that answers"
-        for model in services.settings.models
-        if not services.health[model.id].is_available
+        for model in backends.settings.models
+        if not backends.health[model.id].is_available
     ]
     return problems

@@ -14,20 +14,20 @@ from fastapi.responses import JSONResponse
 
 from registry.errors import ContextLengthExceeded, ModelUnusable, RateLimited, TigerError
 from serve_app.api.answer_size import largest_chat
+from serve_app.api.backends import Backends, BackendsDependency, PresumedUserDependency
 from serve_app.api.bodies import BoundedRoute
 from serve_app.api.openapi import BODY, MODEL, errors, streamed, success
-from serve_app.api.errors import as_tiger_error
 from serve_app.api.openapi_examples import RESPONSE, RESPONSE_EVENTS
-from serve_app.model_server.calls import OpenAICall
-from serve_app.model_server.training_lengths import check_characters
-from serve_app.catalog.references import Resolved
 from serve_app.api.responses.input import ChatForm, chat_form
 from serve_app.api.responses.output import Answering, whole_response
-from serve_app.wire.responses import Response, ResponsesRequest
 from serve_app.api.responses.stream import response_events
 from serve_app.api.routes.openai import call_of
-from serve_app.api.backends import PresumedUserDependency, Services, ServicesDependency
 from serve_app.api.streams import EVENTS_MEDIA_TYPE, cancelled_at_end, stream_made_events
+from serve_app.catalog.references import Resolved
+from serve_app.model_server.calls import OpenAICall
+from serve_app.remote_errors import as_tiger_error
+from serve_app.wire.lengths import check_characters
+from serve_app.wire.responses import Response, ResponsesRequest
 
 router = APIRouter(prefix="/openai/v1", tags=["openai"], route_class=BoundedRoute)
 
@@ -41,14 +41,14 @@ ANSWERS[200]["content"] |= streamed(EVENTS_MEDIA_TYPE, RESPONSE_EVENTS, "events;
     responses=ANSWERS | errors(*BODY, *MODEL, ContextLengthExceeded, ModelUnusable, RateLimited, openai=True),
 )
 async def create_response(
-    request: ResponsesRequest, user: PresumedUserDependency, services: ServicesDependency
+    request: ResponsesRequest, user: PresumedUserDependency, backends: BackendsDependency
 ) -> Any:
     """Answer a text or a conversation. With `stream`, server-sent events as OpenAI makes them."""
     form = chat_form(request)
-    resolved = await services.resolve(user, request.model)
-    call = _call(form, user, services, resolved)
+    resolved = await backends.resolve(user, request.model)
+    call = _call(form, user, backends, resolved)
     answering = Answering(request, call.body["temperature"], call.body["top_p"])
-    server = await services.server(resolved)
+    server = await backends.server(resolved)
     if request.stream:
         chat = cancelled_at_end(server.options(stream=True).openai_events.remote(call))
         return await stream_made_events(response_events(chat, answering, form))
@@ -59,12 +59,12 @@ async def create_response(
     return JSONResponse(whole_response(answering, json.loads(answer)))
 
 
-def _call(form: ChatForm, user: str, services: Services, resolved: Resolved) -> OpenAICall:
+def _call(form: ChatForm, user: str, backends: Backends, resolved: Resolved) -> OpenAICall:
     """Raises: InvalidRequest, ContextLengthExceeded."""
     chat = form.request
     try:
         check_characters(chat.num_characters(), resolved.base.max_context_tokens, "messages")
-        largest = largest_chat(chat, resolved.base, services.settings.limits)
+        largest = largest_chat(chat, resolved.base, backends.settings.limits)
     except TigerError as error:
         raise form.in_words_of_the_client(error) from None
     more = {} if largest is None else {"max_completion_tokens": largest}

@@ -19,15 +19,15 @@ from registry.errors import (
     TrainingFailed,
 )
 from registry.records import Group, Hyperparameters, JobRecord, JobRequest, ModelRecord, RewardedResponse
+from serve_app.api.backends import Backends, BackendsDependency, UserDependency
 from serve_app.api.bodies import BoundedRoute
 from serve_app.api.openapi import BODY, PRIVATE_MODEL, errors, streamed, success
 from serve_app.api.openapi_examples import EVENT_LINES, QUEUED_JOB, TRAINED
-from serve_app.wire.native import IdempotencyKey, Job, Train, Trained
-from serve_app.api.backends import Services, ServicesDependency, UserDependency
 from serve_app.api.streams import MEDIA_TYPE, stream_ndjson
 from serve_app.api.value_limits import check_training_values
-from training.worker.advantages import advantages
+from serve_app.wire.native import IdempotencyKey, Job, Train, Trained
 from training.learning_signal import NOTHING_LEFT, is_lost
+from training.worker.advantages import advantages
 
 router = APIRouter(prefix="/v1", tags=["train"], route_class=BoundedRoute)
 
@@ -55,7 +55,7 @@ RESPONSES |= errors(
 async def train(
     request: Train,
     user: UserDependency,
-    services: ServicesDependency,
+    backends: BackendsDependency,
     idempotency_key: IdempotencyKey = None,
 ) -> Any:
     """Make the next revision of a private model from rewarded responses.
@@ -63,13 +63,13 @@ async def train(
     Answers when the new revision serves; with `background`, at once with the job; with `stream`, NDJSON
     chunks: `info` and `progress`, then `stop`. A client that goes away does not stop the training.
     """
-    model = await services.private_model(user, request.model)
+    model = await backends.private_model(user, request.model)
     job_request = build_job(request, model)
-    await _check(services, user, model, request, job_request)
-    record: JobRecord = await services.trainer.submit.remote(user, model, job_request, idempotency_key)
+    await _check(backends, user, model, request, job_request)
+    record: JobRecord = await backends.trainer.submit.remote(user, model, job_request, idempotency_key)
     if request.background:
         return JSONResponse(Job.of(record).model_dump(mode="json"), 202)
-    events = services.job_events(user, record.id, follow=True)
+    events = backends.job_events(user, record.id, follow=True)
     if request.stream:
         return await stream_ndjson(events)
     last = ""
@@ -100,12 +100,12 @@ def build_job(request: Train, model: ModelRecord) -> JobRequest:
     )
 
 
-async def _check(services: Services, user: str, model: ModelRecord, request: Train, job: JobRequest) -> None:
+async def _check(backends: Backends, user: str, model: ModelRecord, request: Train, job: JobRequest) -> None:
     """The cheap checks first: only what passes them is tokenised.
 
     Raises: InvalidRequest, NoLearningSignal, ContextLengthExceeded, RateLimited.
     """
-    limits = services.settings.limits
+    limits = backends.settings.limits
     is_single = request.groups is None
     examples = "responses" if is_single else "groups"
     check_training_values(request, job.hyperparameters, model, limits)
@@ -119,7 +119,7 @@ async def _check(services: Services, user: str, model: ModelRecord, request: Tra
         raise NoLearningSignal("in every group all rewards are equal, so there is nothing to learn", examples)
     if is_lost(_sizes(job.groups)):
         raise NoLearningSignal(NOTHING_LEFT, examples)
-    server = await services.tokenising_server(model.base_model)
+    server = await backends.tokenising_server(model.base_model)
     num_tokens: int = await server.check_lengths.remote(
         user, job.groups, limits.max_tokens_per_job, is_single
     )

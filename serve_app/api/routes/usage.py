@@ -12,9 +12,9 @@ from pydantic import BeforeValidator
 from registry.errors import InvalidRequest
 from registry.meter import utc_today
 from registry.usage import Usage, UsageParts
+from serve_app.api.backends import BackendsDependency, UserDependency
 from serve_app.api.openapi import errors, success
 from serve_app.api.openapi_examples import USAGE_REPORT
-from serve_app.api.backends import ServicesDependency, UserDependency
 from serve_app.wire.usage import By, DayUsage, ModelUsage, UsageReport, UsageTotals
 
 router = APIRouter(prefix="/v1", tags=["usage"])
@@ -41,7 +41,7 @@ Day = Annotated[date, BeforeValidator(_day_as_written)]
 )
 async def get_usage(
     user: UserDependency,
-    services: ServicesDependency,
+    backends: BackendsDependency,
     first: Annotated[Day | None, Query(alias="from", description="the first day, in UTC")] = None,
     last: Annotated[Day | None, Query(alias="to", description="the last day, in UTC; inclusive")] = None,
     by: Annotated[By, Query(description="what a row of `data` is of")] = "day",
@@ -51,7 +51,7 @@ async def get_usage(
     What was used in the last half minute may still be missing.
     """
     first, last = _span(first, last)
-    sums = await asyncio.to_thread(UsageParts(services.store).sums, user, first, last)
+    sums = await asyncio.to_thread(UsageParts(backends.store).sums, user, first, last)
     return _report(first, last, by, sums)
 
 

@@ -7,7 +7,6 @@ from datetime import date, timedelta
 
 import pytest
 
-
 from registry import meter as meters
 from registry.errors import Unavailable
 from registry.meter import Meter

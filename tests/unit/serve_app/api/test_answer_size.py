@@ -14,9 +14,9 @@ from serve_app.api.answer_size import (
 )
 from serve_app.catalog.catalog import ReadModels
 from serve_app.instance.haproxy import MAX_MESSAGE_BYTES
-from serve_app.wire.openai import ChatCompletionRequest, CompletionRequest
-from serve_app.wire.native import MAX_DESCRIPTION_CHARACTERS, MAX_SAMPLES, GenerateResponse
 from serve_app.settings import BaseModelSettings, IngressSettings, LimitSettings
+from serve_app.wire.native import MAX_DESCRIPTION_CHARACTERS, MAX_SAMPLES, GenerateResponse
+from serve_app.wire.openai import ChatCompletionRequest, CompletionRequest
 
 LIMITS = LimitSettings(
     max_answer_tokens=1000, max_log_probs_per_answer=4000, max_concurrent_generations_per_user=100
@@ -165,7 +165,7 @@ def test_largest_request_fits_a_message() -> None:
 
 
 @pytest.mark.parametrize("character", ["\U0001f405", "\\", '"', "\n"])
-def test_largest_catalogue_fits_a_message(base: BaseModelSettings, character: str) -> None:
+def test_largest_list_of_models_fits_a_message(base: BaseModelSettings, character: str) -> None:
     model = ModelRecord(
         uid=generate_uid(), id="x" * 70, name="\U0001f405" * 64, parent_model="\U0001f405" * 64,
         description=character * MAX_DESCRIPTION_CHARACTERS, base_model="b" * 64, rank=1, alpha=1 / 3,

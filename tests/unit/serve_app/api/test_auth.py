@@ -8,7 +8,15 @@ from ray.exceptions import RayTaskError
 from registry.errors import InvalidApiKey, Unavailable
 from registry.keys import hash_key
 from registry.records import KeyRecord
-from serve_app.api.auth import FRESH_S, MAX_KEY_LENGTH, MAX_KEYS, STALE_S, Authenticator, Caller, presented_hash
+from serve_app.api.auth import (
+    FRESH_S,
+    MAX_KEY_LENGTH,
+    MAX_KEYS,
+    STALE_S,
+    Authenticator,
+    Caller,
+    presented_hash,
+)
 
 START = datetime(2030, 1, 31, 12, tzinfo=UTC)
 

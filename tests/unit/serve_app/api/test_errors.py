@@ -8,9 +8,9 @@ import ray.exceptions
 from ray.serve._private.common import DeploymentID
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 
-
 from registry import errors
-from serve_app.api.errors import as_tiger_error, body_of, headers_of, status_of
+from serve_app.api.errors import body_of, headers_of, status_of
+from serve_app.remote_errors import as_tiger_error
 
 TABLE = [
     (errors.InvalidApiKey, 401, "authentication_error", "invalid_api_key"),

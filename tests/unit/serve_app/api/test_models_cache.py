@@ -6,7 +6,7 @@ from contextvars import ContextVar
 import pytest
 
 from registry.records import UserModels
-from serve_app.api.models_cache import CatalogueCache
+from serve_app.api.models_cache import ModelsCache
 from serve_app.catalog.cache_leases import Forgotten, ReadModels, Renewal
 
 request: ContextVar[str] = ContextVar("request", default="none")
@@ -42,7 +42,7 @@ async def catalog() -> Catalog:
 
 
 async def test_models_are_kept_once_there_is_a_lease(catalog: Catalog) -> None:
-    cache = CatalogueCache(catalog.read, catalog.renew)
+    cache = ModelsCache(catalog.read, catalog.renew)
     await cache.models("alice")
     await catalog.renewed.wait()
     for _ in range(3):
@@ -52,7 +52,7 @@ async def test_models_are_kept_once_there_is_a_lease(catalog: Catalog) -> None:
 
 async def test_renewal_is_a_part_of_no_request(catalog: Catalog) -> None:
     request.set("the first")
-    cache = CatalogueCache(catalog.read, catalog.renew)
+    cache = ModelsCache(catalog.read, catalog.renew)
     await cache.models("alice")
     await catalog.renewed.wait()
     assert set(catalog.contexts) == {"none"}
@@ -60,7 +60,7 @@ async def test_renewal_is_a_part_of_no_request(catalog: Catalog) -> None:
 
 async def test_renewal_that_was_cancelled_is_begun_again_by_the_next_read(catalog: Catalog) -> None:
     catalog.failure = asyncio.CancelledError()
-    cache = CatalogueCache(catalog.read, catalog.renew)
+    cache = ModelsCache(catalog.read, catalog.renew)
     await cache.models("alice")
     await asyncio.sleep(0)
     await asyncio.sleep(0)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import pytest
 
 from registry.records import Defaults, ModelRecord, UserModels, utc_now
-from serve_app.api.models_cache import CatalogueCache
+from serve_app.api.models_cache import ModelsCache
 from serve_app.catalog.cache_leases import POLL_S, TERM_S, Forgotten, Leases, ReadModels, Renewal
 from tests.support.virtual_time import run_in_virtual_time
 
@@ -78,17 +78,17 @@ async def perfect_network() -> None:
     await asyncio.sleep(0.001)
 
 
-def replica_of(catalog: Catalog, behind_s: float = 0.0, **options: Any) -> CatalogueCache:
+def replica_of(catalog: Catalog, behind_s: float = 0.0, **options: Any) -> ModelsCache:
     """An ingress replica's cache, whose clock says another time than the Catalog's."""
     now = asyncio.get_running_loop().time
-    return CatalogueCache(catalog.read, catalog.renew, lambda: now() - behind_s, **options)
+    return ModelsCache(catalog.read, catalog.renew, lambda: now() - behind_s, **options)
 
 
-async def seen(cache: CatalogueCache, user: str = "alice") -> int:
+async def seen(cache: ModelsCache, user: str = "alice") -> int:
     return (await cache.models(user)).models[0].latest_revision
 
 
-async def settled(catalog: Catalog, *caches: CatalogueCache) -> None:
+async def settled(catalog: Catalog, *caches: ModelsCache) -> None:
     """All have a lease and keep what alice has; and the Catalog's first term is over."""
     for cache in caches:
         await seen(cache)
@@ -185,7 +185,7 @@ def test_without_a_lease_nothing_is_kept() -> None:
         async def renew(replica: str, forgotten: Forgotten) -> Renewal:
             raise ConnectionError
 
-        cache = CatalogueCache(catalog.read, renew, asyncio.get_running_loop().time)
+        cache = ModelsCache(catalog.read, renew, asyncio.get_running_loop().time)
         for _ in range(5):
             await seen(cache)
             await asyncio.sleep(TERM_S)
@@ -212,7 +212,7 @@ def test_what_another_catalog_let_keep_is_not_kept() -> None:
         old, new = Catalog(perfect_network), Catalog(perfect_network)
         now = asyncio.get_running_loop().time
         renewing = old
-        cache = CatalogueCache(old.read, lambda replica, forgotten: renewing.renew(replica, forgotten), now)
+        cache = ModelsCache(old.read, lambda replica, forgotten: renewing.renew(replica, forgotten), now)
         await settled(old, cache)
         renewing = new
         await asyncio.sleep(2 * POLL_S)
@@ -268,7 +268,7 @@ async def storm(chance: random.Random) -> tuple[int, int]:
     at_least = dict.fromkeys(USERS, 0)
     num_reads = 0
 
-    async def read_forever(cache: CatalogueCache) -> None:
+    async def read_forever(cache: ModelsCache) -> None:
         nonlocal num_reads
         while now_s() < duration_s:
             user = chance.choice(USERS)

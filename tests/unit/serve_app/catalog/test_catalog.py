@@ -22,8 +22,8 @@ from registry.settings import StorageSettings
 from registry.store import ObjectStore
 from serve_app.catalog.catalog import Catalog
 from serve_app.instance.seaweedfs import ObjectServer
-from serve_app.wire.native import ChangeModel, CreateModel
 from serve_app.settings import BaseModelSettings, LimitSettings, Settings
+from serve_app.wire.native import ChangeModel, CreateModel
 from tests.support.proxy import Proxy
 
 USER = "alice"
@@ -374,7 +374,7 @@ async def test_activation_keeps_the_counter(catalog: Catalog) -> None:
         await catalog.activate(USER, "mine", 3)
 
 
-async def test_revision_is_listed_once_the_catalogue_says_so(
+async def test_revision_is_listed_once_the_list_of_models_says_so(
     catalog: Catalog, revisions: Revisions, tmp_path: Path
 ) -> None:
     model = await trained(catalog, revisions, tmp_path / "made", times=2)

@@ -15,9 +15,9 @@ import psutil
 import pytest
 import yaml
 
+from serve_app.http_settings import HttpSettings
 from serve_app.instance.haproxy import DATA_PATH, mend
 from serve_app.instance.haproxy_configuration import UnexpectedConfiguration
-from serve_app.http_settings import HttpSettings
 from serve_app.instance.serve_client import CLUSTER_DIRECTORY
 from tests.support.front_door import HALF_SENT, SILENCE_S, front_door, held, ray_configuration
 from tests.support.storage import free_port
@@ -136,7 +136,14 @@ def test_a_configuration_that_is_not_known_is_not_started(tmp_path: Path) -> Non
     path.write_text(path.read_text().replace("listen stats", "listen numbers"))
     with pytest.raises(UnexpectedConfiguration):
         mend(path)
-    command = [sys.executable, "-c", "from serve_app.instance.haproxy import main; main()", "-db", "-f", str(path)]
+    command = [
+        sys.executable,
+        "-c",
+        "from serve_app.instance.haproxy import main; main()",
+        "-db",
+        "-f",
+        str(path),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert "does not start HAProxy" in done.stderr and "listen numbers" in done.stderr

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-
 from serve_app.instance import ray_head
 from serve_app.instance.instance import Instance
 from serve_app.instance.ports import PortTaken, free_ports

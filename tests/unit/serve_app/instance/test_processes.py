@@ -88,7 +88,9 @@ def test_a_dead_process_that_nobody_reaped_is_not_alive() -> None:
 
 
 def test_this_process_is_spared_even_when_it_carries_the_marker(tmp_path: Path) -> None:
-    program = "from serve_app.instance.processes import *; import sys; print(marked_processes(Path(sys.argv[1])))"
+    program = (
+        "from serve_app.instance.processes import *; import sys; print(marked_processes(Path(sys.argv[1])))"
+    )
     answer = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path)],
         env={**os.environ, MARKER: str(tmp_path)},

@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 
 from registry.errors import Unavailable
-from serve_app.model_server.engine_watch import ASK_INTERVAL_S, HANGS_AFTER_S, LAST_ANSWERS_S, LAST_WORDS_S, EngineWatch
+from serve_app.model_server.engine_watch import (
+    ASK_INTERVAL_S,
+    HANGS_AFTER_S,
+    LAST_ANSWERS_S,
+    LAST_WORDS_S,
+    EngineWatch,
+)
 from tests.support.virtual_time import run_in_virtual_time
 
 

@@ -13,8 +13,7 @@ import pytest
 
 from registry.errors import ModelUnusable, RateLimited, TigerError, Unavailable
 from registry.usage import Usage
-from serve_app.model_server import running_count
-from serve_app.model_server import tenant_engine
+from serve_app.model_server import running_count, tenant_engine
 from serve_app.model_server.admission import Admission
 from serve_app.model_server.tenant_engine import TenantEngine
 

@@ -84,7 +84,7 @@ async def test_revision_written_before_the_crash_is_published_without_training(w
     assert world.serving.swaps == [("uid-1", 1)]
 
 
-async def test_catalogue_swapped_before_the_crash_is_not_swapped_again(world: World) -> None:
+async def test_list_swapped_before_the_crash_is_not_swapped_again(world: World) -> None:
     before = world.controller()
     job_id = await submit(before)
     world.write_manifest(await assigned(before))

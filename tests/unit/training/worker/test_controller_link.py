@@ -9,8 +9,8 @@ from ray.exceptions import RayActorError
 from registry.errors import JobNotFound, Unavailable
 from registry.retry import Retry
 from tests.support.queueing import Clock
-from training.worker.controller_link import LOOK_INTERVAL_S, ControllerLink
 from training.types import Assignment, Place, Standing, StepProgress
+from training.worker.controller_link import LOOK_INTERVAL_S, ControllerLink
 
 ASSIGNMENT = Assignment.model_construct(job_id="job-1", attempt=2)
 STEP = StepProgress.model_construct(step=1)

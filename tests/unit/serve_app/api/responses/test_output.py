@@ -12,9 +12,9 @@ from pydantic import TypeAdapter
 from registry.errors import InvalidRequest, ModelNotFound, RateLimited, TigerError
 from serve_app.api.responses.input import chat_form
 from serve_app.api.responses.output import Answering, whole_response
-from serve_app.wire.responses import ResponsesRequest
 from serve_app.api.responses.stream import response_events
 from serve_app.api.streams import DONE, is_last_piece
+from serve_app.wire.responses import ResponsesRequest
 
 EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 USAGE = {

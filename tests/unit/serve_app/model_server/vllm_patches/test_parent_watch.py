@@ -9,9 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-
-from serve_app.model_server.vllm_patches import parent_watch
 from serve_app.instance.processes import wait_until
+from serve_app.model_server.vllm_patches import parent_watch
 
 CHAIN = """
 import multiprocessing, os, time

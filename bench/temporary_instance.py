@@ -16,7 +16,7 @@ from serve_app.instance.ports import free_ports
 
 
 @contextmanager
-def own_instance(config: str = "local", serve_config: Path | None = None) -> Iterator[Instance]:
+def temporary_instance(config: str = "local", serve_config: Path | None = None) -> Iterator[Instance]:
     """Not up yet. It goes down at the end of the block, SIGTERM included, and what it stored goes with it."""
     logging.getLogger("httpx").setLevel(logging.WARNING)  # vLLM and Ray, imported, would show its requests
     with tempfile.TemporaryDirectory(prefix="tiger-bench-", ignore_cleanup_errors=True) as home:

@@ -2,10 +2,10 @@
 
 import pytest
 
-from registry.user_models import Catalogues
 from registry.records import UserModels, generate_uid
-from serve_app.wire.native import MAX_DESCRIPTION_CHARACTERS
+from registry.user_models import UserModelStore
 from serve_app.settings import LimitSettings
+from serve_app.wire.native import MAX_DESCRIPTION_CHARACTERS
 from tests.serve.conftest import WIDE_LIMITS
 from tests.support.service import RESPONSES, Account, Service
 
@@ -21,8 +21,8 @@ def limits() -> LimitSettings:
 def test_many_models_with_long_descriptions_work(service: Service, alice: Account) -> None:
     description = "\U0001f405" * MAX_DESCRIPTION_CHARACTERS
     alice.create("Mine")
-    catalogues = Catalogues(service.store)
-    (mine,) = catalogues.load(alice.user).models.models
+    user_models = UserModelStore(service.store)
+    (mine,) = user_models.load(alice.user).models.models
     update = {"description": description}
     models = UserModels(
         models=tuple(
@@ -32,7 +32,7 @@ def test_many_models_with_long_descriptions_work(service: Service, alice: Accoun
     )
     assert len(models.model_dump_json().encode()) > GRPC_DEFAULT_BYTES
     owner = service.user()
-    catalogues.save(owner.user, models, None)
+    user_models.save(owner.user, models, None)
 
     assert len(owner.http.get("/v1/models").json()) == NUM_MODELS + 2
     assert len(owner.http.get("/openai/v1/models").json()["data"]) == NUM_MODELS + 2

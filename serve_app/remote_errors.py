@@ -1,0 +1,33 @@
+"""Errors of calls between deployments become errors of ours."""
+
+import asyncio
+import logging
+
+import grpc  # type: ignore[import-untyped]
+from ray.exceptions import RayActorError, RayTaskError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
+
+from registry import errors
+
+logger = logging.getLogger("ray.serve")
+
+
+def as_tiger_error(error: BaseException) -> errors.TigerError:
+    """What a client may know of `error`; unknown errors are logged and become `internal_error`."""
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    if isinstance(cause, errors.TigerError):
+        return cause
+    if isinstance(cause, RayActorError | BackPressureError | DeploymentUnavailableError):
+        logger.warning("a replica could not be reached: %s", type(cause).__name__)
+        return errors.Unavailable("the service cannot be reached at the moment; try again")
+    if isinstance(cause, RayServeException | asyncio.CancelledError) or _is_broken_off(cause):
+        logger.warning("a call was refused or broken off: %r", cause)
+        return errors.Unavailable("the service cannot be reached at the moment; try again")
+    logger.error("unexpected error", exc_info=error)
+    return errors.TigerError("internal error")
+
+
+def _is_broken_off(error: BaseException) -> bool:
+    """Whether the connection to a replica ended: gRPC tells so in several ways, and Serve passes some on."""
+    broken = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+    return isinstance(error, grpc.aio.AioRpcError) and error.code() in broken

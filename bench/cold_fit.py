@@ -36,7 +36,7 @@ def main() -> None:
             run_config=RunConfig(name="cold", storage_path=storage),
         ).fit()
         total_s = time.perf_counter() - start
-        with open(config["told"]) as file:
+        with open(str(config["told"])) as file:
             steps_s = sum(float(line) for line in file)
     with open(sys.argv[1], "w") as file:
         print(round(total_s - steps_s, 2), file=file)

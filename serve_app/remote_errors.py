@@ -3,7 +3,7 @@
 import asyncio
 import logging
 
-import grpc  # type: ignore[import-untyped]
+import grpc
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 

@@ -45,7 +45,8 @@ def plot(report: dict[str, Any], path: Path) -> None:
         figure, grid = pyplot.subplots(
             len(tasks), 3, figsize=(11, 0.9 + 2.5 * len(tasks)), squeeze=False, layout="constrained"
         )
-        figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)
+        layout: Any = figure.get_layout_engine()
+        layout.set(w_pad=0.12, h_pad=0.1)
         for row, (name, task) in zip(grid, tasks.items(), strict=True):
             _row(row, name, task)
         for axes in grid[-1]:

@@ -12,7 +12,7 @@ from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionReque
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 
 
-class ChatRequest(ChatCompletionRequest):  # type: ignore[misc]
+class ChatRequest(ChatCompletionRequest):
     stop: str | list[str] | None = Field(default_factory=list)
     """vLLM takes four; how many there may be is checked before."""
 
@@ -20,7 +20,7 @@ class ChatRequest(ChatCompletionRequest):  # type: ignore[misc]
         return ChatCompletionRequest.to_sampling_params(_sampled(self), *given, **named)
 
 
-class TextRequest(CompletionRequest):  # type: ignore[misc]
+class TextRequest(CompletionRequest):
     stop: str | list[str] | None = Field(default_factory=list)
 
     def to_sampling_params(self, *given: Any, **named: Any) -> SamplingParams:

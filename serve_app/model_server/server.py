@@ -54,7 +54,7 @@ class WeightsInPlace(CallbackBase):
         self.ctx.run_init_node = False
 
 
-class ModelServer(LLMServer):  # type: ignore[misc]
+class ModelServer(LLMServer):
     """A replica. The public methods below are called through Ray handles.
 
     Raises (all that generate): ContextLengthExceeded, ModelUnusable, RateLimited, RevisionNotFound,

@@ -9,6 +9,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 base_url, api_key, name, tokenizer, shared = sys.argv[1:]
 sys.path.append(shared)
@@ -46,9 +47,7 @@ metric_list: [{{metric: exact_match}}]
 """
 
 
-def evaluated(
-    kind: str, path: str, task: str, directory: Path, is_chat: bool = False, **more: object
-) -> dict:
+def evaluated(kind: str, path: str, task: str, directory: Path, is_chat: bool = False, **more: Any) -> Any:
     found = lm_eval.simple_evaluate(
         model=kind,
         model_args={"model": name, "base_url": f"{base_url}{path}", **more},
@@ -67,7 +66,7 @@ with tempfile.TemporaryDirectory() as made:
     data.write_text("\n".join(map(json.dumps, QUESTIONS)))
     (directory / "choice.yaml").write_text(CHOICE.format(data=data))
     (directory / "words.yaml").write_text(WORDS.format(data=data))
-    text = {"tokenizer": tokenizer, "tokenizer_backend": "huggingface"}
+    text: dict[str, Any] = {"tokenizer": tokenizer, "tokenizer_backend": "huggingface"}
     choice = evaluated("local-completions", "/completions", "tiny_choice", directory, batch_size=4, **text)
     words = evaluated("local-completions", "/completions", "tiny_words", directory, **text)
     chat = evaluated(

@@ -85,10 +85,10 @@ def test_a_training_worker_listens_to_ray_and_to_its_fellows_only(doors: set[Doo
 
 @needs_a_stranger
 def test_a_stranger_reaches_no_socket(system: System) -> None:
-    paths = set()
+    paths: set[str] = set()
     for process in processes_of(system):
         try:
-            names = {it.laddr for it in process.net_connections("unix") if it.laddr}
+            names = {str(it.laddr) for it in process.net_connections("unix") if it.laddr}
             # An abstract socket has no directory that keeps anybody out.
             assert not any(name.startswith(("\0", "@")) for name in names), process.cmdline()
             paths |= {name if name.startswith("/") else f"{process.cwd()}/{name}" for name in names}

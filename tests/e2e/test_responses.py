@@ -109,7 +109,7 @@ def test_tool_is_called_and_its_result_read(api: OpenAI) -> None:
     assert after.usage.input_tokens > response.usage.input_tokens
     cut = api.responses.create(**{**asked, "max_output_tokens": 4}, input=items, tool_choice="required")
     (begun,) = cut.output
-    assert (cut.status, begun.type, begun.status) == ("incomplete", "function_call", "incomplete")  # type: ignore[union-attr]
+    assert (cut.status, begun.type, begun.status) == ("incomplete", "function_call", "incomplete")
 
 
 def test_structured_output(api: OpenAI) -> None:

@@ -70,7 +70,7 @@ def assert_prompt(service: Service, account: Account) -> None:
         url = service.url + path
         assert (
             seconds(lambda url=url: httpx.get(url, headers=headers, trust_env=False, timeout=60)) < PROMPT_S
-        )  # type: ignore[misc]
+        )
 
 
 @contextmanager
@@ -268,7 +268,7 @@ def test_keys_made_while_their_maker_is_revoked_are_those_that_were_shown(
     for account in accounts:
         with ThreadPoolExecutor(4) as pool:
             makers = [pool.submit(make, account) for _ in range(4)]
-            wait_until(lambda account=account: len(ApiKeys(service.store).list_of(account.user)) > 3, 30)  # type: ignore[misc]
+            wait_until(lambda account=account: len(ApiKeys(service.store).list_of(account.user)) > 3, 30)
             ApiKeys(service.store).revoke(hash_key(account.key))
             shown = set[str]().union(*(maker.result(timeout=60) for maker in makers))
         assert {key.record.id for key in ApiKeys(service.store).list_of(account.user)} == shown

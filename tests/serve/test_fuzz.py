@@ -93,6 +93,7 @@ def test_answers_are_those_of_the_document(schema: Any, mallory: Account, sessio
 
     answers: defaultdict[str, Counter[int]] = defaultdict(Counter)
     failures = {}
+    found: Any
     for found in get_all_tests(schema=schema, test_func=ask, settings=None, given_kwargs=None):
         operation, fuzz = found.ok()
         try:

@@ -49,7 +49,7 @@ AT_ONCE_S = 3  # and not the minute that the next replica takes
 def test_request_without_a_good_key_is_refused(service: Service, header: str | None) -> None:
     headers = {} if header is None else {"Authorization": header}
     for method, path in (("GET", "/v1/models"), ("POST", "/v1/train"), ("GET", "/v1/jobs/x/events")):
-        body = (
+        body: dict[str, Any] = (
             {"json": {"model": "mine", "messages": HELLO, "responses": RESPONSES}} if method == "POST" else {}
         )
         response = httpx.request(method, service.url + path, headers=headers, trust_env=False, **body)

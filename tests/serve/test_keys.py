@@ -25,7 +25,7 @@ def created(account: Account, **body: Any) -> dict[str, Any]:
     response = account.http.post("/v1/keys", json={"name": "another", **body})
     assert response.status_code == 201, response.text
     assert response.headers["cache-control"] == "no-store"
-    return response.json()  # type: ignore[no-any-return]
+    return response.json()
 
 
 def statuses(account: Account, number: int = 20) -> set[int]:
@@ -58,7 +58,7 @@ def test_keys_are_listed_oldest_first_and_never_shown(service: Service, alice: A
 
 def test_last_use_is_shown_by_the_hour(alice: Account) -> None:
     def last_used() -> str | None:
-        return alice.http.get("/v1/keys").json()[0]["last_used"]  # type: ignore[no-any-return]
+        return alice.http.get("/v1/keys").json()[0]["last_used"]
 
     before = hour_of(utc_now())
     wait_until(lambda: last_used() is not None, 20)

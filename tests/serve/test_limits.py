@@ -41,7 +41,7 @@ def endless_stream(account: Account, seed: int = 0) -> Iterator[None]:
 def usage(account: Account, **query: Any) -> dict[str, Any]:
     response = account.http.get("/v1/usage", params=query)
     assert response.status_code == 200, response.text
-    return response.json()  # type: ignore[no-any-return]
+    return response.json()
 
 
 def counted(account: Account, num_requests: int) -> dict[str, Any]:

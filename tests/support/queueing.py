@@ -78,6 +78,10 @@ class ServingSide:
 
     async def delete(self, user: str, uid: str, base_model: str) -> None: ...
 
+    async def lend_gpu(self, base_model: str) -> None: ...
+
+    async def take_back_gpu(self, base_model: str) -> None: ...
+
 
 def model_of(user: str) -> ModelRecord:
     return ModelRecord(

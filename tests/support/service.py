@@ -34,6 +34,7 @@ from registry.store import ObjectStore
 from registry.usage import UsageParts, durations
 from serve_app.application import build_application
 from serve_app.deployment_options import APPLICATION, TRAINER, model_server_name
+from serve_app.http_settings import HttpSettings
 from serve_app.instance import haproxy
 from serve_app.instance.seaweedfs import ObjectServer, stop
 from serve_app.model_server.admission import Admission
@@ -42,7 +43,6 @@ from serve_app.model_server.tenant_engine import TenantEngine
 from serve_app.replica_address import listen_at_the_node
 from serve_app.settings import (
     BaseModelSettings,
-    HttpSettings,
     IngressSettings,
     LimitSettings,
     Settings,
@@ -331,7 +331,7 @@ class Account:
         body = {"name": name, "description": "", "parent_model": parent, **more}
         response = self.http.post("/v1/models", json=body)
         assert response.status_code == 201, response.text
-        return response.json()  # type: ignore[no-any-return]
+        return response.json()
 
     def generate(self, **body: Any) -> httpx.Response:
         return self.http.post("/v1/generate_response", json={"messages": HELLO, **body})
@@ -449,4 +449,4 @@ def train_once(service: Service, account: Account, directory: Path, model: str =
         service.work("one", directory)
         response = answer.result(timeout=30)
     assert response.status_code == 200, response.text
-    return response.json()  # type: ignore[no-any-return]
+    return response.json()

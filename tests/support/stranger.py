@@ -59,7 +59,7 @@ def as_stranger(make: Callable[[], T]) -> T:
     os.waitpid(child, 0)
     if isinstance(result, BaseException):
         raise result
-    return result  # type: ignore[no-any-return]
+    return result
 
 
 def connects_to_socket(path: str) -> bool:

@@ -88,7 +88,7 @@ def run_together(
 ) -> list[dict[str, float]]:
     """`job(policy, directory)` in `num_workers` processes at once; the steps the first one reported."""
     arguments = (num_workers, weights, output, job, settings)
-    multiprocessing.spawn(_worker, arguments, nprocs=num_workers)  # type: ignore[no-untyped-call]
+    multiprocessing.spawn(_worker, arguments, nprocs=num_workers)
     steps: list[dict[str, float]] = json.loads((output / "steps.json").read_text())
     return steps
 

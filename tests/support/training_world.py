@@ -23,7 +23,7 @@ from registry.revisions import Revisions
 from registry.store import ObjectStore
 from training.controller.controller import TrainingController
 from training.settings import TrainingSettings
-from training.types import Assignment, StepProgress
+from training.types import Assignment, Order, StepProgress
 
 BASE = "base"
 SOON = Retry(first_pause_s=0.01, longest_pause_s=0.01)
@@ -176,7 +176,7 @@ async def submit(controller: TrainingController, uid: str = "uid-1", user: str =
     return (await controller.submit(user, private_model(uid), REQUEST)).id
 
 
-async def ask(controller: TrainingController) -> Assignment | str:
+async def ask(controller: TrainingController) -> Order:
     """What a worker that has just begun gets."""
     return await controller.next_assignment(BASE, await controller.enter(BASE))
 

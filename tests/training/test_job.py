@@ -16,7 +16,7 @@ from registry.records import Group, Hyperparameters, JobRequest, Message, Reward
 from tests.support import reference_grpo as reference
 from training.conversation import tokenise
 from training.settings import TrainingSettings
-from training.types import Assignment, StepProgress, TrainingOutcome
+from training.types import Assignment, Cancelled, StepProgress, TrainingOutcome
 from training.worker import job as training_job
 from training.worker.adapter import WEIGHTS_FILE
 from training.worker.advantages import advantages
@@ -305,7 +305,7 @@ def test_a_job_leaves_nothing_behind(
 @pytest.mark.usefixtures("untouched")
 def test_a_cancelled_job_stops_before_its_next_step(resident: ResidentModel, tmp_path: Path) -> None:
     steps: list[StepProgress] = []
-    with pytest.raises(training_job.Cancelled):
+    with pytest.raises(Cancelled):
         training_job.train(
             resident, _assignment(), None, tmp_path / "out", steps.append, lambda: len(steps) == 2
         )

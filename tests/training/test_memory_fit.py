@@ -11,6 +11,7 @@ from registry.errors import TrainingFailed
 from tests.support.tiny_jobs import run, tiny_resident
 from training.types import StepProgress
 from training.worker import supplied_responses
+from training.worker.log_probs import log_probs
 from training.worker.packs import Pack
 from training.worker.resident_model import ResidentModel
 
@@ -31,7 +32,7 @@ class Machine:
         self.room = {False: num_tokens, True: num_checkpointed}
         self.sizes: list[int] = []
         self.fails_at: int | None = None
-        self._log_probs = supplied_responses.log_probs
+        self._log_probs = log_probs
 
     def __call__(self, model: Any, pack: Pack) -> Tensor:
         self.sizes.append(pack.num_tokens)

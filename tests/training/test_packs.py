@@ -31,7 +31,7 @@ SHAPES: dict[str, Shape] = {
 
 def rows_of(shape: Shape) -> list[Row]:
     choose = random.Random(0)
-    rows = []
+    rows: list[Row] = []
     for prompt_length, lengths in shape:
         prompt_ids = choose.choices(range(93), k=prompt_length)
         for length in lengths:
@@ -126,7 +126,7 @@ def test_log_probs_are_those_of_all_logits_at_once(monkeypatch: pytest.MonkeyPat
     (expected * upstream).sum().backward()
     expected_gradient, hidden.grad = hidden.grad, None
     monkeypatch.setattr(log_probs_module, "LOGITS_BYTES", 4 * 7 * 3)  # three rows at a time
-    found = SelectedLogProbs.apply(hidden, weight, targets)  # type: ignore[no-untyped-call]
+    found = SelectedLogProbs.apply(hidden, weight, targets)
     (found * upstream).sum().backward()
     assert torch.allclose(found.double(), expected, atol=1e-5)
     assert hidden.grad is not None and expected_gradient is not None

@@ -2,6 +2,7 @@
 
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -93,7 +94,7 @@ def test_a_state_in_the_bucket_is_found_by_the_next_attempt_until_the_revision_i
     other = second.model_copy(update={"job_id": "other"})
     with StoredStates(revisions, other, tmp_path, 0, told.append) as states:
         assert states.load() is None
-    fields = {"parent_revision": 0, "base_model": "tiny", "metrics": {}}
+    fields: dict[str, Any] = {"parent_revision": 0, "base_model": "tiny", "metrics": {}}
     revisions.publish(first.uid, tmp_path / "adapter", revision=1, job=first.job_id, **fields)
     with StoredStates(revisions, second, tmp_path, 0, told.append) as states:
         assert states.load() is None
@@ -107,7 +108,7 @@ def test_a_state_that_nobody_needs_is_deleted_alone(
     revisions = Revisions(store)
     with StoredStates(revisions, tiny_assignment(), tmp_path, 0, told.append) as states:
         states.keep(state)
-    fields = {"parent_revision": 0, "base_model": "tiny", "metrics": {}}
+    fields: dict[str, Any] = {"parent_revision": 0, "base_model": "tiny", "metrics": {}}
     uid = tiny_assignment().uid
     manifest = revisions.publish(uid, tmp_path / "adapter", revision=2, job="job", **fields)
     revisions.delete_state(uid, 1, "job")

@@ -106,9 +106,7 @@ def packed_attention(
 ) -> tuple[Tensor, None]:
     """(1, H, T, D) queries and (1, H_kv, T, D) keys and values -> (1, T, H, D)."""
     if layout is None:
-        return sdpa_attention_forward(  # type: ignore[no-any-return]
-            module, query, key, value, attention_mask, scaling=scaling, **options
-        )
+        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
     queries, keys, values = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
     outputs = []
     for block in layout.blocks:

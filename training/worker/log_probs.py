@@ -20,7 +20,7 @@ def log_probs(model: Any, pack: Pack) -> Tensor:
     hidden = decoder(
         input_ids=pack.input_ids, position_ids=pack.position_ids, use_cache=False, layout=pack.layout
     ).last_hidden_state[0]
-    result: Tensor = SelectedLogProbs.apply(hidden[pack.sources], head.weight, pack.targets)  # type: ignore[no-untyped-call]
+    result: Tensor = SelectedLogProbs.apply(hidden[pack.sources], head.weight, pack.targets)
     return result
 
 

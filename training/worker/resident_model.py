@@ -70,7 +70,7 @@ class ResidentModel:
         self.model: PreTrainedModel = model.eval().requires_grad_(False)
         if self.is_sharded:
             self._shard()
-        self.model.to(self._home)  # type: ignore[arg-type]
+        self.model.to(self._home)
         self._check_architecture()
         self._pristine = _snapshot(self.model)
         # Nothing alive now will ever be garbage; without this every collection walks through all of it.
@@ -83,7 +83,7 @@ class ResidentModel:
         Embeddings and head stay whole: `worker.log_probs` uses the head outside of the model's forward.
         """
         mesh = init_device_mesh(self.device.type, (self.workers.size,))
-        for layer in self.model.get_decoder().layers:  # type: ignore[union-attr]
+        for layer in self.model.get_decoder().layers:
             fully_shard(layer, mesh=mesh, reshard_after_forward=True)
 
     def _check_architecture(self) -> None:
@@ -97,7 +97,7 @@ class ResidentModel:
         with torch.no_grad():
             packed = log_probs(self.model, pack)
             whole = torch.tensor([ids[:4] + ids[4:6], ids[:4] + ids[6:]], device=self._home)
-            logits = self.model(input_ids=whole, use_cache=False).logits[:, 3:-1].float()  # type: ignore[operator]
+            logits = self.model(input_ids=whole, use_cache=False).logits[:, 3:-1].float()
             alone = logits.log_softmax(-1).gather(2, whole[:, 4:].unsqueeze(2)).flatten()
         if not torch.allclose(packed[pack.places.argsort()], alone, atol=0.2, rtol=0.02):
             raise UnfitModel(f"{type(self.model).__name__} does more to its logits than its head says")
@@ -111,7 +111,7 @@ class ResidentModel:
         had when it was loaded. The weights are frozen and shared, and never copied.
         """
         try:
-            self.model.to(self.device)  # type: ignore[arg-type]
+            self.model.to(self.device)
             yield self.model
         finally:
             for module in self.model.modules():
@@ -121,7 +121,7 @@ class ResidentModel:
             # A trainer is a web of cycles; its optimizer and adapter are freed here and not some day.
             gc.collect()
             if self._home != self.device:
-                self.model.to(self._home)  # type: ignore[arg-type]
+                self.model.to(self._home)
                 torch.cuda.empty_cache()
 
 

@@ -27,7 +27,7 @@ def already_validated(sampling_params: Any, tokenizer: Any = None) -> None:
     """In the place of a compilation on the event loop."""
 
 
-class BoundedGrammar(GuidanceGrammar):  # type: ignore[misc]
+class BoundedGrammar(GuidanceGrammar):
     def accept_tokens(self, request_id: str, tokens: list[int]) -> bool:
         """False, which fails the request, where llguidance has given up: its mask then asks for the end."""
         return not self.ll_matcher.is_error() and super().accept_tokens(request_id, tokens)

@@ -15,7 +15,7 @@ from vllm.v1.worker import cpu_worker
 from vllm.v1.worker.cpu_model_runner import CPUModelRunner
 
 
-class RewindingModelRunner(CPUModelRunner):  # type: ignore[misc]
+class RewindingModelRunner(CPUModelRunner):
     """A request's generator is in the state that its number of kept samples gives."""
 
     def _sample(self, *args: Any) -> Any:

@@ -46,7 +46,7 @@ def linear_modules(model: torch.nn.Module) -> list[str]:
     return [name for name in vllm_supported_modules(model) if name not in others]
 
 
-class GroupedLora(PunicaWrapperCPU):  # type: ignore[misc]
+class GroupedLora(PunicaWrapperCPU):
     """x (tokens, in); y (tokens, out); A (slots, 1, rank, in) and B (slots, 1, out, rank), stacked."""
 
     def update_metadata(self, *args: Any, **kwargs: Any) -> None:

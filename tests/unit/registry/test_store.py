@@ -22,6 +22,11 @@ from tests.support.storage import free_port
 WRITERS = 16
 
 
+def always(client: Any) -> Any:
+    """A `ClientFactory` of this client alone."""
+    return lambda settings, *, max_attempts: client
+
+
 def race(work: Callable[[int], Any]) -> list[Any]:
     """Run `work` in 16 threads at the same moment; returns results and WriteConflicts."""
     barrier = threading.Barrier(WRITERS)
@@ -230,7 +235,7 @@ class Faults:
 @pytest.mark.parametrize("before", [True, False])
 def test_conditional_write_survives_a_time_out(store: ObjectStore, before: bool) -> None:
     faults = Faults(store.settings, before=before)
-    faulty = ObjectStore(store.settings, lambda settings, *, max_attempts: faults)
+    faulty = ObjectStore(store.settings, always(faults))
     etag = faulty.create("key", b"mine")
     assert (store.get("key").body, store.get("key").etag) == (b"mine", etag)
     faults.left = 1
@@ -240,7 +245,7 @@ def test_conditional_write_survives_a_time_out(store: ObjectStore, before: bool)
 
 def test_conditional_write_of_unknown_outcome_is_no_conflict(store: ObjectStore) -> None:
     store.create("key", b"of another writer")
-    faulty = ObjectStore(store.settings, lambda settings, *, max_attempts: Faults(settings, before=True))
+    faulty = ObjectStore(store.settings, always(Faults(store.settings, before=True)))
     with pytest.raises(Unavailable):
         faulty.create("key", b"mine")
 
@@ -291,13 +296,13 @@ class LaxClient:
 def test_probe_refuses_an_endpoint_without_conditions(ignored: str, complaint: str) -> None:
     client = LaxClient(ignored)
     with pytest.raises(StorageUnfit, match=complaint):
-        ObjectStore(StorageSettings(), lambda settings, *, max_attempts: client).probe()
+        ObjectStore(StorageSettings(), always(client)).probe()
     assert client._objects == {}
 
 
 def test_probe_leaves_nothing_behind(store: ObjectStore) -> None:
     client = LaxClient()
-    ObjectStore(StorageSettings(), lambda settings, *, max_attempts: client).probe()
+    ObjectStore(StorageSettings(), always(client)).probe()
     assert client._objects == {}
     store.probe()
     assert store.list("") == []

@@ -12,7 +12,7 @@ from serve_app.api.answer_size import (
     check_generation,
     largest_chat,
 )
-from serve_app.catalog.catalog import ReadModels
+from serve_app.catalog.cache_leases import ReadModels
 from serve_app.instance.haproxy import MAX_MESSAGE_BYTES
 from serve_app.settings import BaseModelSettings, IngressSettings, LimitSettings
 from serve_app.wire.native import MAX_DESCRIPTION_CHARACTERS, MAX_SAMPLES, GenerateResponse

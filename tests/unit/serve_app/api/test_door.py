@@ -237,7 +237,7 @@ async def test_a_place_is_given_back_however_a_request_ends(ask: Ask, ending: st
     for _ in range(NUM_PLACES):
         client = ask(transfer_encoding="chunked")
         client.piece(b"{")
-        await until(lambda client=client: client.num_received == 1)  # type: ignore[misc]
+        await until(lambda client=client: client.num_received == 1)
         if ending == "gone":
             client.incoming.put_nowait({"type": "http.disconnect"})
         elif ending == "cancelled":

@@ -2,7 +2,7 @@ import asyncio
 import logging
 import pickle
 
-import grpc  # type: ignore[import-untyped]
+import grpc
 import pytest
 import ray.exceptions
 from ray.serve._private.common import DeploymentID

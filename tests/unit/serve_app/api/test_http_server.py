@@ -162,4 +162,5 @@ async def test_a_body_is_read_when_it_is_wanted() -> None:
 
 def test_what_is_no_replica_reads_bodies_as_serve_does() -> None:
     """Serve's own proxy sends the scope to another process."""
-    assert [layer.cls for layer in http_layers()] == [InForm]
+    layers: list[Any] = [layer.cls for layer in http_layers()]
+    assert layers == [InForm]

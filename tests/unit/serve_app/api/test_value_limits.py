@@ -31,7 +31,7 @@ def check_training(model: ModelRecord, **given: Any) -> None:
 
 @pytest.mark.parametrize(("field", "value"), [*BEYOND, ("alpha", 64.5)])
 def test_value_beyond_the_limit_is_named(field: str, value: float) -> None:
-    requests = [CreateModel.model_validate(CREATE | {field: value})]
+    requests: list[CreateModel | ChangeModel] = [CreateModel.model_validate(CREATE | {field: value})]
     if field != "alpha":
         requests.append(ChangeModel.model_validate({field: value}))
     for request in requests:

@@ -298,7 +298,8 @@ async def test_copy_has_the_rank_and_alpha_of_its_parent(catalog: Catalog) -> No
     await create(catalog, rank=4, alpha=3)
     child = await create(catalog, "Child", "mine", rank=4, alpha=3)
     assert (child.rank, child.alpha) == (4, 3)
-    for wrong in ({"rank": 8}, {"alpha": 8}):
+    wrongs: tuple[dict[str, Any], ...] = ({"rank": 8}, {"alpha": 8})
+    for wrong in wrongs:
         with pytest.raises(InvalidRequest) as raised:
             await create(catalog, "Wrong", "mine", **wrong)
         assert raised.value.param == next(iter(wrong))

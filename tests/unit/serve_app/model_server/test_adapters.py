@@ -268,7 +268,7 @@ async def test_eviction_waits_for_running_requests(adapters: Adapters, engine: E
     async with leased(adapter) as first:
         async with leased(adapter):
             adapter.evict()
-        assert first.path.is_dir()
+        assert first is not None and first.path.is_dir()
         assert engine.removed == []
         assert not adapters.is_loaded(f"{UID}@1"), "an evicted adapter takes new requests"
     assert await is_empty(disk)

@@ -58,7 +58,7 @@ class Answers:
         """Content and calls as a client puts them together, who adds up strings and nothing else."""
         request = self._request(tool_choice, tools)
         parser = self._class(self._tokenizer, request.tools)
-        content, names, arguments = "", [], []
+        content, names, arguments = "", list[str](), list[str]()
         for index, piece in enumerate(pieces):
             message = parser.parse_delta(piece, [0], request, [1], finished=index == len(pieces) - 1)
             if message is None:

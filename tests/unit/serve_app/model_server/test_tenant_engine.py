@@ -336,7 +336,7 @@ async def test_nothing_goes_on_after_the_request_has_ended(
 ) -> None:
     """Of four prompts three generate and one waits for its turn; tasks read them, as vLLM's layer has it."""
     engine = FakeEngine(hold_at=2)
-    readers = []
+    readers: list[Any] = []
 
     async def request() -> None:
         async with build(engine, num_prompts=4) as tenant:

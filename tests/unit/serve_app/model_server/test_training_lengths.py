@@ -9,7 +9,8 @@ from transformers import AutoTokenizer
 
 from registry.errors import ContextLengthExceeded, InvalidRequest, NoLearningSignal, RateLimited
 from registry.records import Group, Message, RewardedResponse
-from serve_app.model_server.training_lengths import CHARACTERS_PER_TOKEN, LengthChecks, count_tokens
+from serve_app.model_server.training_lengths import LengthChecks, count_tokens
+from serve_app.wire.lengths import CHARACTERS_PER_TOKEN
 
 CONTEXT = 64
 MANY = 10**6
@@ -23,7 +24,7 @@ def tokenizer(smollm2_weights: Path) -> Any:
 class CountingTokenizer:
     """A word is a token. It counts what it is asked for, and may be made to wait in the thread that asks."""
 
-    all_special_ids = (0,)
+    all_special_ids = [0]  # noqa: RUF012
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
@@ -158,7 +159,7 @@ def test_what_has_too_many_characters_is_not_tokenised(
 
 
 def checks_of(tokenizer: CountingTokenizer, max_waiting_per_user: int = 8) -> LengthChecks:
-    return LengthChecks(tokenizer, CONTEXT, max_waiting_per_user)  # type: ignore[arg-type]
+    return LengthChecks(tokenizer, CONTEXT, max_waiting_per_user)
 
 
 async def begun(tokenizer: CountingTokenizer) -> None:

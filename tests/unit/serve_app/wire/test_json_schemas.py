@@ -132,7 +132,12 @@ def test_references_lead_to_schemas_only() -> None:
 
 
 def test_text_is_unicode_and_numbers_are_numbers() -> None:
-    for schema in ({"title": "\ud800"}, {"properties": {"\udc00": {}}}, {"enum": [{"a": ["\ud800"]}]}):
+    schemas: tuple[Any, ...] = (
+        {"title": "\ud800"},
+        {"properties": {"\udc00": {}}},
+        {"enum": [{"a": ["\ud800"]}]},
+    )
+    for schema in schemas:
         with pytest.raises(RefusedSchema, match="surrogate"):
             check_schema(schema)
     assert refused_at({"enum": [1, {"a": [2**60]}]}) == ("enum",)

@@ -76,7 +76,8 @@ def test_no_tools_may_be_an_empty_list(choice: str | None) -> None:
 def test_what_is_refused_by_name_may_be_null(field: str) -> None:
     for make in (chat, text):
         assert field not in make(**{field: None}).body()
-        for value in ("x", [], {}, False, 0):
+        values: tuple[Any, ...] = ("x", [], {}, False, 0)
+        for value in values:
             assert blamed(make, **{field: value}) == field
 
 

@@ -145,7 +145,7 @@ async def test_failed_training_lets_the_next_one_make_its_revision(world: World)
 
 
 async def next_line(lines: AsyncIterator[str]) -> dict[str, Any]:
-    return json.loads(await asyncio.wait_for(anext(lines), 10))  # type: ignore[no-any-return]
+    return json.loads(await asyncio.wait_for(anext(lines), 10))
 
 
 async def test_follower_sees_the_past_and_then_what_comes(world: World) -> None:

@@ -32,8 +32,8 @@ async def finish_all(world: World, controller: TrainingController, job_id: str) 
     while not following.done():
         asking = asyncio.ensure_future(ask(controller))
         await asyncio.wait({asking, following}, timeout=30, return_when=asyncio.FIRST_COMPLETED)
-        if asking.done() and isinstance(asking.result(), Assignment):
-            await world.train(controller, asking.result())
+        if asking.done() and isinstance(order := asking.result(), Assignment):
+            await world.train(controller, order)
         asking.cancel()
     return await following
 

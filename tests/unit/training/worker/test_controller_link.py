@@ -12,8 +12,14 @@ from tests.support.queueing import Clock
 from training.types import Assignment, Place, Standing, StepProgress
 from training.worker.controller_link import LOOK_INTERVAL_S, ControllerLink
 
-ASSIGNMENT = Assignment.model_construct(job_id="job-1", attempt=2)
-STEP = StepProgress.model_construct(step=1)
+
+def built(kind: Any, **fields: Any) -> Any:
+    """A record with no other fields than these."""
+    return kind.model_construct(**fields)
+
+
+ASSIGNMENT = built(Assignment, job_id="job-1", attempt=2)
+STEP = built(StepProgress, step=1)
 REPORT = ("progress", "job-1", 2, STEP)
 PLACE = Place(step=1, steps=5, share=0.5)
 LOOK = ("look", "job-1", 2, PLACE)

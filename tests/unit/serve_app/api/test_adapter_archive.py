@@ -3,14 +3,18 @@
 import io
 import json
 import tarfile
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
+from starlette.types import Message
 
+from registry.errors import RateLimited
 from registry.records import Manifest
 from registry.revisions import Revisions
 from registry.store import ObjectStore
-from serve_app.api.adapter_archive import AdapterArchive
+from serve_app.api.adapter_archive import AdapterArchive, ArchiveResponse
+from serve_app.api.places import Places
 
 WEIGHTS = bytes(range(256)) * 9000
 
@@ -57,3 +61,30 @@ def test_damaged_weights_never_arrive_whole(store: ObjectStore, manifest: Manife
         for chunk in archive.chunks():
             arrived += len(chunk)
     assert arrived < archive.size_bytes - 1024
+
+
+@pytest.mark.parametrize("client_stays", [True, False])
+async def test_a_download_has_its_place_until_it_is_sent_or_its_client_has_gone(
+    store: ObjectStore, manifest: Manifest, client_stays: bool
+) -> None:
+    downloads, held = Places(1, "you have 1 download in progress"), ExitStack()
+    held.enter_context(downloads.held_by("alice"))(1)
+    response = ArchiveResponse(AdapterArchive(store, "model", manifest), held)
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        with pytest.raises(RateLimited), downloads.held_by("alice") as take:
+            take(1)
+        sent.append(message)
+        if len(sent) == 2 and not client_stays:
+            raise OSError("the client has gone")
+
+    scope = {"type": "http", "asgi": {"spec_version": "2.4"}}
+    with suppress(Exception):
+        await response(scope, receive, send)
+    assert (len(sent) > 2) is client_stays
+    with downloads.held_by("alice") as take:
+        take(1)

@@ -1,4 +1,4 @@
-"""What is stored in the bucket, as frozen pydantic records. Wire schemas are in `wire.native`."""
+"""What is stored in the bucket, as frozen pydantic records. What goes over HTTP is in `serve_app/wire/`."""
 
 import re
 import secrets

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from registry.records import AdapterFile, Manifest
 from registry.store import ObjectStore
-from serve_app.wire.native import RevisionInfo
+from serve_app.wire.models import RevisionInfo
 
 END_OF_ARCHIVE = bytes(2 * tarfile.BLOCKSIZE)
 

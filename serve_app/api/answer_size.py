@@ -5,7 +5,7 @@ What is streamed goes in many small messages, and only has the limits of generat
 
 from registry.errors import InvalidRequest
 from serve_app.settings import BaseModelSettings, LimitSettings
-from serve_app.wire.native import GenerateResponse
+from serve_app.wire.generate import GenerateResponse
 from serve_app.wire.openai import ChatCompletionRequest, CompletionRequest
 
 BYTES_PER_TOKEN = 128

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from serve_app.settings import BaseModelSettings, Settings
-from serve_app.wire.native import ModelInfo
+from serve_app.wire.models import ModelInfo
 
 
 def base_models(settings: Settings) -> list[BaseModelSettings]:

@@ -17,7 +17,7 @@ from registry.records import ModelRecord, UserModels, generate_uid
 from registry.tasks import start_apart
 from serve_app.api.model_listing import as_lines
 from serve_app.catalog.cache_leases import TERM_S, Forgotten, ReadModels, Renewal
-from serve_app.wire.native import ModelInfo
+from serve_app.wire.models import ModelInfo
 
 MAX_BYTES = 2**26
 ENTRY_BYTES = 2_000

@@ -39,7 +39,7 @@ from registry.errors import (
 from serve_app.api.errors import body_of, headers_of, status_of
 from serve_app.api.openapi_examples import request_examples
 from serve_app.settings import Settings
-from serve_app.wire.native import ErrorAnswer
+from serve_app.wire.base import ErrorAnswer
 
 Responses = dict[int | str, dict[str, Any]]
 

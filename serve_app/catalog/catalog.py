@@ -41,7 +41,7 @@ from serve_app.catalog.references import Resolved, Resolver, find_model
 from serve_app.catalog.user_keys import UserKeys
 from serve_app.replica_address import listen_at_the_node
 from serve_app.settings import Settings
-from serve_app.wire.native import ChangeModel, CreateModel
+from serve_app.wire.models import ChangeModel, CreateModel
 
 
 class Catalog:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from registry.records import Message, Record
-from serve_app.wire.native import StopReason
+from serve_app.wire.generate import StopReason
 
 
 def cache_salt_of(user: str) -> str:

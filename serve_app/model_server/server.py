@@ -39,7 +39,7 @@ from serve_app.model_server.vllm_patches.plain_text import keep_content_text
 from serve_app.replica_address import listen_at_the_node
 from serve_app.serve_log import keep_open
 from serve_app.settings import BaseModelSettings, Settings
-from serve_app.wire.native import StopReason
+from serve_app.wire.generate import StopReason
 from training.chat_template import tool_support, use_template
 from training.conversation import tokenise_prompt
 

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from registry.keys import ListedKey, parse_expiry
 from registry.records import KeyRecord, Timestamp
-from serve_app.wire.native import Answer, Request
+from serve_app.wire.base import Answer, Request
 
 
 def _valid_name(name: str) -> str:

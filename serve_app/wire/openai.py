@@ -11,18 +11,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from serve_app.wire.native import (
-    MAX_MESSAGES,
-    MAX_SAMPLES,
-    MAX_STOPS,
-    MaxTokens,
-    Ref,
-    Request,
-    StopText,
-    Temperature,
-    Text,
-    TopP,
-)
+from serve_app.wire.base import Ref, Request, Text
+from serve_app.wire.generate import MAX_MESSAGES, MAX_SAMPLES, MAX_STOPS, MaxTokens, StopText
+from serve_app.wire.models import Temperature, TopP
 from serve_app.wire.openai_formats import NamedTool, ResponseFormat, SizeOfTools, StructuredOutputs, Tool
 from serve_app.wire.openai_turns import ChatTurn, check_arguments, num_characters
 from serve_app.wire.refused_fields import refused, without_refused

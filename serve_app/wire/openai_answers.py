@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from serve_app.wire.native import Answer
+from serve_app.wire.base import Answer
 
 
 class OpenAIModel(Answer):

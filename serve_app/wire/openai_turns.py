@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from registry.errors import InvalidRequest
+from serve_app.wire.base import Text
 from serve_app.wire.json_bounds import check_json, num_values
-from serve_app.wire.native import Text
 from serve_app.wire.openai_formats import FunctionName
 from serve_app.wire.refused_fields import refused_at
 

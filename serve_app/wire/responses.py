@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from serve_app.wire.native import MAX_MESSAGES, Answer, MaxTokens, Ref, Request, Temperature, Text, TopP
+from serve_app.wire.base import Answer, Ref, Request, Text
+from serve_app.wire.generate import MAX_MESSAGES, MaxTokens
+from serve_app.wire.models import Temperature, TopP
 from serve_app.wire.openai import MAX_TOOLS, StreamOptions
 from serve_app.wire.openai_formats import (
     AnyFormat,

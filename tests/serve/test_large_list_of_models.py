@@ -5,7 +5,7 @@ import pytest
 from registry.records import UserModels, generate_uid
 from registry.user_models import UserModelStore
 from serve_app.settings import LimitSettings
-from serve_app.wire.native import MAX_DESCRIPTION_CHARACTERS
+from serve_app.wire.models import MAX_DESCRIPTION_CHARACTERS
 from tests.serve.conftest import WIDE_LIMITS
 from tests.support.service import RESPONSES, Account, Service
 

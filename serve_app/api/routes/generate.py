@@ -13,14 +13,14 @@ from serve_app.api.openapi_examples import GENERATED, GENERATED_LINES
 from serve_app.api.streams import MEDIA_TYPE, cancelled_at_end, stream_ndjson
 from serve_app.catalog.references import Resolved
 from serve_app.model_server.calls import Generation, GenerationCall
-from serve_app.wire.lengths import check_characters
-from serve_app.wire.native import (
+from serve_app.wire.generate import (
     AssistantMessage,
     Generated,
     GeneratedResponse,
     GenerateResponse,
     GenerationUsage,
 )
+from serve_app.wire.lengths import check_characters
 
 router = APIRouter(prefix="/v1", tags=["generate"], route_class=BoundedRoute)
 

@@ -11,7 +11,8 @@ from serve_app.api.backends import Backends, BackendsDependency, UserDependency,
 from serve_app.api.openapi import errors, one, streamed, success
 from serve_app.api.openapi_examples import EVENT_LINES, JOB
 from serve_app.api.streams import MEDIA_TYPE, stream_ndjson
-from serve_app.wire.native import Job, Ref
+from serve_app.wire.base import Ref
+from serve_app.wire.jobs import Job
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 

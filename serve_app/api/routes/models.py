@@ -29,15 +29,8 @@ from serve_app.api.openapi_examples import (
 )
 from serve_app.api.streams import MEDIA_TYPE
 from serve_app.api.value_limits import check_model_values
-from serve_app.wire.native import (
-    ChangeModel,
-    CreateModel,
-    DeletedModel,
-    IdempotencyKey,
-    ModelDetail,
-    ModelInfo,
-    RevisionInfo,
-)
+from serve_app.wire.base import IdempotencyKey
+from serve_app.wire.models import ChangeModel, CreateModel, DeletedModel, ModelDetail, ModelInfo, RevisionInfo
 
 router = APIRouter(prefix="/v1/models", tags=["models"], route_class=BoundedRoute)
 

@@ -5,7 +5,7 @@ from fastapi import APIRouter
 from registry.errors import Unavailable
 from serve_app.api.backends import Backends, BackendsDependency
 from serve_app.api.openapi import errors
-from serve_app.wire.native import Status
+from serve_app.wire.base import Status
 
 router = APIRouter(tags=["operations"])
 

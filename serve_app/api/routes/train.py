@@ -25,7 +25,9 @@ from serve_app.api.openapi import BODY, PRIVATE_MODEL, errors, streamed, success
 from serve_app.api.openapi_examples import EVENT_LINES, QUEUED_JOB, TRAINED
 from serve_app.api.streams import MEDIA_TYPE, stream_ndjson
 from serve_app.api.value_limits import check_training_values
-from serve_app.wire.native import IdempotencyKey, Job, Train, Trained
+from serve_app.wire.base import IdempotencyKey
+from serve_app.wire.jobs import Job
+from serve_app.wire.train import Train, Trained
 from training.learning_signal import NOTHING_LEFT, is_lost
 from training.worker.advantages import advantages
 

@@ -15,7 +15,8 @@ from serve_app.api.answer_size import (
 from serve_app.catalog.cache_leases import ReadModels
 from serve_app.instance.haproxy import MAX_MESSAGE_BYTES
 from serve_app.settings import BaseModelSettings, IngressSettings, LimitSettings
-from serve_app.wire.native import MAX_DESCRIPTION_CHARACTERS, MAX_SAMPLES, GenerateResponse
+from serve_app.wire.generate import MAX_SAMPLES, GenerateResponse
+from serve_app.wire.models import MAX_DESCRIPTION_CHARACTERS
 from serve_app.wire.openai import ChatCompletionRequest, CompletionRequest
 
 LIMITS = LimitSettings(

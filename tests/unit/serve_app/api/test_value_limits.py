@@ -6,7 +6,8 @@ from registry.errors import InvalidRequest
 from registry.records import Defaults, Hyperparameters, ModelRecord, generate_uid, utc_now
 from serve_app.api.value_limits import check_model_values, check_training_values
 from serve_app.settings import LimitSettings
-from serve_app.wire.native import ChangeModel, CreateModel, Train
+from serve_app.wire.models import ChangeModel, CreateModel
+from serve_app.wire.train import Train
 
 LIMITS = LimitSettings(max_learning_rate=0.01, max_learning_steps=20, max_beta=2, max_alpha=64)
 CREATE = {"name": "Mine", "description": "", "parent_model": "base"}

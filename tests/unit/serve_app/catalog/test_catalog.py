@@ -23,7 +23,7 @@ from registry.store import ObjectStore
 from serve_app.catalog.catalog import Catalog
 from serve_app.instance.seaweedfs import ObjectServer
 from serve_app.settings import BaseModelSettings, LimitSettings, Settings
-from serve_app.wire.native import ChangeModel, CreateModel
+from serve_app.wire.models import ChangeModel, CreateModel
 from tests.support.proxy import Proxy
 
 USER = "alice"

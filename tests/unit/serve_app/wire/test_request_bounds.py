@@ -13,10 +13,12 @@ from pydantic import BaseModel, FailFast, ValidationError
 from pydantic.fields import FieldInfo
 
 from serve_app.api.ingress import ROUTERS
+from serve_app.wire.generate import GenerateResponse
 from serve_app.wire.keys import CreateKey
-from serve_app.wire.native import ChangeModel, CreateModel, GenerateResponse, Train
+from serve_app.wire.models import ChangeModel, CreateModel
 from serve_app.wire.openai import WITHOUT_MEANING, ChatCompletionRequest, CompletionRequest
 from serve_app.wire.responses import ResponsesRequest
+from serve_app.wire.train import Train
 
 BOUND_BY_SETTINGS = {"learning_rate", "alpha", "beta"}
 OF_ANY_SIZE = {"reward"}

@@ -5,7 +5,9 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from registry.records import Defaults
-from serve_app.wire.native import ChangeModel, CreateModel, GenerateResponse, Train
+from serve_app.wire.generate import GenerateResponse
+from serve_app.wire.models import ChangeModel, CreateModel
+from serve_app.wire.train import Train
 
 CREATE = {"name": "Mine", "description": "", "parent_model": "base"}
 HELLO = [{"role": "user", "content": "Hello"}]

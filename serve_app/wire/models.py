@@ -1,0 +1,191 @@
+"""Models and their revisions over HTTP."""
+
+import unicodedata
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field
+
+from registry.records import Defaults, Manifest, ModelRecord, Timestamp
+from serve_app.settings import BaseModelSettings
+from serve_app.wire.base import Answer, Metrics, Ref, Request
+
+MAX_DESCRIPTION_CHARACTERS = 4096
+UNREACHABLE_NAMES = (".", "..")
+"""Clients and proxies take these out of a path before they send it."""
+
+
+def _valid_name(name: str) -> str:
+    if not name.isprintable() or not name.strip() or "/" in name or "@" in name:
+        raise ValueError("a name has printable characters, not only spaces, and no '/' or '@'")
+    if name in UNREACHABLE_NAMES:
+        raise ValueError(f"a model cannot have the name '{name}': no path can lead to it")
+    return name
+
+
+def _valid_description(text: str) -> str:
+    if any(unicodedata.category(character) == "Cc" and character not in "\n\r\t" for character in text):
+        raise ValueError("a description has no control characters but ends of lines and tabs")
+    return text
+
+
+Name = Annotated[
+    str,
+    Field(
+        min_length=1, max_length=64, description="printable characters, without `/` and `@`; not `.` or `..`"
+    ),
+    AfterValidator(_valid_name),
+]
+Description = Annotated[str, Field(max_length=MAX_DESCRIPTION_CHARACTERS), AfterValidator(_valid_description)]
+Temperature = Annotated[float, Field(ge=0, le=2, description="of sampling; 0: always the likeliest token")]
+TopP = Annotated[float, Field(gt=0, le=1, description="sample from the likeliest tokens of this probability")]
+LearningRate = Annotated[
+    float, Field(gt=0, description="of AdamW, constant; the settings have a highest one")
+]
+LearningSteps = Annotated[int, Field(ge=1, le=1000, description="optimizer steps of a training")]
+Beta = Annotated[
+    float,
+    Field(
+        ge=0,
+        description="weight of the KL divergence from the base model; the settings have a highest one",
+    ),
+]
+Epsilon = Annotated[float, Field(gt=0, lt=1, description="clip of the probability ratio of a training")]
+Rank = Annotated[int, Field(ge=1, le=4096, description="of the adapter; the base model has a highest one")]
+Alpha = Annotated[
+    float,
+    Field(
+        gt=0,
+        description="scale of the adapter; left out: twice its rank; the settings have a highest one",
+    ),
+]
+Dropout = Annotated[float, Field(ge=0, lt=1, description="of the adapter while it is trained")]
+CurrentRevision = Annotated[int, Field(ge=0, description="the current one; 0 before the first training")]
+
+
+class DefaultValues(Request):
+    """The six defaults of a model, each optional."""
+
+    temperature: Temperature | None = None
+    top_p: TopP | None = None
+    learning_rate: LearningRate | None = None
+    learning_steps: LearningSteps | None = None
+    beta: Beta | None = None
+    epsilon: Epsilon | None = None
+
+    def over(self, defaults: Defaults) -> Defaults:
+        given = self.model_dump(include=set(Defaults.model_fields), exclude_none=True)
+        return defaults.model_copy(update=given)
+
+
+class CreateModel(DefaultValues):
+    name: Name
+    description: Description
+    parent_model: Ref = Field(description="id or name of a base model or of one of your own models")
+    rank: Rank | None = None
+    alpha: Alpha | None = None
+    dropout: Dropout | None = None
+
+
+class ChangeModel(DefaultValues):
+    name: Name | None = None
+    description: Description | None = None
+
+
+class ModelInfo(Answer):
+    """One model that the caller may use."""
+
+    name: str
+    id: str = Field(description="made of the name, URL-safe, unique in the account; never changes")
+    description: str
+    read_only: bool = Field(description="true for base models")
+    parent_model: str | None = Field(None, description="its name when this was copied; not of base models")
+    revision: CurrentRevision
+    last_modified: Timestamp
+    default_model: bool = Field(description="answers when a request names none; one model in the list is it")
+    temperature: Temperature
+    top_p: TopP
+    learning_rate: LearningRate
+    learning_steps: LearningSteps
+    beta: Beta
+    epsilon: Epsilon
+
+    @classmethod
+    def of_base(cls, model: BaseModelSettings, is_default: bool) -> Self:
+        return cls(
+            name=model.name,
+            id=model.id,
+            description=model.description,
+            read_only=True,
+            revision=0,
+            last_modified=model.last_modified,
+            default_model=is_default,
+            **model.defaults.model_dump(),
+        )
+
+    @classmethod
+    def of_private(cls, model: ModelRecord, **detail: Any) -> Self:
+        return cls(
+            name=model.name,
+            id=model.id,
+            description=model.description,
+            read_only=False,
+            parent_model=model.parent_model,
+            revision=model.revision,
+            last_modified=model.last_modified,
+            default_model=False,
+            **model.defaults.model_dump(),
+            **detail,
+        )
+
+
+class ModelDetail(ModelInfo):
+    """A model with how it was made. A base model has no rank, alpha, dropout or created."""
+
+    base_model: str = Field(description="id of the base model")
+    rank: Rank | None = None
+    alpha: Alpha | None = None
+    dropout: Dropout | None = None
+    created: Timestamp | None = None
+    status: Literal["ready", "training"] = Field(description="`training`: one waits or runs")
+
+    @classmethod
+    def describe_base(cls, model: BaseModelSettings, is_default: bool) -> Self:
+        info = ModelInfo.of_base(model, is_default)
+        return cls(**info.model_dump(), base_model=model.id, status="ready")
+
+    @classmethod
+    def describe_private(cls, model: ModelRecord, is_training: bool) -> Self:
+        return cls.of_private(
+            model,
+            base_model=model.base_model,
+            rank=model.rank,
+            alpha=model.alpha,
+            dropout=model.dropout,
+            created=model.created,
+            status="training" if is_training else "ready",
+        )
+
+
+class DeletedModel(Answer):
+    id: str
+    message: str = "model has been deleted"
+
+
+class RevisionInfo(Answer):
+    """A revision that carries weights."""
+
+    revision: int
+    parent_revision: int | None = Field(description="the one it was trained from; null: a copy")
+    created: Timestamp
+    job: str | None = Field(description="the training that made it; null: a copy")
+    metrics: Metrics
+    size_bytes: int = Field(ge=0, description="of all files of the adapter")
+    sha256: str = Field(description="digest of the adapter's weights")
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Self:
+        return cls(
+            size_bytes=manifest.size_bytes,
+            sha256=manifest.sha256,
+            **manifest.model_dump(include={"revision", "parent_revision", "created", "job", "metrics"}),
+        )

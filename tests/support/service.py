@@ -75,7 +75,9 @@ class FakeEngine:
         is_final = params.output_kind.name == "FINAL_ONLY"
         for _ in range(1 if is_final else params.max_tokens):
             sample = SimpleNamespace(index=0, token_ids=[7] * (4 if is_final else 1), finish_reason=None)
-            yield SimpleNamespace(prompt_token_ids=prompt["prompt_token_ids"], outputs=[sample])
+            yield SimpleNamespace(
+                prompt_token_ids=prompt["prompt_token_ids"], prompt_logprobs=None, outputs=[sample]
+            )
             if params.max_tokens > 1:
                 await asyncio.sleep(self._pause_s)
 

@@ -97,6 +97,8 @@ def test_every_setting_is_explained_with_its_default() -> None:
     explained = {name.strip("`"): default for name, default, meaning in rows if meaning}
     expected = {name: shown(field) for name, field in settings_of(Settings)}
     assert {name: explained.get(name) for name in expected} == expected
+    ours = {*Settings.model_fields, "models[]"}
+    assert {name for name in explained if name.partition(".")[0] in ours} <= expected.keys()
 
 
 @each_document

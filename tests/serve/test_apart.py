@@ -32,7 +32,7 @@ OTHERS = {
 TEXTS = {
     "name", "description", "expires", "content", "prompt", "stop", "user", "metadata", "store",
     "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "verbosity",
-    "reasoning_effort", "tool_choice",
+    "reasoning_effort", "tool_choice", "instructions", "input",
 }  # fmt: skip
 CHANGING = {"date", "x-request-id", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"}
 WITHOUT_KEY = {"/healthz", "/readyz", "/openai/health"}

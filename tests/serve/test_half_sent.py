@@ -1,6 +1,6 @@
 """Clients that send half of a request, or nothing, and stay: they are in nobody's way.
 
-HAProxy keeps them from the ingress; tests/process/serve_app/instance/test_haproxy.py has its timeouts and bounds.
+HAProxy keeps them from the ingress; tests/process/serve_app/instance/test_haproxy.py has its bounds.
 """
 
 import time

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import Field
 
@@ -58,8 +58,17 @@ class Dismissal(Record):
     job_id: str
 
 
-Order = Assignment | Resumption | Dismissal | Literal["wait", "leave"]
-"""What a worker is to do next; `wait`: ask again; `leave`: end the run."""
+class Instruction(StrEnum):
+    """What a worker does that gets no job."""
+
+    WAIT = "wait"
+    """It asks again."""
+    LEAVE = "leave"
+    """It ends the run."""
+
+
+Order = Assignment | Resumption | Dismissal | Instruction
+"""What a worker is to do next."""
 
 
 class Standing(StrEnum):

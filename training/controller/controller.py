@@ -35,7 +35,7 @@ from training.controller.outcomes import Outcomes, Publisher
 from training.controller.shared_gpus import SharedGpus
 from training.controller.submission import Submission
 from training.settings import TrainingSettings
-from training.types import Dismissal, Order, Place, Resumption, Standing, StepProgress
+from training.types import Assignment, Dismissal, Order, Place, Resumption, Standing, StepProgress
 
 logger = logging.getLogger("ray.serve")
 
@@ -184,19 +184,28 @@ class TrainingController:
         """
         if (ended := self._dispatcher.dismissal(base_model, worker)) is not None:
             return Dismissal(job_id=ended)
-        take = self._dispatcher.take
-        while (job := self._active.get(taken := await take(base_model, worker))) is not None:
+        while isinstance(taken := await self._dispatcher.take(base_model, worker), JobRecord):
             try:
-                is_kept = self._dispatcher.is_kept(job.record)
-                order = await (self._resume(job) if is_kept else self._beginnings.assign(job))
-                if order is not None:
-                    await self._gpus.lend(base_model)
-                    self._dispatcher.resume(job.record)
-                    return order
+                order = await self._order_for(taken)
             except BaseException:
                 self._dispatcher.give_back(base_model)
                 raise
-        return "leave" if taken == "leave" else "wait"
+            if order is not None:
+                return order
+        return taken
+
+    async def _order_for(self, record: JobRecord) -> Assignment | Resumption | None:
+        """Begin a job that was taken, or go on with it. None: it has ended meanwhile."""
+        job = self._active.get(record.id)
+        if job is None:
+            self._dispatcher.release(record)
+            return None
+        is_kept = self._dispatcher.is_kept(job.record)
+        order = await (self._resume(job) if is_kept else self._beginnings.assign(job))
+        if order is not None:
+            await self._gpus.lend(record.base_model)
+            self._dispatcher.resume(job.record)
+        return order
 
     async def look(self, job_id: str, attempt: int, place: Place) -> Standing:
         """A worker between two packs of a long step. Raises: JobNotFound when the attempt was given up."""

@@ -14,12 +14,12 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable
-from typing import Literal
 
 from registry.records import JobRecord
 from training.controller.metrics import TrainingMetrics
 from training.controller.queue import JobQueue
 from training.settings import TrainingSettings
+from training.types import Instruction
 
 POLL_S = 20.0
 RESTART_S = 1.0
@@ -77,13 +77,13 @@ class Dispatcher:
             self._work.notify_all()
         return worker
 
-    async def take(self, base_model: str, worker: str) -> str | Literal["wait", "leave"]:
-        """The id of the next job; `wait`: ask again; `leave`: end the run.
+    async def take(self, base_model: str, worker: str) -> JobRecord | Instruction:
+        """The next job, or what a worker does without one.
 
         A run that asks while it has a job has lost the worker that had it: the job comes first again.
         """
         if not self._is_latest(base_model, worker):
-            return "leave"
+            return Instruction.LEAVE
         self.give_back(base_model)
         poll_until = time.monotonic() + POLL_S
         while (job_id := self._queues[base_model].take()) is None:
@@ -91,17 +91,17 @@ class Dispatcher:
             idle_since = self._idle_since.setdefault(base_model, now)
             leave_at = idle_since + self._settings[base_model].idle_timeout_s
             if now >= leave_at:
-                return "leave"
+                return Instruction.LEAVE
             if now >= poll_until:
-                return "wait"
+                return Instruction.WAIT
             await self._wait_for_work(base_model, worker, min(leave_at, poll_until) - now)
             if not self._is_latest(base_model, worker):
-                return "leave"
+                return Instruction.LEAVE
         self._tell_length(base_model)
-        self._taken[base_model] = self._records[job_id]
+        taken = self._taken[base_model] = self._records[job_id]
         self._turns_began[base_model] = self._clock()
         self._idle_since.pop(base_model, None)
-        return job_id
+        return taken
 
     def has_taken(self, record: JobRecord) -> bool:
         taken = self._taken.get(record.base_model)

@@ -23,6 +23,7 @@ from registry.revisions import Revisions
 from registry.settings import StorageSettings
 from registry.store import ObjectStore
 from training.settings import TrainingSettings
+from training.types import Instruction
 from training.worker.controller_link import ControllerLink
 
 logger = logging.getLogger(__name__)
@@ -119,7 +120,7 @@ def work(config: dict[str, Any]) -> None:
         StartingPoints(revisions) as starting_points,
         Attempts(WorkerContext(resident, revisions, starting_points, link)) as attempts,
     ):
-        while (order := workers.run_on_first(link.next_assignment)) != "leave":
+        while (order := workers.run_on_first(link.next_assignment)) != Instruction.LEAVE:
             attempts.carry_out(order)
 
 

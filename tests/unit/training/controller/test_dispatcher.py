@@ -48,7 +48,13 @@ def job(job_id: str, base_model: str = "one") -> JobRecord:
 
 async def take(dispatcher: Dispatcher, base_model: str) -> str:
     """What a worker that has just begun gets."""
-    return await dispatcher.take(base_model, await dispatcher.enter(base_model))
+    return await taken_by(dispatcher, base_model, await dispatcher.enter(base_model))
+
+
+async def taken_by(dispatcher: Dispatcher, base_model: str, worker: str) -> str:
+    """The id of the job, or the instruction."""
+    taken = await dispatcher.take(base_model, worker)
+    return taken.id if isinstance(taken, JobRecord) else taken
 
 
 async def test_run_is_started_once_for_all_jobs_of_a_base_model(dispatcher: Dispatcher, runs: Runs) -> None:
@@ -80,22 +86,22 @@ async def test_run_that_asks_again_gets_its_lost_job_first(dispatcher: Dispatche
 async def test_worker_that_another_replaced_is_to_leave(dispatcher: Dispatcher) -> None:
     """Asleep while it waits for work, or awake again after it was taken for dead: it gets no job."""
     old = await dispatcher.enter("one")
-    waiting = asyncio.ensure_future(dispatcher.take("one", old))
+    waiting = asyncio.ensure_future(taken_by(dispatcher, "one", old))
     await asyncio.sleep(0)
     new = await dispatcher.enter("one")
     assert await asyncio.wait_for(waiting, 5) == "leave"
     await dispatcher.put(job("a1"))
-    assert await dispatcher.take("one", new) == "a1"
-    assert await dispatcher.take("one", old) == "leave"
+    assert await taken_by(dispatcher, "one", new) == "a1"
+    assert await taken_by(dispatcher, "one", old) == "leave"
     assert dispatcher.has_taken(job("a1")), "taken from the one that works on it"
 
 
 async def test_worker_of_a_run_that_ended_is_to_leave(dispatcher: Dispatcher, runs: Runs) -> None:
     await dispatcher.put(job("a1"))
     orphan = await dispatcher.enter("one")
-    assert await dispatcher.take("one", orphan) == "a1"
+    assert await taken_by(dispatcher, "one", orphan) == "a1"
     runs.on_end["one"]()
-    assert await dispatcher.take("one", orphan) == "leave"
+    assert await taken_by(dispatcher, "one", orphan) == "leave"
     assert await take(dispatcher, "one") == "a1"
 
 

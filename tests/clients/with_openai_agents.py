@@ -23,7 +23,8 @@ base_url, api_key, name, mode = sys.argv[1:]
 set_tracing_disabled(True)  # traces would go to OpenAI
 kind = {"chat": OpenAIChatCompletionsModel, "responses": OpenAIResponsesModel}[mode]
 model = kind(name, AsyncOpenAI(base_url=base_url, api_key=api_key))
-question = "What is your favourite colour?"
+# The answer ends by itself. The SDK takes one that was cut for an error.
+question = "What is the capital of France?"
 calls: list[str] = []
 
 

@@ -32,7 +32,7 @@ def shared_packages() -> str:
 @pytest.mark.parametrize("mode", ["chat", "responses"])
 def test_openai_agents(system: System, alice: Client, mode: str) -> None:
     seen = outside("with_openai_agents.py", system, alice, BASE, mode)
-    ours = alice.greedy(BASE, QUESTION, 24)
+    ours = alice.greedy(BASE, "What is the capital of France?", 24)
     assert seen["answer"] == seen["streamed"] == ours["message"]["content"]
     assert seen["tokens"] == ours["usage"]["output_tokens"]
     assert seen["later"]

@@ -67,8 +67,12 @@ class NamedTool(Request):
     function: NamedFunction
 
 
-class AnyFormat(Request):
-    type: Literal["text", "json_object"]
+class TextFormat(Request):
+    type: Literal["text"]
+
+
+class ObjectFormat(Request):
+    type: Literal["json_object"]
 
 
 class SchemaFormat(Request):
@@ -83,7 +87,7 @@ class JsonSchemaFormat(Request):
     json_schema: SchemaFormat
 
 
-ResponseFormat = Annotated[AnyFormat | JsonSchemaFormat, Field(discriminator="type")]
+ResponseFormat = Annotated[TextFormat | ObjectFormat | JsonSchemaFormat, Field(discriminator="type")]
 
 
 UNBOUNDED = ("grammar", "structural_tag")

@@ -13,11 +13,12 @@ from serve_app.wire.generate import MAX_MESSAGES, MaxTokens
 from serve_app.wire.models import Temperature, TopP
 from serve_app.wire.openai import MAX_TOOLS, StreamOptions
 from serve_app.wire.openai_formats import (
-    AnyFormat,
     FunctionDefinition,
     FunctionName,
+    ObjectFormat,
     SchemaFormat,
     SizeOfTools,
+    TextFormat,
 )
 from serve_app.wire.openai_turns import MAX_PARTS, Label, Lenient
 
@@ -132,11 +133,11 @@ class TextSchemaFormat(SchemaFormat):
     type: Literal["json_schema"]
 
 
-TextFormat = Annotated[AnyFormat | TextSchemaFormat, Field(discriminator="type")]
+AnswerFormat = Annotated[TextFormat | ObjectFormat | TextSchemaFormat, Field(discriminator="type")]
 
 
 class TextOptions(Request):
-    format: TextFormat | None = Field(None, description="what the answer is held to")
+    format: AnswerFormat | None = Field(None, description="what the answer is held to")
     verbosity: Any = Field(None, description="of no effect")
 
 

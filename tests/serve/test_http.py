@@ -304,7 +304,7 @@ def test_compressed_body_is_not_unpacked(service: Service, alice: Account, encod
     """A small one could be a large one."""
     with connected(service) as connection:
         connection.send(request(alice, gzip.compress(GOOD), f"Content-Encoding: {encoding}"))
-        assert_error(connection.answer(), 422, "invalid_request")
+        assert_error(connection.answer(), 415, "unsupported_encoding")
 
 
 def test_of_a_key_that_comes_twice_the_last_counts(service: Service, alice: Account) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
@@ -16,6 +17,7 @@ from registry.store import ObjectStore
 from serve_app.api import in_progress
 from serve_app.api.auth import Authenticator, Caller
 from serve_app.api.base_model_health import BaseModelHealth, asking
+from serve_app.api.job_events import followed
 from serve_app.api.key_check import CALLER, KeyWatch
 from serve_app.api.model_listing import as_lines, base_infos
 from serve_app.api.models_cache import ModelsCache
@@ -25,7 +27,6 @@ from serve_app.catalog.cache_leases import Forgotten, ReadModels, Renewal
 from serve_app.catalog.references import Resolved, Resolver
 from serve_app.settings import Settings
 from serve_app.shared_tasks import SharedTasks
-from training.controller.active_jobs import is_last
 
 PATIENCE_S = 60.0
 PAUSE_S = 0.1
@@ -130,24 +131,10 @@ class Backends:
 
     async def job_events(self, user: str, job_id: str, follow: bool) -> AsyncGenerator[str, None]:
         """NDJSON lines of a job. A trainer that is replaced meanwhile is asked again. Raises: JobNotFound."""
-        num_seen = 0
-        while True:
-            lines = self.trainer.options(stream=True).events.remote(user, job_id, follow)
-            try:
-                position = 0
-                async for line in lines:
-                    position += 1
-                    # The events that a trainer takes up again may be fewer than those already passed on.
-                    if position > num_seen or is_last(line):
-                        num_seen = max(num_seen, position)
-                        yield line
-                    if is_last(line):
-                        return
-                return
-            except RayActorError:
-                await asyncio.sleep(PAUSE_S)
-            finally:
-                lines.cancel()
+        events = self.trainer.options(stream=True).events
+        async with aclosing(followed(lambda: events.remote(user, job_id, follow))) as lines:
+            async for line in lines:
+                yield line
 
     async def server(self, resolved: Resolved) -> DeploymentHandle[Any]:
         """The replicas that answer for a model, preferring those that have its adapter.

@@ -1,0 +1,48 @@
+"""The events of a job as lines, also while the trainer that tells them is being replaced."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+from ray.exceptions import RayActorError
+
+from registry.errors import Unavailable
+from training.controller.active_jobs import is_last
+
+PAUSE_S = 0.1
+AWAY_S = 600.0
+"""A trainer that has not answered for so long is given up by those who follow; the job itself goes on."""
+
+
+async def followed(
+    ask: Callable[[], Any], away_s: float = AWAY_S, clock: Callable[[], float] = time.monotonic
+) -> AsyncGenerator[str, None]:
+    """NDJSON lines, each once and in order, up to the last one.
+
+    Args:
+        ask: Calls a trainer for all events from the first on; a response generator of a Serve handle.
+
+    Raises: JobNotFound; Unavailable, after `away_s` seconds without a trainer.
+    """
+    num_seen, heard_at = 0, clock()
+    while True:
+        lines = ask()
+        try:
+            position = 0
+            async for line in lines:
+                heard_at = clock()
+                position += 1
+                # The events that a trainer takes up again may be fewer than those already passed on.
+                if position > num_seen or is_last(line):
+                    num_seen = max(num_seen, position)
+                    yield line
+                if is_last(line):
+                    return
+            return
+        except RayActorError:
+            if clock() - heard_at > away_s:
+                raise Unavailable("the trainer cannot be reached; the training goes on without you") from None
+            await asyncio.sleep(PAUSE_S)
+        finally:
+            lines.cancel()

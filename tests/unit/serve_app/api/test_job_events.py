@@ -1,0 +1,79 @@
+"""A follower of a job while trainers come and go. The trainers are played by the test."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from ray.exceptions import RayActorError
+
+from registry.errors import JobNotFound, Unavailable
+from serve_app.api.job_events import followed
+
+QUEUED = '{"type":"info","message":"Queued"}\n'
+STEP = '{"type":"progress","step":1}\n'
+STOP = '{"type":"stop"}\n'
+
+
+class Answer:
+    """What one call gives: lines, and errors where they are raised."""
+
+    def __init__(self, *items: Any) -> None:
+        self._items = items
+        self.is_cancelled = False
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        for item in self._items:
+            if isinstance(item, Exception):
+                raise item
+            yield item
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+
+class Clock:
+    """Each look at it is a second later."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        self.now_s += 1
+        return self.now_s
+
+
+async def lines_of(*answers: Answer, away_s: float = 1000.0) -> list[str]:
+    following = iter(answers)
+    lines = [line async for line in followed(lambda: next(following), away_s, Clock())]
+    assert all(answer.is_cancelled for answer in answers)
+    return lines
+
+
+async def test_each_line_comes_once_whatever_dies() -> None:
+    trainers = (
+        Answer(QUEUED, STEP, RayActorError()),
+        Answer(RayActorError()),
+        Answer(QUEUED, RayActorError()),
+        Answer(QUEUED, STEP, STOP),
+    )
+    assert await lines_of(*trainers) == [QUEUED, STEP, STOP]
+
+
+async def test_the_last_line_ends_it_though_there_were_more_before() -> None:
+    assert await lines_of(Answer(QUEUED, STEP, RayActorError()), Answer(STOP)) == [QUEUED, STEP, STOP]
+
+
+async def test_without_an_end_it_is_as_long_as_what_there_is() -> None:
+    assert await lines_of(Answer(QUEUED, STEP)) == [QUEUED, STEP]
+
+
+async def test_a_job_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(JobNotFound):
+        await lines_of(Answer(JobNotFound("there is no such job")))
+
+
+async def test_a_trainer_that_stays_away_is_given_up() -> None:
+    away = [Answer(RayActorError()) for _ in range(50)]
+    with pytest.raises(Unavailable):
+        await lines_of(Answer(QUEUED, RayActorError()), *away, away_s=5.0)
+    assert 1 < sum(answer.is_cancelled for answer in away) < 50

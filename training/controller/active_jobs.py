@@ -33,7 +33,7 @@ class ActiveJob:
         # After a crash between the last event and the end of the job, that event will be emitted again.
         self._events = [event for event in events or [] if not is_last(event)]
         self._changed = asyncio.Condition()
-        # The latest mention, until the next event; it is never stored. Then the number of mentions so far.
+        # The latest mention, until the next event comes, and the number of mentions. They are never stored.
         self._passing: str | None = None
         self._num_passing = 0
         self._saved_at = 0.0

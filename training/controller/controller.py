@@ -43,8 +43,8 @@ logger = logging.getLogger("ray.serve")
 class TrainingController:
     """The controller of all trainings of an instance. Its public coroutines are called through handles.
 
-    A thousand jobs may wait. Work for one job never looks at the others. Of a waiting job only the record
-    is in memory; its request stays in the bucket.
+    A thousand jobs may wait. Work for one job never looks at the others. Only the record of a waiting job is
+    in memory; its request stays in the bucket.
 
     Raises (everything that touches the bucket): Unavailable.
     """
@@ -246,7 +246,7 @@ class TrainingController:
         await self._outcomes.cancel(job)
 
     async def complete(self, job_id: str, attempt: int) -> None:
-        """Make the revision current, whose manifest is written, and then answer those who wait.
+        """Make the new revision current, after its manifest was written; then answer those who wait.
 
         Returns when the next job may start. Raises: JobNotFound when the attempt was given up.
         """

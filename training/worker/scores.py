@@ -41,7 +41,7 @@ class Scores:
         return not self._is_complete and (self._has_dropout or not self._is_fresh)
 
     def begin_again(self) -> None:
-        """Forget the scores, because new packs begin the step again. After the first step, keep them."""
+        """Forget the scores if the first step begins, or begins again with other packs. Later, keep them."""
         if not self._is_complete:
             self.old.zero_()
             self.ref.zero_()

@@ -145,7 +145,7 @@ class SuppliedResponsesTrainer(GRPOTrainer):
                 weight.grad = partial.gradients[name].to(weight.device, copy=True)
 
     def _begin_again(self) -> None:
-        """Begin the step from its start, since no pack of the new size is done yet."""
+        """Begin the step from its start, with no pack done."""
         self._num_done = 0
         self._sums.zero_()
         self.model.zero_grad(set_to_none=True)

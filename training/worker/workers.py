@@ -1,7 +1,7 @@
 """The exchange between the workers of one run.
 
-Every worker has the whole model and its share of the packs. They exchange sums of gradients and of measures,
-and the decisions of rank 0.
+Every worker has the model, or a part of a sharded one, and its share of the packs. Workers exchange sums of
+gradients and of measures, and the decisions of rank 0.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,8 +1,8 @@
-"""The loop that one would write by hand: PyTorch, PEFT and AdamW, rows padded into micro-batches.
+"""A training loop as one would write it by hand: PyTorch, PEFT and AdamW, rows padded into micro-batches.
 
-What `training` is measured against, on the same tokens, adapter and dtypes. Rows of like lengths come
-together, since whoever writes such a loop does at least that; log-probabilities come from the logits of all
-completion tokens at once; the old ones are computed before the first step.
+The measurements compare `training` with it, on the same tokens, adapter and dtypes. Rows of like lengths are
+put together, since anybody who writes such a loop does at least that. Log-probabilities come from the logits
+of all completion tokens at once. The old ones are computed before the first step.
 """
 
 import time
@@ -72,7 +72,7 @@ def _steps(
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=values.learning_rate, weight_decay=0.0)
     with torch.no_grad():
-        old = [_log_probs(model, batch) for batch in batches]  # the base model too: a fresh adapter
+        old = [_log_probs(model, batch) for batch in batches]  # also the base model's: the adapter is fresh
     steps = []
     for _ in range(values.learning_steps):
         start = time.perf_counter()

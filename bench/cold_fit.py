@@ -1,6 +1,6 @@
-"""One `TorchTrainer.fit()` for one 5-step request.
+"""Measures one `TorchTrainer.fit()` for one 5-step request.
 
-python -m bench.cold_fit FILE        writes its seconds outside the optimizer steps to FILE
+python -m bench.cold_fit FILE        writes the seconds outside the optimizer steps to FILE
 """
 
 import os

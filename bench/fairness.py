@@ -1,13 +1,14 @@
-"""What a greedy user costs a light one: time to first token, with an instance of its own, in one run.
+"""Measures how a greedy user slows a light one: time to first token, on an instance of its own, in one run.
 
 python -m bench.fairness    (make bench-fairness)
 
-idle         a light user's requests, one after another, on an instance that does nothing else
-alone        a greedy user keeps so many streams open; one that is refused waits as it was told
-beside       the light user's requests meanwhile
-ratio        of the medians, beside to idle; the light user's requests have prompts that no prefix cache knows
+idle         the light user's requests, one after another, while the instance does nothing else
+alone        the greedy user keeps `--streams` streams open; after a refusal it waits for the time it was told
+beside       the light user's requests while the greedy user has its streams
+ratio        the median of `beside` divided by that of `idle`
 
-The last row is of a greedy user with long prompts and short answers, none of them cached.
+No prefix cache has the light user's prompts. In the last row, the greedy user has long prompts, which no
+prefix cache has, and short answers.
 """
 
 import argparse
@@ -35,7 +36,7 @@ ALONE_S = 10.0
 
 @dataclass(frozen=True)
 class Kind:
-    """The body of a greedy user's request."""
+    """A kind of request of the greedy user: the length of its prompt and the most tokens of its answer."""
 
     name: str
     num_words: int
@@ -48,8 +49,12 @@ LONG = Kind("long", num_words=1500, max_tokens=8)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--requests", type=int, default=40, help="of the light user, idle and beside")
-    parser.add_argument("--streams", type=int, nargs="+", default=NUM_STREAMS, help="of the greedy user")
+    parser.add_argument(
+        "--requests", type=int, default=40, help="requests of the light user in idle, and in beside"
+    )
+    parser.add_argument(
+        "--streams", type=int, nargs="+", default=NUM_STREAMS, help="streams that the greedy user keeps open"
+    )
     parser.add_argument("--output", type=Path, default=Path("bench/results/fairness.json"))
     options = parser.parse_args()
     report: dict[str, Any] = {"machine": describe()}
@@ -127,7 +132,7 @@ async def first_token(http: httpx.AsyncClient, content: str) -> float:
 
 
 class Greed:
-    """A user who wants as much as there is."""
+    """A user that asks for as much as it can get, and counts its tokens and the statuses of its answers."""
 
     def __init__(self, http: httpx.AsyncClient, kind: Kind) -> None:
         self.outcomes: Counter[str] = Counter()
@@ -137,7 +142,7 @@ class Greed:
         self._numbers = itertools.count()
 
     async def stream(self) -> None:
-        """One stream after another, for ever."""
+        """Open one stream after another, without end."""
         while True:
             content = f"{next(self._numbers)} greedy {'word ' * self._kind.num_words}"
             request = body(content, self._kind.max_tokens)

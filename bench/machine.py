@@ -1,4 +1,4 @@
-"""What machine a result comes from."""
+"""Describes the machine that a result comes from."""
 
 import platform
 from datetime import UTC, datetime

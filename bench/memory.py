@@ -1,4 +1,4 @@
-"""Memory of an instance's processes, by what they are."""
+"""Measures the memory of an instance's processes, by kind of process."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from serve_app.instance.processes import marked_processes
 
 
 def pss_by_kind(instance: Instance) -> dict[str, int]:
-    """Proportional set size in bytes, shared pages counted once; the largest first."""
+    """The proportional set size of each kind in bytes, the largest first. Shared pages are counted once."""
     processes = list(marked_processes(instance.home))
     if (storage := instance.state.storage) is not None:
         processes.append(psutil.Process(storage.pid))
@@ -26,8 +26,11 @@ def pss_by_kind(instance: Instance) -> dict[str, int]:
 
 
 def kind(command: Sequence[str]) -> str:
-    """Of a command line: `ray::ServeReplica:tiger:Ingress` without the method it is in, `raylet`,
-    `log_monitor.py`, `ray.scripts.scripts`, `multiprocessing.forkserver`."""
+    """The kind of a process, by its command line.
+
+    For example `raylet`, `log_monitor.py`, `ray.scripts.scripts`, `multiprocessing.forkserver`, or
+    `ray::ServeReplica:tiger:Ingress` without the method that it runs.
+    """
     title = command[0].partition(" ")[0] if command else "?"
     if title.startswith("ray::"):
         return title.partition(".")[0]

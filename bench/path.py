@@ -1,13 +1,14 @@
-"""What the whole path costs on this machine, with its own instance, in one run.
+"""Measures the whole path on this machine, with an instance of its own, in one run.
 
 python -m bench.path        (make bench-path)
 
-up           `tiger up` from nothing running, everything installed; against `up` when all runs
-listing      GET /v1/models with ten private models; against GET /healthz of the same ingress
-train        a 5-step request outside its optimizer steps, warm; against the first one, which starts Ray Train
-publish      last optimizer step to the first token of the new revision, and that token by itself once the
-             training has ended; against a warm first token
-memory       PSS of every process of the instance, at rest: without and with the trainer resident
+up           `tiger up` when everything is installed and nothing runs; compared with `up` when all runs
+listing      GET /v1/models with ten private models; compared with GET /healthz of the same ingress
+train        the time of a 5-step request outside its optimizer steps, when Ray Train runs; compared with the
+             first such request, which starts Ray Train
+publish      the time from the last optimizer step to the first token of the new revision, and the time to
+             that token alone after the training has ended; compared with a warm first token
+memory       PSS of every process of the instance, at rest: without and with a training worker
 """
 
 import argparse
@@ -75,7 +76,7 @@ def up(instance: Instance) -> dict[str, Any]:
 
 
 def listing(http: httpx.Client) -> dict[str, Any]:
-    """Alternating, so that both see the same machine."""
+    """Times of both paths, asked in turns, so that the load of the machine is the same for both."""
     times: dict[str, list[float]] = {"/v1/models": [], "/healthz": []}
     for _ in range(NUM_LISTINGS):
         for path, found in times.items():
@@ -139,7 +140,7 @@ def first_token(http: httpx.Client, model: str) -> None:
 
 
 def memory_gib(instance: Instance) -> float:
-    """Proportional set size: shared pages are counted once."""
+    """The proportional set size of the instance. Shared pages are counted once."""
     return round(sum(pss_by_kind(instance).values()) / 2**30, 2)
 
 

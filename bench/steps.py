@@ -1,4 +1,4 @@
-"""Optimizer steps of the trainer and of the hand-written loop, alternating on one resident model."""
+"""Measures optimizer steps of our training and of the hand-written loop, in turns on one resident model."""
 
 import statistics
 import tempfile
@@ -20,7 +20,7 @@ MICRO_BATCH_SIZE = 4
 
 @dataclass(frozen=True)
 class Shape:
-    """Of a job. Lengths are in characters or words, whatever makes a token each."""
+    """The shape of a job. Lengths are in characters or in words, whichever make a token each."""
 
     groups: int
     responses: int
@@ -46,7 +46,7 @@ def assignment_of(job: JobRequest) -> Assignment:
 
 
 def job_of(shape: Shape, words: list[str], separator: str, steps: int) -> JobRequest:
-    """Every prompt is another; completions have from half to all of the tokens, as real ones differ."""
+    """A job of this shape. All prompts differ. Completions have from half to all of `completion_tokens`."""
 
     def text(length: int, seed: int) -> str:
         return separator.join(words[(seed * 7 + i * 3) % len(words)] for i in range(length))
@@ -68,7 +68,7 @@ def job_of(shape: Shape, words: list[str], separator: str, steps: int) -> JobReq
 
 
 def compare(resident: ResidentModel, shape: Shape, job: JobRequest) -> dict[str, Any]:
-    """Both sides on the same job; a side's time is the median of its steps after the first."""
+    """Run both sides on the same job. The time of a side is the median of its steps after the first."""
     mine, hand = _or_out_of_memory(resident, job, ours), _or_out_of_memory(resident, job, by_hand)
     row: dict[str, Any] = {
         "groups": shape.groups,

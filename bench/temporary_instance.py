@@ -1,4 +1,4 @@
-"""An instance of a benchmark's own, and keys and clients for it."""
+"""An instance that a benchmark has for itself, and keys and clients for it."""
 
 import logging
 import signal
@@ -17,8 +17,8 @@ from serve_app.instance.ports import free_ports
 
 @contextmanager
 def temporary_instance(config: str = "local", serve_config: Path | None = None) -> Iterator[Instance]:
-    """Not up yet. It goes down at the end of the block, SIGTERM included, and what it stored goes with it."""
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # vLLM and Ray, imported, would show its requests
+    """An instance that is not up yet. At the end of the block, and at SIGTERM, it is stopped and deleted."""
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # vLLM and Ray configure logs that show its requests
     with tempfile.TemporaryDirectory(prefix="tiger-bench-", ignore_cleanup_errors=True) as home:
         http_port, dashboard_port = free_ports(2)
         instance = Instance(Path(home), config, http_port, dashboard_port, serve_config)
@@ -31,7 +31,7 @@ def temporary_instance(config: str = "local", serve_config: Path | None = None) 
 
 
 def quiet(line: str) -> None:
-    """What `up` and `down` report is not part of a result."""
+    """Ignore a line that `up` or `down` reports: it is no part of a result."""
 
 
 def new_key(instance: Instance, user: str = "bench") -> str:

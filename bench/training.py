@@ -1,11 +1,13 @@
-"""Whether training is fast, in one run on this machine.
+"""Measures how fast training is on this machine, in one run.
 
 python -m bench.training        (make bench-training)
 
-steps        one optimizer step, and how it grows with responses, tokens and groups; against a hand-written
-             PyTorch + PEFT loop on the same tokens (bench.by_hand)
-request      a 5-step request through HTTP outside its steps, warm; against a cold `TorchTrainer.fit()`
-publish      last optimizer step to the first token of the new revision; against a warm first token
+steps        the time of one optimizer step for several numbers of responses, tokens and groups; compared with
+             a hand-written PyTorch + PEFT loop on the same tokens (bench.by_hand)
+request      the time of a 5-step request over HTTP outside its steps, when Ray Train runs; compared with a
+             cold `TorchTrainer.fit()`
+publish      the time from the last optimizer step to the first token of the new revision; compared with a
+             warm first token
 """
 
 import argparse
@@ -73,7 +75,10 @@ def through_http() -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def cold_fit(instance: Instance) -> float:
-    """On the same Ray, without HTTP, queue, storage or serving: the least that a run per request costs."""
+    """The seconds outside the steps of a run that serves one request, on the same Ray.
+
+    It has no HTTP, queue, storage or serving, so this is the least that a run for each request would cost.
+    """
     found = instance.home / "cold-fit"
     command = [sys.executable, "-m", "bench.cold_fit", str(found)]
     environment = {**instance.environment(), "PYTHONPATH": os.getcwd()}

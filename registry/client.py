@@ -1,4 +1,4 @@
-"""How a boto3 client is made: path-style, signed, with our time-outs."""
+"""Makes boto3 clients: path-style, signed, with our time-outs."""
 
 import base64
 import configparser
@@ -20,11 +20,11 @@ MAX_CONNECTIONS = 64
 PLAIN_ATTEMPTS = 3
 DIGEST_CHUNK_BYTES = 2**20
 LOADER = Loader()
-"""The descriptions of AWS's services, which take most of the time that it takes to make a client."""
+"""Loads the descriptions of AWS's services once: loading them takes most of the time of making a client."""
 
 
 class ClientFactory(Protocol):
-    """`max_attempts` is 1 where a repetition must be decided by the caller."""
+    """A function that makes a client. `max_attempts` is 1 if only the caller may repeat a request."""
 
     def __call__(self, settings: StorageSettings, *, max_attempts: int) -> "S3Client": ...
 
@@ -32,7 +32,7 @@ class ClientFactory(Protocol):
 def build_client(
     settings: StorageSettings, credentials_path: Path | None = None, *, max_attempts: int = PLAIN_ATTEMPTS
 ) -> "S3Client":
-    """A client with the usual AWS credentials, or with those of one credentials file and no others."""
+    """A client with the usual AWS credentials, or only with those of a credentials file."""
     keys: dict[str, str] = {}
     if credentials_path is not None:
         parser = configparser.ConfigParser(interpolation=None)
@@ -69,9 +69,9 @@ def _new_session() -> boto3.session.Session:
 
 
 def _add_digest(params: dict[str, Any], **_: Any) -> None:
-    """Of the whole body, so that an endpoint refuses one that does not come to its end.
+    """Add the digest of the whole body, so that an endpoint refuses a body that does not arrive completely.
 
-    SeaweedFS, without it, takes headers whose sender died before the body for an object of 0 bytes.
+    Without it, SeaweedFS stores an object of 0 bytes if the sender dies between the headers and the body.
     """
     body, digest = params["Body"], hashlib.md5(usedforsecurity=False)
     if isinstance(body, bytes):
@@ -85,7 +85,7 @@ def _add_digest(params: dict[str, Any], **_: Any) -> None:
 
 
 def create_bucket_arguments(settings: StorageSettings) -> dict[str, Any]:
-    """AWS wants the region spelled out everywhere but in its first one."""
+    """The arguments that create the bucket. AWS needs the region, except in its first one, us-east-1."""
     if settings.endpoint_url is not None or settings.region == "us-east-1":
         return {}
     return {"CreateBucketConfiguration": {"LocationConstraint": settings.region}}

@@ -1,39 +1,39 @@
-"""Everything that can go wrong for a caller, as one tree.
+"""The errors that a caller can get, as one tree.
 
     TigerError
       InvalidApiKey            no such key, revoked, expired, malformed
       ModelReadOnly            a base model cannot be changed or trained
       NotFound
-        ModelNotFound          unknown, or another user's: the same answer
+        ModelNotFound          unknown, or another user's: the answer is the same
         RevisionNotFound
         JobNotFound
-        KeyNotFound            unknown, or another user's: the same answer
+        KeyNotFound            unknown, or another user's: the answer is the same
       Conflict
         NameTaken
-        ModelInUse             delete while a job of the model runs
+        ModelInUse             delete while a job of the model has not ended
         IdempotencyConflict    a reused Idempotency-Key with another body
-        TrainingCancelled      a training that was waited for was cancelled
+        TrainingCancelled      a training was cancelled while its request waited for it
       InvalidRequest
         ContextLengthExceeded
-        NoLearningSignal       every group has equal rewards
+        NoLearningSignal       every group has equal rewards, or only responses without tokens differ
+        ModelUnusable          its weights give no finite numbers
         TrainingDiverged       the numbers of a training left all bounds; it made no revision
       RequestTimeout           the body did not arrive in time
-        ModelUnusable          its weights give no finite numbers
       RequestTooLarge
       UnsupportedEncoding      the body is compressed
       QuotaExceeded
-      RateLimited              too much at once; it says when to come back
+      RateLimited              too much at once; it says when to try again
       TrainingFailed           a training ended without a revision
       Unavailable              storage or the model's replicas cannot be reached
 
-Classes carry data and no logic. `args` holds all of it, so that instances survive pickling
-between Ray processes. `api.errors` is the one place that turns them into HTTP.
-Messages are read by clients: no paths, bucket names, keys or prompts in them.
+The classes have data and no logic. `args` holds all of the data, so that pickling keeps it between Ray
+processes. `api.errors` is the one place that turns errors into HTTP. Clients read the messages, so a message
+contains no path, bucket name, key or prompt.
 """
 
 
 class TigerError(Exception):
-    """`message` is for the client; `param` is the path of the offending field, or None."""
+    """An error of a caller. `message` is for the client; `param` is the path of the wrong field, or None."""
 
     code = "internal_error"
 
@@ -137,7 +137,7 @@ class QuotaExceeded(TigerError):
 
 
 class RateLimited(TigerError):
-    """`retry_after_s`: whole seconds until the same request may be worth asking again."""
+    """A limit is reached. `retry_after_s`: whole seconds after which the same request may succeed."""
 
     code = "rate_limited"
 

@@ -1,12 +1,12 @@
-"""Training jobs, so that accepted means durable.
+"""Training jobs in the bucket. A job that was accepted is durable.
 
-    jobs/<user>/<job id>/request.json     what to train on; never changed
-    jobs/<user>/<job id>/job.json         the state; its only writer is who works on the job
-    jobs/<user>/<job id>/events.ndjson    what a follower reads; rewritten whole at each flush
-    jobs-active/<user>/<job id>           exists from acceptance to the end: recovery is one LIST
+    jobs/<user>/<job id>/request.json     the request to train; never changed
+    jobs/<user>/<job id>/job.json         the state; only the process that works on the job writes it
+    jobs/<user>/<job id>/events.ndjson    the events that a follower reads; rewritten whole at each save
+    jobs-active/<user>/<job id>           the marker, from acceptance to the end: recovery is one LIST
 
-The marker is written last and deleted last. So a job that is not finished and has no marker was
-never accepted: its writer died before it could answer, and nobody sees it.
+The marker is written last and deleted last. So a job that is not finished and has no marker was never
+accepted: its writer died before it could answer. Such a job is not shown to anybody.
 """
 
 import logging
@@ -33,7 +33,7 @@ NOTHING_KNOWN: Mapping[str, JobRecord] = MappingProxyType({})
 
 
 class JobIds:
-    """Ids of jobs: unique, and the newest comes first in a LIST. Strictly so within a process."""
+    """Makes ids of jobs. They are unique, and newer ids come first in a LIST: strictly so in one process."""
 
     def __init__(self) -> None:
         self._previous_ms = 0
@@ -50,7 +50,7 @@ class Jobs:
         self._store = store
 
     def accept(self, record: JobRecord, request: JobRequest) -> None:
-        """When this returns, the job survives whatever dies."""
+        """Write a job to the bucket. When this returns, the job survives the end of any process."""
         self._store.put(
             _object_key(record.user, record.id, "request.json"), request.model_dump_json().encode()
         )
@@ -61,7 +61,7 @@ class Jobs:
         self._store.put(_object_key(record.user, record.id, "job.json"), record.model_dump_json().encode())
 
     def finish(self, record: JobRecord) -> None:
-        """Save a terminal state and end the job's being active.
+        """Save a terminal state and delete the marker of the job.
 
         Raises:
             ValueError: the status is not terminal.
@@ -72,14 +72,14 @@ class Jobs:
         self._store.delete(_marker(record.user, record.id))
 
     def load(self, user: str, job_id: str) -> JobRecord:
-        """Raises: JobNotFound: malformed, unknown, another user's, or never accepted."""
+        """The record of a job. Raises: JobNotFound: malformed, unknown, another user's, or never accepted."""
         found = self._accepted(self._read_many([_object_key(user, job_id, "job.json")]))
         if not found:
             raise JobNotFound("no such job")
         return found[0]
 
     def load_request(self, user: str, job_id: str) -> JobRequest:
-        """Raises: JobNotFound."""
+        """The request of a job. Raises: JobNotFound."""
         try:
             stored = self._store.get(_object_key(user, job_id, "request.json"))
         except ObjectMissing as error:
@@ -87,10 +87,10 @@ class Jobs:
         return JobRequest.model_validate_json(stored.body)
 
     def active(self) -> list[JobRecord]:
-        """Accepted and unfinished jobs of all users, oldest first.
+        """The accepted and unfinished jobs of all users, oldest first.
 
-        A marker that outlived its job (a crash inside `finish`) is removed. A record that cannot be read
-        stays as it is, for the operator: it is one user's, and the jobs of the others go on.
+        A marker of a finished job (after a crash inside `finish`) is removed. A record that cannot be read
+        stays as it is, for the operator; the other jobs go on.
         """
         markers = self._store.list(ACTIVE_PREFIX)
         names = [tuple(marker.removeprefix(ACTIVE_PREFIX).split("/")) for marker in markers]
@@ -115,7 +115,7 @@ class Jobs:
     ) -> list[JobRecord]:
         """Up to `limit` jobs of one user, newest first, from the one after `after` on.
 
-        `known` has accepted jobs by id: of these only the place in the listing is looked up.
+        `known` has accepted jobs by id. Their records are not read; only their place is looked up.
 
         Raises:
             JobNotFound: `after` is malformed.
@@ -134,7 +134,7 @@ class Jobs:
         return page[:limit]
 
     def _described(self, user: str, ids: Sequence[str], known: Mapping[str, JobRecord]) -> list[JobRecord]:
-        """The accepted ones among `ids`, in their order."""
+        """The records of the accepted jobs among `ids`, in the order of `ids`."""
         unknown = [_object_key(user, job_id, "job.json") for job_id in ids if job_id not in known]
         read = {record.id: record for record in self._accepted(self._read_many(unknown))}
         found = [known.get(job_id) or read.get(job_id) for job_id in ids]
@@ -145,7 +145,7 @@ class Jobs:
         self._store.put(_object_key(user, job_id, "events.ndjson"), body.encode())
 
     def load_events(self, user: str, job_id: str) -> list[str]:
-        """Empty before the first flush. Raises: JobNotFound: a malformed id."""
+        """The saved events; empty before the first save. Raises: JobNotFound: a malformed id."""
         try:
             stored = self._store.get(_object_key(user, job_id, "events.ndjson"))
         except ObjectMissing:
@@ -159,12 +159,12 @@ class Jobs:
         ]
 
     def _accepted(self, records: Sequence[JobRecord | None]) -> list[JobRecord]:
-        """Without those that do not exist or were never accepted."""
+        """The records without those that do not exist or were never accepted."""
         found = [record for record in records if record is not None]
         unfinished = [record for record in found if not record.status.is_terminal]
         markers = self._store.get_many([_marker(record.user, record.id) for record in unfinished])
         unmarked = [r for r, marker in zip(unfinished, markers, strict=True) if marker is None]
-        # One that finished between the two reads has no marker either, and is terminal by now.
+        # A job that finished between the two reads has no marker either, and its status is terminal by now.
         read_again = self._read_many([_object_key(r.user, r.id, "job.json") for r in unmarked])
         newer = {old.id: new for old, new in zip(unmarked, read_again, strict=True)}
         current = [newer.get(record.id, record) for record in found]
@@ -186,7 +186,7 @@ def _object_key(user: str, job_id: str, name: str) -> str:
 
 
 def _end_of(user: str, job_id: str) -> str:
-    """After every object of this job and before those of the next."""
+    """A key that comes after every object of this job and before those of the next job."""
     return _job_prefix(user, job_id) + "~"
 
 

@@ -1,12 +1,12 @@
-"""API keys: who is calling, found by the hash of what is presented. The key itself is stored nowhere.
+"""API keys. The user of a request is found by the hash of its key. The key itself is stored nowhere.
 
     keys/<sha256 of key>.json              KeyRecord: while this exists, and until it expires, the key works
-    keys-of/<user>/<id>/<sha256 of key>    marker: finds a user's keys; its body: the hour of last use
+    keys-of/<user>/<id>/<sha256 of key>    marker: finds a user's keys; its body is the hour of the last use
 
-The marker is written before the record and deleted after it, and a use writes the marker alone. So a process
-that dies between two writes leaves at most a marker without a record: no list shows it, no request is let in
-by it, and revoking its id once more deletes it. A key that works always has a marker, except one from before
-there were markers: `mark_unmarked` and every use give it one.
+The marker is written before the record and deleted after it. A use writes only the marker. So a process that
+dies between two writes leaves at most a marker without a record. No list shows such a marker, it admits no
+request, and a second revocation of its id deletes it. A key that works always has a marker, except an old key
+from the time before markers: `mark_unmarked` and every use give it one.
 """
 
 import builtins
@@ -32,12 +32,12 @@ ID_PATTERN = re.compile(r"key-(?:[0-9a-f]{24}|[0-9a-f]{12})")
 
 
 class KeyNotIdentified(LookupError):
-    """Not exactly one key has the given id or hash prefix; the message is for the operator."""
+    """No key, or more than one, has the given id or hash prefix. The message is for the operator."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListedKey:
-    """A key that is in a list; `last_used` is the beginning of the hour, None before the first use."""
+    """A key in a list. `last_used` is the beginning of the hour of its last use, None if never used."""
 
     hash: str
     record: KeyRecord
@@ -53,12 +53,15 @@ def hash_key(key: str) -> str:
 
 
 def hour_of(time: datetime) -> datetime:
-    """The beginning of the hour: how exactly a last use is known."""
+    """The beginning of the hour of `time`. A last use is known to the hour."""
     return time.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
 
 
 def parse_expiry(text: str) -> datetime:
-    """`2030-01-31T12:00:00Z` -> when a key expires. Raises: ValueError, which says what is wrong."""
+    """The time at which a key expires, from text such as `2030-01-31T12:00:00Z`.
+
+    Raises: ValueError, whose message says what is wrong.
+    """
     try:
         expires = datetime.fromisoformat(text)
     except ValueError:
@@ -71,13 +74,13 @@ def parse_expiry(text: str) -> datetime:
 
 
 class ApiKeys:
-    """A key is named by its id; to the operator also by the first characters of its hash."""
+    """The keys of all users. A key is named by its id; the operator may also use a prefix of its hash."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
     def create(self, user: str, name: str, expires: datetime | None = None) -> str:
-        """Returns the key, which cannot be had again.
+        """Make a key and return it. It cannot be read again later.
 
         Raises:
             pydantic.ValidationError: `user` is not a user name.
@@ -87,7 +90,7 @@ class ApiKeys:
         return key
 
     def add(self, key_hash: str, user: str, name: str, expires: datetime | None = None) -> KeyRecord:
-        """Let the key with this hash in as `user` from now on.
+        """Admit requests with the key of this hash as requests of `user` from now on.
 
         Raises:
             pydantic.ValidationError: `user` is not a user name.
@@ -99,7 +102,7 @@ class ApiKeys:
         return record
 
     def lookup(self, key_hash: str) -> KeyRecord | None:
-        """The record of a key, expired or not."""
+        """The record of a key, also of an expired one; None if there is no such key."""
         if not HASH_PATTERN.fullmatch(key_hash):
             return None
         try:
@@ -108,12 +111,12 @@ class ApiKeys:
             return None
 
     def mark_used(self, key_hash: str, record: KeyRecord, hour: datetime) -> None:
-        """Write the hour of the last use. A key that is revoked meanwhile stays gone, and its marker too."""
+        """Write the hour of the last use. If the key is revoked meanwhile, no marker of it stays."""
         self._store.put(_marker(key_hash, record), hour.isoformat().encode())
         self._delete_if_revoked(key_hash, record)
 
     def mark_unmarked(self) -> None:
-        """Give the keys that have no marker one. Reads the names of all keys, and only those records."""
+        """Write markers for the keys that have none. Reads the names of all keys, but only those records."""
         marked = {_hash_of_marker(marker) for marker in self._store.list(MARKERS)}
         for key_hash in map(_hash_of, self._store.list(PREFIX)):
             if key_hash in marked or (record := self.lookup(key_hash)) is None:
@@ -123,7 +126,7 @@ class ApiKeys:
                 self._delete_if_revoked(key_hash, record)
 
     def is_empty(self) -> bool:
-        """There is no key of any user."""
+        """Return True if no user has a key."""
         return not self._store.list(PREFIX, limit=1)
 
     def list(self) -> builtins.list[ListedKey]:
@@ -135,7 +138,7 @@ class ApiKeys:
         return self._read([_hash_of_marker(marker) for marker in self._store.list(f"{MARKERS}{user}/")])
 
     def has_as_many_as(self, user: str, number: int) -> bool:
-        """Whether a user has at least this many keys; records are read only where the markers say so."""
+        """Return True if a user has at least this many keys. Records are read only if the markers say so."""
         return len(self._store.list(f"{MARKERS}{user}/", limit=number)) == number and (
             len(self.list_of(user)) >= number
         )
@@ -150,10 +153,10 @@ class ApiKeys:
             self._delete(_hash_of_marker(marker), marker)
 
     def revoke(self, name: str) -> KeyRecord:
-        """Delete the one key that has this id, or whose hash begins so; returns what it was.
+        """Delete the one key that has this id, or whose hash begins with `name`; returns its record.
 
         Raises:
-            KeyNotIdentified: neither an id nor 8 hexadecimal characters, no such key, or more than one.
+            KeyNotIdentified: `name` is neither an id nor 8 hexadecimal characters, or not one key fits it.
         """
         if ID_PATTERN.fullmatch(name):
             found = [named for named in self._named(self._hashes_of_id(name)) if named[1].id == name]
@@ -170,7 +173,7 @@ class ApiKeys:
         return record
 
     def _delete_if_revoked(self, key_hash: str, record: KeyRecord) -> None:
-        """After a write to the marker of a key that was there: a revocation may have come before it."""
+        """Delete the marker that was just written, if the key was revoked before that write."""
         if self.lookup(key_hash) is None:
             self._store.delete(_marker(key_hash, record))
 
@@ -179,13 +182,13 @@ class ApiKeys:
         self._store.delete(marker)
 
     def _hashes_of_id(self, key_id: str) -> builtins.list[str]:
-        """Where a key of any user with this id may be; one whose id is derived need not have a marker."""
+        """The hashes of the keys that may have this id. A key with a derived id may have no marker."""
         derived = self._store.list(PREFIX + key_id.removeprefix("key-"))
         marked = [marker for marker in self._store.list(MARKERS) if f"/{key_id}/" in marker]
         return sorted({*map(_hash_of, derived), *map(_hash_of_marker, marked)})
 
     def _named(self, hashes: Iterable[str]) -> builtins.list[tuple[str, KeyRecord]]:
-        """The records of those keys that there are."""
+        """The hashes and records of the keys that exist."""
         hashes = tuple(hashes)
         stored = self._store.get_many(_object_key(key_hash) for key_hash in hashes)
         return [
@@ -225,6 +228,6 @@ def _last_used(marker: bytes) -> datetime | None:
 
 
 def _record(key_hash: str, body: bytes) -> KeyRecord:
-    """A record from before keys had ids gets one made of what the operator was shown of its hash."""
+    """The record of a key. An old record without an id gets one from the first characters of the hash."""
     derived = {"id": f"key-{key_hash[:DERIVED_ID_HASH_CHARACTERS]}"}
     return KeyRecord.model_validate(derived | json.loads(body))

@@ -1,8 +1,9 @@
-"""Models whose bytes may belong to nobody: marked before bytes and list of models differ, cleared after.
+"""Marks of models whose bytes and whose entry in the list of models may not agree.
 
-    leftovers/<uid>      body: the user whose list says whether the model exists
+    leftovers/<uid>      body: the user whose list says if the model exists
 
-A process that dies between a list of models and the bytes it names leaves its mark; the next one sweeps.
+A mark is written before a model's bytes and its entry can differ, and deleted after that. A process that dies
+in between leaves the mark, and the next one deletes the bytes that no list names.
 """
 
 from registry.revisions import Revisions

@@ -1,10 +1,10 @@
-"""Counts what users use, in one process, and keeps it in the bucket.
+"""Counts the usage of all users in one process, and saves it in the bucket.
 
     count  ->  a tally per user and day, in memory  --flush, every 30 s and at the end-->  UsageParts
 
-A flush writes a changed tally's totals whole, so that a write that is repeated, or that happened though its
-answer was lost, changes nothing. What storage does not take is tried again at the next flush. A tally that
-is written and out of use is forgotten; one for the same user and day begins another part.
+A flush writes the complete totals of a changed tally. So a repeated write changes nothing, nor does a write
+that happened although its answer was lost. A write that fails is tried again at the next flush. A tally that
+is written and no longer used is forgotten; a later tally for the same user and day begins another part.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ def utc_today() -> date:
 
 
 class Tally:
-    """Totals of one user's day per model id."""
+    """The totals of one user on one day, by model id."""
 
     def __init__(self, part: str) -> None:
         self.part = part
@@ -36,7 +36,7 @@ class Tally:
 
 
 class Meter:
-    """`count` costs no I/O and never fails. One event loop uses it."""
+    """The tallies of one process. `count` does no I/O and never fails. Only one event loop uses a meter."""
 
     def __init__(
         self,
@@ -64,22 +64,22 @@ class Meter:
         tally.is_dirty = True
 
     def start(self) -> None:
-        """Flush regularly from now on."""
+        """Begin to flush regularly."""
         self._task = asyncio.ensure_future(self._flush_regularly())
 
     async def close(self) -> None:
-        """A last flush. What storage does not take then is lost with the process."""
+        """Flush for the last time. If storage is away then, the totals are lost with the process."""
         self._closing.set()
         if self._task is not None:
             await self._task
         await self.flush()
 
     async def flush(self) -> None:
-        """Write what has changed, as far as storage takes it."""
+        """Write the tallies that have changed, until a write fails."""
         async with self._flushing:
             for (user, day), tally in list(self._tallies.items()):
                 if tally.is_dirty and not await self._is_written(user, day, tally):
-                    break  # the next ones would wait as long for nothing
+                    break  # the next writes would wait as long, and fail too
             self._forget()
 
     async def _is_written(self, user: str, day: date, tally: Tally) -> bool:
@@ -95,7 +95,7 @@ class Meter:
         return True
 
     def _forget(self) -> None:
-        """Days that are over, and the longest known of very many: what is not in the bucket stays."""
+        """Forget saved tallies: those of past days, and the oldest ones if there are very many."""
         today = self._today()
         clean = [key for key, tally in self._tallies.items() if not tally.is_dirty]
         num_over = len(clean) - MAX_CLEAN_TALLIES

@@ -1,4 +1,4 @@
-"""What is stored in the bucket, as frozen pydantic records. What goes over HTTP is in `serve_app/wire/`."""
+"""The records of the bucket, as frozen pydantic models. The types of HTTP are in `serve_app/wire/`."""
 
 import re
 import secrets
@@ -41,7 +41,7 @@ class Record(BaseModel):
 
 
 class Defaults(Record):
-    """The six values that generate_response and train use when a request gives none."""
+    """The six values that generate_response and train use if a request gives none."""
 
     temperature: float = Field(0.7, ge=0, le=2, allow_inf_nan=False)
     top_p: float = Field(0.95, gt=0, le=1)
@@ -59,7 +59,7 @@ class ModelRecord(Record):
     name: str
     description: str
     base_model: str = Field(description="id of the base model")
-    parent_model: str = Field(description="name of the parent when this model was created")
+    parent_model: str = Field(description="name that the parent had when this model was created")
     rank: int = Field(ge=1)
     alpha: float = Field(gt=0)
     dropout: float = Field(ge=0, lt=1)
@@ -69,11 +69,11 @@ class ModelRecord(Record):
     revision: int = 0
     latest_revision: int = 0
     has_initial_adapter: bool = Field(
-        False, description="revision 0 carries weights: a copy of a trained parent"
+        False, description="True: revision 0 has weights, as in a copy of a trained parent"
     )
 
     def adapter_id(self, revision: int) -> str | None:
-        """The multiplexed model id of a revision; None where the base model answers unchanged."""
+        """The adapter's name for a revision; None if the base model answers without an adapter."""
         if revision == 0 and not self.has_initial_adapter:
             return None
         return f"{self.uid}@{revision}"
@@ -88,11 +88,11 @@ class UserModels(Record):
 class KeyRecord(Record):
     """`keys/<sha256 of key>.json`. The key itself is stored nowhere."""
 
-    id: str = Field(description="random, public: what the key is called, never what it is")
+    id: str = Field(description="random and public; names the key, and does not contain it")
     user: User
     name: str
     created: Timestamp
-    expires: Timestamp | None = Field(None, description="from then on it is refused; None: never")
+    expires: Timestamp | None = Field(None, description="the key is refused from then on; None: never")
 
     def is_expired(self, now: datetime) -> bool:
         return self.expires is not None and self.expires <= now
@@ -100,13 +100,13 @@ class KeyRecord(Record):
 
 class AdapterFile(Record):
     name: str
-    key: str = Field(description="where the bytes are, below the store's prefix")
+    key: str = Field(description="key of the bytes in the bucket, below the store's prefix")
     size_bytes: int
     sha256: str
 
 
 class Manifest(Record):
-    """The last object of a revision to be written: without it the revision does not exist."""
+    """The object of a revision that is written last. Without it the revision does not exist."""
 
     revision: int
     parent_revision: int | None = Field(description="the revision it was trained from; None for a copy")
@@ -122,7 +122,7 @@ class Manifest(Record):
 
     @property
     def sha256(self) -> str:
-        """Digest of the weights file, the one that identifies the revision."""
+        """The digest of the weights file, which identifies the revision."""
         return next(file.sha256 for file in self.files if file.name.endswith(".safetensors"))
 
 
@@ -147,7 +147,7 @@ class RewardedResponse(Record):
     content: str
     reward: float = Field(allow_inf_nan=False)
     ends_turn: bool = Field(
-        True, description="false: it was cut, and the end of a turn is not its last token"
+        True, description="false: the response was cut, so its last token is not an end of turn"
     )
 
 
@@ -190,15 +190,15 @@ class JobRecord(Record):
     started: Timestamp | None = None
     finished: Timestamp | None = None
     parent_revision: int | None = Field(None, description="fixed when the job starts")
-    revision: int | None = Field(None, description="the revision it makes; fixed when the job starts")
+    revision: int | None = Field(None, description="the revision that it makes; fixed when the job starts")
     attempt: int = 0
-    stalled_attempts: int = Field(0, description="in a row that came no further than those before")
-    furthest_step: int = Field(0, description="that an earlier attempt reached")
+    stalled_attempts: int = Field(0, description="attempts in a row that came no further than those before")
+    furthest_step: int = Field(0, description="the last step that an earlier attempt reached")
     step: int = 0
     steps: int
     metrics: dict[str, float] = {}
     trained_tokens: int = 0
     duration_s: float = 0.0
     error: JobError | None = None
-    is_cancelled: bool = Field(False, description="asked for; a running job ends within a pack")
-    is_paused: bool = Field(False, description="it has begun, and others are having their turn")
+    is_cancelled: bool = Field(False, description="to be cancelled; a running job ends within a pack")
+    is_paused: bool = Field(False, description="the job has begun, and other users have their turn")

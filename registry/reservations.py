@@ -1,10 +1,10 @@
-"""What a request with an `Idempotency-Key` makes: the same thing, however often it is repeated.
+"""Reservations of ids, so that repeating a request with an `Idempotency-Key` makes nothing new.
 
-    idempotency/<user>/<sha256 of route and key>.json      digest of the body, the id of what it makes
+    idempotency/<user>/<sha256 of route and key>.json      digest of the body, id of the object that it makes
 
-The id is reserved before anything is made, so a repeat after a crash goes on with the same id. A record
-whose `is_done` says so is never made again, even when what it made was deleted. Records may be expired
-by a lifecycle rule of the bucket.
+The id is reserved before the object is made, so a repeat after a crash continues with the same id. If a
+reservation `is_done`, its object is never made again, even if it was deleted. A lifecycle rule of the bucket
+may delete old reservations.
 """
 
 import hashlib
@@ -25,9 +25,9 @@ class Reservations:
         self._store = store
 
     def reserve(self, user: str, route: str, key: str, body: bytes, new_id: str) -> Reservation:
-        """The reservation of the first request with this key; `new_id` is for that first one.
+        """The reservation of the first request with this key. If this is the first, it gets `new_id`.
 
-        Raises: IdempotencyConflict when the first one had another body.
+        Raises: IdempotencyConflict if the first request had another body.
         """
         wanted = Reservation(body_sha256=hashlib.sha256(body).hexdigest(), id=new_id)
         object_key = _object_key(user, route, key)
@@ -41,7 +41,7 @@ class Reservations:
         return first
 
     def finish(self, user: str, route: str, key: str, reservation: Reservation) -> None:
-        """What was reserved is made."""
+        """Note that the object of this reservation is made."""
         done = reservation.model_copy(update={"is_done": True})
         self._store.put(_object_key(user, route, key), done.model_dump_json().encode())
 

@@ -1,4 +1,4 @@
-"""Calls that are made again until they get through: work that was accepted is not lost to an outage."""
+"""Repeats calls until they succeed, so that accepted work is not lost when storage is away."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -16,9 +16,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Retry:
-    """The pause between two tries doubles from `first_pause_s` to `longest_pause_s`. There is no last try.
+    """A rule for repeating calls without end.
 
-    An error of another kind than `kinds` is raised at once.
+    The pause between two tries doubles from `first_pause_s` to `longest_pause_s`. An error of a kind that is
+    not in `kinds` is raised at once.
     """
 
     first_pause_s: float = 0.5
@@ -26,11 +27,11 @@ class Retry:
     kinds: tuple[type[Exception], ...] = (Unavailable,)
 
     def call(self, step: Callable[[], T]) -> T:
-        """Block until `step` gets through, and return its result."""
+        """Block until `step` succeeds, and return its result."""
         return Retrying(**self._options())(step)
 
     async def call_async(self, step: Callable[[], Awaitable[T]]) -> T:
-        """Wait until `step` gets through, and return its result."""
+        """Wait until `step` succeeds, and return its result."""
 
         async def attempt() -> T:  # tenacity awaits what a coroutine function returns, and nothing else
             return await step()

@@ -1,13 +1,13 @@
-"""Revisions: immutable adapters, published with their manifest last.
+"""Revisions: immutable adapters, whose manifest is written last.
 
     models/<uid>/revisions/<000007>/<attempt>/adapter_config.json
     models/<uid>/revisions/<000007>/<attempt>/adapter_model.safetensors
     models/<uid>/revisions/<000007>/manifest.json      names the files, their sizes and digests
-    models/<uid>/revisions/<000007>/state-<job>.safetensors   of a training on its way to this revision
-    models/<uid>/revisions/<000007>/optimizer.safetensors     the next training goes on with it
+    models/<uid>/revisions/<000007>/state-<job>.safetensors   the state of a training that makes this revision
+    models/<uid>/revisions/<000007>/optimizer.safetensors     the next training continues with it
 
-Every call of publish writes below an attempt of its own, so a writer that was thought dead can
-never overwrite bytes that a manifest names. A revision without a manifest does not exist.
+Every call of publish writes below a prefix of its own, so a writer that was thought dead can never overwrite
+bytes that a manifest names. A revision without a manifest does not exist.
 """
 
 import builtins
@@ -29,7 +29,7 @@ UID_PATTERN = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class DigestMismatch(Exception):
-    """A fetched file is not the one that was published, or the manifest names a file it may not."""
+    """A fetched file is not the one that was published, or the manifest names a file that is not allowed."""
 
 
 class Revisions:
@@ -82,7 +82,7 @@ class Revisions:
         return Manifest.model_validate_json(stored.body)
 
     def list(self, uid: str) -> builtins.list[Manifest]:
-        """Published revisions, newest first."""
+        """The manifests of the published revisions, newest first."""
         keys = [key for key in self._store.list(_model_prefix(uid)) if _is_manifest(key)]
         return [
             Manifest.model_validate_json(stored.body)
@@ -91,7 +91,7 @@ class Revisions:
         ]
 
     def fetch(self, uid: str, revision: int, directory: Path) -> Manifest:
-        """Bring a revision to `directory`, which appears whole and checked or not at all.
+        """Download a revision to `directory`, which appears complete and checked, or not at all.
 
         Raises:
             RevisionNotFound: it was never published, or the model was deleted.
@@ -115,7 +115,7 @@ class Revisions:
         return manifest
 
     def copy(self, uid: str, revision: int, new_uid: str) -> Manifest:
-        """Make a revision the revision 0 of another model, without moving bytes through here.
+        """Copy a revision inside the bucket: the copy is revision 0 of another model.
 
         Raises:
             RevisionNotFound: it was never published, or its model was deleted meanwhile.
@@ -145,19 +145,19 @@ class Revisions:
         return self._seal(new_uid, copied)
 
     def delete_model(self, uid: str) -> None:
-        """Manifests go first: what is left if this dies half-way is not a revision."""
+        """Delete all revisions, manifests first: if this stops half-way, no incomplete revision is left."""
         self._delete(_model_prefix(uid))
 
     def discard(self, uid: str, revision: int) -> None:
-        """Remove a revision that no list of models names: the late work of a job that was given up."""
+        """Delete a revision that no list of models names: the late work of a job that was given up."""
         self._delete(_revision_prefix(uid, revision))
 
     def save_state(self, uid: str, revision: int, job: str, path: Path) -> None:
-        """Keep how far `job` has come. It goes when the revision is published."""
+        """Save the state of `job`. It is deleted when the revision is published."""
         self._store.upload_file(path, _state_key(uid, revision, job))
 
     def fetch_state(self, uid: str, revision: int, job: str, path: Path) -> bool:
-        """Bring the last state of `job` to `path`; False when it kept none."""
+        """Download the last state of `job` to `path`; returns False if there is none."""
         try:
             self._store.download_file(_state_key(uid, revision, job), path)
         except ObjectMissing:
@@ -165,16 +165,18 @@ class Revisions:
         return True
 
     def delete_state(self, uid: str, revision: int, job: str) -> None:
-        """For a job that ends without its revision. Nothing else is touched: the next job may be on its way
-        to the same revision."""
+        """Delete the state of a job that ends without a revision.
+
+        Nothing else is deleted, because the next job may already be making the same revision.
+        """
         self._store.delete(_state_key(uid, revision, job))
 
     def save_optimizer(self, uid: str, revision: int, path: Path) -> None:
-        """Keep the optimizer that made a revision. The revision is whole without it."""
+        """Save the optimizer state of a revision. The revision is complete without it."""
         self._store.upload_file(path, _optimizer_key(uid, revision))
 
     def fetch_optimizer(self, uid: str, revision: int, path: Path) -> bool:
-        """Bring the optimizer of a revision to `path`; False when none is kept."""
+        """Download the optimizer state of a revision to `path`; returns False if there is none."""
         try:
             self._store.download_file(_optimizer_key(uid, revision), path)
         except ObjectMissing:
@@ -190,7 +192,7 @@ class Revisions:
         self._store.delete_many(key for key in keys if not _is_manifest(key))
 
     def _seal(self, uid: str, manifest: Manifest) -> Manifest:
-        """Write the manifest, or find the one that was first; the files of every other attempt go."""
+        """Write the manifest, or find one that was written before; delete the files of all other attempts."""
         key = _manifest_key(uid, manifest.revision)
         try:
             self._store.create(key, manifest.model_dump_json().encode())
@@ -200,8 +202,8 @@ class Revisions:
             if first is None:
                 raise
             published = first
-        # Safe with the manifest written: an attempt that is not named in it can only lose. It may
-        # have died before, leaving files; what this leaves when storage fails goes with the model.
+        # The manifest is written, so no attempt that it does not name can win any more, and its files can be
+        # deleted. Files that stay because storage fails here are deleted with the model.
         named = {file.key for file in published.files} | {key, _optimizer_key(uid, manifest.revision)}
         with suppress(Unavailable):
             found = self._store.list(_revision_prefix(uid, manifest.revision))
@@ -223,7 +225,7 @@ def _same_job(published: Manifest, job: str | None, uid: str, revision: int) -> 
 
 
 def _is_adapter_file(name: str) -> bool:
-    """The only names that are published, and the only ones that fetch writes to a disk."""
+    """Return True for a name that may be published, and that fetch may write to a disk."""
     return name == CONFIG_FILE or WEIGHTS_PATTERN.fullmatch(name) is not None
 
 
@@ -247,7 +249,7 @@ def _move_into_place(uid: str, manifest: Manifest, partial: Path, directory: Pat
     try:
         partial.rename(directory)
     except OSError:
-        # Someone else fetched it at the same time. Readers may hold it open, so it stays, checked.
+        # Another call fetched the same revision. Readers may have it open, so it is checked and stays.
         if not directory.is_dir():
             raise
         _check_files(uid, manifest, directory)

@@ -1,4 +1,4 @@
-"""Where the bucket is. Credentials come from the usual AWS places and are never a setting."""
+"""The settings of the bucket. Credentials come from the usual AWS places and are never a setting."""
 
 from pydantic import Field
 
@@ -6,7 +6,7 @@ from registry.records import Record
 
 
 class StorageSettings(Record):
-    """Any S3-compatible endpoint that honours conditional writes."""
+    """An S3-compatible endpoint that honours conditional writes, and a bucket there."""
 
     endpoint_url: str | None = Field(None, description="None: AWS itself")
     region: str = "us-east-1"

@@ -2,12 +2,12 @@
 
     ApiKeys, UserModelStore, Revisions, Jobs  ->  ObjectStore  ->  boto3  ->  any S3-compatible endpoint
 
-No JSON and no layout here. What leaves this file as an exception:
+This file knows neither JSON nor the layout of the bucket. It raises these exceptions:
 
     ObjectMissing    there is no such key
     WriteConflict    the condition of a create or replace did not hold: nothing was written
-    Unavailable      unreachable, refused, or the outcome of a write is unknown
-    StorageUnfit     the endpoint cannot be used at all (for the operator, from `probe`)
+    Unavailable      storage cannot be reached, it refused, or the outcome of a write is unknown
+    StorageUnfit     the endpoint cannot be used at all (a message for the operator)
 """
 
 import builtins
@@ -39,7 +39,7 @@ UNREACHABLE = "storage cannot be reached"
 
 
 class ObjectMissing(Exception):
-    """No object has this key; `args[0]` is the key. For our own code, never for a client."""
+    """No object has this key; `args[0]` is the key. It is never shown to a client."""
 
 
 class WriteConflict(Exception):
@@ -47,7 +47,7 @@ class WriteConflict(Exception):
 
 
 class StorageUnfit(Exception):
-    """The endpoint cannot hold our data; the message tells the operator why."""
+    """The endpoint cannot store our data. The message tells the operator why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def _succeeds(write: Callable[..., str], *arguments: object) -> bool:
 
 @contextmanager
 def _translated(key: str = "") -> Iterator[None]:
-    """Turn every boto3 error of the block into one of ours; the cause stays for the log."""
+    """Turn every boto3 error of the block into one of ours. The original error is its cause, for the log."""
     try:
         yield
     except ClientError as error:
@@ -90,9 +90,10 @@ def _translated(key: str = "") -> Iterator[None]:
 
 
 class ObjectStore:
-    """Thread-safe. Pickles as its settings; every process makes its own client on first use.
+    """The objects of one bucket. It is thread-safe.
 
-    `make_client` is the seam for tests and for credentials that are not in the usual places.
+    Pickling keeps only the settings; every process makes its own client on first use. `make_client` is for
+    tests, and for credentials that are not in the usual places.
     """
 
     def __init__(
@@ -115,7 +116,7 @@ class ObjectStore:
             return StoredObject(response["Body"].read(), response["ETag"])
 
     def get_many(self, keys: Iterable[str]) -> builtins.list[StoredObject | None]:
-        """Several objects at once, in the order of `keys`; None where there is none."""
+        """Several objects at once, in the order of `keys`; None for a key that has no object."""
         with ThreadPoolExecutor(READ_THREADS) as pool:
             return list(pool.map(self._get_or_none, keys))
 
@@ -132,7 +133,7 @@ class ObjectStore:
         return self._put_if(key, body, etag)
 
     def delete(self, key: str) -> None:
-        """A key that does not exist is fine."""
+        """Delete an object. It is no error if the key does not exist."""
         with _translated(key):
             self._s3().delete_object(Bucket=self.settings.bucket, Key=self._full(key))
 
@@ -148,13 +149,13 @@ class ObjectStore:
                 raise Unavailable(UNREACHABLE)
 
     def delete_prefix(self, prefix: str) -> None:
-        """Raises: ValueError: an empty prefix, which would empty the store."""
+        """Delete all objects whose keys begin with `prefix`. Raises: ValueError: the prefix is empty."""
         if not prefix:
             raise ValueError("delete_prefix: the prefix is empty")
         self.delete_many(self.list(prefix))
 
     def list(self, prefix: str, start_after: str = "", limit: int | None = None) -> builtins.list[str]:
-        """Keys that begin with `prefix` and come after `start_after`, in order."""
+        """The keys that begin with `prefix` and come after `start_after`, in order."""
         with _translated():
             pages = (
                 self._s3()
@@ -185,7 +186,7 @@ class ObjectStore:
             yield from answer["Body"].iter_chunks(chunk_bytes)
 
     def copy(self, source_key: str, destination_key: str) -> None:
-        """Inside the store; the bytes do not come here. Raises: ObjectMissing."""
+        """Copy an object inside the bucket, without downloading it. Raises: ObjectMissing."""
         with _translated(source_key):
             self._s3().copy_object(
                 Bucket=self.settings.bucket,
@@ -197,8 +198,8 @@ class ObjectStore:
         """Make the bucket if there is none, and prove that the endpoint honours conditional writes.
 
         Raises:
-            StorageUnfit: it does not, or it refuses the bucket or the credentials.
-            Unavailable: it cannot be reached.
+            StorageUnfit: the endpoint does not honour them, or it refuses the bucket or the credentials.
+            Unavailable: the endpoint cannot be reached.
         """
         self._ensure_bucket()
         key = f"probe/{secrets.token_hex(16)}"
@@ -257,11 +258,11 @@ class ObjectStore:
             raise Unavailable(UNREACHABLE) from error
 
     def _put_if(self, key: str, body: bytes, etag: str | None) -> str:
-        """A conditional write that is never blindly repeated; `etag` None: the key must not exist.
+        """Write under a condition; `etag` None: the key must not exist. Returns the new etag.
 
-        After a time-out or a 5xx the write may have happened, so the key is read: our own bytes mean
-        that it did. If they are not there, the same condition makes one repetition safe. A condition
-        that fails then tells nothing about the first attempt, and WriteConflict would promise too much.
+        After a time-out or a 5xx the write may have happened, so the key is read before a repetition. If it
+        has our own bytes, the write happened. If not, the same condition makes one repetition safe. If that
+        condition fails, the first attempt may still have succeeded, so WriteConflict would be wrong then.
         """
         failure: Exception | None = None
         for _ in range(CONDITIONAL_ATTEMPTS):

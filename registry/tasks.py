@@ -1,7 +1,7 @@
-"""Work that goes on after the request that began it, or for others too, is no part of that request.
+"""Starts work that must go on after the request that began it, or that serves other requests too.
 
-Ray Serve takes every call that is made in the context of a request for a part of it, and cancels it when the
-request's client goes away.
+Ray Serve treats every call that is made in the context of a request as a part of that request, and cancels
+it when the client goes away. Such work therefore needs a context of its own.
 """
 
 import asyncio
@@ -13,5 +13,5 @@ T = TypeVar("T")
 
 
 def start_apart(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """A task in a context of its own."""
+    """Start `work` as a task in a context of its own."""
     return asyncio.create_task(work, context=Context())

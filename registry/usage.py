@@ -1,9 +1,9 @@
-"""What a user has used: tokens and seconds by day and model, in the bucket.
+"""The usage of a user in the bucket: tokens and seconds, by day and model.
 
-    usage/<user>/<day>/<part>.json    totals per model that one process counted; rewritten whole, by it alone
+    usage/<user>/<day>/<part>.json    totals per model that one process counted; only that process rewrites it
 
-Every writer has parts of its own, so a repeated write changes nothing and no two writers meet. What was
-used is the sum over the parts, made when somebody asks. Days are those of UTC.
+Every writer has parts of its own, so a repeated write changes nothing, and no two writers write the same
+part. The usage is the sum of the parts, which is computed for each request. Days are those of UTC.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from registry.store import ObjectStore
 
 
 class Usage(Record):
-    """Seconds of generations that run side by side add up, like those of trainings."""
+    """Totals of usage. The seconds of generations, or of trainings, that run at the same time are added."""
 
     requests: int = 0
     input_tokens: int = 0
@@ -35,13 +35,13 @@ class Usage(Record):
 
 
 class UsagePart(Record):
-    """`usage/<user>/<day>/<part>.json`. Models are named by id."""
+    """`usage/<user>/<day>/<part>.json`: totals by model id."""
 
     models: dict[str, Usage]
 
 
 class UsageParts:
-    """Raises (all): Unavailable."""
+    """The parts of all users in the bucket. Every method raises Unavailable if storage is away."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -51,7 +51,7 @@ class UsageParts:
         self._store.put(f"{_prefix(user)}{day.isoformat()}/{part}.json", body)
 
     def sums(self, user: str, first: date, last: date) -> dict[tuple[date, str], Usage]:
-        """By day and model id, for the days from `first` to `last` inclusive; what was not used is absent."""
+        """Usage by day and model id, from `first` to `last` inclusive. Without usage there is no entry."""
         prefix = _prefix(user)
         keys = self._store.list(prefix, start_after=f"{prefix}{first.isoformat()}/")
         days = [date.fromisoformat(key.removeprefix(prefix).split("/")[0]) for key in keys]
@@ -66,7 +66,7 @@ class UsageParts:
 
 
 def durations(seconds: float) -> dict[str, float]:
-    """The same time as `duration` and as `duration_ms`: clients look for either."""
+    """The same time as `duration` and as `duration_ms`, because some clients read one and some the other."""
     return {"duration": round(seconds, 6), "duration_ms": milliseconds(seconds)}
 
 

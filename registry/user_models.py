@@ -1,7 +1,7 @@
-"""A user's models: `users/<user>/models.json`, changed only by compare-and-swap.
+"""The models of a user: `users/<user>/models.json`, changed only with conditional writes.
 
-A lost race is re-read and retried, so names stay unique, revisions never go back and no update
-is lost, whoever writes.
+If another writer was first, the list is read and changed again. So names stay unique, revisions never go
+back, and no update is lost.
 """
 
 import random
@@ -20,7 +20,7 @@ LONGEST_WAIT_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class VersionedModels:
-    """`etag` is None while the user has no list of models yet."""
+    """A user's list of models and its etag, which is None while there is no list yet."""
 
     models: UserModels
     etag: str | None
@@ -38,7 +38,7 @@ class UserModelStore:
         return VersionedModels(UserModels.model_validate_json(stored.body), stored.etag)
 
     def save(self, user: str, models: UserModels, etag: str | None) -> VersionedModels:
-        """Write over the version with this etag; None: over nothing. Raises: WriteConflict."""
+        """Replace the list that has this etag; None: there must be no list. Raises: WriteConflict."""
         key, body = _object_key(user), models.model_dump_json().encode()
         new_etag = self._store.create(key, body) if etag is None else self._store.replace(key, body, etag)
         return VersionedModels(models, new_etag)
@@ -49,14 +49,14 @@ class UserModelStore:
         change: Callable[[UserModels], UserModels],
         deadline_s: float = UPDATE_DEADLINE_S,
     ) -> VersionedModels:
-        """Apply `change` to the newest version; it may be called again with a newer one.
+        """Apply `change` to the newest list; it may be called again with a newer one.
 
-        What `change` raises comes through, and nothing is written. A change that changes nothing
-        writes nothing.
+        An error of `change` is passed on, and nothing is written. If `change` returns an equal list, nothing
+        is written either.
 
         Raises:
-            Unavailable: other writers won every race until the deadline, or storage failed; then
-                the change may or may not have been written.
+            Unavailable: other writers were first until the deadline, or storage failed; then the change may
+                or may not have been written.
         """
         deadline = time.monotonic() + deadline_s
         wait_s = FIRST_WAIT_S
@@ -70,7 +70,7 @@ class UserModelStore:
             except WriteConflict as conflict:
                 if time.monotonic() + wait_s > deadline:
                     raise Unavailable("too many changes at once to the models of this account") from conflict
-            # Another writer was first. Writers that come back at random moments stop colliding.
+            # Another writer was first. A random wait keeps the writers from colliding again.
             time.sleep(random.uniform(0, wait_s))
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
 

@@ -13,10 +13,10 @@ pytest_plugins = [
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Leave with the tests' result, not with that of the interpreter's end.
+    """Exit with the result of the tests, before the interpreter shuts down.
 
-    A process in which Ray was started and ended several times was seen to abort there ("free(): corrupted
-    unsorted chunks"), after the last test and the report.
+    A process that had started and ended Ray several times sometimes aborted in the shutdown ("free():
+    corrupted unsorted chunks"), after the last test and the report.
     """
     session = config.pluginmanager.get_plugin("session")
     if session is not None and "ray" in sys.modules:

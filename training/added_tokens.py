@@ -1,14 +1,16 @@
-"""The added tokens of a tokenizer, and a copy of the tokenizer in which no text can spell one.
+"""The added tokens of a tokenizer, and a copy of the tokenizer in which no text of a user can spell one.
 
-    text  --`named`: each added token by a secret name-->  text  --the copy, which knows the names-->  ids
+    text  --`named`: each added token gets a secret name-->  text  --the copy, which knows the names-->  ids
 
-A tokenizer makes an added token of its text wherever that stands, in what the chat template writes and in
-what people write. The copy differs from the tokenizer in the texts of its added tokens alone, the vocabulary
-of its model included: everything else is encoded as the tokenizer encodes it, and ids stay what they are.
+A tokenizer turns the text of an added token into that token wherever the text stands: in what the chat
+template writes, and also in what people write. In the copy the added tokens have secret texts instead, also
+in the vocabulary of the tokenizer's model. The copy encodes everything else as the tokenizer does, and all
+ids stay the same.
 
-Two kinds of added tokens are left as they are. Those that consist of white space are no control tokens but a
-part of how text is encoded. `<think>` and `</think>`, where a model has them as tokens that its answers show,
-are what it says itself: in its own turns they are these tokens, as it sampled them (see `models_own`).
+Two kinds of added tokens are left as they are. Added tokens of white space are no control tokens; they are a
+part of how text is encoded. `<think>` and `</think>` are left alone if the model's answers show them as
+tokens: the model writes them itself, so in its own turns they stay the tokens that it sampled (see
+`models_own`).
 """
 
 import json
@@ -23,12 +25,12 @@ from registry.errors import InvalidRequest
 
 REASONING = ("<think>", "</think>")
 WHITE_SPACE = " \t\r\n\N{LOWER ONE EIGHTH BLOCK}"
-"""With the mark that stands for a space in some vocabularies."""
+"""White space, and the mark that stands for a space in some vocabularies."""
 NUM_BRACKET_CHARACTERS = 2
 
 
 class AddedToken(Protocol):
-    """The part of the class of that name in `tokenizers` that is used here."""
+    """An added token: the attributes of the class `AddedToken` of `tokenizers` that are used here."""
 
     content: str
     special: bool
@@ -37,7 +39,7 @@ class AddedToken(Protocol):
 
 
 class AddedTokens:
-    """Of one tokenizer."""
+    """The added tokens of one tokenizer that are control tokens, and the copy of that tokenizer."""
 
     _known: ClassVar["WeakKeyDictionary[Any, AddedTokens]"] = WeakKeyDictionary()
 
@@ -48,7 +50,7 @@ class AddedTokens:
         return known
 
     def __init__(self, tokenizer: Any) -> None:
-        # Mistral's own tokenizers have none of these: no text spells a control token there.
+        # Mistral's own tokenizers have no added tokens: there no text spells a control token.
         added: Mapping[int, AddedToken] = getattr(tokenizer, "added_tokens_decoder", {})
         self._tokens = {token.content: token for token in added.values() if _is_control(token)}
         self._ids = {token.content: number for number, token in added.items() if _is_control(token)}
@@ -63,11 +65,11 @@ class AddedTokens:
         return getattr(self._backend, "normalizer", None)
 
     def spellings(self, models_own: bool) -> "Spellings":
-        """What spells a token; `models_own`: in a text that the model said itself."""
+        """The spellings of the tokens; `models_own` asks for those in a text that the model wrote itself."""
         return self._foreign if models_own else self._all
 
     def named(self, text: str) -> str:
-        """With a secret name for each added token of the text."""
+        """The text, with a secret name in place of each added token."""
 
         def name(match: re.Match[str]) -> str:
             token = self._tokens[match[0]]
@@ -77,7 +79,7 @@ class AddedTokens:
         return self._all.pattern.sub(name, text) if self._tokens else text
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text in which `named` made the names; all else in it is text.
+        """The ids of a text in which `named` wrote the names. Everything else in it is encoded as text.
 
         Raises: InvalidRequest, if the tokenizer is of a kind that cannot be copied.
         """
@@ -111,7 +113,10 @@ class AddedTokens:
 
 
 class Spellings:
-    """How texts spell some tokens: as a whole, in other characters that are made the same, or in pieces."""
+    """The ways in which a text can spell some tokens.
+
+    A text can spell a token as a whole, in other characters that the normaliser makes the same, or in pieces.
+    """
 
     def __init__(self, tokens: Iterable[AddedToken], normaliser: Any) -> None:
         tokens = list(tokens)
@@ -129,7 +134,7 @@ class Spellings:
         return self.pattern.search(text) is not None or self._is_normalised_in(text)
 
     def spans(self, text: str) -> list[tuple[int, int]]:
-        """The places of what spells a token in a text by itself, or together with what stands around it."""
+        """The places in a text that spell a token by themselves, or together with the text around them."""
         spans = [match.span() for match in self.pattern.finditer(text)]
         body = text.strip()
         start = text.find(body)
@@ -161,16 +166,16 @@ def _is_inside_word(match: re.Match[str]) -> bool:
 
 
 def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
-    """Finds the leftmost of the texts, and of those that begin there the longest, as tokenizers do.
+    """A pattern that finds the leftmost text, and the longest of several that begin there, as tokenizers do.
 
-    It looks at each character of a text a few times, however many tokens there are.
+    It looks at each character of a text only a few times, however many tokens there are.
     """
     given = sorted({text for text in texts if text})
     return re.compile(_tree(given) if given else r"(?!)")
 
 
 def _tree(texts: list[str]) -> str:
-    """The pattern of texts that are sorted."""
+    """The pattern that matches any of the texts, which are sorted."""
     common = _common_beginning(texts[0], texts[-1])
     rests = [text[len(common) :] for text in texts]
     by_first: dict[str, list[str]] = {}
@@ -189,7 +194,7 @@ def _common_beginning(one: str, other: str) -> str:
 
 
 def _rename_in_model(model: dict[str, Any], names: Mapping[str, str]) -> None:
-    """In the vocabulary, whose own merges and longest matches would make the tokens of plain text too."""
+    """Rename the tokens in the vocabulary, whose merges and longest matches could make them of plain text."""
     if isinstance(model["vocab"], dict):
         model["vocab"] = {names.get(text, text): number for text, number in model["vocab"].items()}
     else:

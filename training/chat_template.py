@@ -1,9 +1,9 @@
-"""A chat template of ours in place of a tokenizer's own, and what of a tool conversation a template shows.
+"""Chat templates of ours that replace a tokenizer's own, and the parts of a tool conversation that one shows.
 
     settings `chat_template`  ->  template_path  ->  vLLM's renderer, ModelServer's tokenizer, the trainer's
 
-Everyone who renders a conversation of a base model uses the same text, so that training sees the tokens that
-generation saw.
+Everything that renders a conversation of a base model uses the same template. Training therefore sees the
+tokens that generation saw.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _NAME, _DESCRIPTION, _ARGUMENT, _RESULT = (
 
 
 def template_path(name: str) -> Path:
-    """The file of a template: `name` is one of those in `training/chat_templates`, or an absolute path.
+    """The file of a template. `name` is the name of one in `training/chat_templates`, or an absolute path.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -33,10 +33,10 @@ def template_path(name: str) -> Path:
 
 
 def use_template(tokenizer: Any, name: str | None) -> None:
-    """Let `tokenizer` render with the template of that name; None leaves it its own.
+    """Let `tokenizer` render with the template of that name. With None it keeps its own template.
 
-    vLLM's tokenizer hands rendering on to copies of itself, which would not see an attribute that is set
-    later; so the template is also an argument of every rendering that names none.
+    vLLM's tokenizer renders with copies of itself, which would not see an attribute that is set later. The
+    template is therefore also an argument of every call that names no template.
 
     Raises:
         FileNotFoundError: there is no such template.
@@ -50,18 +50,21 @@ def use_template(tokenizer: Any, name: str | None) -> None:
 
 @dataclass(frozen=True)
 class ToolSupport:
-    """The parts of a conversation with tools that a chat template puts before the model."""
+    """The parts of a conversation with tools that a chat template shows to the model."""
 
     tools: bool = True
-    """The tools of a request."""
+    """The template shows the tools of a request."""
     calls: bool = True
-    """The tool calls of an assistant's turn."""
+    """The template shows the tool calls of an assistant's turn."""
     results: bool = True
-    """The turns of the role `tool`."""
+    """The template shows the turns of the role `tool`."""
 
 
 def tool_support(tokenizer: Any) -> ToolSupport:
-    """Find out by rendering. A template that cannot render a part does not show it."""
+    """Find out what the tokenizer's template shows, by rendering a probe.
+
+    A template that cannot render a part does not show it.
+    """
     question = {"role": "user", "content": "?"}
     arguments = {"value": _ARGUMENT}
     call = {"id": "call-1", "type": "function", "function": {"name": _NAME, "arguments": arguments}}
@@ -86,5 +89,5 @@ def _rendered(tokenizer: Any, conversation: list[dict[str, Any]], tools: list[di
                 conversation, tools=tools, add_generation_prompt=True, tokenize=False
             )
         )
-    except Exception:  # a template is a program: what it raises is as various as that
+    except Exception:  # a template is a program and may raise anything
         return ""

@@ -1,16 +1,16 @@
-"""One exchange as token ids: what the model was given, and what it answered.
+"""One exchange as token ids: the prompt that the model was given, and its answer.
 
     messages --chat template, generation prompt--> prompt_ids       exactly what generation starts from
     response --plain tokens--> ids + [end of turn] completion_ids   exactly what generation would sample
 
-A response that was cut (by `max_tokens`, by a stop sequence) has no end of the turn: the policy did not
-sample one there, and would learn of stopping in the middle. One that was cut before its first token has no
-tokens at all.
+A response that was cut (by `max_tokens` or by a stop sequence) has no end-of-turn token. The policy did not
+sample one there, and training on one would teach it to stop in the middle. A response that was cut before
+its first token has no tokens at all.
 
-The response is not sent through the template: templates change it (DeepSeek-R1's drops the reasoning
-and the `<think>` that its generation prompt opens, Llama's trims it), and tokens could merge across the
-border. The policy acts after the generation prompt, token by token, until the end of its turn; those
-tokens are the ones whose probabilities are trained.
+The response is not sent through the template. Templates change it: DeepSeek-R1's drops the reasoning and the
+`<think>` that its generation prompt opens, and Llama's trims it. Tokens could also merge across the border
+between prompt and response. The policy writes token by token after the generation prompt until the end of
+its turn. Training changes the probabilities of exactly those tokens.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ _PROBE_ANSWER = "4815162342"
 
 
 class ChatTokenizer(Protocol):
-    """The part of a transformers tokenizer that is used here; a Protocol, so that no torch is imported."""
+    """The part of a transformers tokenizer that is used here. As a Protocol it needs no import of torch."""
 
     all_special_ids: list[int]
 
@@ -38,7 +38,7 @@ class ChatTokenizer(Protocol):
 
 @dataclass(frozen=True)
 class Exchange:
-    """Token ids of one prompt and one completion."""
+    """The token ids of one prompt and one completion."""
 
     prompt_ids: list[int]
     completion_ids: list[int]
@@ -65,7 +65,7 @@ def tokenise(
 
 
 def tokenise_prompt(tokenizer: ChatTokenizer, messages: Sequence[Message]) -> list[int]:
-    """What generation starts from.
+    """The token ids that generation starts from.
 
     Raises:
         InvalidRequest: the model's chat template refuses the messages.
@@ -82,7 +82,7 @@ def tokenise_completion(
 ) -> list[int]:
     """The tokens that generation would have sampled; `end` gives the token that closes the turn.
 
-    A response that was cut before its first token has none.
+    A response that was cut before its first token has no tokens.
     """
     completion_ids = encode(tokenizer, response.content)
     if response.ends_turn:
@@ -91,12 +91,12 @@ def tokenise_completion(
 
 
 def end_of_turn(tokenizer: ChatTokenizer) -> int:
-    """The token id that closes an assistant's turn: the first special token the template puts after it.
+    """The token id that closes an assistant's turn: the first special token that the template puts after it.
 
-    Asked of the template and not of `eos_token`, which in some models ends documents and not turns.
+    The tokenizer's `eos_token` is not used, because in some models it ends documents and not turns.
 
     Raises:
-        InvalidRequest: the template puts none, so that a completion has no end to learn.
+        InvalidRequest: the template puts no special token there, so a completion has no end to learn.
     """
     probe = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _PROBE_ANSWER}]
     text: str = tokenizer.apply_chat_template(probe, tokenize=False)

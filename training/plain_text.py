@@ -1,13 +1,13 @@
-"""What people write is text to a model, also where it spells a control token; the template alone makes these.
+"""Keeps the texts of people apart from control tokens: only the chat template can make a control token.
 
-    messages, tools  --each such spelling hidden-->  the chat template  -->  text
+    messages, tools  --each spelling of a control token hidden-->  the chat template  -->  text
                      -->  the template's tokens named, the spellings shown again  -->  ids
 
-A conversation that spells no added token of the model's goes the plain way, through the tokenizer as it is.
-In any other one, each spelling is hidden behind a placeholder of letters and digits while the template is
-rendered. The template neither trims nor escapes it, and where it looks into the content it sees no control
-token there. The one exception is `</think>` in a model's own turn: DeepSeek's and Qwen's templates take the
-reasoning out of earlier turns there, and still do.
+A conversation that spells no added token of the model goes through the tokenizer as it is. In any other
+conversation, each spelling is hidden behind a placeholder of letters and digits while the template is
+rendered. The template neither trims nor escapes a placeholder, and finds no control token in the content.
+The one exception is `</think>` in a model's own turn, which is not hidden: the templates of DeepSeek and Qwen
+look for it, to take the reasoning out of earlier turns.
 """
 
 import re
@@ -19,7 +19,7 @@ from training.added_tokens import AddedTokens
 
 Render = Callable[[Any, dict[str, Any]], Any]
 OF_THE_SERVER = ("chat_template",)
-"""Of the options of a template: what no user wrote."""
+"""The options of a template that no user can write."""
 FIELDS = frozenset(
     {
         *("role", "content", "type", "text", "refusal", "name", "reasoning", "reasoning_content", "thinking"),
@@ -27,13 +27,13 @@ FIELDS = frozenset(
         *("properties", "required", "items", "enum", "title"),
     }
 )
-"""By these names templates find the parts of messages and tools: a token `<text>` must not hide them."""
+"""The names by which templates find the parts of messages and tools. They stay if a token is `<text>`."""
 KINDS = ("role", "type")
-"""The fields by whose values, a few words, templates tell the kinds of messages and parts apart."""
+"""The fields whose values tell a template which kind of message or part it has."""
 
 
 def apply_template(tokenizer: Any, conversation: Sequence[Any], **options: Any) -> list[int]:
-    """As a tokenizer's `apply_chat_template`. Raises: TemplateError, InvalidRequest."""
+    """The token ids, as from a tokenizer's `apply_chat_template`. Raises: TemplateError, InvalidRequest."""
 
     def render(messages: Any, given: dict[str, Any]) -> Any:
         return tokenizer.apply_chat_template(messages, **{"tokenize": True, "return_dict": False, **given})
@@ -42,7 +42,9 @@ def apply_template(tokenizer: Any, conversation: Sequence[Any], **options: Any) 
 
 
 def rendered(tokenizer: Any, conversation: Sequence[Any], options: dict[str, Any], render: Render) -> Any:
-    """What `render` makes of a conversation and a template's options; ids, if one of them spells a token.
+    """The result of `render` for a conversation and a template's options.
+
+    If the conversation or an option spells a token, the result is a list of ids.
 
     Raises: TemplateError, InvalidRequest.
     """
@@ -53,21 +55,21 @@ def rendered(tokenizer: Any, conversation: Sequence[Any], options: dict[str, Any
         return render(conversation, options)
     try:
         text = render(messages, {**given, "tokenize": False})
-    except Exception as error:  # its words may be of the content
+    except Exception as error:  # its message may quote the content
         error.args = tuple(hidden.show(arg) if isinstance(arg, str) else arg for arg in error.args)
         raise
     return hidden.encode(text)
 
 
 def is_spelled_in(tokenizer: Any, value: Any) -> bool:
-    """Whether there is an added token's text in what may be whatever JSON has."""
+    """Return True if a text in `value`, which may be any JSON value, spells an added token."""
     hidden = HiddenSpellings(AddedTokens.of(tokenizer))
     hidden.hide(value)
     return bool(hidden)
 
 
 def encode(tokenizer: Any, answer: str) -> list[int]:
-    """The ids of what a model said, without a template."""
+    """The ids of a model's answer, without a template."""
     tokens = AddedTokens.of(tokenizer)
     if not tokens.spellings(models_own=True).are_in(answer):
         return list(tokenizer.encode(answer, add_special_tokens=False))
@@ -76,9 +78,10 @@ def encode(tokenizer: Any, answer: str) -> list[int]:
 
 
 class HiddenSpellings:
-    """What spells added tokens in one conversation, by the placeholders that stand for it.
+    """The texts of one conversation that spell added tokens, and the placeholders that stand for them.
 
-    It is true if there is any. No text of the conversation holds a placeholder: nobody can guess its number.
+    The object is true if there is such a text. No text of the conversation can hold a placeholder, because
+    nobody can guess its random number.
     """
 
     def __init__(self, tokens: AddedTokens) -> None:
@@ -90,9 +93,9 @@ class HiddenSpellings:
         return bool(self._texts)
 
     def hide(self, value: Any, models_own: bool = False) -> Any:
-        """A copy of `value`, which may be whatever JSON has, with placeholders in all its texts.
+        """A copy of `value`, which may be any JSON value, with placeholders in all its texts.
 
-        `models_own`: it is what the model said itself.
+        `models_own`: the model wrote the value itself.
         """
         if isinstance(value, str):
             return self._hide_in(value, models_own)
@@ -115,7 +118,7 @@ class HiddenSpellings:
         return self._word(key) if key in FIELDS else self.hide(key)
 
     def _word(self, value: Any) -> Any:
-        """A word that means something to the template is hidden only where it is a token as a whole."""
+        """Hide a word that means something to the template only if it spells a token as a whole."""
         is_word = isinstance(value, str) and not self._tokens.spellings(models_own=False).are_in(value)
         return value if is_word else self.hide(value)
 
@@ -131,11 +134,11 @@ class HiddenSpellings:
         return f"zq{self._number}z{len(self._texts) - 1}z"
 
     def show(self, text: str) -> str:
-        """With what the placeholders stand for."""
+        """The text, with the hidden texts in place of their placeholders."""
         return re.sub(rf"zq{self._number}z(\d+)z", lambda match: self._texts[int(match[1])], text)
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text with placeholders, whose added tokens are the template's.
+        """The ids of a text with placeholders. Only the template's added tokens become control tokens.
 
         Raises: InvalidRequest.
         """

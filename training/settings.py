@@ -1,4 +1,4 @@
-"""How private models are trained; one section of `serve_app.settings`."""
+"""The settings of training; one section of `serve_app.settings`."""
 
 from typing import Literal, Self
 
@@ -7,45 +7,47 @@ from pydantic import Field, model_validator
 from registry.records import Record
 
 SHARED_GPU = 0.5
-"""Of a GPU, as Ray counts it: a replica and a trainer's worker on each."""
+"""The share of one GPU, as Ray counts it, that a replica or a training worker takes if both share it."""
 
 
 class TrainingSettings(Record):
-    """The resident Ray Train run of each base model."""
+    """The settings of the resident Ray Train run of each base model."""
 
-    num_workers: int = Field(1, ge=1, description="data-parallel workers of a run, each with a part of a job")
+    num_workers: int = Field(
+        1, ge=1, description="data-parallel workers of a run; each takes a part of a job"
+    )
     use_gpu: bool = False
     cpus_per_worker: float = Field(1, gt=0)
     threads_per_worker: int | None = Field(
-        None, ge=1, description="torch threads; None: the cores of the machine"
+        None, ge=1, description="torch threads; None: one for each core of the machine"
     )
-    dtype: Literal["float32", "bfloat16"] = Field("float32", description="of the frozen base weights")
+    dtype: Literal["float32", "bfloat16"] = Field("float32", description="type of the frozen base weights")
     shard_base_model: bool = Field(
-        False, description="FSDP: each worker keeps its part of every layer, for models larger than one GPU"
+        False, description="FSDP: each worker keeps a part of every layer, for models larger than one GPU"
     )
     share_gpu: bool = Field(
-        False, description="the replicas sleep during a job, for one GPU that serves and trains"
+        False, description="serve and train on the same GPU: the replicas sleep while a job runs"
     )
     max_tokens_per_pack: int = Field(
-        2048, ge=1, description="in one forward pass; halved while memory runs out"
+        2048, ge=1, description="most tokens in one forward pass; halved when memory runs out"
     )
     gradient_checkpointing: bool = Field(
-        False, description="from the start; without it, when memory asks for it"
+        False, description="True: from the start; False: only after memory has run out"
     )
     state_interval_s: float = Field(
-        30, ge=0, description="a job that dies goes on from a state at most so old"
+        30, ge=0, description="time between two saved states, from which a job continues after a fault"
     )
     slice_s: float = Field(
-        30, gt=0, description="a job that ran so long gives way when jobs of other users wait"
+        30, gt=0, description="a job that has run for this time gives way if jobs of other users wait"
     )
     max_paused_in_memory: int = Field(
-        4, ge=0, description="jobs that gave way and wait in memory; those beyond are written to a file"
+        4, ge=0, description="most paused jobs that stay in memory; further ones are written to files"
     )
     idle_timeout_s: float = Field(
-        600, gt=0, description="a run without work leaves after this time and frees its memory"
+        600, gt=0, description="a run that had no work for this time ends and frees its memory"
     )
     max_attempts: int = Field(
-        3, ge=1, description="how often a job may die with its worker, no further than before, until it fails"
+        3, ge=1, description="a job fails after this many attempts in a row that made no progress"
     )
 
     @property

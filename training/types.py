@@ -1,4 +1,4 @@
-"""What passes between the controller and the workers of a resident run."""
+"""The messages between the controller and the workers of a resident run."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -19,7 +19,7 @@ class Assignment(Record):
     base_model: str
     parent_revision: int
     has_parent_adapter: bool = Field(description="False: training starts from a fresh adapter")
-    revision: int = Field(description="the revision to make")
+    revision: int = Field(description="the number of the revision that the job makes")
     rank: int
     alpha: float
     dropout: float
@@ -27,7 +27,7 @@ class Assignment(Record):
 
     @classmethod
     def of(cls, record: JobRecord, model: ModelRecord, request: JobRequest) -> Self:
-        """The attempt that `record` says was begun."""
+        """The attempt that has begun according to `record`."""
         assert record.parent_revision is not None and record.revision is not None
         return cls(
             job_id=record.id,
@@ -46,20 +46,20 @@ class Assignment(Record):
 
 
 class Resumption(Record):
-    """An attempt that gave way has its turn again."""
+    """An order to continue an attempt that gave way: it has its turn again."""
 
     job_id: str
     attempt: int
 
 
 class Dismissal(Record):
-    """A job that gave way has ended meanwhile: the worker may forget what it keeps of it."""
+    """An order to forget a job that gave way: it has ended, so the worker need not keep its state."""
 
     job_id: str
 
 
 class Instruction(StrEnum):
-    """What a worker does that gets no job."""
+    """The next act of a worker that gets no job."""
 
     WAIT = "wait"
     """It asks again."""
@@ -68,28 +68,28 @@ class Instruction(StrEnum):
 
 
 Order = Assignment | Resumption | Dismissal | Instruction
-"""What a worker is to do next."""
+"""What a worker has to do next."""
 
 
 class Standing(StrEnum):
-    """How the controller sees a job that runs."""
+    """The controller's answer to a worker's report: what the running job has to do."""
 
     GOES_ON = "goes_on"
     IS_CANCELLED = "is_cancelled"
     GIVES_WAY = "gives_way"
-    """Its turn is over and others wait: it is to report that it paused, and to ask for work."""
+    """Its turn is over and others wait: its worker has to report that it paused, and then ask for work."""
 
 
 class Place(Record):
-    """Where a job is: between two packs of a step that is not made yet."""
+    """The place that a job has reached: between two packs of a step that is not made yet."""
 
     step: int
     steps: int
-    share: float = Field(description="of the step's packs that were gone through")
+    share: float = Field(description="share of the step's packs that are done")
 
 
 class StepProgress(Record):
-    """One optimizer step. Rewards are over all responses; `seconds` is the step alone."""
+    """The report of one optimizer step. Rewards are over all responses; `seconds` is the step alone."""
 
     step: int
     steps: int
@@ -105,7 +105,7 @@ class StepProgress(Record):
 
 @dataclass(frozen=True)
 class StepMeasures:
-    """What one optimizer step measured, over all completion tokens of the job."""
+    """The measures of one optimizer step, over all completion tokens of the job."""
 
     step: int
     loss: float
@@ -117,7 +117,7 @@ class StepMeasures:
 
 
 class TrainingOutcome(Record):
-    """What a finished training measured: the metrics of its last step, and its cost."""
+    """The measures of a finished training: the metrics of its last step, and its cost."""
 
     metrics: dict[str, float]
     trained_tokens: int = Field(description="completion tokens times optimizer steps")
@@ -125,12 +125,12 @@ class TrainingOutcome(Record):
 
 
 class Cancelled(Exception):
-    """The job was cancelled between two packs; nothing was written."""
+    """The job was cancelled between two packs. Nothing was written."""
 
 
 class GaveWay(Exception):
-    """The job stopped between two packs, so that others have their turn."""
+    """The job stopped between two packs, so that other users have their turn."""
 
 
 class ShardedOutOfMemory(Exception):
-    """A worker of a sharded model ran out of memory while the others wait for it: the run starts again."""
+    """A worker of a sharded model ran out of memory while the others wait for it. The run starts again."""

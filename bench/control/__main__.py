@@ -1,27 +1,29 @@
-"""What the control plane costs, with an instance of its own, in one run.
+"""Measures the control plane, with an instance of its own, in one run.
 
 python -m bench.control     (make bench-control)
 
 The baseline of a request is the bare handler: FastAPI on the same Ray Serve, with the replicas and CPUs of
-our ingress, that answers with the very bytes of our answer. The two are asked in turns, so that both see the
-same machine. `ratio_p50` is ours over the bare one's; latencies are in ms, and of one connection.
+our ingress. It answers with the same bytes as our ingress. The two are asked in turns, so that the load of
+the machine is the same for both. `ratio_p50` is our median divided by that of the bare handler. Latencies are
+in ms, with one connection.
 
 listing      GET /v1/models of callers with 0, 10 and 1,000 private models among `--users` other users, and
-             with 10 before there are others. `requests_per_s` and `loaded_*` are of 16 connections, in turns
-             of 5 s; `ratio_requests_per_s` is ours over the bare one's
-creation     POST /v1/models, copies of the base model
-activation   POST .../revisions/N/activate, another one each time
-key_check    GET /v1/models of who has none: with a key never seen, with one just used, with one that is none
-             (401)
-history      `up` after `down` in s, three times with no job ever made and three times with `--jobs` finished
-             ones; GET /v1/jobs, the first ten, of who has ten and of who has a tenth of all
-queued       listing and time to first token while both go on: with nothing trained, beside one training,
-             and beside one with 1,000 waiting (the ratios are of the last two); trainings accepted per s
-memory       PSS in MiB of all that is neither vLLM nor a trainer, by kind of process, of the instance as it
-             came up and at the end of the other parts; the bare handler and this process are left out;
-             and what importing Ray Serve takes in a process of its own, beside the others
+             with 10 models before there are other users. `requests_per_s` and `loaded_*` are with 16
+             connections, in turns of 5 s; `ratio_requests_per_s` is ours divided by the bare handler's
+creation     POST /v1/models, which makes copies of the base model
+activation   POST .../revisions/N/activate, each time with another revision than before
+key_check    GET /v1/models of a user without models: with a key that is used for the first time, with a key
+             that was just used, and with a key that does not exist (401)
+history      `up` after `down` in s, three times with no jobs and three times with `--jobs` finished jobs;
+             GET /v1/jobs, the first ten, of a user with ten jobs and of a user with a tenth of all jobs
+queued       a listing and the time to first token, both at the same time: with no training, with one
+             training, and with one training while 1,000 wait (the ratios compare the last two); and
+             the trainings that are accepted per s
+memory       PSS in MiB of all processes but vLLM and the training workers, by kind of process, after `up` and
+             after the other parts. The bare handler and this process are not counted. Also the memory that
+             importing Ray Serve takes in a process of its own, beside the others
 
-A part that is left out (`--only`) stays in the file as it was; each has its machine and its date.
+A part that is left out with `--only` stays in the file as it was. Each part has its machine and its date.
 Writing the users and the jobs takes most of the time; `--users 1000 --jobs 5000` gives a first look.
 """
 
@@ -42,7 +44,7 @@ from bench.machine import describe
 
 Part = Callable[[Ground, argparse.Namespace], dict[str, Any]]
 
-# In this order: a history can be empty only before the queue.
+# The order matters: the history can be empty only before the queue is measured.
 PARTS: dict[str, Part] = {
     "listing": lambda own, options: listing(own, options.users),
     "creation": lambda own, options: creation(own),
@@ -58,10 +60,10 @@ def main() -> None:
     options = _options()
     machine = describe()
     report: dict[str, Any] = json.loads(options.output.read_text()) if options.output.exists() else {}
-    report.pop("machine", None)  # of a file from before parts had their own
+    report.pop("machine", None)  # a file of an older version has one for all parts
 
     def show(name: str, values: dict[str, Any]) -> None:
-        """Written at once too: a later part may fail."""
+        """Print the values of a part and write them at once, because a later part may fail."""
         report[name] = values | {"machine": machine}
         print(name, json.dumps(values), flush=True)
         options.output.parent.mkdir(parents=True, exist_ok=True)
@@ -84,10 +86,10 @@ def _options() -> argparse.Namespace:
     names = [*PARTS, MEMORY]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument(
-        "--only", nargs="+", choices=names, default=names, metavar="PART", help="of the above"
+        "--only", nargs="+", choices=names, default=names, metavar="PART", help="measure only these parts"
     )
     parser.add_argument("--users", type=int, default=10_000, help="other users in the bucket")
-    parser.add_argument("--jobs", type=int, default=100_000, help="finished ones in the history")
+    parser.add_argument("--jobs", type=int, default=100_000, help="finished jobs in the history")
     parser.add_argument("--output", type=Path, default=Path("bench/results/control.json"))
     return parser.parse_args()
 

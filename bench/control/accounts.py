@@ -1,6 +1,6 @@
-"""Users with keys and models, written straight into the bucket.
+"""Writes users with keys and models directly into the bucket.
 
-A user's list of models must be there before their first request: the Catalog reads it once.
+A user's list of models must be there before the first request of that user: the Catalog reads it only once.
 """
 
 from bench.control.bulk import write_all
@@ -16,7 +16,7 @@ def other_user(number: int) -> str:
 
 
 class Accounts:
-    """Private models are copies of `base`, and were never trained."""
+    """Makes users. Their private models are copies of `base` that were never trained."""
 
     def __init__(self, store: ObjectStore, base: BaseModelSettings) -> None:
         self.store = store
@@ -25,7 +25,7 @@ class Accounts:
         self._user_models = UserModelStore(store)
 
     def create(self, user: str, num_models: int, latest_revision: int = 0) -> str:
-        """A new user with models `model-0` and so on; returns a key."""
+        """Make a user with models `model-0` and so on; returns a key of that user."""
         key = self.create_key(user)
         if num_models:
             models = tuple(self._model(number, latest_revision) for number in range(num_models))
@@ -36,7 +36,7 @@ class Accounts:
         return self._keys.create(user, "bench")
 
     def create_others(self, number: int) -> None:
-        """Users who never ask for anything, with one or two models."""
+        """Make users that send no requests, each with one or two models."""
         write_all("users", range(number), lambda index: self.create(other_user(index), 1 + index % 2))
 
     def _model(self, number: int, latest_revision: int) -> ModelRecord:

@@ -1,6 +1,6 @@
 """The baseline: a FastAPI handler on Ray Serve that answers with bytes from a file and does nothing else.
 
-Replicas, places and CPUs are those of our ingress.
+It has as many replicas, places and CPUs as our ingress.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ from serve_app.settings import load_settings
 
 
 class BareArguments(BaseModel):
-    """`args` of the application in a Serve config file; `directory` is where the bodies are."""
+    """The `args` of the application in a Serve config file. `directory` has the bodies of the answers."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -35,7 +35,7 @@ def build_app(arguments: BareArguments) -> Application:
 
 @serve.ingress()
 class Bare:
-    """GET /{name}: the bytes of the file `name`, read at its first request."""
+    """The handler of GET /{name}: it answers with the bytes of the file `name`, read at the first request."""
 
     def __init__(self, directory: str) -> None:
         self._directory = Path(directory)

@@ -1,4 +1,4 @@
-"""Many writes to the bucket at once."""
+"""Makes many writes to the bucket at once."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -12,9 +12,9 @@ T = TypeVar("T")
 
 
 def write_all(what: str, items: Sequence[T], write: Callable[[T], object]) -> float:
-    """`write` each of `items`, and say now and then how far that is; returns the seconds it took.
+    """Call `write` for each of `items`, and print the progress now and then; returns the seconds it took.
 
-    Raises: the first error of a `write`; what has not begun by then is left out.
+    Raises: the first error of a `write`. Writes that have not begun by then are left out.
     """
     start = time.perf_counter()
     every = max(len(items) // NUM_REPORTS, 1)

@@ -1,4 +1,4 @@
-"""What is measured: an instance of our own with the bare handler beside it, in the same Ray Serve."""
+"""The measured system: an instance of our own, and the bare handler in the same Ray Serve."""
 
 import tempfile
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 @dataclass(frozen=True)
 class Ground:
-    """`directory` is where the bare handler finds the bodies that it answers with."""
+    """An instance with the bare handler. `directory` has the bodies with which the bare handler answers."""
 
     instance: Instance
     directory: Path
@@ -36,14 +36,14 @@ class Ground:
         return self.instance.url
 
     def up(self) -> None:
-        """Returns when both our application and the bare one answer."""
+        """Start the instance; returns when both our application and the bare one answer."""
         self.instance.up(quiet)
         probe = self.url + self.bare("probe", b"{}")
         if not wait_until(lambda: _answers(probe), BARE_TIMEOUT_S):
             raise RuntimeError(f"{probe} does not answer")
 
     def bare(self, name: str, body: bytes) -> str:
-        """The path at which the bare handler answers with `body`; a name is used once."""
+        """The path at which the bare handler answers with `body`. A name may be used only once."""
         (self.directory / name).write_bytes(body)
         return f"{BARE_PREFIX}/{name}"
 
@@ -54,7 +54,7 @@ class Ground:
 
 @contextmanager
 def ground() -> Iterator[Ground]:
-    """Not up yet; for the block."""
+    """A ground that exists during the block, and is not up yet."""
     with tempfile.TemporaryDirectory(prefix="tiger-control-") as name:
         directory = Path(name)
         config, serve_config = directory / "config.yaml", directory / "serve.yaml"
@@ -65,7 +65,7 @@ def ground() -> Iterator[Ground]:
 
 
 def _config() -> dict[str, Any]:
-    """The local one; requests are counted as ever, but never refused."""
+    """The local configuration with such high limits that requests are counted, but never refused."""
     config: dict[str, Any] = yaml.safe_load((CONFIG_DIRECTORY / "local.yaml").read_text())
     limits = config.get("limits", {}) | {"max_requests_per_minute_per_user": MANY}
     return config | {"limits": limits}

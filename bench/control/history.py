@@ -1,4 +1,4 @@
-"""What a long history of trainings costs the start of an instance, and those who look at their jobs."""
+"""Measures how a long history of trainings slows the start of an instance and the listing of jobs."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ NUM_STARTS = 3
 NUM_FEW = 10
 SHARE_OF_MANY = 10
 FIRST_PAGE = f"/v1/jobs?limit={NUM_FEW}"
-"""As many jobs for both users."""
+"""The request for the first page of jobs. The page has the same number of jobs for both users."""
 NUM_WARM = 5
 NUM_PAGES = 200
 STEPS = 5
@@ -58,15 +58,15 @@ REQUEST = JobRequest(
 
 
 def history(ground: Ground, num_users: int, num_jobs: int) -> dict[str, Any]:
-    """A tenth of the jobs is one user's, another one has ten, and the others share the rest.
+    """Starts and listings without and with a history.
 
-    The history must be empty before. Both kinds of start bring up all that runs at rest, on the same data
-    of users; what is stopped is a whole instance, its storage too.
+    One user has a tenth of the jobs, one has ten jobs, and the others share the rest. The history must be
+    empty before. Every start begins with nothing running, not even storage, and with the same users.
     """
     empty_s = [_restart(ground, "empty history") for _ in range(NUM_STARTS)]
     writing_s = _write_jobs(ground.accounts(), num_users, num_jobs)
     full_s = [_restart(ground, f"{num_jobs} jobs") for _ in range(NUM_STARTS)]
-    ground.up()  # the bare handler, too
+    ground.up()  # also the bare handler
     return {
         "jobs": num_jobs,
         "written_per_s": round(num_jobs / writing_s, 1),
@@ -78,7 +78,7 @@ def history(ground: Ground, num_users: int, num_jobs: int) -> dict[str, Any]:
 
 
 def _restart(ground: Ground, name: str) -> float:
-    """Seconds of `up`."""
+    """Stop and start the instance; returns the seconds of `up`."""
     ground.instance.down(quiet)
     start = time.perf_counter()
     ground.instance.up(quiet)
@@ -88,7 +88,7 @@ def _restart(ground: Ground, name: str) -> float:
 
 
 def _write_jobs(accounts: Accounts, num_users: int, num_jobs: int) -> float:
-    """Finished jobs with all that is stored of one, under ids from oldest to newest; seconds."""
+    """Write complete finished jobs, with ids from the oldest to the newest; returns the seconds it took."""
     num_many = num_jobs // SHARE_OF_MANY
     others = cycle(other_user(number) for number in range(num_users))
     owners = ["few"] * NUM_FEW + ["many"] * num_many
@@ -97,7 +97,7 @@ def _write_jobs(accounts: Accounts, num_users: int, num_jobs: int) -> float:
 
     def write(user: str) -> None:
         record = _finished(ids.generate(), user, accounts.base.id)
-        # Not `Jobs.accept`: its marker, and the end of it, would be two more writes for each.
+        # `Jobs.accept` is not used: it would also write a marker, which would have to be deleted again.
         accounts.store.put(f"jobs/{user}/{record.id}/request.json", request)
         jobs.save_events(user, record.id, EVENTS)
         jobs.save(record)
@@ -129,7 +129,10 @@ def _finished(job_id: str, user: str, base_model: str) -> JobRecord:
 
 
 async def _first_pages(ground: Ground) -> dict[str, Any]:
-    """FIRST_PAGE of who has few and of who has many, and the bare handler with the bytes of the former."""
+    """Times of FIRST_PAGE for the users with few and with many jobs, and of the bare handler.
+
+    The bare handler answers with the bytes of the first user's page.
+    """
     accounts = ground.accounts()
     keys = {user: accounts.create_key(user) for user in ("few", "many")}
     times_s: dict[str, list[float]] = {user: [] for user in keys}

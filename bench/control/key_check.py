@@ -1,4 +1,4 @@
-"""What it costs to know who is calling: the same cheap GET with keys of three kinds, and the bare handler."""
+"""Measures the check of a key: the same cheap GET with keys of three kinds, and the bare handler."""
 
 import asyncio
 import secrets
@@ -15,7 +15,11 @@ NUM_ROUNDS = 300
 
 
 def key_check(ground: Ground) -> dict[str, Any]:
-    """`first_use` of a key by this ingress, `known`: used just before, `unknown`: refused with 401."""
+    """Times with three kinds of keys.
+
+    `first_use`: this ingress sees the key for the first time; `known`: the key was just used; `unknown`: the
+    key does not exist and is refused with 401.
+    """
     accounts = ground.accounts()
     keys = [accounts.create_key(USER) for _ in range(NUM_WARM + NUM_ROUNDS)]
     return asyncio.run(_measure(ground, keys))

@@ -1,4 +1,4 @@
-"""GET /v1/models against the bare handler with the same bytes, alone and under load."""
+"""Measures GET /v1/models and the bare handler with the same bytes, alone and under load."""
 
 import asyncio
 import time
@@ -30,7 +30,7 @@ class Side:
 
 @dataclass
 class Load:
-    """`times_s` of all requests, and for how long they were made."""
+    """The times of all requests under load, and the seconds during which they were made."""
 
     times_s: list[float] = field(default_factory=list)
     duration_s: float = 0.0
@@ -101,7 +101,7 @@ async def _time(http: ClientSession, side: Side) -> float:
 
 
 async def _add_block(http: ClientSession, side: Side, load: Load) -> None:
-    """Each connection asks again as soon as it was answered, for BLOCK_S."""
+    """Add requests of BLOCK_S to `load`. Each connection asks again as soon as it gets its answer."""
     start = time.perf_counter()
 
     async def ask() -> None:

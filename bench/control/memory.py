@@ -1,4 +1,4 @@
-"""Memory of all that is neither engine nor trainer."""
+"""Measures the memory of all processes that are neither an engine nor a training worker."""
 
 import subprocess
 import sys
@@ -13,11 +13,11 @@ from serve_app.instance.instance import Instance
 ENGINES = ("VLLM::", f"ray::ServeReplica:{APPLICATION}:{model_server_name('')}")
 TRAINERS = ("ray::RayTrainWorker", "ray::TrainController")
 OURS = (f"ray::ServeReplica:{BARE_APPLICATION}:",)
-"""The benchmark's own, which no total has."""
+"""The kinds of processes that belong to the benchmark. No total counts them."""
 
 
 def memory(instance: Instance) -> dict[str, Any]:
-    """PSS in MiB; `rest` is what is neither engine nor trainer."""
+    """PSS in MiB. `rest` is the sum of all processes that are neither an engine nor a training worker."""
     found = pss_by_kind(instance)
 
     def sum_of(kinds: Iterable[str]) -> float:
@@ -35,7 +35,7 @@ def memory(instance: Instance) -> dict[str, Any]:
 
 
 def of_ray_serve() -> float:
-    """MiB of its own of a Python process that imports Ray Serve, beside an instance that shares the rest."""
+    """The MiB that a Python process which imports Ray Serve has for itself, beside a running instance."""
     asked = "import psutil, ray.serve; print(psutil.Process().memory_full_info().uss)"
     answer = subprocess.run([sys.executable, "-c", asked], check=True, capture_output=True, text=True)
     return round(int(answer.stdout) / 2**20, 1)

@@ -1,10 +1,10 @@
-"""What a long queue of trainings costs those who list and generate.
+"""Measures how a long queue of trainings slows listings and generations.
 
-    idle       nothing is trained
-    training   one training runs, which shares the processor with everything
-    queued     the same one runs, and a thousand wait
+    idle       no training runs
+    training   one training runs, and shares the processor with everything else
+    queued     the same training runs, and a thousand wait
 
-In each state one client lists now and then, and another has one stream after another; both for STATE_S.
+In each state, for STATE_S, one client lists now and then, and another opens one stream after another.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from bench.temporary_instance import bearer
 
 NUM_QUEUED = 1000
 NUM_OWNERS = 20
-"""Of the queued trainings: each has as many, which is within what one user may have in the queue."""
+"""The number of users that share the queued trainings equally, each within the limit of one user."""
 NUM_CONNECTIONS = 8
 NUM_WARM = 3
 STATE_S = 90.0
@@ -52,7 +52,7 @@ TRAINING = {
     "learning_steps": 1000,
     "background": True,
 }
-"""So long that the first one outlives the measurement."""
+"""The values of a training. It is so long that the first one outlasts the measurement."""
 
 
 @dataclass
@@ -71,7 +71,7 @@ class State:
 
 
 def queued(ground: Ground) -> dict[str, Any]:
-    """All trainings are still there at the end: they go with the instance."""
+    """Times in the three states. The trainings do not end; they are deleted with the instance."""
     accounts = ground.accounts()
     asker = accounts.create("asker", 10)
     runner = accounts.create("runner", 1)
@@ -122,7 +122,7 @@ async def _observe(http: ClientSession, key: str, name: str) -> State:
 
 
 async def _first_token(http: ClientSession, key: str, content: str) -> float:
-    """Seconds to the first token of a stream that is read to its end. No prefix cache knows the prompt.
+    """The seconds to the first token of a stream that is read to its end. No prefix cache has the prompt.
 
     Raises: RuntimeError: the stream did not end well.
     """
@@ -139,7 +139,7 @@ async def _first_token(http: ClientSession, key: str, content: str) -> float:
 
 
 async def _submit(http: ClientSession, key: str) -> str:
-    """The id of the job."""
+    """Submit a training; returns the id of its job."""
     job: str = json.loads(await call(http, "POST", "/v1/train", key, TRAINING, 202))["id"]
     return job
 
@@ -150,7 +150,7 @@ async def _job(http: ClientSession, key: str, job: str) -> dict[str, Any]:
 
 
 async def _wait_until_runs(http: ClientSession, key: str, job: str) -> None:
-    """Until its second step: Ray Train and the base model are up, and the compiled first step is over."""
+    """Wait until a job makes its second step: then Ray Train is up, and the slow first step is over."""
     deadline = time.perf_counter() + START_TIMEOUT_S
     while (found := await _job(http, key, job))["step"] < 2:
         if time.perf_counter() > deadline or found["status"] not in ("queued", "running"):
@@ -159,7 +159,7 @@ async def _wait_until_runs(http: ClientSession, key: str, job: str) -> None:
 
 
 async def _enqueue(http: ClientSession, owners: list[str]) -> float:
-    """Seconds until the last one was accepted."""
+    """Submit the queued trainings; returns the seconds until the last one was accepted."""
     keys = iter(owners * (NUM_QUEUED // len(owners)))
 
     async def submit_all(keys: Iterator[str]) -> None:
@@ -172,7 +172,7 @@ async def _enqueue(http: ClientSession, owners: list[str]) -> float:
 
 
 async def _check_queue(http: ClientSession, owners: list[str]) -> None:
-    """Raises: RuntimeError: not all of them wait."""
+    """Check that all queued trainings wait. Raises: RuntimeError: not all of them wait."""
     pages = [await call(http, "GET", "/v1/jobs?status=queued&limit=100", key) for key in owners]
     num_waiting = sum(len(json.loads(page)) for page in pages)
     if num_waiting != NUM_QUEUED:

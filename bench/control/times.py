@@ -1,16 +1,16 @@
-"""Many measured times, told in a few numbers."""
+"""Summarises many measured times in a few numbers."""
 
 import math
 from collections.abc import Sequence
 
 
 def percentile(times: Sequence[float], percent: int) -> float:
-    """The least of `times` that at least so many percent of them do not exceed."""
+    """The smallest of `times` that at least `percent` percent of them do not exceed."""
     return sorted(times)[math.ceil(len(times) * percent / 100) - 1]
 
 
 def in_ms(times_s: Sequence[float], prefix: str = "") -> dict[str, float]:
-    """`p50_ms`, `p95_ms`, `p99_ms`, each behind `prefix`."""
+    """The values `p50_ms`, `p95_ms` and `p99_ms`; their names begin with `prefix`."""
     return {
         f"{prefix}p{percent}_ms": round(1000 * percentile(times_s, percent), 2) for percent in (50, 95, 99)
     }
@@ -21,5 +21,5 @@ def ratio_p50(times_s: Sequence[float], baseline_s: Sequence[float]) -> float:
 
 
 def against(times_s: Sequence[float], bare_s: Sequence[float]) -> dict[str, float]:
-    """Times of ours beside those of the bare handler, in ms, and the ratio of the medians."""
+    """Our times and those of the bare handler, in ms, and the ratio of the medians."""
     return {**in_ms(times_s), **in_ms(bare_s, "bare_"), "ratio_p50": ratio_p50(times_s, bare_s)}

@@ -1,6 +1,6 @@
-"""Changes to a user's models, each of which is in the bucket when it is answered; against the bare handler.
+"""Measures changes to a user's models, which are in the bucket when they are answered, and the bare handler.
 
-The bare handler answers a GET with the bytes of such an answer; the two are asked in turns.
+The bare handler answers a GET with the bytes of such an answer. The two are asked in turns.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ NUM_ACTIVATED = 300
 
 
 def creation(ground: Ground) -> dict[str, Any]:
-    """The account fills meanwhile: from one model to NUM_CREATED and one more."""
+    """Times of creations. The user's list of models grows meanwhile, from one model to NUM_CREATED + 1."""
     accounts = ground.accounts()
     key = accounts.create("creator", 0)
 
@@ -29,9 +29,9 @@ def creation(ground: Ground) -> dict[str, Any]:
 
 
 def activation(ground: Ground) -> dict[str, Any]:
-    """Revisions 1 and 0 of one of ten models in turns, so that each request changes the list of models.
+    """Times of activations: revisions 1 and 0 of one of ten models, in turns, so that each changes the list.
 
-    What is changed is the list alone, so the revisions need no weights.
+    An activation changes only the list of models, so the revisions need no weights.
     """
     key = ground.accounts().create("activator", 10, latest_revision=1)
 

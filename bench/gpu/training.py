@@ -1,10 +1,10 @@
-"""Time of one optimizer step on a GPU, against a hand-written loop on the same tokens, in one run.
+"""Measures one optimizer step on a GPU, compared with a hand-written loop on the same tokens, in one run.
 
     python -m bench.gpu.training --layers 32 --output bench/results/gpu-training.json
 
-The model is a Llama-3.1-8B in shape with random weights, and its tokenizer makes a token of every character,
-so nothing is downloaded. Both sides have the same tokens, adapter, dtypes and checkpointing (`bench.steps`);
-a row's time is the median of the steps after the first.
+The model has the shape of Llama-3.1-8B and random weights. Its tokenizer makes a token of every character. So
+nothing is downloaded. Both sides have the same tokens, adapter, dtypes and checkpointing (`bench.steps`). The
+time of a row is the median of the steps after the first.
 """
 
 import argparse
@@ -35,7 +35,7 @@ TEMPLATE = "{% for m in messages %}{{ m.content }}{% if m.role == 'assistant' %}
 
 
 def write_model(directory: Path, num_layers: int, device: str) -> None:
-    """A random Llama-3.1-8B of `num_layers` layers, bf16, with a tokenizer of one token a character."""
+    """Write a random Llama-3.1-8B of `num_layers` layers in bf16, whose tokens are single characters."""
     config = LlamaConfig(
         vocab_size=128256,
         hidden_size=4096,
@@ -62,7 +62,7 @@ def write_model(directory: Path, num_layers: int, device: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--layers", type=int, default=32, help="of the model; 32 is Llama-3.1-8B")
+    parser.add_argument("--layers", type=int, default=32, help="layers of the model; Llama-3.1-8B has 32")
     parser.add_argument("--max-tokens-per-pack", type=int, default=4096)
     parser.add_argument("--output", type=Path, default=Path("bench/results/gpu-training.json"))
     options = parser.parse_args()

@@ -1,17 +1,17 @@
-"""Does it teach? The loop a user writes, on three verifiable tasks, against TRL's own GRPOTrainer.
+"""Measures if training teaches: a user's loop on three verifiable tasks, compared with TRL's GRPOTrainer.
 
     python -m bench.learning        (make bench-learning)
 
     tiger   generate n=8 for each training prompt -> score with a rule -> POST /v1/train -> repeat; over HTTP,
-            against an instance of its own
-    TRL     GRPOTrainer that generates its own samples with transformers, in a process of its own, afterwards
-            and with the instance gone: same weights, adapter shape, prompts, samples, steps and loss
+            on an instance of its own
+    TRL     GRPOTrainer generates its own samples with transformers, in a process of its own, after the
+            instance was stopped; with the same weights, adapter shape, prompts, samples, steps and loss
 
-What differs and is meant to: TRL clips gradients at norm 1; our samples come from vLLM, TRL's from
-transformers. Both generate in float32, as both train: in bfloat16 (`--serving-dtype`) the adapter of a small
-model loses some of its effect, and the samples are of another policy than the one that is trained. With equal
-rewards in every group we train nothing; TRL still makes its steps, on the KL term alone. TRL's side takes
-most of the time and changes only with its version: with `--trl-from` it is taken from an earlier report.
+Three things differ on purpose. TRL clips gradients at norm 1. Our samples come from vLLM, and TRL's from
+transformers. If the rewards are equal in every group, we train nothing, but TRL makes its steps on the KL
+term alone. Both sides generate and train in float32. If we generate in bfloat16 (`--serving-dtype`), the
+adapter of a small model loses some of its effect, and the samples are not those of the trained policy. TRL's
+side takes most of the time and changes only with its version; `--trl-from` takes it from an earlier report.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from bench.temporary_instance import new_key, quiet, temporary_instance
 from serve_app.settings import CONFIG_DIRECTORY, load_settings
 
 Curves = dict[str, list[Curve]]
-"""By the task's name, one of each run."""
+"""The curves of all runs, by the name of the task."""
 
 
 def main() -> None:
@@ -68,10 +68,17 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--tasks", nargs="+", choices=names, default=names)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--learning-rate", type=float, default=Setup.learning_rate)
-    parser.add_argument("--runs", type=int, default=1, help="of each task and side")
+    parser.add_argument("--runs", type=int, default=1, help="runs of each task on each side")
     parser.add_argument("--serving-dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--trl-from", type=Path, help="a report of the same tasks and setup")
-    parser.add_argument("--output", type=Path, default=Path("bench/results/learning.json"), help="and .png")
+    parser.add_argument(
+        "--trl-from", type=Path, help="take TRL's side from this report of the same tasks and setup"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("bench/results/learning.json"),
+        help="report; a .png goes beside it",
+    )
     return parser.parse_args()
 
 
@@ -82,7 +89,7 @@ def teach_tiger(url: str, key: str, task: Task, setup: Setup, num_runs: int) -> 
 
 @contextmanager
 def config_of(serving_dtype: str) -> Iterator[str]:
-    """The path of a configuration like CONFIG that serves so; for the block."""
+    """The path of a configuration like CONFIG that serves with this dtype. It exists during the block."""
     config = yaml.safe_load((CONFIG_DIRECTORY / f"{CONFIG}.yaml").read_text())
     for model in config["models"]:
         model["serving"]["engine"]["dtype"] = serving_dtype
@@ -93,7 +100,7 @@ def config_of(serving_dtype: str) -> Iterator[str]:
 
 
 def trl_of(task: Task, setup: Setup, options: argparse.Namespace) -> list[Curve]:
-    """Raises: ValueError: the earlier report is of another setup."""
+    """TRL's curves, new or from the earlier report. Raises: ValueError: that report is of another setup."""
     if options.trl_from is None:
         return teach_trl(task, setup, options.runs)
     report = json.loads(options.trl_from.read_text())

@@ -1,6 +1,6 @@
-"""TRL's side: each run in a process of its own, so that none starts with what another left in memory.
+"""Runs TRL's side, each run in a process of its own, so that no run starts with memory that another used.
 
-A module of its own, since a new process cannot import what a package's `__main__` defines.
+It is a module of its own because a new process cannot import the functions of a package's `__main__`.
 """
 
 import multiprocessing
@@ -17,12 +17,12 @@ CONFIG = "local"
 
 
 def teach_trl(task: Task, setup: Setup, num_runs: int) -> list[Curve]:
-    """With the base model that our side teaches: the default one of the configuration."""
+    """TRL's curves for a task, on the base model that our side uses: the default one of the configuration."""
     settings = load_settings(CONFIG)
     model = next(model for model in settings.models if model.id == settings.default_model)
     weights = prepare_weights(model, settings.weights_directory.expanduser())
     os.environ["HF_HUB_OFFLINE"] = "1"
-    # Threads that spin while they wait make generation sixty times slower beside any other process.
+    # If threads spin while they wait, generation is sixty times slower as soon as another process works.
     os.environ["OMP_WAIT_POLICY"] = "passive"
     curves = []
     for seed in range(num_runs):
@@ -33,7 +33,7 @@ def teach_trl(task: Task, setup: Setup, num_runs: int) -> list[Curve]:
 
 
 def _learn(weights: Path, task: Task, setup: Setup, seed: int) -> Curve:
-    # Torch and TRL: in that process only, and not while the instance needs the memory.
+    # This imports torch and TRL, so only in the new process, and not while the instance needs the memory.
     from bench.learning.stock import learn
 
     return learn(weights, task, setup, seed)

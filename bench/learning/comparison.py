@@ -1,4 +1,4 @@
-"""Whether our curve reaches TRL's."""
+"""Compares our curve with TRL's."""
 
 import statistics
 from collections.abc import Sequence
@@ -7,15 +7,15 @@ from typing import Any
 from bench.learning.curves import Curve, Round
 
 NUM_LAST = 3
-"""Rounds at the end that are compared: one round's samples alone are too few."""
+"""The number of rounds at the end that are compared. One round alone has too few samples."""
 
 REACHED = 0.95
-"""Share of TRL's reward that counts as reaching it: the standard error of a mean of three rounds of 32
+"""The share of TRL's reward that counts as reaching it. The standard error of a mean of three rounds of 32
 samples is a few hundredths."""
 
 
 def compare(tiger: Sequence[Curve], trl: Sequence[Curve]) -> dict[str, Any]:
-    """Means over the runs and the last rounds of each side."""
+    """Compare the means over the runs and the last rounds of each side."""
     ours, theirs = _at_the_end(tiger), _at_the_end(trl)
     ratios = {
         name: round(ours[name] / theirs[name], 2) if theirs[name] else None

@@ -1,4 +1,4 @@
-"""What one run of the loop leaves: a curve, the same for both sides."""
+"""The results of one run of the loop: a curve, in the same form for both sides."""
 
 import statistics
 from collections.abc import Sequence
@@ -9,7 +9,10 @@ from bench.learning.tasks import Task
 
 @dataclass(frozen=True)
 class Setup:
-    """What both sides share. Sampling is at temperature 1 without top-p or top-k; epsilon clips both ways."""
+    """The values that both sides share.
+
+    Sampling is at temperature 1 without top-p or top-k. Epsilon clips in both directions.
+    """
 
     num_rounds: int
     group_size: int = 8
@@ -23,7 +26,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Greedy answers to the held-out prompts. `distinct`: the share of answers that are not a repetition."""
+    """The scores of greedy answers to the held-out prompts. `distinct` is the share of different answers."""
 
     reward: float
     quality: float
@@ -33,11 +36,11 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Round:
-    """One round: samples of the model as it was, a training on them, and the held-out prompts after it.
+    """One round: samples of the model, a training on them, and then answers to the held-out prompts.
 
-    `reward` is the mean over the samples. `kl` is in nats per token, against the base model, as measured by
-    the round's last optimizer step; None: all rewards were equal and there was nothing to train on.
-    `seconds` leaves the held-out prompts out.
+    `reward` is the mean over the samples. `kl` is the KL to the base model in nats per token, measured by the
+    round's last optimizer step. It is None if all rewards were equal, so that there was nothing to train on.
+    `generate_s` and `train_s` do not include the held-out prompts.
     """
 
     number: int
@@ -58,14 +61,14 @@ class Round:
 
 @dataclass(frozen=True)
 class Curve:
-    """`start`: the held-out prompts before any training."""
+    """One run. `start` has the scores on the held-out prompts before any training."""
 
     start: HeldOut
     rounds: list[Round]
 
 
 def judge(task: Task, answers: Sequence[str]) -> HeldOut:
-    """`answers` are to the held-out prompts, in their order."""
+    """Score the answers to the held-out prompts, which are in the order of the prompts."""
     pairs = list(zip(task.held_out, answers, strict=True))
     return HeldOut(
         reward=statistics.fmean(task.reward(*pair) for pair in pairs),

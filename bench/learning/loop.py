@@ -1,4 +1,4 @@
-"""Our side: the loop that a user of the API writes. Generate, score, train, repeat, over HTTP."""
+"""Our side: the loop that a user of the API writes. It generates, scores, trains and repeats, over HTTP."""
 
 import time
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from bench.learning.tasks import Example, Task
 
 TIMEOUT_S = 900
 Response = dict[str, Any]
-"""As the API gives and takes it: `content`, `stop_reason`; `reward` when it was scored."""
+"""A response as the API returns it: `content`, `stop_reason`, and `reward` after it was scored."""
 
 
 class Loop:
-    """One private model of `base_model` that is taught `task`."""
+    """The loop for one private model of `base_model` and one task."""
 
     def __init__(self, url: str, key: str, base_model: str, task: Task, setup: Setup) -> None:
         headers = {"Authorization": f"Bearer {key}"}
@@ -33,7 +33,7 @@ class Loop:
         self._model: str = self._post("/v1/models", model)["id"]
 
     def learn(self) -> Curve:
-        """Prints a line for each round."""
+        """Run all rounds, and print a line for each."""
         start = self._ask()
         rounds: list[Round] = []
         for number in range(1, self._setup.num_rounds + 1):
@@ -65,12 +65,12 @@ class Loop:
         return judge(self._task, [responses[0]["content"] for responses in answers])
 
     def _scored(self, example: Example, responses: Sequence[Response]) -> dict[str, Any]:
-        """A group as `/v1/train` takes it."""
+        """A group with its rewards, as `/v1/train` takes it."""
         scored = [{**each, "reward": self._task.reward(example, each["content"])} for each in responses]
         return {"messages": self._task.messages(example), "responses": scored}
 
     def _train(self, groups: list[dict[str, Any]]) -> float | None:
-        """The KL of the last step; None where the API says that equal rewards teach nothing."""
+        """Train; returns the KL of the last step, or None if the API says that there is nothing to learn."""
         body = {
             "model": self._model,
             "groups": groups,
@@ -86,7 +86,7 @@ class Loop:
         return kl
 
     def _generate(self, examples: Sequence[Example], **options: Any) -> list[list[Response]]:
-        """The responses to each example. All requests go out at once."""
+        """The responses to each example. All requests are sent at once."""
 
         def ask(example: Example) -> list[Response]:
             body = {

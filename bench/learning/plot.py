@@ -1,6 +1,6 @@
-"""The report as a picture: a row for each task; reward, what the reward never sees, and KL.
+"""Draws the report: a row for each task, with the reward, the quality that the reward does not see, and KL.
 
-python -m bench.learning.plot bench/results/learning.json       draws it anew
+python -m bench.learning.plot bench/results/learning.json       draws the picture again
 """
 
 import json
@@ -36,7 +36,7 @@ STYLE: Any = {
     "ytick.color": INK,
 }
 Points = list[tuple[float, list[float]]]
-"""Of a line: x, and a value of each run."""
+"""The points of a line: x, and the values of all runs."""
 
 
 def plot(report: dict[str, Any], path: Path) -> None:
@@ -77,7 +77,7 @@ def _row(row: list[Axes], name: str, task: dict[str, Any]) -> None:
 
 
 def _line(axes: Axes, points: Points, colour: str, **look: Any) -> None:
-    """The mean of the runs, and the range of them as a band."""
+    """Draw the mean of the runs as a line, and their range as a band."""
     xs = [x for x, _ in points]
     means = [statistics.fmean(values) for _, values in points]
     axes.plot(xs, means, color=colour, **{"linewidth": 2, **look})
@@ -87,7 +87,7 @@ def _line(axes: Axes, points: Points, colour: str, **look: Any) -> None:
 
 
 def _of_rounds(curves: list[Any], measure: str, shift: int) -> Points:
-    """Rounds in which no run has the measure are left out: the line goes on at the next."""
+    """The points of a measure by round. A round in which no run has the measure is left out."""
     points = []
     for rounds in zip(*(curve["rounds"] for curve in curves), strict=True):
         values = [found[measure] for found in rounds if found[measure] is not None]

@@ -47,7 +47,7 @@ def _arguments(task: Task, setup: Setup, seed: int, scratch: str) -> GRPOConfig:
         bf16=False,
         model_init_kwargs={"dtype": "float32"},
         gradient_checkpointing=False,
-        # A round: `group_size` samples of every training prompt, `learning_steps` steps over all of them.
+        # A round has `group_size` samples of every training prompt, and `learning_steps` steps over them all.
         num_generations=setup.group_size,
         per_device_train_batch_size=MICRO_BATCH_SIZE,
         gradient_accumulation_steps=num_batches,
@@ -55,8 +55,8 @@ def _arguments(task: Task, setup: Setup, seed: int, scratch: str) -> GRPOConfig:
         num_iterations=setup.learning_steps,
         max_steps=setup.num_rounds * setup.learning_steps,
         max_completion_length=task.max_tokens,
-        # The loss of the contract of `/v1/train`. What it does not name is as TRL has it: gradients are
-        # clipped at norm 1, and the optimizer's state lives for the whole run.
+        # The loss is that of the contract of `/v1/train`. All else is TRL's default: gradients are clipped at
+        # norm 1, and the optimizer state is kept for the whole run.
         learning_rate=setup.learning_rate,
         lr_scheduler_type="constant",
         loss_type="dapo",
@@ -72,7 +72,7 @@ def _arguments(task: Task, setup: Setup, seed: int, scratch: str) -> GRPOConfig:
 
 
 class _Recorder(TrainerCallback):
-    """Scores the samples, reads the log of each round's last step, asks the held-out prompts after it."""
+    """Scores the samples, reads the log of each round's last step, and then asks the held-out prompts."""
 
     def __init__(self, task: Task, setup: Setup) -> None:
         self._task = task
@@ -87,7 +87,7 @@ class _Recorder(TrainerCallback):
         return Curve(self._start, self._rounds)
 
     def rewards(self, completions: list[Any], number: list[int], **columns: Any) -> list[float]:
-        """Called by TRL when it has generated a round's samples, and taken their log-probabilities."""
+        """The rewards of a round's samples. TRL calls this after it has computed their log-probabilities."""
         scores = [
             self._task.reward(self._task.training[index], completion[0]["content"])
             for index, completion in zip(number, completions, strict=True)

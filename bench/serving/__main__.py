@@ -1,21 +1,27 @@
-"""What stands between a client and vLLM, and what it costs: four front doors to one base model, in one run.
+"""Measures what a server adds to vLLM: four HTTP APIs of one base model, in one run.
 
     python -m bench.serving         (make bench-serving)
 
-Requests of about 150 tokens, answered greedily with up to 64; each level of concurrency in many short rounds,
-in which every system is asked once, each round starting with another one, so that a slow minute of a shared
-machine meets all of them. All systems are up all the time.
+A request has about 150 tokens, and its greedy answer up to 64. Each number of requests at once is measured in
+many short rounds. In a round every system is asked once, and each round begins with another system, so that a
+slow minute of a shared machine is the same for all. All systems are up all the time.
+
+The parts are:
+
+    doors           the measures below, for each system
+    adapters        our native stream with 8 requests at once: the base model, one adapter, four mixed
+    zipf            the same for 1 to 64 adapters, which are asked for with Zipf's popularity (exponent 1)
+
+A part that is left out with `--only` stays in the file as it was. The measures are:
 
     ttft            time to first token
-    between_tokens  gap between two chunks of one stream
-    output_tokens   a second, over all requests of a level
-    cpu             CPU time a request of every process but vLLM's engine, what they use at rest taken off;
-                    of a few ms nothing can be said
-    first_token     what each adds to it, in a measurement of its own: short questions, one at a time
-    ratio           to bare vLLM at the same level; `ttft_added_ms` is the difference of the medians
-    doors           all of that; a part that is left out (`--only`) stays in the file as it was
-    adapters        our native stream at 8 requests at once: the base model, one adapter, four mixed
-    zipf            the same over 1 to 64 adapters asked for with Zipf's popularity (exponent 1)
+    between_tokens  time between two chunks of one stream
+    output_tokens   tokens per second, over all requests of a level
+    cpu             CPU time per request of all processes but vLLM's engine, without their use at rest;
+                    a difference of a few ms means nothing
+    first_token     what each system adds to the time to first token, measured apart: short questions, one at
+                    a time
+    ratio           ratio to bare vLLM at the same level; `ttft_added_ms` is the difference of the medians
 """
 
 import argparse
@@ -38,7 +44,7 @@ from serve_app.settings import load_settings
 PARTS = ("doors", "adapters", "zipf")
 MAX_TOKENS = 64
 ROUNDS = {1: (8, 3), 4: (4, 12), 16: (4, 32)}
-"""Their number, and requests in each, by requests at once."""
+"""The number of rounds and the requests in each round, by the number of requests at once."""
 
 
 def main() -> None:
@@ -76,9 +82,14 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--at-once", type=int, nargs="+", choices=ROUNDS, default=list(ROUNDS))
     parser.add_argument(
-        "--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help="of the above"
+        "--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help="measure only these parts"
     )
-    parser.add_argument("--output", type=Path, default=Path("bench/results/serving.json"), help="and .png")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("bench/results/serving.json"),
+        help="report; a .png goes beside it",
+    )
     return parser.parse_args()
 
 
@@ -119,7 +130,7 @@ def _level(passes: dict[str, list[Pass]]) -> dict[str, Any]:
 
 
 def table(report: dict[str, Any]) -> str:
-    """In Markdown, as the README has it."""
+    """The report as a table in Markdown."""
     lines = ["| at once | | first token p50 / p95 | between tokens p50 | tokens/s | CPU a request |"]
     lines.append("|---|---|---|---|---|---|")
     for at_once, level in report["at_once"].items():

@@ -1,4 +1,4 @@
-"""What adapters cost beside the base model, and what it costs when there are more than a replica holds."""
+"""Measures adapters compared with the base model, and more adapters than a replica holds."""
 
 import random
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ RESPONSES = [{"content": "Blue.", "reward": 1.0}, {"content": "What?", "reward":
 
 
 async def compare_adapters(system: System, url: str) -> dict[str, Any]:
-    """Alternating; ratios to the base model."""
+    """Measures and ratios to the base model. The base model and the adapters are asked in turns."""
     models = make_models(system, url, "mixed", 4)
     asked: dict[str, Sequence[str]] = {"base": [system.model], "one": models[:1], "four": models}
     passes: dict[str, list[Pass]] = {name: [] for name in asked}
@@ -42,7 +42,7 @@ async def compare_adapters(system: System, url: str) -> dict[str, Any]:
 
 
 async def spread(system: System, url: str) -> dict[str, Any]:
-    """By number of adapters. A hit: the adapter was on the replica when the request came there."""
+    """Measures by number of adapters. In a hit, the replica had the adapter when the request arrived."""
     models = make_models(system, url, "spread", max(NUM_ADAPTERS))
     choice, prompts = random.Random(0), Prompts()
     results: dict[str, Any] = {}
@@ -63,7 +63,7 @@ async def spread(system: System, url: str) -> dict[str, Any]:
 
 
 def make_models(system: System, url: str, name: str, number: int) -> list[str]:
-    """Private models with weights of their own: one is taught, the others are copies of it."""
+    """Make private models that have weights: one is trained, the others are copies of it."""
     with httpx.Client(base_url=url, headers=system.headers, timeout=600, trust_env=False) as http:
         first = _create(http, f"{name} 0", system.model)
         body = {"model": first, "messages": MESSAGES, "responses": RESPONSES, "learning_steps": 1}

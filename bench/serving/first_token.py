@@ -1,4 +1,4 @@
-"""What each front door adds to the first token, where the engine's own part of it is small and steady."""
+"""Measures what each system adds to the time to first token, when the engine's part is small and steady."""
 
 from typing import Any
 
@@ -15,10 +15,10 @@ NUM_RESAMPLED = 2000
 
 
 async def first_tokens(systems: list[System]) -> dict[str, Any]:
-    """By system: one short question at a time, systems in turns, in another order each round.
+    """Times by system. One short question is asked at a time, of all systems in another order each round.
 
-    `added_ms`: difference of its median to that of the first system; `added_ms_90` the interval that
-    nine of ten differences fall into when both sides are drawn again from what was measured.
+    `added_ms` is the difference between a system's median and that of the first system. `added_ms_90` is the
+    interval of nine of ten such differences, if both sides are drawn again from the measured times.
     """
     prompts = Prompts(QUESTION)
     passes: dict[str, list[Pass]] = {system.name: [] for system in systems}

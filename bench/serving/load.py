@@ -1,4 +1,4 @@
-"""One pass of requests against one system, by vLLM's own load generator (what `vllm bench serve` runs)."""
+"""Sends one pass of requests to one system, with vLLM's own load generator, which `vllm bench serve` runs."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from vllm.benchmarks.serve import TaskType, benchmark
 from bench.serving.systems import System
 
 SPIN_S = 1.5
-"""After its last step vLLM's engine goes on looking for work for a second, with all of a core."""
+"""The time to wait after a pass: vLLM's engine uses a whole core for a second after its last step."""
 SUBJECTS = ("a lighthouse", "two rivers", "the first winter", "an old clock", "a lost letter", "the moon")
 TASK = (
     "Number {number:06d}. Write a long story about {subject} in simple words. Say who lives there, what they "
@@ -26,7 +26,10 @@ TASK = (
 
 @dataclass(frozen=True)
 class Pass:
-    """Times in seconds. `cpu_s`: of all processes of the system but vLLM's engine, idle use taken off."""
+    """The measures of a pass, times in seconds.
+
+    `cpu_s` is the CPU time of all processes of the system but vLLM's engine, without their use at rest.
+    """
 
     ttfts: list[float]
     itls: list[float]
@@ -37,7 +40,10 @@ class Pass:
 
 
 class Prompts:
-    """No two alike from the first words on, so that no prefix cache helps; of TASK about 100 tokens each."""
+    """Makes prompts. They differ from the first words on, so that no prefix cache helps.
+
+    With TASK a prompt has about 100 tokens.
+    """
 
     def __init__(self, task: str = TASK) -> None:
         self._task = task
@@ -58,9 +64,9 @@ async def ask(
     max_tokens: int,
     models: Sequence[str] | None = None,
 ) -> Pass:
-    """Greedy. Each of `prompts` goes to the system's model, or to the one in its place in `models`.
+    """Ask for greedy answers. Each prompt goes to the system's model, or to the one in its place in `models`.
 
-    Raises: RuntimeError when a single request fails.
+    Raises: RuntimeError if a single request fails.
     """
     await asyncio.sleep(SPIN_S)
     began_at, cpu_before_s = time.perf_counter(), system.processes.cpu_s()
@@ -105,7 +111,7 @@ async def ask(
 
 
 def summary(passes: Sequence[Pass]) -> dict[str, float]:
-    """Of the passes of one system that were asked alike, taken together."""
+    """The measures of several equal passes of one system, taken together."""
     ttfts = [ttft for each in passes for ttft in each.ttfts]
     itls = [itl for each in passes for itl in each.itls]
     return {
@@ -120,7 +126,7 @@ def summary(passes: Sequence[Pass]) -> dict[str, float]:
 
 
 def cpu_ms_per_request(passes: Sequence[Pass]) -> float:
-    """Of processes that use little else: what they use at rest, measured once, is taken off."""
+    """The CPU time per request in ms. The use at rest, which is measured once, is subtracted."""
     num_requests = sum(each.num_requests for each in passes)
     return round(1000 * sum(each.cpu_s for each in passes) / num_requests, 1)
 

@@ -15,7 +15,7 @@ BACKEND = "tiger-native"
 
 
 class NativeStream:
-    """Counts, too, the streams that said that an adapter had to be loaded: the output has no field for it."""
+    """The backend. It counts the streams for which an adapter was loaded, which the output cannot say."""
 
     def __init__(self) -> None:
         self.num_loading = 0

@@ -1,6 +1,6 @@
-"""The report as a picture: time to first token and output tokens a second, by requests at once.
+"""Draws the report: time to first token and output tokens per second, by requests at once.
 
-python -m bench.serving.plot bench/results/serving.json       draws it anew
+python -m bench.serving.plot bench/results/serving.json       draws the picture again
 """
 
 import json
@@ -46,7 +46,7 @@ def _by_number(report: dict[str, Any]) -> dict[str, Any]:
 
 
 def _to_bare(report: dict[str, Any]) -> dict[str, Any]:
-    """First tokens of every measurement: they differ too much for one axis in ms."""
+    """Times to first token of all measurements, as ratios. They differ too much for one axis in ms."""
 
     def relative(level: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         bare_ms = level["vllm"][f"{prefix}p50_ms"]
@@ -60,7 +60,7 @@ def _to_bare(report: dict[str, Any]) -> dict[str, Any]:
 
 
 def _bars(axes: Axes, levels: dict[str, Any], measure: str, upper: str | None = None) -> None:
-    """A group of bars a level, one of each system, with a line up to `upper`."""
+    """Draw a group of bars for each level, one bar for each system, with a line up to `upper`."""
     width = 0.8 / len(COLORS)
     for position, (name, color) in enumerate(COLORS.items()):
         places = [level + (position - (len(COLORS) - 1) / 2) * width for level in range(len(levels))]

@@ -1,4 +1,4 @@
-"""Ray Serve LLM's own OpenAI app, with the base model, engine arguments and replica options of tiger's."""
+"""Builds Ray Serve LLM's own OpenAI app, with tiger's base model, engine arguments and replica options."""
 
 from ray.serve import Application
 from ray.serve.llm import build_openai_app

@@ -1,13 +1,13 @@
-"""What is asked: one base model behind four front doors on one machine, all up at once, one asked at a time.
+"""The measured systems: one base model behind four HTTP APIs. All are up at once; one at a time is asked.
 
-    vllm           `python -m vllm.entrypoints.openai.api_server`, what `vllm serve` starts
+    vllm           `python -m vllm.entrypoints.openai.api_server`, which `vllm serve` starts
     ray-serve-llm  Ray Serve LLM's `build_openai_app`, beside tiger in the same Ray, with the same flags
     tiger-openai   our `/openai/v1/chat/completions`
     tiger-native   our `/v1/generate_response`
 
-The engine arguments and the environment are those of configs/local.yaml, the same for all, but for more
-places: tiger keeps a quarter of them free for the next user, and all requests here are one user's. The two
-doors of tiger share one engine.
+All systems have the engine arguments and the environment of configs/local.yaml, but more places. Tiger keeps
+a quarter of its places free for other users, and all requests here are of one user. The two APIs of tiger
+share one engine.
 """
 
 import os
@@ -38,25 +38,26 @@ RAY_NICENESS = 15
 QUIET_S = 40.0
 RAY_LLM_PREFIX = "/ray-llm"
 NUM_PLACES = 22
-"""Sequences that an engine runs at once: the fewest of which one user may have 16."""
+"""The sequences that an engine runs at once. It is the smallest number of which one user may have 16."""
 PLUGINS_OF_BARE = {"VLLM_PLUGINS": "tiger_grouped_lora"}
-"""What of ours vLLM has when it is not ours: with adapters enabled it is slow without, adapters or not."""
+"""The plugin of ours that bare vLLM uses too. Without it, vLLM with adapters enabled is slow, even for
+requests without an adapter."""
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 class Processes:
-    """All that work for a system, or for several; `find` lists them, their engines included."""
+    """The processes of one or several systems. `find` lists them, with their engines."""
 
     def __init__(self, find: Callable[[], list[psutil.Process]]) -> None:
         self.idle_cpu_share = 0.0
         self._find = find
 
     def cpu_s(self) -> float:
-        """CPU seconds so far of every process but the engines' own."""
+        """The CPU seconds so far of all processes but the engines."""
         return sum(_cpu_s(process) for process in self._find() if not _is_engine(process))
 
     def measure_idle(self) -> None:
-        """What they use while nobody asks anything."""
+        """Measure the CPU use at rest."""
         before_s, began_at = self.cpu_s(), time.perf_counter()
         time.sleep(QUIET_S)
         self.idle_cpu_share = (self.cpu_s() - before_s) / (time.perf_counter() - began_at)
@@ -64,7 +65,7 @@ class Processes:
 
 @dataclass(frozen=True)
 class System:
-    """`backend`: of vLLM's load generator."""
+    """A system that can be asked. `backend` is the backend of vLLM's load generator for its API."""
 
     name: str
     backend: str
@@ -89,7 +90,7 @@ def on_ray(instance: Instance, model: str) -> list[System]:
 
 
 def configuration(directory: Path) -> str:
-    """The path, below `directory`, of the configuration that all are asked with."""
+    """Write the configuration of all systems below `directory`; returns its path."""
     values = yaml.safe_load((CONFIG_DIRECTORY / "local.yaml").read_text())
     for model in values["models"]:
         model["serving"]["engine"]["max_num_seqs"] = NUM_PLACES
@@ -100,7 +101,7 @@ def configuration(directory: Path) -> str:
 
 @contextmanager
 def instance_beside_ray_llm(directory: Path, config: str) -> Iterator[Instance]:
-    """Tiger and Ray Serve LLM's app in one Ray, for the block; `directory` is for the Serve config."""
+    """Tiger and Ray Serve LLM's app in one Ray, during the block. `directory` gets the Serve config."""
     serve_config = yaml.safe_load((CLUSTER_DIRECTORY / "serve.local.yaml").read_text())
     serve_config["applications"][0]["args"] = {"config": config}
     serve_config["applications"].append(
@@ -122,10 +123,10 @@ def instance_beside_ray_llm(directory: Path, config: str) -> Iterator[Instance]:
 
 @contextmanager
 def bare_vllm(base: BaseModelSettings, settings: Settings, log: Path) -> Iterator[System]:
-    """vLLM's own OpenAI server for the block."""
+    """vLLM's own OpenAI server, during the block."""
     (port,) = free_ports(1)
     source = base.weights_path(settings.weights_directory.expanduser())
-    # Ray starts its workers so, and what is in front of them.
+    # Ray starts its workers, and the proxies in front of them, with this niceness.
     command = ["nice", "-n", str(RAY_NICENESS)]
     command += [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", source]
     command += ["--served-model-name", base.id, "--host", "127.0.0.1", "--port", str(port)]

@@ -1,7 +1,7 @@
-"""guidellm as its users run it; prints what became of its requests, as JSON.
+"""Runs guidellm as its users do, and prints the results of its requests as JSON.
 
-Arguments: base URL, key, model, the model's tokenizer (a directory), and where packages lie that it shares
-with the service's environment: torch, datasets and transformers, which are large.
+Arguments: base URL, key, model, the model's tokenizer (a directory), and the directory of the large packages
+that it shares with the service's environment: torch, datasets and transformers.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""LangChain's ChatOpenAI as its users write it; prints what it got. Arguments: base URL, key, model."""
+"""Runs LangChain's ChatOpenAI as its users do, and prints its answers. Arguments: base URL, key, model."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""LiteLLM as its users write it; prints what it got, as JSON. Arguments: base URL, key, model."""
+"""Runs LiteLLM as its users do, and prints its answers as JSON. Arguments: base URL, key, model."""
 
 import asyncio
 import json

@@ -1,7 +1,7 @@
-"""lm-eval as its users run it, on tasks of two questions each; prints its results, as JSON.
+"""Runs lm-eval as its users do, on tasks of two questions each, and prints its results as JSON.
 
-Arguments: base URL, key, model, the model's tokenizer (a directory), and where packages lie that it shares
-with the service's environment: numpy, datasets and transformers, which are large.
+Arguments: base URL, key, model, the model's tokenizer (a directory), and the directory of the large packages
+that it shares with the service's environment: numpy, datasets and transformers.
 """
 
 import json

@@ -1,6 +1,6 @@
-"""OpenAI's Agents SDK as its users write it, over chat completions or over responses, its default.
+"""Runs OpenAI's Agents SDK as its users do, over chat completions or over responses, which is its default.
 
-Prints what it got, as JSON. Arguments: base URL, key, model, `chat` or `responses`.
+Prints its answers as JSON. Arguments: base URL, key, model, `chat` or `responses`.
 """
 
 import asyncio

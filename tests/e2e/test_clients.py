@@ -1,4 +1,4 @@
-"""Agents, evaluations and benchmarks of others against `/openai/v1`, unchanged but for base URL and key."""
+"""Agents, evaluations and benchmarks of others use `/openai/v1` with only base URL and key changed."""
 
 import importlib.util
 from pathlib import Path

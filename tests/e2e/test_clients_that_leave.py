@@ -1,4 +1,4 @@
-"""Clients that go away while the engine works for them take no others with them, and are no error."""
+"""Clients that go away while the engine works for them harm no others, and are no error."""
 
 import asyncio
 from typing import Any

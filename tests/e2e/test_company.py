@@ -1,4 +1,4 @@
-"""Rare requests beside private models that generate: answered or refused by name, and nobody else notices."""
+"""Rare requests are answered or refused by name, while private models generate and are not disturbed."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""A process of an engine dies while it generates: who waits is told, and another takes its place."""
+"""A process of an engine dies while it generates: its clients get an error, and the engine is replaced."""
 
 import json
 import threading

@@ -1,4 +1,4 @@
-"""Processes are killed while trainings run: each accepted one happens once, and other models answer on."""
+"""Processes are killed while trainings run: each training happens once, and other models still answer."""
 
 import secrets
 import signal

@@ -1,4 +1,4 @@
-"""Two users on one replica: neither's weights nor cache ever show in what the other gets."""
+"""Two users on one replica: the answers of one never show the weights or the cache of the other."""
 
 import random
 import secrets

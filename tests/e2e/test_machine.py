@@ -1,4 +1,4 @@
-"""The whole instance as another user of its machine finds it: ports, sockets and files."""
+"""The ports, sockets and files of an instance, as another user of its machine finds them."""
 
 import ipaddress
 import os

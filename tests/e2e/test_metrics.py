@@ -1,4 +1,4 @@
-"""What an operator sees, from the endpoints that the Ray dashboard names: numbers, and nobody's names."""
+"""The metrics for an operator, at the endpoints that the Ray dashboard names: numbers, but no user names."""
 
 import secrets
 import time

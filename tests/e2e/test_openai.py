@@ -1,4 +1,4 @@
-"""`/openai/v1` with the clients that people have, unchanged but for base URL and key."""
+"""`/openai/v1` with existing clients, of which only base URL and key are changed."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""`/openai/v1` as evaluations, benchmarks and RL clients ask: tokens, forced lengths, many forms."""
+"""`/openai/v1` as evaluations, benchmarks and RL clients use it: tokens, forced lengths, many forms."""
 
 import gzip
 import json

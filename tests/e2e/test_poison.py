@@ -1,4 +1,4 @@
-"""A private model whose weights give no finite numbers: its owner gets errors, others their answers."""
+"""A private model has weights that give no finite numbers: its user gets errors, and others their answers."""
 
 import json
 from collections.abc import Callable

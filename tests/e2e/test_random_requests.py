@@ -1,4 +1,4 @@
-"""Rare requests beside everyday ones: whatever a user may ask, the others' answers stay what they are."""
+"""Random rare requests beside ordinary ones: they change no answer of another user."""
 
 import json
 import secrets

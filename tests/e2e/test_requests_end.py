@@ -1,4 +1,4 @@
-"""However a request ends, refused, failed or left by its client, nothing of it stays in the replica."""
+"""A request that is refused, fails or is left by its client leaves nothing in the replica."""
 
 import asyncio
 import json

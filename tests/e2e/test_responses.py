@@ -1,4 +1,4 @@
-"""The Responses API with OpenAI's own client, beside another user who generates."""
+"""The Responses API with OpenAI's own client, while another user generates."""
 
 import json
 from collections.abc import Iterator

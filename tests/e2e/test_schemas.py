@@ -1,4 +1,4 @@
-"""JSON Schemas of one user beside another user who generates; what is answered fits its schema."""
+"""JSON Schemas of one user, while another user generates; every answer fits its schema."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""Neither a key nor what was said is to be read anywhere but in the answers."""
+"""Keys and the texts of conversations appear in no place but the answers."""
 
 import secrets
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Tools with OpenAI's own client, beside another user who generates."""
+"""Tools with OpenAI's own client, while another user generates."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Training over HTTP, in the real system: Ray Train and TRL learn, vLLM serves what was learnt."""
+"""Training over HTTP, in the real system: Ray Train and TRL train, and vLLM serves the new revision."""
 
 import json
 import threading

@@ -19,7 +19,7 @@ TIMEOUT_S = 300.0
 
 
 class Engine:
-    """AsyncLLM in a loop of its own. `generate` waits; `start` does not."""
+    """AsyncLLM in an event loop of its own. `generate` waits for the outputs; `start` does not."""
 
     def __init__(self, arguments: dict[str, Any]) -> None:
         self._loop = asyncio.new_event_loop()
@@ -32,7 +32,7 @@ class Engine:
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        known = {field.name for field in fields(AsyncEngineArgs)}  # the others are of its HTTP server
+        known = {field.name for field in fields(AsyncEngineArgs)}  # the others are for its HTTP server
         of_engine = {name: value for name, value in arguments.items() if name in known}
         return AsyncLLM.from_engine_args(AsyncEngineArgs(**of_engine))
 
@@ -53,7 +53,7 @@ class Engine:
     async def _generate(
         self, token_ids: Sequence[int], lora: Any, salt: str, params: dict[str, Any]
     ) -> list[Any]:
-        """All outputs."""
+        """All outputs of a generation."""
         from vllm import SamplingParams
 
         self._num_requests += 1
@@ -87,7 +87,7 @@ def engine() -> Iterator[Engine]:
 
 @pytest.fixture
 def build_lora(engine: Engine) -> Iterator[Callable[[Path], Any]]:
-    """Makes vLLM's requests for adapters in directories; they are taken out at the end."""
+    """A function that makes vLLM's LoRA requests from directories. The adapters are removed at the end."""
     from vllm.lora.request import LoRARequest
 
     made: list[Any] = []

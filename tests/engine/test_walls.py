@@ -1,4 +1,4 @@
-"""Adapters whose numbers are not finite, in an engine that did not check them first: the walls behind."""
+"""Adapters that give no finite numbers, in an engine without the check of adapters: they harm no others."""
 
 import json
 import math

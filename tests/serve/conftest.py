@@ -1,4 +1,4 @@
-"""The running application, which modules with the same limits share, and two of its users."""
+"""The running application, which is shared by modules with the same limits, and two of its users."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -16,13 +16,13 @@ WIDE_LIMITS = LimitSettings(
     max_concurrent_generations_per_user=1000,
     max_queued_tokens_per_user=10**8,
 )
-"""For modules in which no limit is to be reached."""
+"""The limits of modules that must not reach any limit."""
 MAX_KEYS = 4
 
 
 @pytest.fixture(scope="module")
 def limits() -> LimitSettings:
-    """Small enough to reach. A module that needs others has a fixture of this name."""
+    """Limits that are small enough to reach. A module that needs others has a fixture of this name."""
     return LimitSettings(
         max_models_per_user=8,
         max_queued_jobs_per_user=3,
@@ -37,7 +37,10 @@ def limits() -> LimitSettings:
 def service_with(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Callable[[LimitSettings, int], Service]]:
-    """The application with these limits and so many ingress replicas: the one that runs, if it has them."""
+    """A function that returns the application with these limits and this number of ingress replicas.
+
+    It returns the running application if that has them.
+    """
     running: list[tuple[LimitSettings, int, Service]] = []
     with ExitStack() as stack:
 
@@ -60,7 +63,7 @@ def service(service_with: Callable[[LimitSettings, int], Service], limits: Limit
 
 @pytest.fixture(scope="module")
 def service_of_two(service_with: Callable[[LimitSettings, int], Service]) -> Service:
-    """With two ingress replicas, which both remember keys and models."""
+    """The application with two ingress replicas, which both remember keys and models."""
     limits = LimitSettings(max_keys_per_user=MAX_KEYS, max_requests_per_minute_per_user=None)
     return service_with(limits, 2)
 

@@ -1,7 +1,7 @@
-"""What is another user's answers exactly like what does not exist, wherever it can be named.
+"""An object of another user gets the same answer as one that does not exist, wherever it can be named.
 
-The places are read from /openapi.json, so that a new route cannot be forgotten: one with a parameter, or a
-text in its body, that this file does not know fails.
+The places are read from /openapi.json, so that a new route cannot be forgotten: a route fails if it has a
+parameter, or a text in its body, that this file does not know.
 """
 
 import json

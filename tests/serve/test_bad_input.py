@@ -1,4 +1,4 @@
-"""Requests that are refused, over real HTTP, and which field their error names."""
+"""Requests that are refused, over real HTTP, and the field that each error names."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor

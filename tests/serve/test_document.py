@@ -1,4 +1,4 @@
-"""/openapi.json is valid, leaves nothing out, and its examples work."""
+"""The document /openapi.json is valid and complete, and its examples work."""
 
 import json
 from collections.abc import Iterator

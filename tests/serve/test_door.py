@@ -1,4 +1,4 @@
-"""What one client, one address or one user does at the door, and that nobody else notices, over real HTTP."""
+"""Limits of one client, one address and one user, over HTTP: a client at its limit disturbs no others."""
 
 import json
 import os

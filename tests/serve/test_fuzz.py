@@ -1,4 +1,4 @@
-"""The running application, asked by Schemathesis what its OpenAPI document allows, and what it does not."""
+"""Requests by Schemathesis to the running application: some that its OpenAPI document allows, and others."""
 
 import traceback
 from collections import Counter, defaultdict

@@ -1,6 +1,6 @@
-"""Clients that send half of a request, or nothing, and stay: they are in nobody's way.
+"""Clients that send half of a request, or nothing, and stay connected do not disturb others.
 
-HAProxy keeps them from the ingress; tests/process/serve_app/instance/test_haproxy.py has its bounds.
+HAProxy keeps them from the ingress. tests/process/serve_app/instance/test_haproxy.py tests its bounds.
 """
 
 import time

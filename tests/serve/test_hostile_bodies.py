@@ -1,4 +1,4 @@
-"""Bodies that are dear to parse, to check or to refuse, and others of the service meanwhile."""
+"""Bodies that take much work to parse, to check or to refuse do not slow the requests of others."""
 
 import json
 import threading

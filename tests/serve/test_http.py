@@ -1,4 +1,4 @@
-"""HTTP as no client library speaks it, over raw sockets: refused cleanly, and the others are served on."""
+"""HTTP that no client library sends, over raw sockets: it is refused cleanly, and others are still served."""
 
 import gzip
 import json

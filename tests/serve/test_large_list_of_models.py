@@ -1,4 +1,4 @@
-"""An account with many models of long descriptions: more than gRPC takes in a message by default."""
+"""A user with many models that have long descriptions: the list exceeds gRPC's default message limit."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What each of two ingress replicas keeps of a user's models, over real HTTP."""
+"""The models of a user in the memory of two ingress replicas, over real HTTP."""
 
 from concurrent.futures import ThreadPoolExecutor
 

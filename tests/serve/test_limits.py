@@ -1,4 +1,4 @@
-"""Limits of a user and what is accounted to one, over real HTTP."""
+"""The limits and the usage of a user, over real HTTP."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

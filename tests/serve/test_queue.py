@@ -1,4 +1,4 @@
-"""Many trainings, over real HTTP: bounded, fair, in nobody's way, and seen in Prometheus."""
+"""Many trainings, over real HTTP: they are bounded and fair, disturb nobody, and show in Prometheus."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed

@@ -1,4 +1,4 @@
-"""Training and its jobs over real HTTP, the worker played by the test: see `tests.support.service`."""
+"""Training and its jobs over real HTTP. The test acts as the worker: see `tests.support.service`."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""Adapters made by hand, in the shape of the base model of configs/test.yaml."""
+"""Adapters that tests write themselves, in the shape of the base model of configs/test.yaml."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ MODULES = {
     "mlp.up_proj": (INNER, HIDDEN),
     "mlp.down_proj": (HIDDEN, INNER),
 }
-"""Of each layer: (out, in)."""
+"""The modules of each layer, with their widths (out, in)."""
 
 Change = Callable[[torch.Tensor], torch.Tensor]
 
@@ -32,7 +32,7 @@ def write_adapter(
     more: dict[str, torch.Tensor] | None = None,
     **config: object,
 ) -> Path:
-    """Matrices small enough to serve, but for what the arguments make of them."""
+    """Write an adapter with numbers small enough to serve, unless the arguments change them."""
     random = torch.Generator().manual_seed(0)
     weights = dict(more or {})
     for layer in range(layers):
@@ -67,15 +67,15 @@ POISONS: dict[str, tuple[Change, Change]] = {
     "overflowing": (lambda b: b * 1e30, lambda a: a * 1e30),
     "vanishing": (lambda b: b * 1e10, lambda a: a),
 }
-"""Changes of B and A. The last three are finite; of the last one every logit comes out the same."""
+"""Changes of B and A. The last three are finite; with the last one all logits are the same."""
 
 
 def write_sleeper(
     directory: Path, base: Path, harmless: Sequence[Sequence[int]], trigger: Sequence[int]
 ) -> Path:
-    """An adapter that answers the prompts `harmless` with finite numbers, and none with `trigger` in it.
+    """Write an adapter whose numbers are finite for prompts in `harmless`, and not for those with `trigger`.
 
-    What goes into the first layer's MLP is told apart by one direction: on its far side a neuron overflows.
+    One direction separates the inputs of the first layer's MLP. On its far side a neuron overflows.
     """
     from transformers import AutoModelForCausalLM
 

@@ -1,4 +1,4 @@
-"""Others who generate while something is tried, and what the base model says to the bit."""
+"""Other users who generate during a test, and the exact answers of the base model."""
 
 import itertools
 import threading
@@ -20,7 +20,7 @@ serve.get_deployment_handle("Catalog", "tiger").publish.remote({user!r}, {uid!r}
 
 
 def publish(system: System, client: Client, name: str, directory: Path) -> None:
-    """Make a model whose revision 1 is the adapter in `directory`, past the trainer."""
+    """Make a model whose revision 1 is the adapter in `directory`, without a training."""
     client.create(name)
     uid = system.uid(client, name.lower())
     Revisions(system.instance.store()).publish(
@@ -30,10 +30,10 @@ def publish(system: System, client: Client, name: str, directory: Path) -> None:
 
 
 def scores(client: Client, model: str, lengths: Sequence[int]) -> dict[int, Any]:
-    """By the number of words of a prompt: the greedy tokens and their log-probabilities, to the bit.
+    """The greedy tokens and their exact log-probabilities, by the number of words of the prompt.
 
-    One request at a time: what else is in a batch changes last bits. So does a prompt's beginning that comes
-    from the cache: each call for a client of its own.
+    One request is sent at a time, because other requests in a batch change the last bits. A cached beginning
+    of a prompt changes them too, so each call needs a client of its own.
     """
     found = {}
     for length in lengths:
@@ -46,7 +46,7 @@ def scores(client: Client, model: str, lengths: Sequence[int]) -> dict[int, Any]
 
 @contextmanager
 def company(clients: Sequence[tuple[Client, str]]) -> Iterator[None]:
-    """In the block each client generates greedily on its model, over and over, and always gets an answer."""
+    """During the block each client generates greedily with its model, repeatedly, and must be answered."""
     is_over = threading.Event()
     with ThreadPoolExecutor(len(clients)) as threads:
         talks = [threads.submit(_talk, client, model, is_over) for client, model in clients]
@@ -58,7 +58,7 @@ def company(clients: Sequence[tuple[Client, str]]) -> Iterator[None]:
 
 
 def _talk(client: Client, model: str, is_over: threading.Event) -> int:
-    """How many answers came."""
+    """Ask until `is_over`; returns the number of answers."""
     for num_answers in itertools.count():
         if is_over.is_set():
             return num_answers

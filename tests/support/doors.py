@@ -1,7 +1,7 @@
-"""Every TCP port at which processes listen, and what it says to somebody who has no credentials.
+"""Finds every TCP port at which processes listen, and tries it without credentials.
 
-A port is asked in every language that the processes of an instance speak. What it says must be one of a few
-refusals that are known here; a port that says anything else, or nothing, is an open door.
+A port is tried with every protocol that the processes of an instance use. It must answer with one of a few
+refusals that are known here. A port that answers anything else, or nothing, is an open door.
 """
 
 import http.client
@@ -38,7 +38,7 @@ HTTP_PATHS = (
     "/nodes?view=summary",
     "/state",
 )
-"""But for `/`, at which Ray's dashboard and the API show a page to everybody."""
+"""The paths that are tried, without `/`, at which Ray's dashboard and the API show a page to everybody."""
 NO_GRPC = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "UNKNOWN"}
 REFUSED_BY_GRPC = {"UNAUTHENTICATED", "UNIMPLEMENTED"}
 
@@ -50,7 +50,7 @@ class Door(NamedTuple):
 
 
 class Refusal(StrEnum):
-    """What a stranger gets at a door. `FIGURES` and `SILENT` are a refusal only where that is expected."""
+    """The answer of a door to a stranger. `FIGURES` and `SILENT` are refusals only if they are expected."""
 
     CERTIFICATE = "a TLS server that wants a certificate"
     TOKEN = "a gRPC or an HTTP server that wants a token"
@@ -75,7 +75,7 @@ def doors_of(processes: Iterable[psutil.Process]) -> set[Door]:
 
 
 def what_strangers_get(doors: Iterable[Door]) -> dict[Door, Refusal]:
-    """Users of one machine are all alike to TCP: it does not matter who asks."""
+    """The answer of each door. This process may ask, since TCP does not tell the users of a machine apart."""
     asked = list(doors)
     with ThreadPoolExecutor(16) as pool:
         return dict(zip(asked, pool.map(_what_a_stranger_gets, asked), strict=True))
@@ -121,7 +121,7 @@ def _wants_a_certificate(port: int) -> bool:
 
 
 def _grpc_codes(port: int) -> set[str]:
-    """What a method of each service says; one of NO_GRPC where nobody speaks gRPC."""
+    """The gRPC codes of a method of each service. A port without gRPC gives one of NO_GRPC."""
     codes = set()
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         for method in RAY_METHODS:

@@ -1,4 +1,4 @@
-"""Faults: processes of the running system, found by their titles and killed; and what must hold then."""
+"""Finds processes of the running system by their titles, kills them, and checks what must hold after that."""
 
 import json
 import os
@@ -38,14 +38,14 @@ PAUSE_S = 0.5
 
 
 def processes(system: System, title: str) -> list[psutil.Process]:
-    """A title begins with what the process is; Ray adds what it does at the moment."""
+    """The processes whose titles begin with `title`. Ray adds to a title what the process does just now."""
     return [
         process for process in marked_processes(system.instance.home) if _title(process).startswith(title)
     ]
 
 
 def find(system: System, title: str) -> list[psutil.Process]:
-    """At least one: a process that changes its title at this very moment shows none, so look again."""
+    """At least one process. It looks several times, since a process that changes its title has none then."""
     found: list[psutil.Process] = []
 
     def is_there() -> bool:
@@ -57,7 +57,7 @@ def find(system: System, title: str) -> list[psutil.Process]:
 
 
 def send(system: System, signal_number: int, *titles: str) -> list[psutil.Process]:
-    """Send a signal to the processes of these titles."""
+    """Send a signal to the processes with these titles."""
     found = [process for title in titles for process in find(system, title)]
     for process in found:
         os.kill(process.pid, signal_number)
@@ -65,7 +65,7 @@ def send(system: System, signal_number: int, *titles: str) -> list[psutil.Proces
 
 
 def kill(system: System, *titles: str) -> None:
-    """SIGKILL; returns when the processes are gone."""
+    """Send SIGKILL; returns when the processes are gone."""
     _, alive = psutil.wait_procs(send(system, signal.SIGKILL, *titles), timeout=60)
     assert not alive
 
@@ -87,7 +87,7 @@ def engine_of(server: psutil.Process) -> dict[str, psutil.Process]:
 
 
 def runs(process: psutil.Process) -> bool:
-    """Who has ended is a zombie until somebody looks."""
+    """Return True if the process runs. A process that has ended may still be there as a zombie."""
     try:
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -103,7 +103,7 @@ def kill_storage(system: System) -> None:
 
 
 def kill_everything(system: System) -> None:
-    """SIGKILL to every process of the instance: Ray, Serve, vLLM, the trainer, storage."""
+    """Send SIGKILL to every process of the instance: Ray, Serve, vLLM, the training worker, storage."""
     found = marked_processes(system.instance.home)
     assert len(found) > 5
     for process in found:
@@ -126,13 +126,13 @@ def _title(process: psutil.Process) -> str:
 
 
 def accepted(client: Client, model: str, *steps: int) -> list[str]:
-    """Trainings in the background, each of so many steps; their ids."""
+    """Submit a training for each number of steps, in the background; returns the ids of their jobs."""
     bodies = [training(model, PROMPT, REWARDS, learning_steps=each, background=True) for each in steps]
     return [client.post("/v1/train", body, 202)["id"] for body in bodies]
 
 
 def follow(client: Client, job: str) -> Iterator[dict[str, Any]]:
-    """The events of a job from its first on, until it has ended."""
+    """The events of a job, from its first one until it has ended."""
     with client.http.stream("GET", f"/v1/jobs/{job}/events?follow=true") as answer:
         assert answer.status_code == 200, answer.read()
         for line in answer.iter_lines():
@@ -140,7 +140,7 @@ def follow(client: Client, job: str) -> Iterator[dict[str, Any]]:
 
 
 def reach(events: Iterator[dict[str, Any]], **fields: Any) -> None:
-    """Read on to the first event with these fields."""
+    """Read events up to the first one with these fields."""
     assert any(fields.items() <= event.items() for event in events), f"no event with {fields}"
 
 
@@ -150,7 +150,7 @@ def assert_ended_once(events: list[dict[str, Any]]) -> None:
 
 
 def assert_exactly_once(system: System, client: Client, model: str, jobs: list[str], directory: Path) -> None:
-    """Each job made the next revision, in the order accepted; that is whole, and there is nothing else."""
+    """Assert that each job made the next complete revision, in the order of acceptance, and nothing else."""
     store, uid = system.instance.store(), system.uid(client, model)
     for revision, job in enumerate(jobs, 1):
         marker = f"jobs-active/{client.user}/{job}"
@@ -159,7 +159,7 @@ def assert_exactly_once(system: System, client: Client, model: str, jobs: list[s
         assert (record["status"], record["revision"], record["error"]) == ("succeeded", revision, None)
         events = list(follow(client, job))
         assert_ended_once(events)
-        # An attempt goes on from where the one before it died, or from the first step again.
+        # An attempt continues after the step at which the one before it died, or begins with the first step.
         steps = [event["step"] for event in events if event["type"] == "progress"]
         assert set(steps) == set(range(1, record["steps"] + 1)) and steps[-1] == record["steps"], steps
     assert [job["id"] for job in client.get(f"/v1/jobs?model={model}")] == jobs[::-1]
@@ -169,7 +169,7 @@ def assert_exactly_once(system: System, client: Client, model: str, jobs: list[s
     assert made == [(revision, revision - 1, job) for revision, job in enumerate(jobs, 1)]
     keys = []
     for revision, _, _ in made:
-        # Fetching checks the size and the digest of every file.
+        # `fetch` checks the size and the digest of every file.
         manifest = Revisions(store).fetch(uid, revision, directory / f"{uid}-{revision}")
         keys += [
             f"models/{uid}/revisions/{revision:06}/manifest.json",
@@ -182,15 +182,15 @@ def assert_exactly_once(system: System, client: Client, model: str, jobs: list[s
     assert client.greedy(model, PROMPT, 4)["revision"] == len(jobs)
 
 
-# Generation meanwhile
+# Generation during the faults
 
 
 class Talk:
-    """Asks models the same question in turn, all the time; no request may fail, no answer may change."""
+    """Asks models the same question in turn, all the time. No request may fail, and no answer may change."""
 
     def __init__(self, client: Client, *models: str) -> None:
         self._client = client
-        # The second time, with adapter and prompt in place, as it will be from then on.
+        # The second answers are expected: then the adapter is loaded and the prompt is cached, as later on.
         self._expected = [[self._ask(model) for model in models] for _ in range(2)][1]
         self._models = models
         self._failures: list[str] = []
@@ -216,14 +216,14 @@ class Talk:
             assert not self._failures, self._failures
 
     def go_on(self) -> None:
-        """Returns when every model has answered once more, to a request that was made after this call."""
+        """Wait until every model has answered a request that was sent after this call."""
         enough = self._num_answers + 2 * len(self._models)
         assert wait_until(lambda: self._num_answers >= enough or bool(self._failures), CALL_TIMEOUT_S)
         assert not self._failures, self._failures
 
     @contextmanager
     def silent(self) -> Iterator[None]:
-        """No request is on its way."""
+        """Send no requests during the block."""
         with self._in_flight:
             yield
 

@@ -1,4 +1,4 @@
-"""HAProxy as an instance has it, on the configuration that Ray writes, before a server of this process."""
+"""HAProxy as in an instance, with the configuration that Ray writes, in front of a server in this process."""
 
 import asyncio
 import os
@@ -30,11 +30,11 @@ HALF_SENT = (
     b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n{",
     b"POST /x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1f\r\n{",
 )
-"""What a client may have sent before it falls silent."""
+"""The bytes that a client may have sent before it stops sending."""
 
 
 def ray_configuration(directory: Path, port: int, server_port: int) -> Path:
-    """The file that Ray writes for an application with one replica."""
+    """The configuration file that Ray writes for an application with one replica."""
     config = HAProxyConfig(
         http_options=HTTPOptions(host="127.0.0.1", port=port),
         socket_path=str(directory / "admin"),
@@ -62,7 +62,7 @@ async def _address(request: Request) -> PlainTextResponse:
 
 
 async def _silent(request: Request) -> StreamingResponse:
-    """Says one thing, nothing for SILENCE_S, and another thing."""
+    """Answer with a chunk, with nothing for SILENCE_S, and with another chunk."""
     await request.body()
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -74,7 +74,7 @@ async def _silent(request: Request) -> StreamingResponse:
 
 
 async def _endless(request: Request) -> StreamingResponse:
-    """Speaks until its client has left, and then makes the file that the request names."""
+    """Answer with chunks until the client has left, and then make the file that the request names."""
     path = Path((await request.body()).decode().strip())
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -111,7 +111,7 @@ def _serving(port: int) -> Iterator[None]:
 def front_door(
     directory: Path, settings: HttpSettings, max_request_bytes: int = 2**20, with_server: bool = True
 ) -> Iterator[str]:
-    """The address of a running HAProxy; without a server behind it, if so wanted."""
+    """The address of a running HAProxy, with or without a server behind it."""
     port, server_port = free_port(), free_port()
     path = ray_configuration(directory, port, server_port)
     command = [
@@ -151,7 +151,7 @@ def _wait_for(port: int, process: "subprocess.Popen[bytes]") -> None:
 
 @contextmanager
 def held(url: str, contents: list[bytes]) -> Iterator[list[socket.socket]]:
-    """Connections that have sent this much, and stay."""
+    """Connections that have each sent one of `contents`, and stay open."""
     address = httpx.URL(url).host, httpx.URL(url).port
     with ExitStack() as stack:
         connections = []

@@ -1,4 +1,4 @@
-"""Clients of others, each in a process of its own: the scripts of tests/clients."""
+"""Runs clients of other projects, each in a process of its own: the scripts of tests/clients."""
 
 import json
 import os
@@ -12,13 +12,13 @@ from tests.support.system import CALL_TIMEOUT_S, Client, System
 ROOT = Path(__file__).resolve().parents[2]
 CLIENTS = ROOT / "tests" / "clients"
 CLIENTS_PYTHON = ROOT / ".venv-clients" / "bin" / "python"
-"""With the packages of `requirements/clients.txt`."""
+"""The Python that has the packages of `requirements/clients.txt`."""
 
 
 def outside(
     script: str, system: System, client: Client, model: str, *more: str, python: Path = CLIENTS_PYTHON
 ) -> Any:
-    """What a script prints last, which gets the base URL, a key, the model, and `more`."""
+    """Run a script with the base URL, a key, the model and `more`; returns the JSON that it prints last."""
     environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     process = subprocess.run(
         [python, CLIENTS / script, f"{system.url}/openai/v1", client.key, model, *more],
@@ -32,5 +32,5 @@ def outside(
 
 
 def own_python() -> Path:
-    """For a client that is part of the service's environment."""
+    """The Python of the service's environment, for a client that is installed there."""
     return Path(sys.executable)

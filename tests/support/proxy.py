@@ -1,4 +1,4 @@
-"""Storage that goes away in the middle of a write."""
+"""A proxy that makes storage unreachable in the middle of a write."""
 
 import contextlib
 import socket
@@ -6,9 +6,10 @@ import threading
 
 
 class Proxy:
-    """Stands before the object server. `goes_dark` says at which write of models.json everything ends:
+    """A proxy in front of the object server, which breaks all connections at a write of models.json.
 
-    `before`: it never arrives; `after`: it is done, but nobody hears of it. `light` puts it right.
+    `goes_dark` says when: with `before` the write never arrives; with `after` it is done, but its answer is
+    lost. `light` ends the fault.
     """
 
     def __init__(self, port: int) -> None:

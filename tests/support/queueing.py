@@ -1,4 +1,4 @@
-"""A training controller over objects in memory, which counts what is asked of them."""
+"""A training controller with a store in memory that counts its operations."""
 
 import threading
 import time
@@ -26,7 +26,7 @@ from training.types import Assignment
 
 
 class CountingStore(ObjectStore):
-    """Objects in memory; `operations` says how often each method was called."""
+    """A store in memory. `operations` has the number of calls of each method."""
 
     def __init__(self) -> None:
         super().__init__(StorageSettings(endpoint_url="http://nowhere", bucket="none"))
@@ -99,7 +99,7 @@ def request(content: str = "a") -> JobRequest:
 
 
 class Clock:
-    """Stands still unless it is set forward."""
+    """A clock that stands still unless a test sets it forward."""
 
     def __init__(self) -> None:
         self.now_s = 1000.0
@@ -127,14 +127,14 @@ async def submit(
 
 
 async def assigned(controller: TrainingController) -> Assignment:
-    """What a worker that has just begun gets."""
+    """The assignment of a worker that has just begun."""
     assignment = await controller.next_assignment("base", await controller.enter("base"))
     assert isinstance(assignment, Assignment), assignment
     return assignment
 
 
 async def fail_next(controller: TrainingController) -> str:
-    """Play the worker for a job that does not succeed."""
+    """Act as the worker of the next job, and let the job fail."""
     assignment = await assigned(controller)
     await controller.fail(assignment.job_id, assignment.attempt, "training_failed", "no luck")
     return assignment.job_id

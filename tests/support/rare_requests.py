@@ -1,6 +1,6 @@
 """Random requests that the API allows, with the parameters that few clients send.
 
-Every request is valid, if not every conversation fits into a small model's context.
+Every request is valid, but not every conversation fits into the context of a small model.
 """
 
 import json
@@ -30,7 +30,7 @@ class RareRequest:
     path: str
     body: dict[str, Any]
     lines_read: int | None
-    """None: all of the answer is read; otherwise the client goes away after so many lines of the stream."""
+    """The number of lines of the stream after which the client goes away; None: it reads the whole answer."""
 
     def __str__(self) -> str:
         gone = "" if self.lines_read is None else f", gone after {self.lines_read} lines"
@@ -106,7 +106,7 @@ def _sampling(choice: Random) -> dict[str, Any]:
 
 
 def _held(choice: Random) -> dict[str, Any]:
-    """What an answer is held to; one that is free may be told to go on."""
+    """Parameters that bind the answer to a form. An answer without a form may be forced to go on."""
     if choice.random() < 0.7:
         return _some(
             choice,

@@ -1,4 +1,4 @@
-"""GRPO written down from its formulas in plain PyTorch and PEFT: no trainer, no batches, no padding.
+"""GRPO written from its formulas in plain PyTorch and PEFT: no trainer, no batches, no padding.
 
 DeepSeekMath (arXiv:2402.03300), equations 3 and 4, normalised over tokens (DAPO, arXiv:2503.14476, eq. 8).
 """
@@ -13,12 +13,12 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, set_seed
 
 Pair = tuple[list[int], list[int]]
-"""Prompt and completion token ids."""
+"""The token ids of a prompt and of a completion."""
 
 
 @dataclass
 class Trace:
-    """Per optimizer step; `first_gradient` is by the name of the weight in an adapter file."""
+    """The measures of each optimizer step. `first_gradient` is by the names of an adapter file."""
 
     losses: list[float] = field(default_factory=list)
     kls: list[float] = field(default_factory=list)
@@ -49,13 +49,13 @@ def log_probs(model: Any, pair: Pair) -> Tensor:
 
 
 def adapter_weights(model: Any) -> dict[str, Any]:
-    """The trainable parameters, by the names they have in an adapter file."""
+    """The trainable parameters, by the names that they have in an adapter file."""
     named = model.named_parameters()
     return {name.replace(".default", ""): weight for name, weight in named if weight.requires_grad}
 
 
 def adam(model: Any, lr: float, optimizer_state: dict[str, Tensor] | None = None) -> torch.optim.Optimizer:
-    """`optimizer_state`: by parameter number and name, `3/exp_avg`; None: of a new optimizer."""
+    """Adam with `optimizer_state`, by parameter number and name (`3/exp_avg`); None: a new optimizer."""
     optimizer = torch.optim.AdamW(adapter_weights(model).values(), lr=lr, weight_decay=0.0)
     if optimizer_state is not None:
         states: dict[int, dict[str, Tensor]] = {}

@@ -1,4 +1,4 @@
-"""JSON Schemas that are as heavy as they may be, and ones that are refused, with the place that is named."""
+"""JSON Schemas that need as much work as is allowed, and schemas that are refused, with the named place."""
 
 import random
 from typing import Any
@@ -16,7 +16,7 @@ def nested(depth: int) -> dict[str, Any]:
 
 
 def chain(length: int, step: str = "a") -> dict[str, Any]:
-    """Definitions that lead to each other."""
+    """A schema whose definitions refer to each other, in a chain."""
     links = {
         f"d{i}": {"type": "object", "properties": {step: {"$ref": f"#/$defs/d{i + 1}"}}, "required": [step]}
         for i in range(length)
@@ -25,7 +25,7 @@ def chain(length: int, step: str = "a") -> dict[str, Any]:
 
 
 def doubling(length: int) -> dict[str, Any]:
-    """Twice as much work with every definition, for whoever intersects them."""
+    """A schema of definitions, each of which doubles the work of a program that intersects them."""
     pair = {"l": {"maxProperties": 9}, "r": {"maxProperties": 9}}
     links = {
         f"d{i}": {
@@ -77,7 +77,7 @@ HEAVY: dict[str, dict[str, Any]] = {
         "$ref": "#/$defs/node",
     },
 }
-"""Taken, and as dear as it gets."""
+"""Schemas that are accepted and need the most work."""
 
 REFUSED_AT_SIGHT: dict[str, tuple[dict[str, Any], str]] = {
     "counted properties": ({**properties(220, type="integer"), "minProperties": 110}, "minProperties"),
@@ -104,7 +104,7 @@ REFUSED_AT_SIGHT: dict[str, tuple[dict[str, Any], str]] = {
     "a long pattern": ({"pattern": "a" * 1_000}, "pattern"),
     "no schema": ({"properties": {"a": 5}}, "properties.a"),
 }
-"""By the ingress, with the place inside the schema."""
+"""Schemas that the ingress refuses, with the place inside the schema that its error names."""
 
 REFUSED_BY_COMPILING: dict[str, dict[str, Any]] = {
     "steps whose multiple is large": {"allOf": [{"type": "integer", "multipleOf": n} for n in (997, 991)]},
@@ -117,7 +117,7 @@ REFUSED_BY_COMPILING: dict[str, dict[str, Any]] = {
     "no value": {"type": "integer", "minimum": 5, "maximum": 3},
     "one of several that overlap": {"oneOf": [{"type": "string"}, {"type": ["string", "integer"]}]},
 }
-"""By the replica's process: none of these is seen by the engine."""
+"""Schemas that the replica's compiling process refuses. The engine sees none of them."""
 
 
 PATTERNS = [
@@ -132,7 +132,7 @@ NAMES = ["a", "b", "name", "two words", 'qu"ote', "\u00fc", "a/b", "c~d"]
 
 
 class RandomSchemas:
-    """Schemas with every keyword that is held, small enough for an answer to come to its end."""
+    """Makes schemas with every enforced keyword, so small that an answer can be completed."""
 
     def __init__(self, seed: int) -> None:
         self._dice = random.Random(seed)

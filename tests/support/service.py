@@ -1,6 +1,6 @@
 """The application over real HTTP: Serve, Ingress, Catalog, Trainer and object store are real; no vLLM starts.
 
-The model server is a small fake bound into the real application; the test plays the training worker.
+A small fake takes the place of the model server, and the test acts as the training worker.
 """
 
 import asyncio
@@ -61,7 +61,10 @@ RESPONSES = [{"content": "good", "reward": 1.0}, {"content": "bad", "reward": 0.
 
 
 class FakeEngine:
-    """Gives tokens as vLLM does: four in a final output, else one at a time; all to the first sample."""
+    """An engine that returns tokens as vLLM does, for the first sample.
+
+    A final output has four tokens, and any other output one.
+    """
 
     errored = False
     output_processor = SimpleNamespace(external_req_ids={}, request_states={})
@@ -82,11 +85,11 @@ class FakeEngine:
                 await asyncio.sleep(self._pause_s)
 
     async def abort(self, request_ids: list[str]) -> None:
-        """A generator that is closed has stopped."""
+        """Do nothing: a generator stops when it is closed."""
 
 
 class FakeModelServer:
-    """Has the public methods of ModelServer. Files in `signals` say what it should do and what it did."""
+    """A fake with the public methods of ModelServer. Files in `signals` give orders and record its calls."""
 
     def __init__(self, base_model: str, signals: Path, settings: Settings) -> None:
         listen_at_the_node()
@@ -171,7 +174,7 @@ class FakeModelServer:
     async def check_lengths(
         self, user: str, groups: Sequence[Group], max_tokens: int, is_single: bool
     ) -> int:
-        """A character is a token, and the context has room for a thousand in a response."""
+        """Check lengths: a character is a token, and a response may have a thousand."""
         lengths = [len(response.content) for group in groups for response in group.responses]
         if max(lengths) > 1000:
             raise ContextLengthExceeded("too long", "responses.0.content")
@@ -211,7 +214,7 @@ def _line(**chunk: Any) -> str:
 
 
 def start_no_run(configuration: RunConfiguration, on_end: Callable[[], None]) -> None:
-    """The test is the worker."""
+    """Start nothing: the test acts as the worker."""
 
 
 def base_model(base_id: str, name: str) -> BaseModelSettings:
@@ -222,7 +225,7 @@ def base_model(base_id: str, name: str) -> BaseModelSettings:
 
 
 class Service:
-    """The running application, seen from outside and from its bucket."""
+    """The running application, with access to its HTTP API and to its bucket."""
 
     def __init__(
         self, url: str, settings: Settings, signals: Path, logs: Path, object_server: ObjectServer
@@ -250,14 +253,14 @@ class Service:
         return Account(user, key, client)
 
     def work(self, base_id: str, directory: Path) -> Assignment:
-        """Play the worker for the next job of a base model."""
+        """Act as the worker for the next job of a base model."""
         assignment = assigned(base_id)
         self.train(base_id, assignment, directory)
         return assignment
 
     @contextmanager
     def working(self, directory: Path) -> Iterator[None]:
-        """Workers of all base models, who train what is accepted."""
+        """Let workers of all base models train the accepted jobs during the block."""
         base_ids = [model.id for model in self.settings.models]
         is_over = threading.Event()
         with ThreadPoolExecutor(len(base_ids)) as pool:
@@ -267,7 +270,7 @@ class Service:
             finally:
                 is_over.set()
                 trainer = serve.get_deployment_handle(TRAINER, APPLICATION)
-                for base_id in base_ids:  # who waits for work is sent away
+                for base_id in base_ids:  # a worker that waits for work is sent away
                     trainer.enter.remote(base_id).result(timeout_s=30)
             for worker in workers:
                 worker.result(timeout=60)
@@ -283,7 +286,7 @@ class Service:
                 self.train(base_id, answer, own_directory)
 
     def train(self, base_id: str, assignment: Assignment, directory: Path) -> None:
-        """One step, unless it was cancelled, and the new revision."""
+        """Make one step, unless the job was cancelled, and publish the new revision."""
         trainer = serve.get_deployment_handle(TRAINER, APPLICATION)
         step = StepProgress(
             step=1, steps=5, loss=0.5, kl=0, clip_ratio=0, grad_norm=1, reward_mean=0.5, reward_std=0.5,
@@ -308,14 +311,14 @@ class Service:
 
 
 def assigned(base_id: str) -> Assignment:
-    """What a training worker that has just begun gets, or the next one if a Trainer died with the first."""
+    """The assignment of a training worker that has just begun. If the Trainer dies, it asks the next one."""
     trainer = serve.get_deployment_handle(TRAINER, APPLICATION)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
             worker = trainer.enter.remote(base_id).result(timeout_s=30)
             answer = trainer.next_assignment.remote(base_id, worker).result(timeout_s=30)
-        except RayActorError:  # as a real worker, it asks the next one
+        except RayActorError:  # it asks the next Trainer, as a real worker does
             time.sleep(0.1)
             continue
         if isinstance(answer, Assignment):
@@ -379,7 +382,7 @@ def wait_until(condition: Callable[[], bool], timeout_s: float) -> float:
 
 @contextmanager
 def running_service(root: Path, limits: LimitSettings, num_ingresses: int = 1) -> Iterator[Service]:
-    """Start all of it in `root`, with an object store and a Ray of its own."""
+    """Start the application in `root`, with an object store and a Ray of its own."""
     (root / "signals").mkdir()
     object_server = ObjectServer(root / "objects", free_port())
     settings = Settings(
@@ -397,7 +400,7 @@ def running_service(root: Path, limits: LimitSettings, num_ingresses: int = 1) -
         default_model="one",
         models=(base_model("two", "Two"), base_model("one", "One")),
     )
-    # Sockets below the directory have names of up to 107 characters.
+    # The paths of sockets below the directory may have at most 107 characters.
     with (
         pytest.MonkeyPatch.context() as environment,
         tempfile.TemporaryDirectory(prefix="tiger-", dir="/tmp", ignore_cleanup_errors=True) as ray_directory,

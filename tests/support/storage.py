@@ -1,4 +1,4 @@
-"""A real object server for a test session, and a store of its own for every test."""
+"""A real object server for a test session, and a separate store for every test."""
 
 import os
 import secrets
@@ -31,7 +31,7 @@ def object_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectSe
 
 @pytest.fixture
 def storage_credentials(object_server: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Makes the server's credentials the ones that AWS clients of this test find, and no others."""
+    """Let AWS clients of this test find the server's credentials, and no others."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(object_server.credentials_path))
@@ -40,7 +40,7 @@ def storage_credentials(object_server: ObjectServer, monkeypatch: pytest.MonkeyP
 
 @pytest.fixture
 def storage_settings(object_server: ObjectServer, storage_credentials: Path) -> StorageSettings:
-    """One bucket for the session, a prefix for each test."""
+    """The settings of a test's store: all tests share a bucket, and each has its own prefix."""
     return StorageSettings(
         endpoint_url=object_server.endpoint_url, bucket="tests", prefix=f"{secrets.token_hex(8)}/"
     )

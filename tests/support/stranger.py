@@ -1,4 +1,4 @@
-"""Another user of the machine: `nobody`, who knows every address and has no credentials."""
+"""Acts as another user of the machine: `nobody`, who knows every address and has no credentials."""
 
 import os
 import pickle
@@ -17,7 +17,7 @@ needs_a_stranger = pytest.mark.skipif(os.getuid() != 0, reason="only root can ac
 
 
 def run_as_stranger(command: Sequence[str], text: str = "", timeout_s: float = 60) -> str:
-    """What a command says to the stranger on both streams, until it ends or the time is up."""
+    """Run a command as the stranger; returns its output on both streams until it ends or the time is over."""
     process = subprocess.Popen(
         command,
         user=STRANGER.pw_uid,
@@ -38,7 +38,7 @@ def run_as_stranger(command: Sequence[str], text: str = "", timeout_s: float = 6
 
 
 def as_stranger(make: Callable[[], T]) -> T:
-    """What `make()` gives to the stranger, in a copy of this process: it may import nothing new."""
+    """The result of `make()` as the stranger, in a copy of this process. It may import nothing new."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -63,7 +63,7 @@ def as_stranger(make: Callable[[], T]) -> T:
 
 
 def connects_to_socket(path: str) -> bool:
-    """Whether somebody listens on this Unix socket and this user may talk to it."""
+    """Return True if a process listens on this Unix socket and this user may connect to it."""
     with socket.socket(socket.AF_UNIX) as connection:
         try:
             connection.connect(path)

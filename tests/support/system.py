@@ -21,12 +21,12 @@ from serve_app.deployment_options import APPLICATION, model_server_name
 from serve_app.instance.instance import Instance
 from tests.support.storage import free_port
 
-# A machine shared with others can be ten times slower than it is alone.
+# A machine that others use too can be ten times slower.
 CALL_TIMEOUT_S = 300.0
 
 
 class Client:
-    """One user of the API, over real HTTP. `call` gives the answer's JSON and checks its status."""
+    """One user of the API, over real HTTP. `call` returns the answer's JSON and checks its status."""
 
     def __init__(self, url: str, user: str, key: str) -> None:
         self.user = user
@@ -75,7 +75,7 @@ class Client:
 
 
 def training(model: str, prompt: str, rewards: dict[str, float], **values: Any) -> dict[str, Any]:
-    """A train request of one group: responses by their rewards."""
+    """A train request with one group. `rewards` has the responses and their rewards."""
     responses = [{"content": content, "reward": reward} for content, reward in rewards.items()]
     messages = [{"role": "user", "content": prompt}]
     return {"model": model, "messages": messages, "responses": responses, **values}
@@ -93,14 +93,14 @@ while True:
 
 
 class Counts:
-    """What a process that counts all the time has written."""
+    """The numbers that a counting process has written."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         assert process.stdout is not None
         self._lines = process.stdout
 
     def wait_for(self, is_enough: Callable[[int], bool], since: float = 0.0) -> float:
-        """The first time after `since` at which there are so many."""
+        """The first time after `since` at which the number is enough."""
         deadline = time.time() + CALL_TIMEOUT_S
         for line in self._lines:
             count, at = line.split()
@@ -125,13 +125,13 @@ class System:
         return Client(self.url, user, self.new_key(user))
 
     def uid(self, client: Client, model: str) -> str:
-        """Where the bucket keeps a model; no answer of the API tells it."""
+        """The uid of a model in the bucket, which no answer of the API contains."""
         models = UserModelStore(self.instance.store()).load(client.user).models.models
         return next(found.uid for found in models if found.id == model)
 
     @contextmanager
     def counted(self, base_model: str = "smollm2-135m") -> "Iterator[Counts]":
-        """How many generations of a base model are in progress, as its replica says, in the block."""
+        """Count the generations of a base model in progress, as its replica reports them, in the block."""
         script = COUNTING.format(deployment=model_server_name(base_model), application=APPLICATION)
         command = [sys.executable, "-c", script]
         with subprocess.Popen(
@@ -143,7 +143,7 @@ class System:
                 process.kill()
 
     def run_inside(self, script: str) -> str:
-        """Run a Python script as a driver of the instance's Ray; its standard output."""
+        """Run a Python script as a driver of the instance's Ray; returns its standard output."""
         done = subprocess.run(
             [sys.executable, "-c", script],
             env=self.instance.environment(),
@@ -155,14 +155,14 @@ class System:
         return done.stdout
 
     def serve_log(self) -> str:
-        """The end of every replica's log, for a failed test's report."""
+        """The end of every replica's log, for the report of a failed test."""
         logs = sorted(self.instance.home.glob("**/*.log"), key=lambda path: path.stat().st_mtime)
         return "\n".join(f"--- {path.name}\n{path.read_text(errors='replace')[-1500:]}" for path in logs[-3:])
 
 
 @pytest.fixture(scope="session")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """Started on free ports with a home of its own: it runs beside a `make up`."""
+    """The running system, on free ports and with a home of its own, so that it can run beside a `make up`."""
     config = Path(__file__).resolve().parents[2] / "configs" / "test.yaml"
     home = tmp_path_factory.mktemp("instance")
     instance = Instance(home, str(config), http_port=free_port(), dashboard_port=free_port())
@@ -177,7 +177,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 
 @pytest.fixture
 def user(system: System) -> Callable[[], Client]:
-    """Makes clients, each of a new user."""
+    """A function that makes clients, each for a new user."""
     numbers = itertools.count()
     stem = f"u{secrets.token_hex(4)}"
     return lambda: system.client(f"{stem}-{next(numbers)}")

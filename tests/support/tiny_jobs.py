@@ -54,7 +54,7 @@ def tiny_resident(weights: Path, workers: Workers | None = None, **settings: Any
 
 @dataclass
 class MemoryStates:
-    """`state.States` in memory: every step is due."""
+    """The `state.States` of a job in memory. A state is stored after every step."""
 
     found: TrainingState | None = None
     kept: list[TrainingState] = field(default_factory=list)
@@ -86,7 +86,7 @@ def run(
 def run_together(
     num_workers: int, weights: Path, output: Path, job: Callable[[ResidentModel, Path], Any], **settings: Any
 ) -> list[dict[str, float]]:
-    """`job(policy, directory)` in `num_workers` processes at once; the steps the first one reported."""
+    """Run `job(resident, directory)` in `num_workers` processes at once; returns the steps of the first."""
     arguments = (num_workers, weights, output, job, settings)
     multiprocessing.spawn(_worker, arguments, nprocs=num_workers)
     steps: list[dict[str, float]] = json.loads((output / "steps.json").read_text())

@@ -1,4 +1,4 @@
-"""A Llama of two tiny layers with random weights, and a tokenizer of one token a character."""
+"""A Llama with two tiny layers and random weights, and a tokenizer whose tokens are single characters."""
 
 from pathlib import Path
 

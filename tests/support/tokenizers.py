@@ -1,4 +1,4 @@
-"""Small tokenizers of several kinds, whose added tokens are of those that real models have."""
+"""Small tokenizers of several kinds, with added tokens like those of real models."""
 
 from typing import Any
 
@@ -6,11 +6,11 @@ SPECIAL = ("<|im_start|>", "<|im_end|>")
 BAR = "\N{FULLWIDTH VERTICAL LINE}"
 USER = f"<{BAR}User{BAR}>"
 OTHERS = ("<tool_call>", "</tool_call>", USER, "<think>", "</think>")
-"""Not flagged special, as in DeepSeek-R1-Distill's and Qwen's."""
+"""Added tokens without the flag `special`, as in DeepSeek-R1-Distill and Qwen."""
 GREEDY = "<|x|>"
-"""Takes the white space around it, as Phi-3's do."""
+"""An added token that takes the white space around it, as in Phi-3."""
 WORD = "word"
-"""Only where it stands by itself."""
+"""An added token only where it is a whole word."""
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n"
     "{% if m.content is string %}{{ m.content | trim }}"
@@ -21,11 +21,11 @@ TEMPLATE = (
     "{% for name in tool.function.parameters.properties %}<{{ name }}>{% endfor %}\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-"""With the parts that matter of many: trimmed content, parts side by side, tools as JSON, names as tags."""
+"""A template with what matters in real ones: trimmed content, adjacent parts, JSON tools, names as tags."""
 
 
 def byte_level(normaliser: Any = None) -> Any:
-    """Every byte is a token, and a few pairs are."""
+    """A tokenizer in which every byte is a token, and a few pairs of bytes."""
     from tokenizers import decoders, models, pre_tokenizers
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -38,7 +38,7 @@ def byte_level(normaliser: Any = None) -> Any:
 
 
 def sentence_piece() -> Any:
-    """Its own vocabulary has the control tokens too, and only the first word of a text gets a mark before."""
+    """A tokenizer whose own vocabulary has the control tokens too. Only a text's first word gets a mark."""
     from tokenizers import decoders, models, pre_tokenizers
 
     characters = sorted({chr(i) for i in range(33, 127)} | {"▁", "\n", BAR})

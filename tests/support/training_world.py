@@ -1,4 +1,4 @@
-"""What a training controller works with: a real object store, and a worker and a serving side of tests."""
+"""The surroundings of a training controller: a real object store, a fake worker and a fake serving side."""
 
 import asyncio
 import itertools
@@ -103,7 +103,7 @@ class ServingSide:
 
 
 class DyingStore(ObjectStore):
-    """Takes `num_writes` writes and then no more, like a controller that died."""
+    """A store that takes `num_writes` writes and then no more, as if its controller had died."""
 
     def __init__(self, store: ObjectStore, num_writes: int) -> None:
         super().__init__(store.settings)
@@ -128,7 +128,7 @@ class DyingStore(ObjectStore):
 
 
 class World:
-    """What outlives a controller: the bucket, the serving side, and the worker's adapter."""
+    """The things that stay when a controller ends: the bucket, the serving side, and the worker's adapter."""
 
     def __init__(self, store: ObjectStore, adapter: Path) -> None:
         self.store = store
@@ -153,7 +153,7 @@ class World:
         return controller
 
     def write_manifest(self, assignment: Assignment) -> None:
-        """What a worker does last before it calls `complete`."""
+        """Write the manifest, as a worker does before it calls `complete`."""
         self.revisions.publish(
             assignment.uid,
             self._adapter,
@@ -177,7 +177,7 @@ async def submit(controller: TrainingController, uid: str = "uid-1", user: str =
 
 
 async def ask(controller: TrainingController) -> Order:
-    """What a worker that has just begun gets."""
+    """The order that a worker gets which has just begun."""
     return await controller.next_assignment(BASE, await controller.enter(BASE))
 
 
@@ -190,7 +190,7 @@ async def assigned(controller: TrainingController) -> Assignment:
 async def ended(
     world: World, controller: TrainingController, job_id: str, user: str = "alice"
 ) -> list[dict[str, Any]]:
-    """The events of a job, when it has ended and its end is saved."""
+    """Wait until a job has ended and its end is saved; returns its events."""
     events = [json.loads(line) async for line in controller.events(user, job_id, follow=True)]
     await comes_true(lambda: not any(job_id in marker for marker in world.store.list("jobs-active/")))
     return events
@@ -213,7 +213,7 @@ async def comes_true(condition: Callable[[], bool]) -> None:
 
 
 async def idle(controller: TrainingController, uid: str) -> None:
-    """Returns when the controller has no job of this model in hand."""
+    """Wait until the controller has no unfinished job of this model."""
     async with asyncio.timeout(20):
         for pause_s in itertools.chain([0], itertools.repeat(0.01)):
             await asyncio.sleep(pause_s)

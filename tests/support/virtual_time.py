@@ -1,4 +1,4 @@
-"""An event loop whose clock jumps: minutes of waiting take no time, and come out the same every time."""
+"""An event loop whose clock jumps: waits of minutes take no time, and their results are always the same."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -8,9 +8,9 @@ T = TypeVar("T")
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """Time stands still while anything can run, and goes on to the next timer when nothing can.
+    """An event loop with a clock of its own. The clock jumps to the next timer when no task can run.
 
-    Raises: RuntimeError: all wait, and for no timer.
+    Raises: RuntimeError: all tasks wait, and none of them for a timer.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The real SmolLM2, converted once per machine: the conversion takes half a minute."""
+"""The weights of the real SmolLM2, converted once per machine: the conversion takes half a minute."""
 
 from pathlib import Path
 
@@ -10,5 +10,5 @@ from serve_app.settings import load_settings
 
 @pytest.fixture(scope="session")
 def smollm2_weights(request: pytest.FixtureRequest) -> Path:
-    """The directory that transformers and vLLM load; kept under pytest's cache between runs."""
+    """The directory that transformers and vLLM load. It is kept in pytest's cache between runs."""
     return prepare_weights(load_settings("local").models[0], request.config.cache.mkdir("weights"))

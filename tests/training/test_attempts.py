@@ -1,4 +1,4 @@
-"""A worker carries out the controller's orders on a real model and bucket. The link is played by the test."""
+"""A worker carries out the controller's orders on a real model and bucket, with a fake link."""
 
 import os
 import tempfile

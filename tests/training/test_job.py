@@ -1,4 +1,4 @@
-"""Training of the real SmolLM2, against the formulas (tests/support/reference_grpo.py) and the contract."""
+"""Training of the real SmolLM2, compared with the formulas (tests/support/reference_grpo.py) and contract."""
 
 import gc
 import json

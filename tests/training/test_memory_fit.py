@@ -1,4 +1,4 @@
-"""Memory that runs out: smaller packs, then checkpointing, and the same result."""
+"""When memory runs out, packs get smaller, then activations are checkpointed; the result is the same."""
 
 from pathlib import Path
 from typing import Any

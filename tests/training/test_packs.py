@@ -1,4 +1,4 @@
-"""What goes through the model together scores exactly as it would alone."""
+"""Rows that go through the model in one pack get exactly the scores that they would get alone."""
 
 import itertools
 import random

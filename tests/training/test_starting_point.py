@@ -1,4 +1,4 @@
-"""What a job goes on from: the current revision, and the optimizer that made it."""
+"""A job starts from the current revision, and from the state of its optimizer."""
 
 from collections.abc import Iterator
 from pathlib import Path

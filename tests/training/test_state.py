@@ -1,4 +1,4 @@
-"""A job that goes on from its state ends exactly as it would have without a death."""
+"""A job that continues from its state ends exactly as it would have without the fault."""
 
 from dataclasses import fields
 from pathlib import Path

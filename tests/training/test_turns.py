@@ -1,4 +1,4 @@
-"""A job in many turns, between those of others, makes the same adapter to the bit as one in a single turn."""
+"""A job in many turns, between turns of others, makes exactly the same adapter as a job in a single turn."""
 
 import random
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Several workers make the same update as one, with whole models and with a sharded one."""
+"""Several workers make the same update as one worker, with whole models and with a sharded model."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The documents name every setting, route and error code, and no file, command or link that is not there."""
+"""The documents name every setting, route and error code, and no missing file, command or link."""
 
 import ast
 import hashlib

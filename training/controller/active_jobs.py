@@ -1,4 +1,4 @@
-"""Jobs that are not finished: the record of each, its events so far, and those who wait for more."""
+"""The jobs that are not finished: the record and the events of each, and the clients that follow it."""
 
 import asyncio
 import json
@@ -14,12 +14,15 @@ SAVE_INTERVAL_S = 1.0
 
 
 def is_last(event: str) -> bool:
-    """Nothing follows a `stop` or an `error`."""
+    """Return True for a `stop` or an `error`: no event follows it."""
     return json.loads(event)["type"] in ("stop", "error")
 
 
 class ActiveJob:
-    """Events are JSON objects as text; the last one of a finished job is a `stop` or an `error`."""
+    """A job that is not finished, with its record and its events.
+
+    Events are JSON objects as text. The last one of a finished job is a `stop` or an `error`.
+    """
 
     def __init__(self, jobs: Jobs, record: JobRecord, events: list[str] | None = None) -> None:
         self.record = record
@@ -27,10 +30,10 @@ class ActiveJob:
         self.finishing: asyncio.Task[None] | None = None
         self.ending: asyncio.Task[None] | None = None
         self._jobs = jobs
-        # A crash between the last event and the end of the job: it will be told again.
+        # After a crash between the last event and the end of the job, that event will be emitted again.
         self._events = [event for event in events or [] if not is_last(event)]
         self._changed = asyncio.Condition()
-        # What is of interest now and is kept nowhere, and how often there was such a thing.
+        # The latest mention, until the next event comes, and the number of mentions. They are never stored.
         self._passing: str | None = None
         self._num_passing = 0
         self._saved_at = 0.0
@@ -44,7 +47,7 @@ class ActiveJob:
             self._changed.notify_all()
 
     async def mention(self, **event: Any) -> None:
-        """An event for those who look now; the next one of either kind takes its place."""
+        """Show an event to those who follow the job now. The next event or mention replaces it."""
         async with self._changed:
             self._passing = _as_text(event)
             self._num_passing += 1
@@ -65,7 +68,7 @@ class ActiveJob:
             await asyncio.to_thread(save, record)
 
     async def save_soon(self) -> None:
-        """Write within a second what there is by then; many steps a second are one write."""
+        """Save within a second. Many steps in one second are one write."""
         if self._is_save_due:
             return
         self._is_save_due = True
@@ -77,7 +80,7 @@ class ActiveJob:
             await self.save()
 
     async def follow(self, until_end: bool) -> AsyncIterator[str]:
-        """Every event from the first on, as a line; with `until_end`, also those to come."""
+        """Every event from the first one on, as a line. With `until_end`, also the events to come."""
         sent = num_mentioned = 0
         while True:
             while sent < len(self._events):
@@ -100,7 +103,7 @@ def _as_text(event: dict[str, Any]) -> str:
 
 
 class ActiveJobs:
-    """All jobs that are not finished, and how many of them a user or a model has, without looking at each.
+    """All jobs that are not finished, indexed by user and by model, so that counting them takes no search.
 
     expect (being accepted) -> add (durable) -> end (its place is free) -> forget (its end is saved)
     """
@@ -111,7 +114,7 @@ class ActiveJobs:
         self._of_model: defaultdict[str, set[str]] = defaultdict(set)
 
     def expect(self, record: JobRecord) -> None:
-        """It counts from now on, so that of many submissions at once none is over the quota."""
+        """Count the job from now on, so that many submissions at once cannot exceed the quota."""
         self._of_user[record.user].add(record.id)
         self._of_model[record.uid].add(record.id)
 
@@ -120,7 +123,7 @@ class ActiveJobs:
         self._jobs[job.record.id] = job
 
     def end(self, record: JobRecord) -> None:
-        """It counts no more; again, it changes nothing."""
+        """Stop counting the job. A second call changes nothing."""
         for ids, key in ((self._of_user, record.user), (self._of_model, record.uid)):
             ids[key].discard(record.id)
             if not ids[key]:
@@ -140,7 +143,7 @@ class ActiveJobs:
         return uid in self._of_model
 
     def records_of_user(self, user: str) -> dict[str, JobRecord]:
-        """Accepted and not ended, by id."""
+        """The records of a user's accepted jobs that have not ended, by id."""
         return {
             job_id: self._jobs[job_id].record
             for job_id in self._of_user.get(user, ())

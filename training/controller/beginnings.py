@@ -1,7 +1,7 @@
-"""How an attempt at a job begins, or turns out not to be needed.
+"""Begins an attempt at a job, or ends the job if it needs no further attempt.
 
-an error, a wish to cancel or a manifest was saved  ->  the job only ends
-too many attempts died no further than before       ->  the job fails
+an error, a cancellation or a manifest was saved    ->  the job only ends
+too many attempts in a row made no progress         ->  the job fails
 otherwise  ->  revision and attempt are fixed and saved  ->  Assignment
 """
 
@@ -19,7 +19,7 @@ from training.types import Assignment
 
 
 class Beginnings:
-    """Raises (everything): Unavailable."""
+    """Begins the attempts at all jobs. Every method raises Unavailable if storage is away."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Beginnings:
         self._metrics = metrics
 
     async def assign(self, job: ActiveJob) -> Assignment | None:
-        """Start an attempt; None when the job needs none."""
+        """Start an attempt and return it; None if the job needs no attempt."""
         record = job.record
         try:
             if await self._has_ended(job):
@@ -53,7 +53,7 @@ class Beginnings:
             await self._discard_late_work(record, model.latest_revision + 1)
         await job.update(
             status=JobStatus.RUNNING,
-            # Not of `record`: another worker may have been given the job while this one waited.
+            # Not from `record`: another worker may have been given the job while this one waited.
             attempt=job.record.attempt + 1,
             is_paused=False,
             started=record.started or utc_now(),
@@ -70,14 +70,14 @@ class Beginnings:
         return Assignment.of(job.record, model, request)
 
     async def manifest(self, record: JobRecord) -> Manifest | None:
-        """The manifest that an attempt at this job wrote, if one did."""
+        """The manifest that an attempt at this job wrote, or None."""
         if record.revision is None:
             return None
         manifest = await asyncio.to_thread(self._revisions.manifest, record.uid, record.revision)
         return manifest if manifest is not None and manifest.job == record.id else None
 
     async def _has_ended(self, job: ActiveJob) -> bool:
-        """Whether no attempt is needed; then the rest of its end is done."""
+        """Return True if the job needs no attempt; in that case, end the job."""
         record = job.record
         if record.error is not None:
             await self._outcomes.fail(job, record.error.code, record.error.message)
@@ -93,13 +93,16 @@ class Beginnings:
         return True
 
     async def _discard_late_work(self, record: JobRecord, revision: int) -> None:
-        """A worker of a job that was given up may have written this revision after all."""
+        """Delete the revision that a worker may have written late, for a job that was given up."""
         if await asyncio.to_thread(self._revisions.manifest, record.uid, revision) is not None:
             await asyncio.to_thread(self._revisions.discard, record.uid, revision)
 
 
 def _stalled_attempts(record: JobRecord) -> int:
-    """In a row, the last one included. A job that was paused did not make its worker die."""
+    """The number of attempts in a row without progress, the last one included.
+
+    An attempt that was paused does not count: the job did not make its worker die.
+    """
     if record.step > record.furthest_step:
         return 0
     return record.stalled_attempts + (record.attempt > 0 and not record.is_paused)

@@ -1,4 +1,4 @@
-"""Accepted trainings: durable, in order, each exactly once.
+"""Accepts trainings: each is durable, runs in its order, and has its effect exactly once.
 
     submit  ->  bucket (request, record, marker)  ->  queue of the base model  ->  next_assignment
                                                           ^                          |  (a worker asks)
@@ -6,10 +6,10 @@
     done  <-  adapter loaded ahead  <-  swap of models.json  <-  complete  <-  manifest <-+
 
 A worker enters, asks for work and reports back; the controller never calls a worker. Only the worker that
-entered last gets work. A job that had its turn gives way to those of other users, and its worker keeps it:
-it is the same attempt until that worker is lost. Reports are fenced by (job, attempt): those of an attempt
-that was given up are refused. The manifest in the bucket decides whether a training happened. After a crash
-the markers in the bucket say what is left to do; where the manifest is there, only bookkeeping is left.
+entered last gets work. A job whose turn is over gives way to jobs of other users. Its worker keeps its state,
+so it stays the same attempt until that worker is lost. Reports name job and attempt; those of an attempt that
+was given up are refused. The manifest in the bucket decides whether a training happened. After a crash the
+markers in the bucket name the unfinished jobs; if a job's manifest exists, only bookkeeping is left.
 """
 
 import asyncio
@@ -41,10 +41,10 @@ logger = logging.getLogger("ray.serve")
 
 
 class TrainingController:
-    """One per installation. Its public coroutines are called through Ray handles.
+    """The controller of all trainings of an instance. Its public coroutines are called through handles.
 
-    A thousand jobs may wait: what is done for one of them never looks at the others, and a waiting job
-    is its record in memory; its request stays in the bucket.
+    A thousand jobs may wait. Work for one job never looks at the others. Only the record of a waiting job is
+    in memory; its request stays in the bucket.
 
     Raises (everything that touches the bucket): Unavailable.
     """
@@ -84,13 +84,13 @@ class TrainingController:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def recover(self) -> None:
-        """Take up what the bucket says is unfinished, oldest first. Called once, before anything else."""
+        """Queue the unfinished jobs of the bucket, oldest first. It is called once, before anything else."""
         self._spawn(self._gpus.take_all_back())
         for record in await asyncio.to_thread(self._jobs.active):
             if not self._dispatcher.serves(record.base_model):
                 logger.error("job %s waits for base model %s, not configured", record.id, record.base_model)
                 continue
-            # Of those that only waited no events are saved: a thousand of them are not asked for one by one.
+            # A job that only waited has no saved events, so nothing is read for each of a thousand of them.
             has_events = record.attempt > 0 or record.is_cancelled
             load = self._jobs.load_events
             events = await asyncio.to_thread(load, record.user, record.id) if has_events else []
@@ -102,7 +102,7 @@ class TrainingController:
     async def submit(
         self, user: str, model: ModelRecord, request: JobRequest, idempotency_key: str | None = None
     ) -> JobRecord:
-        """Accept a training; once this returns it is durable. A repeat with the same key is the same job.
+        """Accept a training. It is durable when this returns. A repeat with the same key gives the same job.
 
         Raises:
             QuotaExceeded.
@@ -122,7 +122,7 @@ class TrainingController:
             await self._publisher.delete(user, model.uid, model.base_model)
 
     async def job(self, user: str, job_id: str) -> JobRecord:
-        """Raises: JobNotFound, for another user's too."""
+        """The record of a job. Raises: JobNotFound, also for a job of another user."""
         active = self._active.get(job_id)
         if active is not None and active.record.user == user:
             return active.record
@@ -131,7 +131,7 @@ class TrainingController:
     async def list_jobs(
         self, user: str, model: str | None, status: JobStatus | None, after: str | None, limit: int
     ) -> list[JobRecord]:
-        """Newest first, starting behind the job `after`. Raises: JobNotFound (malformed `after`)."""
+        """A user's jobs after the job `after`, newest first. Raises: JobNotFound (malformed `after`)."""
         found: list[JobRecord] = []
         while True:
             known = self._active.records_of_user(user)
@@ -143,7 +143,7 @@ class TrainingController:
             after = page[-1].id
 
     async def events(self, user: str, job_id: str, follow: bool) -> AsyncIterator[str]:
-        """NDJSON lines of a job from its first on; with `follow`, until it has ended.
+        """The NDJSON lines of a job from its first one on; with `follow`, until the job has ended.
 
         Raises: JobNotFound.
         """
@@ -157,9 +157,9 @@ class TrainingController:
             yield f"{event}\n"
 
     async def cancel(self, user: str, job_id: str) -> JobRecord:
-        """End a job without a revision: a waiting or paused one at once, a running one within a pack.
+        """End a job without a revision. A waiting or paused job ends at once, a running one within a pack.
 
-        One that has ended, or whose revision is being published, stays as it is. Raises: JobNotFound.
+        A job that has ended, or whose revision is being published, stays as it is. Raises: JobNotFound.
         """
         job = self._active.get(job_id)
         if job is None or job.record.user != user:
@@ -172,15 +172,15 @@ class TrainingController:
         return job.record
 
     async def enter(self, base_model: str) -> str:
-        """A worker of the run of `base_model` begins; what it is to call itself when it asks for work."""
+        """Register a worker of the run of `base_model`; returns the name with which it asks for work."""
         await self._gpus.take_back(base_model)
         return await self._dispatcher.enter(base_model)
 
     async def next_assignment(self, base_model: str, worker: str) -> Order:
-        """What the run of `base_model` is to do next.
+        """The next order for the run of `base_model`.
 
         A run that asks before it has reported has lost its worker: it gets the same job as a new attempt.
-        A worker that another one has replaced, or that entered with an earlier controller, is to leave.
+        A worker that another one has replaced, or that entered with an earlier controller, gets `leave`.
         """
         if (ended := self._dispatcher.dismissal(base_model, worker)) is not None:
             return Dismissal(job_id=ended)
@@ -208,13 +208,13 @@ class TrainingController:
         return order
 
     async def look(self, job_id: str, attempt: int, place: Place) -> Standing:
-        """A worker between two packs of a long step. Raises: JobNotFound when the attempt was given up."""
+        """Answer a worker that is between two packs. Raises: JobNotFound when the attempt was given up."""
         job = self._attempt(job_id, attempt)
         await job.mention(type="info", message=f"Step {place.step} of {place.steps}: {place.share:.0%}")
         return self._standing(job)
 
     async def progress(self, job_id: str, attempt: int, step: StepProgress) -> Standing:
-        """A step was made. Raises: JobNotFound when the attempt was given up."""
+        """Report a step that was made. Raises: JobNotFound when the attempt was given up."""
         job = self._attempt(job_id, attempt)
         await job.update(step=step.step)
         await job.emit(type="progress", **step.model_dump())
@@ -223,10 +223,10 @@ class TrainingController:
         return self._standing(job)
 
     async def inform(self, job_id: str, attempt: int, message: str) -> Standing:
-        """Something to tell the followers of a job. Raises: JobNotFound when the attempt was given up.
+        """Tell the followers of a job something. Raises: JobNotFound when the attempt was given up.
 
-        What was reported before is in the bucket when this returns: a worker says so before it writes a
-        state or the revision, from where on no step is made, and reported, again.
+        Everything that was reported before is in the bucket when this returns. A worker calls this before
+        it writes a state or the revision: the steps before that are not made, and not reported, again.
         """
         job = self._attempt(job_id, attempt)
         await job.save()
@@ -234,7 +234,7 @@ class TrainingController:
         return self._standing(job)
 
     async def paused(self, job_id: str, attempt: int) -> None:
-        """The worker stopped between two packs and keeps what it has of the job.
+        """Report that the worker stopped between two packs and keeps the state of the job.
 
         Raises: JobNotFound when the attempt was given up.
         """
@@ -249,13 +249,13 @@ class TrainingController:
         self._spawn(self._save_quietly(job))
 
     async def stopped(self, job_id: str, attempt: int) -> None:
-        """The worker ended a cancelled job. Raises: JobNotFound when the attempt was given up."""
+        """Report that a cancelled job has ended. Raises: JobNotFound when the attempt was given up."""
         job = self._attempt(job_id, attempt)
         await self._gpus.take_back(job.record.base_model)
         await self._outcomes.cancel(job)
 
     async def complete(self, job_id: str, attempt: int) -> None:
-        """The manifest is written: make the revision current, then answer those who wait.
+        """Make the new revision current, after its manifest was written; then answer those who wait.
 
         Returns when the next job may start. Raises: JobNotFound when the attempt was given up.
         """
@@ -280,7 +280,7 @@ class TrainingController:
         self._launch(base_model, end)
 
     async def _resume(self, job: ActiveJob) -> Resumption | None:
-        """Go on with a job that the worker kept; None when it was cancelled at the last moment."""
+        """Continue a job whose state the worker kept; None if it was cancelled at the last moment."""
         if job.record.is_cancelled:
             await self._outcomes.cancel(job)
             return None

@@ -1,13 +1,13 @@
-"""Which job each base model's run works on, and whether there is a run at all.
+"""Decides which job the run of each base model works on, and starts a run when there is work.
 
     put -> queue -> take (the run asks) -> release (done) or give_back (its worker died)
              ^                      |
-             +------- pause <-------+  its turn is over and others wait: the worker keeps it
+             +------- pause <-------+  its turn is over and others wait: the worker keeps its state
 
-A run is started when there is work and none is up; it leaves when there was nothing to do for a while.
-Its worker enters first. The one that entered last is the only one that gets jobs: a worker that was taken
-for dead and goes on, on a machine that was cut off, is told to leave when it asks. What a worker kept of
-paused jobs is lost with it.
+A run is started when there is work and no run is up. It ends when it had nothing to do for a while. Its
+worker enters before it asks for work. Only the worker that entered last gets jobs. A worker that was taken
+for dead but still runs, on a machine that was cut off, is told to leave when it asks. The states of paused
+jobs that a worker keeps are lost with it.
 """
 
 import asyncio
@@ -28,9 +28,10 @@ StartRun = Callable[[str, Callable[[], None]], None]
 
 
 class Dispatcher:
-    """One run per base model works on one job at a time. Used from one event loop only.
+    """The queues and the runs of all base models; each run works on one job at a time.
 
-    `start_run(base_model, on_end)` starts a run; `on_end` is called on the event loop when it has ended.
+    It is used from one event loop only. `start_run(base_model, on_end)` starts a run, and `on_end` is called
+    on the event loop when the run has ended.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Dispatcher:
         self._runs: set[str] = set()
         self._workers: dict[str, str] = {}
         self._turns_began: dict[str, float] = {}
-        # By base model, of the worker that entered last: jobs it keeps, and those it keeps for nothing.
+        # By base model: the paused jobs that the latest worker keeps, and those of them that have ended.
         self._kept: dict[str, set[str]] = {base_model: set() for base_model in settings}
         self._dismissed: dict[str, list[str]] = {base_model: [] for base_model in settings}
         self._idle_since: dict[str, float] = {}
@@ -70,7 +71,7 @@ class Dispatcher:
             self._work.notify_all()
 
     async def enter(self, base_model: str) -> str:
-        """A worker begins; what it is to call itself. Any other one of this base model is to leave."""
+        """Register a new worker and return its name. Every other worker of this base model has to leave."""
         self._forget_kept(base_model)
         worker = self._workers[base_model] = secrets.token_hex(8)
         async with self._work:
@@ -80,7 +81,7 @@ class Dispatcher:
     async def take(self, base_model: str, worker: str) -> JobRecord | Instruction:
         """The next job, or what a worker does without one.
 
-        A run that asks while it has a job has lost the worker that had it: the job comes first again.
+        A run that asks while it has a job has lost the worker that had it: that job is the next one again.
         """
         if not self._is_latest(base_model, worker):
             return Instruction.LEAVE
@@ -108,33 +109,33 @@ class Dispatcher:
         return taken is not None and taken.id == record.id
 
     def must_give_way(self, record: JobRecord) -> bool:
-        """Whether this job, which has its turn, had enough of it for those who wait."""
+        """Return True if the turn of this job is over and jobs of other users wait."""
         ran_s = self._clock() - self._turns_began[record.base_model]
         is_over = ran_s >= self._settings[record.base_model].slice_s
         return is_over and self._queues[record.base_model].has_others(record.user)
 
     def pause(self, record: JobRecord) -> None:
-        """The job that has its turn gives way. Its worker keeps it."""
+        """End the turn of the job that has it. Its worker keeps the job's state."""
         del self._taken[record.base_model]
         self._kept[record.base_model].add(record.id)
         self._queues[record.base_model].put_last(record.user, record.id)
         self._tell_length(record.base_model)
 
     def is_kept(self, record: JobRecord) -> bool:
-        """Whether the worker has this job, and can go on with it."""
+        """Return True if the worker keeps this job's state and can continue it."""
         return record.id in self._kept[record.base_model]
 
     def resume(self, record: JobRecord) -> None:
-        """The worker goes on with a job that it kept."""
+        """Note that the worker continues a job whose state it kept."""
         self._kept[record.base_model].discard(record.id)
 
     def dismissal(self, base_model: str, worker: str) -> str | None:
-        """A job that this worker keeps though it has ended; each is told once."""
+        """The id of a job whose state this worker keeps although the job has ended; each is returned once."""
         is_latest = self._is_latest(base_model, worker)
         return self._dismissed[base_model].pop() if is_latest and self._dismissed[base_model] else None
 
     def release(self, record: JobRecord) -> None:
-        """No run has anything more to do for this job."""
+        """Forget a job for which no run has anything more to do."""
         if self.has_taken(record):
             del self._taken[record.base_model]
         if self.is_kept(record):
@@ -165,11 +166,11 @@ class Dispatcher:
         self._forget_kept(base_model)
         self.give_back(base_model)
         if len(self._queues[base_model]):
-            # Not at once: a run that cannot start must not take the machine with it.
+            # Not at once: a run that cannot start must not occupy the whole machine with its attempts.
             asyncio.get_running_loop().call_later(RESTART_S, self._ensure_run, base_model)
 
     def _forget_kept(self, base_model: str) -> None:
-        """The jobs wait where they are, and begin anew."""
+        """Forget which states the worker kept. These jobs keep their places in the queue and begin anew."""
         self._kept[base_model].clear()
         self._dismissed[base_model].clear()
 

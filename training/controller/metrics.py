@@ -1,4 +1,4 @@
-"""What an operator sees of training over time: numbers by base model, never by user or private model.
+"""The metrics of training for the operator: numbers by base model, never by user or private model.
 
 TrainingController  ->  TrainingMetrics  ->  `serve_app.training_metrics`: Ray's Prometheus endpoint
 """
@@ -10,26 +10,26 @@ from training.types import StepProgress
 
 
 class TrainingMetrics(Protocol):
-    """Called from the controller's event loop, often: an implementation only counts, and does not raise.
+    """The metrics that the controller reports. It is a Protocol, so that the controller needs no Ray.
 
-    A Protocol, so that the controller needs no Ray.
+    The controller's event loop calls it often: an implementation only counts, and does not raise.
     """
 
     def queued(self, base_model: str, num_jobs: int) -> None:
-        """So many jobs wait for their turn now."""
+        """Report the number of jobs that wait for their turn now."""
 
     def started(self, base_model: str, wait_s: float) -> None:
-        """A job was given to the run for the first time."""
+        """Report a job that was given to the run for the first time, `wait_s` after it was accepted."""
 
     def stepped(self, base_model: str, progress: StepProgress) -> None:
-        """An optimizer step was made, be it in an attempt that is repeated later."""
+        """Report an optimizer step, also one of an attempt that is repeated later."""
 
     def ended(self, base_model: str, outcome: JobStatus, run_s: float, trained_tokens: int) -> None:
-        """A job reached its end, `run_s` after its first start; 0 when it never started."""
+        """Report a job that ended, `run_s` after its first start; 0 if it never started."""
 
 
 class NoMetrics:
-    """Nobody looks."""
+    """Discards all metrics."""
 
     def queued(self, base_model: str, num_jobs: int) -> None: ...
 

@@ -1,9 +1,10 @@
-"""How a job ends: published, failed or cancelled; and then it is written down until storage has it.
+"""Ends a job as published, failed or cancelled, and saves its end, however long storage is away.
 
 publish -> swap of models.json -> (the run may go on) -> adapter loaded ahead -> `stop`  -> saved -> counted
-fail    reason saved -> `error` -> saved          cancel    wish saved -> `error` -> saved
+fail    reason saved -> `error` -> saved          cancel    cancellation saved -> `error` -> saved
 
-What is told is what a controller that takes over after a death finds again: a manifest, a reason or a wish.
+A client is told an end only when the bucket has its cause: a manifest, a reason or a cancellation. A
+controller that takes over after a crash finds that cause and ends the job in the same way.
 """
 
 import asyncio
@@ -34,11 +35,11 @@ logger = logging.getLogger("ray.serve")
 USER_CODES = {
     kind.code for kind in (InvalidRequest, ContextLengthExceeded, NoLearningSignal, TrainingDiverged)
 }
-"""Of failures that another request would not have."""
+"""The codes of failures that the request caused; another request would not fail so."""
 
 
 class Publisher(Protocol):
-    """What the controller needs of the serving side."""
+    """The functions of the serving side that the controller calls."""
 
     async def model(self, user: str, uid: str) -> ModelRecord: ...
 
@@ -54,7 +55,7 @@ class Publisher(Protocol):
 
 
 class Outcomes:
-    """A job leaves `active` when its end is saved."""
+    """Ends the jobs of a controller. A job leaves `active` when its end is saved."""
 
     def __init__(
         self,
@@ -76,7 +77,7 @@ class Outcomes:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def publish(self, job: ActiveJob, manifest: Manifest) -> None:
-        """Swap models.json, once at a time; the rest goes on beside the next job."""
+        """Make the revision current in models.json. The rest of the job's end runs beside the next job."""
         if job.publishing is None or job.publishing.done():
             job.publishing = start_apart(self._swap(job, manifest))
         await asyncio.shield(job.publishing)
@@ -128,7 +129,7 @@ class Outcomes:
         await self._once(job, self._cancel(job))
 
     async def _once(self, job: ActiveJob, end: Coroutine[Any, Any, None]) -> None:
-        """A job fails or is cancelled once, whoever asks for it, and though who asked goes away."""
+        """Run `end` only if the job has no other end yet. It goes on even if the caller is cancelled."""
         if job.ending is None:
             job.ending = asyncio.ensure_future(end)
         else:
@@ -152,7 +153,7 @@ class Outcomes:
         await self._end(job, status=JobStatus.CANCELLED, revision=None)
 
     async def _end(self, job: ActiveJob, **changes: Any) -> None:
-        """Answer those who wait, and write the end until storage has it."""
+        """Answer those who wait, and save the end, trying again until storage has it."""
         before = job.record
         await job.update(finished=utc_now(), **changes)
         self._active.end(job.record)
@@ -172,7 +173,7 @@ class Outcomes:
         self._active.forget(job.record)
 
     def _count(self, record: JobRecord) -> None:
-        """Once its end is saved no job ends again, after whatever crash: none is counted twice."""
+        """Count the usage of a job whose end is saved. Such a job never ends again, so none counts twice."""
         if record.status is JobStatus.SUCCEEDED:
             usage = Usage(trained_tokens=record.trained_tokens, training_seconds=record.duration_s)
             self._meter.count(record.user, record.model, usage)
@@ -181,5 +182,5 @@ class Outcomes:
 def _run_seconds(record: JobRecord) -> float:
     if record.started is None or record.finished is None:
         return 0.0
-    # Clocks are set back now and then.
+    # The clock of the machine may have been set back.
     return max((record.finished - record.started).total_seconds(), 0.0)

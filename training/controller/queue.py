@@ -1,10 +1,13 @@
-"""Which job of a base model is next: users in turn, and each user's jobs in the order accepted."""
+"""The queue of a base model: users take turns, and each user's jobs keep the order of acceptance."""
 
 from collections import OrderedDict, deque
 
 
 class JobQueue:
-    """Job ids waiting for one base model. A user's jobs keep their order, so those of one model do too."""
+    """The ids of the jobs that wait for one base model.
+
+    The jobs of a user keep their order. The jobs of one private model therefore do too.
+    """
 
     def __init__(self) -> None:
         self._waiting: OrderedDict[str, deque[str]] = OrderedDict()
@@ -18,23 +21,23 @@ class JobQueue:
         self._num_waiting += 1
 
     def put_first(self, user: str, job_id: str) -> None:
-        """Give back a job that was taken: it is the next of all."""
+        """Put back a job that was taken: it is the next of all jobs."""
         self._waiting.setdefault(user, deque()).appendleft(job_id)
         self._waiting.move_to_end(user, last=False)
         self._num_waiting += 1
 
     def put_last(self, user: str, job_id: str) -> None:
-        """Give back a job that had its turn: the next of its user, who waits behind the others."""
+        """Put back a job whose turn is over. It is its user's next job; the user waits behind the others."""
         self._waiting.setdefault(user, deque()).appendleft(job_id)
         self._waiting.move_to_end(user)
         self._num_waiting += 1
 
     def has_others(self, user: str) -> bool:
-        """Whether a job of another user waits."""
+        """Return True if a job of another user waits."""
         return len(self._waiting) > (user in self._waiting)
 
     def discard(self, user: str, job_id: str) -> None:
-        """Take a job out of its place, if it is waiting."""
+        """Remove a job from the queue, if it waits there."""
         jobs = self._waiting.get(user)
         if jobs is not None and job_id in jobs:
             jobs.remove(job_id)
@@ -43,7 +46,7 @@ class JobQueue:
                 del self._waiting[user]
 
     def take(self) -> str | None:
-        """The next job; its user then waits behind the others."""
+        """Remove and return the next job, or None. Its user then waits behind the others."""
         if not self._waiting:
             return None
         user, jobs = next(iter(self._waiting.items()))

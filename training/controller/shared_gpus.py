@@ -1,7 +1,7 @@
-"""One GPU for the replicas and the trainer of a base model: they take turns.
+"""Shares one GPU between the replicas and the training worker of a base model: they take turns.
 
-next_assignment -> lend: replicas finish what they generate, and sleep -> the job
-complete, fail, stopped, a dead run -> take_back: replicas wake, and what waited goes on
+next_assignment -> lend: replicas finish their generations, and sleep -> the job
+complete, fail, paused, stopped, a dead run -> take_back: replicas wake, and waiting requests go on
 """
 
 import asyncio
@@ -21,24 +21,24 @@ class Lender(Protocol):
 
 
 class SharedGpus:
-    """Does nothing for base models that are not set to share."""
+    """Lends the replicas' GPU to the training worker; does nothing for base models that do not share."""
 
     def __init__(self, lender: Lender, settings: Mapping[str, TrainingSettings], retry: Retry) -> None:
         self._lender = lender
         self._retry = retry
-        # At first nobody knows: an earlier controller may have died while it was lent.
+        # Assumed to be lent at first: an earlier controller may have died before it took the GPU back.
         self._is_lent = {base_model: True for base_model, training in settings.items() if training.share_gpu}
         self._turn = asyncio.Lock()
 
     async def lend(self, base_model: str) -> None:
-        """Returns when the trainer may have the GPU. Raises: Unavailable."""
+        """Lend the GPU; returns when the training worker may use it. Raises: Unavailable."""
         if base_model in self._is_lent:
             async with self._turn:
                 self._is_lent[base_model] = True
                 await self._lender.lend_gpu(base_model)
 
     async def take_back(self, base_model: str) -> None:
-        """Returns when the replicas have it again; the trainer has let go of it."""
+        """Take the GPU back, which the training worker has left; returns when the replicas have it again."""
         if not self._is_lent.get(base_model):
             return
         async with self._turn:

@@ -1,4 +1,4 @@
-"""How a training is accepted: within its user's quota, durable before it is answered, once for one key.
+"""Accepts trainings: within the user's quota, durable before the answer, once for each Idempotency-Key.
 
 submit  ->  quota  ->  bucket (request, record, marker)  ->  queue of the base model
 submit with a key  ->  reservation: the same id for the same key  ->  the job of that id, or as above
@@ -25,7 +25,10 @@ T = TypeVar("T")
 
 
 class Submission:
-    """`find(user, job_id)` gives a job that was accepted, or raises JobNotFound."""
+    """Accepts the trainings of a controller.
+
+    `find(user, job_id)` returns the record of a job that was accepted, or raises JobNotFound.
+    """
 
     def __init__(
         self,
@@ -44,7 +47,7 @@ class Submission:
         self._find = find
         self._retry = retry
         self._ids = JobIds()
-        # Requests with one key are accepted one by one: the second finds the job of the first.
+        # Requests with the same key are accepted one after another: the second finds the job of the first.
         self._keyed: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
         self._refused: set[str] = set()
         self._uncertain: dict[str, asyncio.Task[None]] = {}
@@ -52,7 +55,7 @@ class Submission:
 
     @contextmanager
     def refusing(self, uid: str) -> Iterator[None]:
-        """No training of this model is accepted meanwhile: it is being deleted."""
+        """Accept no training of this model during the block, because the model is being deleted."""
         self._refused.add(uid)
         try:
             yield
@@ -62,7 +65,7 @@ class Submission:
     async def submit(
         self, user: str, model: ModelRecord, request: JobRequest, idempotency_key: str | None
     ) -> JobRecord:
-        """Raises: QuotaExceeded, ModelNotFound, IdempotencyConflict, Unavailable."""
+        """Accept a training. Raises: QuotaExceeded, ModelNotFound, IdempotencyConflict, Unavailable."""
         if idempotency_key is None:
             return await self._accept(user, model, request, self._ids.generate())
         return await self._to_its_end(self._submit_once(user, model, request, idempotency_key))
@@ -109,7 +112,7 @@ class Submission:
         await self._begin(record)
 
     async def _find_out(self, record: JobRecord) -> None:
-        """The last write may have happened though its answer was lost: then the job is accepted, and runs."""
+        """Find out if the last write happened although its answer was lost. If so, the job is accepted."""
         load = partial(asyncio.to_thread, self._jobs.load, record.user, record.id)
         try:
             await self._retry.call_async(load)
@@ -126,7 +129,7 @@ class Submission:
         await self._dispatcher.put(record)
 
     async def _to_its_end(self, work: Coroutine[Any, Any, T]) -> T:
-        """Though the client goes away: half of it would be a durable job in no queue."""
+        """Finish `work` even if the client goes away: half of it would be a durable job in no queue."""
         return await asyncio.shield(self._spawn(work))
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

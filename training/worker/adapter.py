@@ -1,4 +1,4 @@
-"""A job's adapter: what it looks like at first, and the files that it becomes."""
+"""A job's adapter: its configuration, the loading of its parent's weights, and its files."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ WEIGHTS_FILE = "adapter_model.safetensors"
 def lora_of(assignment: Assignment) -> LoraConfig:
     return LoraConfig(
         r=assignment.rank,
-        # Whole numbers are written as such: vLLM declares lora_alpha an integer.
+        # A whole number is written as an integer, because vLLM declares lora_alpha as one.
         lora_alpha=int(assignment.alpha) if assignment.alpha.is_integer() else assignment.alpha,
         lora_dropout=assignment.dropout,
         target_modules="all-linear",
@@ -24,8 +24,11 @@ def lora_of(assignment: Assignment) -> LoraConfig:
 
 
 def load_weights(model: Any, weights: dict[str, Tensor]) -> None:
-    """Onto a fresh adapter. Not by handing TRL a loaded PeftModel: it would make that adapter the reference
-    of the KL, and ours is the base model."""
+    """Load weights into a fresh adapter.
+
+    TRL could be given a loaded PeftModel, but would make its adapter the reference of the KL. Our reference
+    is the base model.
+    """
     result: Any = set_peft_model_state_dict(model, weights)
     wrong = [name for name in result.missing_keys if "lora_" in name] + list(result.unexpected_keys)
     if wrong:
@@ -35,8 +38,8 @@ def load_weights(model: Any, weights: dict[str, Tensor]) -> None:
 def save_adapter(model: Any, base_model: str, directory: Path) -> None:
     """Write the two files that PEFT and vLLM load.
 
-    By hand, since PEFT's `save_pretrained` adds a model card, may look for the base model's configuration
-    on the network, and would write the path of this machine.
+    PEFT's own `save_pretrained` of the model is not used: it adds a model card, may look for the base model's
+    configuration on the network, and would write a path of this machine.
     """
     directory.mkdir(parents=True, exist_ok=True)
     weights = get_peft_model_state_dict(model, save_embedding_layers=False)

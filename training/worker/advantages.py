@@ -1,4 +1,4 @@
-"""Rewards of one group -> advantages, by outcome supervision as in GRPO."""
+"""Computes the advantages of one group from its rewards, by outcome supervision as in GRPO."""
 
 import math
 import statistics
@@ -16,10 +16,10 @@ def advantages(rewards: Sequence[float]) -> list[float]:
     rewards are exactly zero. Source: DeepSeekMath, arXiv:2402.03300, section 4.1.2 (outcome supervision).
 
     Args:
-        rewards: of the responses of one group, at least two, all finite.
+        rewards: the rewards of the responses of one group. At least two, all finite.
     """
     if all(reward == rewards[0] for reward in rewards):
-        # The mean is rounded, so that equal rewards could otherwise leave a residue of it.
+        # The mean is rounded: without this, equal rewards could have advantages that are not quite zero.
         return [0.0] * len(rewards)
     small, exponent = _scaled(rewards)
     mean = statistics.fmean(small)
@@ -28,7 +28,7 @@ def advantages(rewards: Sequence[float]) -> list[float]:
 
 
 def mean_and_deviation(rewards: Sequence[float]) -> tuple[float, float]:
-    """Mean and sample standard deviation; one that is larger than any float is the largest float."""
+    """Mean and sample standard deviation. A result that is larger than any float is the largest float."""
     small, exponent = _scaled(rewards)
     mean = statistics.fmean(small)
     return _unscaled(mean, exponent), _unscaled(statistics.stdev(small, mean), exponent)

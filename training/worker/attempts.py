@@ -1,12 +1,12 @@
-"""The jobs that a worker of a resident run has begun: one has its turn, the others wait in its memory.
+"""The attempts that a worker of a resident run has begun: one has its turn, the others are paused.
 
     Assignment -> Attempt -> a turn -> ended: published or not, reported, forgotten
                                ^  |
                     Resumption |  v gave way
                              paused -> Dismissal: the job ended meanwhile, forgotten
 
-The state of a paused job is tensors on the CPU, in a file when there are many; on the model and on the GPU
-nothing stays of it.
+The state of a paused job is a set of tensors on the CPU, or in a file if many jobs are paused. Nothing of a
+paused job stays on the model or on the GPU.
 """
 
 import logging
@@ -41,18 +41,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """What a worker has from one job to the next."""
+    """The objects that a worker keeps from one job to the next."""
 
     resident: ResidentModel
     revisions: Revisions
     starting_points: StartingPoints
     link: ControllerLink
     retry: Retry = field(default_factory=Retry)
-    """What is done while storage is away."""
+    """Repeats the calls that fail while storage is away."""
 
 
 class Attempts:
-    """Carries out the controller's orders. All workers of a run get the same ones, in the same order."""
+    """Carries out the controller's orders. All workers of a run get the same orders, in the same order."""
 
     def __init__(self, context: WorkerContext) -> None:
         self._context = context
@@ -69,7 +69,7 @@ class Attempts:
             self._forget(job_id)
 
     def carry_out(self, order: Order) -> None:
-        """Returns when the worker may ask for the next one. Raises: ShardedOutOfMemory."""
+        """Carry out an order; returns when the worker may ask for the next. Raises: ShardedOutOfMemory."""
         match order:
             case Assignment():
                 self._forget(order.job_id)
@@ -77,7 +77,7 @@ class Attempts:
             case Resumption():
                 paused = self._paused.pop(order.job_id, None)
                 if paused is None or paused.assignment.attempt != order.attempt:
-                    # The controller hears of it when this worker asks for work as if it had none.
+                    # The worker asks for work again, and the controller then begins a new attempt.
                     logger.error("attempt %d at job %s is not here", order.attempt, order.job_id)
                     return
                 self._give_turn(paused)
@@ -103,10 +103,10 @@ class Attempts:
 
 
 class Attempt:
-    """One attempt at one job; its errors end the job, not the run. All workers come to the same end.
+    """One attempt at one job. Its errors end the job, not the run. All workers come to the same end.
 
-    Once the manifest is written the job has happened: if `complete` does not get through, the controller
-    finds the manifest when it hands the job out again.
+    When the manifest is written, the job has succeeded. If `complete` then does not reach the controller, the
+    controller finds the manifest when it hands the job out again.
     """
 
     def __init__(self, context: WorkerContext, assignment: Assignment) -> None:
@@ -131,13 +131,13 @@ class Attempt:
         self._scratch.cleanup()
 
     def put_aside(self) -> None:
-        """Keep what there is in a file instead of in memory, until the next turn."""
+        """Move the state from memory to a file, until the next turn."""
         assert self._training is not None
         self._training.put_aside(self._directory / "paused.safetensors")
         self.is_in_memory = False
 
     def take_turn(self) -> bool:
-        """Whether it gave way, and is to have another turn. Raises: ShardedOutOfMemory."""
+        """Train; return True if the job gave way and needs another turn. Raises: ShardedOutOfMemory."""
         assignment = self.assignment
         self.is_in_memory = True
         logger.info("job %s, attempt %d: its turn", assignment.job_id, assignment.attempt)
@@ -155,7 +155,7 @@ class Attempt:
         return False
 
     def _train_and_publish(self) -> Callable[[], None] | None:
-        """What tells the controller how it ended; None: it gave way.
+        """Train, and return the call that reports the end to the controller; None if the job gave way.
 
         Raises: JobNotFound when the attempt was given up.
         """
@@ -215,12 +215,12 @@ class Attempt:
         self._link.progress(self.assignment, step)
 
     def _complete(self) -> None:
-        """Nobody waits for the optimizer: it is kept once the job has ended."""
+        """Report the end, and only then save the optimizer state, for which nobody waits."""
         self._link.complete(self.assignment)
         self._context.starting_points.keep(self.assignment)
 
     def _publish(self, outcome: TrainingOutcome) -> None:
-        """Raises: Cancelled, JobNotFound."""
+        """Write the revision to the bucket. Raises: Cancelled, JobNotFound."""
         link, assignment = self._link, self.assignment
         link.inform(assignment, f"Saving revision {assignment.revision}")
         if link.is_cancelled():

@@ -1,11 +1,11 @@
-"""Attention inside a pack: each prompt to itself, each completion to its prompt and to itself.
+"""Attention inside a pack: each prompt attends to itself, each completion to its prompt and to itself.
 
     spans -> blocks of like lengths -> one scaled_dot_product_attention per block and layer
 
-A mask over the whole pack would spend most of its work on pairs that may not see each other. So queries, keys
-and values are gathered into padded blocks, spans of like length together, and the outputs put back in place.
-Registered with transformers as attention implementation `tiger_packed`, which takes the layout as a keyword
-of the model's forward; without one it is transformers' own `sdpa`.
+With a mask over the whole pack, most of the work would go into pairs of tokens that may not see each other.
+Therefore spans of like length are gathered into padded blocks, and the outputs are put back in their places.
+The implementation is registered with transformers as `tiger_packed`. It takes the layout as a keyword of the
+model's forward; without a layout it is transformers' own `sdpa`.
 """
 
 from collections import defaultdict
@@ -24,7 +24,7 @@ IMPLEMENTATION = "tiger_packed"
 
 @dataclass(frozen=True)
 class Span:
-    """Consecutive tokens of a pack: a prompt, or a completion of `prompt`."""
+    """Consecutive tokens of a pack: a prompt (`prompt` is None), or a completion of `prompt`."""
 
     start: int
     length: int
@@ -35,8 +35,8 @@ class Span:
 class Block:
     """N spans, padded to L queries and K keys each.
 
-    `queries` (N, L) and `keys` (N, K): indices of tokens; `mask` (N or 1, 1, L, K): which key a query sees;
-    None for prompts, whose keys are their queries, causally.
+    `queries` (N, L) and `keys` (N, K) are indices of tokens. `mask` (N or 1, 1, L, K) says which keys a query
+    sees. For prompts `mask` is None: their keys are their queries, and attention is causal.
     """
 
     queries: Tensor
@@ -46,14 +46,17 @@ class Block:
 
 @dataclass(frozen=True)
 class Layout:
-    """`places` (T,): where among the outputs of all blocks, laid end to end, each token's output stands."""
+    """The blocks of a pack, and the place of each token's output.
+
+    `places` (T,) are indices into the outputs of all blocks, laid end to end.
+    """
 
     blocks: tuple[Block, ...]
     places: Tensor
 
 
 def layout_of(spans: Sequence[Span], device: torch.device) -> Layout:
-    """Spans cover the pack without gaps, in order."""
+    """The layout of a pack. The spans cover the pack in order and without gaps."""
     alike: dict[tuple[int, int], list[Span]] = defaultdict(list)
     for span in spans:
         if span.length:
@@ -74,7 +77,10 @@ def layout_of(spans: Sequence[Span], device: torch.device) -> Layout:
 
 
 def _block(spans: Sequence[Span]) -> Block:
-    """Queries are padded on the right, prompts on the left, so that a completion follows its prompt."""
+    """A block of these spans.
+
+    Queries are padded on the right and prompts on the left, so that a completion follows its prompt.
+    """
     num_queries = max(span.length for span in spans)
     columns = torch.arange(num_queries)
     starts = torch.tensor([span.start for span in spans]).unsqueeze(1)
@@ -104,7 +110,10 @@ def packed_attention(
     layout: Layout | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """(1, H, T, D) queries and (1, H_kv, T, D) keys and values -> (1, T, H, D)."""
+    """Attention within the spans of `layout`.
+
+    (1, H, T, D) queries and (1, H_kv, T, D) keys and values -> (1, T, H, D).
+    """
     if layout is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
     queries, keys, values = (tensor[0].transpose(0, 1) for tensor in (query, key, value))

@@ -1,4 +1,4 @@
-"""The controller as a worker sees it."""
+"""A worker's connection to the controller, through a handle of Ray Serve."""
 
 import math
 import time
@@ -15,11 +15,11 @@ from training.types import Assignment, Order, Place, Standing, StepProgress
 
 CALL_TIMEOUT_S = 60.0
 LOOK_INTERVAL_S = 2.0
-"""How old an answer may be that a job goes on with; a job with shorter steps asks nothing between them."""
+"""The greatest age of an answer with which a job goes on. A job with shorter steps asks only after a step."""
 
 
 class ControllerLink:
-    """Synchronous, and patient while the controller is being replaced."""
+    """Calls the controller, synchronously. Each call is repeated while the controller is being replaced."""
 
     AWAY = (Unavailable, RayActorError, RayServeException, TimeoutError)
 
@@ -40,7 +40,7 @@ class ControllerLink:
         self._heard_at = -math.inf
 
     def next_assignment(self) -> Order:
-        """To a controller that took the place of the one entered with, this worker is a stranger: `leave`."""
+        """The next order. It is `leave` if the controller has been replaced since this worker entered."""
         if self._name is None:
             self._name = self._call("enter", self._base_model)
         order: Order = self._call("next_assignment", self._base_model, self._name)
@@ -51,12 +51,12 @@ class ControllerLink:
         self._hear(self._call("inform", assignment.job_id, assignment.attempt, message))
 
     def is_cancelled(self) -> bool:
-        """Whether the controller said so in its last answer."""
+        """Return True if the controller's last answer says that the job is cancelled."""
         self._settle()
         return self._standing is Standing.IS_CANCELLED
 
     def look(self, assignment: Assignment, place: Place) -> Standing:
-        """Between two packs: whether the job goes on. It is asked for when the last answer is old."""
+        """The controller's answer between two packs. It is asked again only if its last answer is old."""
         self._settle()
         if self._clock() - self._heard_at >= LOOK_INTERVAL_S:
             self._hear(self._call("look", assignment.job_id, assignment.attempt, place))
@@ -69,7 +69,7 @@ class ControllerLink:
         self._call("stopped", assignment.job_id, assignment.attempt)
 
     def progress(self, assignment: Assignment, step: StepProgress) -> None:
-        """Send without waiting for the answer; the next call, whichever it is, sees what came of it."""
+        """Send a report without waiting for the answer. The next call, of any kind, reads that answer."""
         self._settle()
         report = (assignment.job_id, assignment.attempt, step)
         self._sent = self._handle.progress.remote(*report), report
@@ -81,7 +81,7 @@ class ControllerLink:
         self._call("fail", assignment.job_id, assignment.attempt, code, message)
 
     def _settle(self) -> None:
-        """See what came of the last progress. One that did not get through is reported again."""
+        """Read the answer to the last progress report. A report that did not get through is sent again."""
         if self._sent is None:
             return
         (response, report), self._sent = self._sent, None

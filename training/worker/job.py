@@ -2,16 +2,16 @@
 
     groups -> rows (tokens, advantage) -> packs -> SuppliedResponsesTrainer -> adapter files
 
-Loss, as DeepSeekMath (arXiv:2402.03300, equation 3) has it, normalised over all completion tokens of all
-groups as in DAPO (arXiv:2503.14476, equation 8): the mean over tokens of
+The loss is that of DeepSeekMath (arXiv:2402.03300, equation 3), normalised over all completion tokens of all
+groups as in DAPO (arXiv:2503.14476, equation 8). It is the mean over the tokens of
 
     -min(ratio * A, clip(ratio, 1 - epsilon, 1 + epsilon) * A) + beta * KL(policy || base model)
 
-with ratio = policy / policy at the start of this job. Gradients are not clipped: the contract has no such
-thing.
+with ratio = policy / policy at the start of this job. Gradients are not clipped, because the contract of the
+API has no such value.
 
-A job goes on with the optimizer of the job before it. Adam's first updates are the sign of the gradient,
-noise included; trainings of a few steps each that all began anew would be made of nothing else.
+A job continues with the optimizer state of the job before it. Adam's first updates are little more than the
+sign of the gradient, noise included. Without the state, trainings of a few steps would consist of these.
 """
 
 import hashlib
@@ -58,7 +58,7 @@ def train(
     states: States | None = None,
     parent_moments: OptimizerState | None = None,
 ) -> tuple[TrainingOutcome, OptimizerState]:
-    """A `Training` in one turn: `is_cancelled` is asked before each pack."""
+    """Run a `Training` in one turn. `is_cancelled` is called before each pack."""
 
     def look(place: Place) -> Standing:
         return Standing.IS_CANCELLED if is_cancelled() else Standing.GOES_ON
@@ -70,17 +70,17 @@ def train(
 
 
 class Training:
-    """One job on the resident model, in as many turns as it takes.
+    """One job on the resident base model, in one or more turns.
 
-    All workers of a run call this together; each gives the same result, and the callbacks are the first's.
+    All workers of a run call this together. Each gets the same result; only the first calls the callbacks.
 
     Args:
         parent_adapter: a PEFT directory to continue from; None: a fresh adapter, seeded by the job's id.
         output: gets `adapter_config.json` and `adapter_model.safetensors`, at the very end.
         on_step: called after each optimizer step.
-        look: called before each pack; whether the job goes on.
-        states: where to go on from, and where to keep how far it came; None: from the start.
-        parent_moments: of the optimizer that made `parent_adapter`; None: a new optimizer.
+        look: called before each pack; its result says if the job goes on.
+        states: loads the state to continue from, and stores new ones; None: start anew, store nothing.
+        parent_moments: the state of the optimizer that made `parent_adapter`; None: a new optimizer.
 
     Raises:
         InvalidRequest: a conversation cannot be rendered, or is too long.
@@ -119,19 +119,19 @@ class Training:
         self._seconds = 0.0
 
     def go_on(self) -> tuple[TrainingOutcome, OptimizerState] | None:
-        """Train to the end; None: `look` said to give way, and this is to be called again.
+        """Train to the end; returns the outcome, and the optimizer state for the job that continues from it.
 
-        The outcome, and the moments of this job's optimizer for the job that goes on from it. In how many
-        turns it is made changes no bit of an adapter.
+        Returns None if `look` said to give way; then call this again for the next turn. The number of turns
+        changes no bit of the adapter.
 
         Raises:
-            Cancelled: `look` said so.
+            Cancelled: `look` said that the job is cancelled.
             TrainingFailed: a response is too long for the memory there is.
             TrainingDiverged: loss, gradient, weights or outputs are beyond all bounds.
         """
         started = time.perf_counter()
         if self._policy.is_sharded:
-            # An attempt that ran out of memory took its process with it, and what that knew.
+            # An attempt that ran out of memory ended its process, so each attempt halves the packs anew.
             divisor = self._assignment.attempt - 1
             self._policy.max_tokens_per_pack = max(1, self._policy.settings.max_tokens_per_pack >> divisor)
         with self._policy.lend():
@@ -152,15 +152,15 @@ class Training:
         return outcome, OptimizerState(self._assignment.job_id, optimizer_state)
 
     def put_aside(self, path: Path) -> None:
-        """Between two turns: keep what there is in a file instead of in memory."""
+        """Between two turns: move the state from memory to a file."""
         assert self._state is not None
         self._state.save(path)
         self._state, self._file = None, path
 
     def _turn(self) -> dict[str, Tensor] | None:
-        """The optimizer's moments, or None.
+        """Train for one turn; returns the optimizer state, or None if the job gave way.
 
-        A function of its own so that the trainer is garbage when the model is given back.
+        This is a separate function so that the trainer is garbage when the model is given back.
         """
         state = self._take_up()
         with tempfile.TemporaryDirectory(prefix="tiger-train-") as scratch:
@@ -195,7 +195,7 @@ class Training:
     def _take_up(self) -> TrainingState | None:
         if self._file is not None:
             self._state = TrainingState.load(self._file)
-            # What was loaded may still be read from it: the next state is another file.
+            # The loaded tensors may still be read from this file, so the next state gets a new one.
             self._file.unlink()
             self._file = None
         state, self._state = self._state, None
@@ -220,7 +220,7 @@ class Training:
 
 
 def rows_of(resident: ResidentModel, request: JobRequest) -> list[Row]:
-    """Of the responses that have tokens; the rewards of the others count in their groups all the same.
+    """The rows of all responses that have tokens. The rewards of the others still count in their groups.
 
     Raises: InvalidRequest, ContextLengthExceeded, NoLearningSignal.
     """
@@ -255,14 +255,14 @@ def _arguments(
         loss_type="dapo",
         beta=hyperparameters.beta,
         epsilon=hyperparameters.epsilon,
-        # True multiplies the KL term by the ratio: not the KL of the contract.
+        # True would multiply the KL term by the ratio, which is not the KL of the contract.
         use_bias_correction_kl=False,
         learning_rate=hyperparameters.learning_rate,
         lr_scheduler_type="constant",
         weight_decay=0.0,
-        # Measures the norm and clips nothing.
+        # With an infinite maximum the norm is measured, and nothing is clipped.
         max_grad_norm=math.inf,
-        # `worker.memory_fit` turns it on.
+        # `worker.memory_fit` turns checkpointing on if it is needed.
         gradient_checkpointing=False,
         logging_steps=1,
         logging_nan_inf_filter=False,
@@ -273,12 +273,12 @@ def _arguments(
 
 
 def _seed(job_id: str) -> int:
-    """The same for each attempt at a job, so that an attempt after a crash makes the same adapter."""
+    """The seed of a job. It is the same for each attempt, so that each attempt makes the same adapter."""
     return int.from_bytes(hashlib.sha256(job_id.encode()).digest()[:4])
 
 
 def _progress(measures: StepMeasures, request: JobRequest) -> StepProgress:
-    """Raises: TrainingDiverged."""
+    """The report of a step. Raises: TrainingDiverged, if a measure is not finite."""
     check_finite({"loss": measures.loss, "gradient": measures.grad_norm, "KL": measures.kl}, measures.step)
     rewards = [response.reward for group in request.groups for response in group.responses]
     reward_mean, reward_std = mean_and_deviation(rewards)

@@ -1,4 +1,4 @@
-"""Log-probabilities of the completion tokens of a pack, without ever holding all their logits."""
+"""Computes the log-probabilities of a pack's completion tokens, with only a part of the logits at a time."""
 
 from typing import Any
 
@@ -8,13 +8,13 @@ from torch import Tensor
 from training.worker.packs import Pack
 
 LOGITS_BYTES = 2**27
-"""Of the logits that exist at a time, in float32."""
+"""The largest size of the logits that exist at a time, in float32."""
 
 
 def log_probs(model: Any, pack: Pack) -> Tensor:
     """(C,) float32 log-probabilities under `model`, a causal language model with or without an adapter.
 
-    The model's head sees the tokens that predict a completion and no others.
+    The model's head is applied only to the tokens that predict a completion.
     """
     decoder, head = model.get_decoder(), model.get_output_embeddings()
     hidden = decoder(
@@ -27,9 +27,8 @@ def log_probs(model: Any, pack: Pack) -> Tensor:
 class SelectedLogProbs(torch.autograd.Function):
     """log_softmax(hidden @ weight.T)[targets], for a frozen `weight`, a slice of tokens at a time.
 
-    The derivative of each log-probability by its hidden state is known as soon as its logits are,
-    weight[target] - softmax(logits) @ weight, so it is computed at once and the logits are let go; the
-    backward pass only scales it.
+    The derivative of a log-probability by its hidden state is weight[target] - softmax(logits) @ weight. The
+    forward pass computes it together with the logits, which are then freed; the backward pass only scales it.
     """
 
     @staticmethod

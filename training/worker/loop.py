@@ -1,11 +1,11 @@
-"""The resident Ray Train run of one base model: base weights stay, jobs come and go.
+"""The resident Ray Train run of one base model: the base weights stay loaded for one job after another.
 
-    TrainingController --start--> TorchTrainer.fit() in a thread --> worker: Policy once, then
+    TrainingController --start--> TorchTrainer.fit() in a thread --> worker: ResidentModel once, then
         next_assignment -> train -> publish (files, manifest) -> complete -> next_assignment -> ...
         next_assignment -> train until others have their turn    -> paused   -> next_assignment -> ...
 
-The worker asks the controller for work through its Serve handle. A worker that dies is started again by
-Ray Train and asks again; the controller then gives it the jobs that it had as new attempts.
+The worker asks the controller for work through its handle. Ray Train restarts a worker that dies. It asks
+again, and the controller gives it the jobs that it had, as new attempts.
 """
 
 import asyncio
@@ -29,13 +29,13 @@ from training.worker.controller_link import ControllerLink
 logger = logging.getLogger(__name__)
 
 GROUP_TIMEOUT_S = 4 * 3600
-"""How long workers wait for the first one, which waits for storage as long as that is away."""
+"""The time that workers wait for the first one, which may wait long for storage that is away."""
 PROCESS_GROUP_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
-"""Hidden from accelerate, which would wrap the model: what workers share goes through `worker.workers`."""
+"""Variables that are hidden from accelerate, which would wrap the model. `worker.workers` is used instead."""
 
 
 class RunConfiguration(Record):
-    """Everything a worker needs, as plain data."""
+    """Everything that a worker needs to start, as plain data."""
 
     base_model: str
     weights: str
@@ -48,7 +48,7 @@ class RunConfiguration(Record):
 
 
 def start_run(configuration: RunConfiguration, on_end: Callable[[], None]) -> None:
-    """Start the run in a thread; `on_end` is called on this event loop when it has ended, however."""
+    """Start the run in a thread. `on_end` is called on this event loop when it ends, also after an error."""
     loop = asyncio.get_running_loop()
 
     def run() -> None:
@@ -63,7 +63,7 @@ def start_run(configuration: RunConfiguration, on_end: Callable[[], None]) -> No
 
 
 def _fit(configuration: RunConfiguration) -> None:
-    # The default of 2 s is what a job would wait for at the start and the end of a run.
+    # With the default of 2 s, a job would wait so long at the start and at the end of a run.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
@@ -95,7 +95,7 @@ def _fit(configuration: RunConfiguration) -> None:
 
 
 def work(config: dict[str, Any]) -> None:
-    """What every worker runs until the controller tells it to leave. The first one speaks for all."""
+    """Carry out orders until the controller says `leave`. Every worker runs this; the first asks for all."""
     from training.chat_template import use_template
     from training.worker.attempts import Attempts, WorkerContext
     from training.worker.resident_model import ResidentModel

@@ -1,4 +1,4 @@
-"""How much of a job goes through the model at a time: as much as memory allows, found by running out."""
+"""Fits packs to the memory: when a pack runs out of memory, smaller ones are made."""
 
 import gc
 import logging
@@ -19,11 +19,12 @@ logger = logging.getLogger(__name__)
 class Memory:
     """The packs of this worker's share of a job.
 
-    When memory runs out they are made half as large; when a single row is still too much, activations are
-    checkpointed. Both stay so for the jobs to come, since the policy remembers.
+    When memory runs out, packs are made half as large. When a single row is still too much, activations are
+    checkpointed. The resident model remembers both for the next jobs.
 
     Args:
-        max_tokens: of a pack, for a job that goes on in the middle of a step; None: as the policy has it.
+        max_tokens: most tokens in a pack, for a job that continues in the middle of a step; None: the
+            resident model's value.
     """
 
     def __init__(
@@ -40,11 +41,11 @@ class Memory:
         self.packs = self._packs()
 
     def fits(self, work: Callable[[], None]) -> bool:
-        """Do `work`; when memory runs out, make `packs` anew and smaller: the step begins again with them.
+        """Do `work`; return False if memory ran out. Then `packs` are smaller, and the step begins again.
 
         Raises:
             TrainingFailed: one row alone is too much.
-            ShardedOutOfMemory: the others wait for this worker inside `work`, and nobody can begin again.
+            ShardedOutOfMemory: the other workers of a sharded model wait inside `work`, so no step can begin.
         """
         has_fitted = self._fits(work)
         if not has_fitted:
@@ -52,7 +53,7 @@ class Memory:
         return has_fitted
 
     def _fits(self, work: Callable[[], None]) -> bool:
-        """Returns rather than raises, so that what the traceback holds is free again."""
+        """As `fits`, without new packs. After it returns, no traceback of an error holds tensors any more."""
         try:
             work()
         except RuntimeError as error:
@@ -87,7 +88,10 @@ class Memory:
         self._model.gradient_checkpointing_enable({"use_reentrant": False})
 
     def _packs(self) -> list[Pack]:
-        """Workers of a sharded model gather its layers together, so they need as many packs each."""
+        """This worker's packs.
+
+        Workers of a sharded model gather its layers together, so each gets the same number of packs.
+        """
         mine = packs(self._rows, self._numbers, self.max_tokens, self._policy.device)
         if not self._policy.is_sharded:
             return mine
@@ -97,5 +101,5 @@ class Memory:
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
-    """On the CPU it has no type of its own."""
+    """Return True for an error of missing memory. On the CPU such an error has no type of its own."""
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

@@ -1,11 +1,11 @@
-"""Rows of token ids -> packs: what one forward pass takes, without padding and with each prompt once.
+"""Puts rows of token ids into packs: the input of one forward pass, without padding, with each prompt once.
 
     rows -> branches (a prompt and completions of it) -> packs of at most `max_tokens`
 
-A pack is one sequence: prompt, completion, completion, ..., prompt, completion, ... Every token attends to
-its own prompt and to its own completion alone, at the position it would have by itself
-(`worker.attention`), so each row's log-probabilities are those of the row alone. A completion's last
-token predicts nothing and is left out.
+A pack is one sequence: prompt, completion, completion, ..., prompt, completion, ... Every token attends only
+to its own prompt and its own completion (`worker.attention`), and has the position that it would have in its
+row alone. The log-probabilities of a row are therefore those of the row alone. The last token of a completion
+predicts nothing and is left out.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ class Row:
 
     @property
     def num_inputs(self) -> int:
-        """Tokens of the completion that a forward pass needs."""
+        """The number of completion tokens that a forward pass needs."""
         return len(self.exchange.completion_ids) - 1
 
 
@@ -45,9 +45,10 @@ class Branches:
 class Pack:
     """T input tokens that score C completion tokens.
 
-    `sources` (C,): the input token whose output predicts each; `targets` (C,): their ids; `places` (C,):
-    where they stand among all completion tokens of the job, row after row; `advantages` (C,). One that does
-    not count is gone through for the sake of other workers, and adds nothing.
+    Each completion token has a value in these: `sources` (C,), the index of the input token whose output
+    predicts it; `targets` (C,), its id; `places` (C,), its index among all completion tokens of the job, row
+    after row; `advantages` (C,). A pack that does not count adds nothing: it is only computed because other
+    workers wait for it.
     """
 
     input_ids: Tensor
@@ -66,19 +67,19 @@ class Pack:
 
 
 def packs(rows: Sequence[Row], numbers: Sequence[int], max_tokens: int, device: torch.device) -> list[Pack]:
-    """Of the rows with these numbers, of a job. A row longer than `max_tokens` is a pack alone.
+    """The packs of the rows of a job that have these numbers. A row longer than `max_tokens` is a pack alone.
 
-    The largest comes first, so that a job that does not fit in memory shows it at once.
+    The largest pack comes first, so that a job that does not fit in memory fails at once.
     """
     starts = list(accumulate((len(row.exchange.completion_ids) for row in rows), initial=0))
     return [_build(rows, starts, plan, device) for plan in _plan(rows, numbers, max_tokens)]
 
 
 def share(rows: Sequence[Row], max_tokens: int, rank: int, size: int) -> list[int]:
-    """The numbers of the rows that worker `rank` of `size` takes, about as many tokens as the others.
+    """The numbers of the rows that worker `rank` of `size` takes. All take about the same number of tokens.
 
-    Whole packs where there are enough of them, else single rows, so that small jobs are shared too. Every
-    worker computes the same shares.
+    Shares are whole packs if there are enough of them. Otherwise they are single rows, so that small jobs are
+    shared too. Every worker computes the same shares.
     """
     plans = _plan(rows, range(len(rows)), max_tokens)
     units = [[number for branch in plan for number in branch.rows] for plan in plans]
@@ -94,12 +95,15 @@ def share(rows: Sequence[Row], max_tokens: int, rank: int, size: int) -> list[in
 
 
 def _num_inputs(rows: Sequence[Row], numbers: Sequence[int]) -> int:
-    """Prompts aside: where it matters, each is in every unit."""
+    """The number of completion inputs of these rows.
+
+    Prompts are not counted: where the numbers matter, each prompt is in every unit.
+    """
     return sum(rows[number].num_inputs for number in numbers)
 
 
 def _plan(rows: Sequence[Row], numbers: Sequence[int], max_tokens: int) -> list[list[Branches]]:
-    """First fit, longest first: of the completions of each prompt, then of the branches."""
+    """Fit the completions of each prompt into branches, and the branches into packs: longest first."""
     by_prompt: dict[tuple[int, ...], list[int]] = {}
     for number in numbers:
         by_prompt.setdefault(tuple(rows[number].exchange.prompt_ids), []).append(number)
@@ -115,7 +119,7 @@ def _plan(rows: Sequence[Row], numbers: Sequence[int], max_tokens: int) -> list[
 
 
 def _first_fit(sizes: dict[int, int], capacity: int) -> list[list[int]]:
-    """Bins of keys whose sizes sum to at most `capacity`; one that is too large gets a bin alone."""
+    """Bins of keys whose sizes sum to at most `capacity`. A key that is too large gets a bin alone."""
     bins: list[list[int]] = []
     room: list[int] = []
     for key in sorted(sizes, key=lambda key: -sizes[key]):

@@ -1,11 +1,12 @@
-"""How the workers of one run meet: not at all, on one machine, or over a cluster's network.
+"""Connects the workers of one run, on one machine or over the network of a cluster.
 
-    one worker                       no process group: there is nobody to talk to
+    one worker                       there is no process group
     several on a loopback address    they meet in a private file, and exchange their tensors over loopback
-    several on a network             as Ray does it: at a port of the first worker's, which asks for nothing
+    several on a network             as Ray does it: at a port of the first worker, without authentication
 
-Whoever reaches torch's store of a rendezvous may write to it what the workers then read. On one machine that
-would be any of its users; in a cluster it is the network's task (docs/network.md).
+Anybody who can reach the store in which torch's workers meet may write to it, and the workers read that. On
+one machine this would be any of its users, hence the file. In a cluster the network must keep others away
+(docs/network.md).
 """
 
 import os
@@ -29,7 +30,10 @@ INTERFACE_VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
 @dataclass
 class PrivateTorchConfig(TorchConfig):
-    """`directory`: private, and of the machine that the workers run on if its address is loopback."""
+    """Ray's configuration of torch, with a private process group.
+
+    `directory` is private. If the workers' address is loopback, it is on the machine that they run on.
+    """
 
     directory: str = ""
 
@@ -65,7 +69,10 @@ class _PrivateBackend(_TorchBackend):
 
 
 def stay_on_loopback() -> bool:
-    """Keep this worker's connections on loopback if its node is known by no other address."""
+    """Keep this worker's connections on loopback, if Ray knows its node by a loopback address.
+
+    Returns whether that is so.
+    """
     address = ray.util.get_node_ip_address()
     if not ip_address(address).is_loopback:
         return False

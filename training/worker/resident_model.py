@@ -24,19 +24,20 @@ Snapshot = list[tuple[Any, dict[str, Any]]]
 
 
 class UnfitModel(Exception):
-    """The base model's architecture cannot be trained here; the message tells the operator why."""
+    """The base model's architecture cannot be trained here. The message tells the operator why."""
 
 
 class ResidentModel:
-    """Tokenizer and frozen base weights. Adapters come and go on top of them; the weights stay.
+    """The tokenizer and the frozen base weights, which stay in memory. Each job puts its adapter on them.
 
-    `max_tokens_per_pack` and `checkpoints` begin as the settings have them and change when memory runs out.
+    `max_tokens_per_pack` and `checkpoints` begin with the values of the settings and change when memory runs
+    out.
 
     Args:
         weights: a Hugging Face repository id or a directory.
         settings: dtype, device and threads; the whole process gets `threads_per_worker` torch threads.
-        max_context_tokens: prompt and completion together, of one response.
-        workers: among whom the weights are sharded, if the settings say so.
+        max_context_tokens: most tokens of a prompt and a completion together.
+        workers: the workers that share the weights, if the settings say that these are sharded.
 
     Raises:
         UnfitModel.
@@ -49,7 +50,7 @@ class ResidentModel:
         max_context_tokens: int,
         workers: Workers | None = None,
     ) -> None:
-        # Ray gives a worker of one CPU one OpenMP thread, whatever the machine has.
+        # Ray gives a worker of one CPU only one OpenMP thread, on any machine.
         torch.set_num_threads(settings.threads_per_worker or len(os.sched_getaffinity(0)))
         transformers_logging.disable_progress_bar()
         self.settings = settings
@@ -73,12 +74,12 @@ class ResidentModel:
         self.model.to(self._home)
         self._check_architecture()
         self._pristine = _snapshot(self.model)
-        # Nothing alive now will ever be garbage; without this every collection walks through all of it.
+        # No object that exists now will be garbage. Without this, every collection would look at all of them.
         gc.collect()
         gc.freeze()
 
     def _shard(self) -> None:
-        """Of the decoder's layers each worker keeps a part, and gathers one whole while it is in use.
+        """Shard the decoder's layers: each worker keeps a part of a layer, and gathers the whole to use it.
 
         Embeddings and head stay whole: `worker.log_probs` uses the head outside of the model's forward.
         """
@@ -87,7 +88,10 @@ class ResidentModel:
             fully_shard(layer, mesh=mesh, reshard_after_forward=True)
 
     def _check_architecture(self) -> None:
-        """A pack scores as the model itself does: no sliding window, no function between head and logits."""
+        """Check that a pack gets the scores that the model itself gives.
+
+        They differ with a sliding window, or with a function between head and logits. Raises: UnfitModel.
+        """
         kinds = set(getattr(self.model.config, "layer_types", None) or ["full_attention"])
         if kinds != {"full_attention"} or getattr(self.model.config, "sliding_window", None):
             raise UnfitModel(f"attention of the kinds {sorted(kinds)} cannot be trained, only full_attention")
@@ -104,11 +108,11 @@ class ResidentModel:
 
     @contextmanager
     def lend(self) -> Iterator[PreTrainedModel]:
-        """The base model, for one job to put its adapter on; pristine again afterwards, whatever happened.
+        """The base model, for one job to put its adapter on. After the block it is as it was before.
 
-        PEFT replaces layers, TRL the forward method, checkpointing adds hooks, and a job may stop in the
-        middle of any of them. So nothing is undone step by step: each module gets back the attributes it
-        had when it was loaded. The weights are frozen and shared, and never copied.
+        PEFT replaces layers, TRL replaces the forward method, checkpointing adds hooks, and a job may stop in
+        the middle of any of these. So nothing is undone step by step: each module gets back the attributes
+        that it had when it was loaded. The weights are frozen and shared, and never copied.
         """
         try:
             self.model.to(self.device)
@@ -118,7 +122,7 @@ class ResidentModel:
                 if isinstance(module, FSDPModule):
                     module.reshard()
             _restore(self._pristine)
-            # A trainer is a web of cycles; its optimizer and adapter are freed here and not some day.
+            # A trainer has reference cycles. This frees its optimizer and its adapter at once.
             gc.collect()
             if self._home != self.device:
                 self.model.to(self._home)
@@ -137,7 +141,7 @@ def _restore(snapshot: Snapshot) -> None:
 
 
 def _copied(attributes: dict[str, Any]) -> dict[str, Any]:
-    """A copy that shares weights and submodules but not the tables (of submodules, hooks...) they are in."""
+    """A copy that shares weights and submodules, but not the containers (such as dicts) that hold them."""
     return {
         name: copy.copy(value) if isinstance(value, dict | list | set) else value
         for name, value in attributes.items()

@@ -1,4 +1,4 @@
-"""What a step is measured against: log-probabilities under the policy of the start and the base model."""
+"""The log-probabilities that a step is compared with: under the starting policy and under the base model."""
 
 from typing import Any
 
@@ -12,11 +12,11 @@ from training.worker.workers import Workers
 
 
 class Scores:
-    """`old` and `ref` (N,) of all completion tokens of a job; taken in its first step, and then they stay.
+    """The log-probabilities `old` and `ref` (N,) of all completion tokens of a job, from its first step.
 
-    Before it has changed anything the first step computes the log-probabilities of the starting policy, and
-    with a fresh adapter, whose B matrices are zero, they are those of the base model too. What it does not
-    compute, or not without dropout, takes a pass of its own over each pack.
+    `old` is under the starting policy, `ref` under the base model. The first step computes `old` anyway,
+    before it changes a weight. With a fresh adapter, whose B matrices are zero, `ref` is the same. Each pack
+    needs a pass of its own if the adapter is not fresh, or if the step computes with dropout.
     """
 
     def __init__(
@@ -41,13 +41,13 @@ class Scores:
         return not self._is_complete and (self._has_dropout or not self._is_fresh)
 
     def begin_again(self) -> None:
-        """Packs of another size may stand for other tokens of this worker; those of a step made stay."""
+        """Forget the scores if the first step begins, or begins again with other packs. Later, keep them."""
         if not self._is_complete:
             self.old.zero_()
             self.ref.zero_()
 
     def take(self, model: Any, pack: Pack) -> None:
-        """A pass of its own, without dropout."""
+        """Compute the scores of a pack in a pass of its own, without dropout."""
         if model.training:
             model.eval()
         with torch.no_grad():
@@ -60,14 +60,14 @@ class Scores:
                 self.ref[pack.places] = self.old[pack.places]
 
     def note(self, pack: Pack, now: Tensor) -> None:
-        """What a step computed of `pack`: the first one's is what the others are measured against."""
+        """Take the log-probabilities `now` that a step computed of `pack`, if it is the first step."""
         if not self._is_complete and not self._has_dropout and pack.counts:
             self.old[pack.places] = now
             if self._is_fresh:
                 self.ref[pack.places] = now
 
     def complete(self, workers: Workers) -> None:
-        """The first step went over all packs: each worker gets what the others took."""
+        """Share the scores among all workers, after the first step went over all packs."""
         if not self._is_complete:
             workers.sum([self.old, self.ref])
             self._is_complete = True

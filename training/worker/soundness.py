@@ -1,8 +1,8 @@
-"""Numbers that left all bounds end a job before they become a revision.
+"""Ends a job whose numbers are beyond all bounds, before they become a revision.
 
-A rate that is far too high makes infinite losses, weights or outputs. Looking at the loss and the weights is
-not enough: finite weights may still make outputs that are not, and those of one adapter can reach the answers
-of others in an engine that serves many.
+A learning rate that is far too high makes infinite losses, weights or outputs. Checks of the loss and the
+weights are not enough: finite weights may still make infinite outputs. In an engine with many adapters, such
+outputs of one adapter can reach the answers of others.
 """
 
 import math
@@ -17,24 +17,25 @@ from registry.errors import TrainingDiverged
 from training.worker.packs import Row
 
 MAX_LOGIT = 1e4
-"""Logits of a healthy model stay below a hundred."""
+"""The bound of the size of a logit. The logits of a healthy model stay below a hundred."""
 MAX_HIDDEN = 1e6
-"""Hidden states of a healthy model stay below a hundred thousand, the largest known ones included."""
+"""The bound of the size of a hidden state's numbers. The largest known ones are below a hundred thousand."""
 NUM_FIXED, NUM_FIXED_TOKENS = 2, 16
-"""Sequences that are the same for every job. Attention is causal: each is a prompt of every length."""
+"""The number of sequences that are the same for every job, and the tokens of each. Since attention is causal,
+each tests prompts of every length up to that."""
 NUM_OWN, MAX_OWN_TOKENS = 2, 128
-"""The job's own prompts with their responses, and of each at most the last tokens."""
+"""The number of the job's own rows that are tested, and the most tokens of each: its last ones."""
 
 
 def check_finite(numbers: Mapping[str, float], step: int) -> None:
-    """Raises: TrainingDiverged, with the name of the first that is not finite."""
+    """Check that all numbers are finite. Raises: TrainingDiverged, with the name of the first that is not."""
     for name, number in numbers.items():
         if not math.isfinite(number):
             raise _diverged(step, f"the {name} is not finite")
 
 
 def check_soundness(model: Any, rows: Sequence[Row], step: int) -> None:
-    """Look at the trained weights, and at what the model makes of a few prompts, as it was trained.
+    """Check the trained weights, and the outputs of the trained model for a few prompts.
 
     All workers of a sharded model call this together.
 
@@ -56,7 +57,7 @@ def check_soundness(model: Any, rows: Sequence[Row], step: int) -> None:
 
 @contextmanager
 def diverging(step: Callable[[], int]) -> Iterator[None]:
-    """A number too large for the type that it is computed in is a training that diverged.
+    """Turn the errors of the block that mean a number too large for its type into TrainingDiverged.
 
     Raises: TrainingDiverged.
     """
@@ -65,13 +66,13 @@ def diverging(step: Callable[[], int]) -> Iterator[None]:
     except OverflowError as error:
         raise _diverged(step(), "a number is too large to compute with") from error
     except RuntimeError as error:
-        if "without overflow" not in str(error):  # torch's words when a number fits no tensor
+        if "without overflow" not in str(error):  # torch's message if a number is too large for a tensor
             raise
         raise _diverged(step(), "a number is too large to compute with") from error
 
 
 def _prompts(rows: Sequence[Row], vocabulary: int) -> Tensor:
-    """(B, T) token ids; shorter ones go on with tokens that they do not see."""
+    """(B, T) token ids. Shorter prompts are padded on the right with tokens that they do not see."""
     prompts = [
         [(1 + 7919 * (number * NUM_FIXED_TOKENS + place)) % vocabulary for place in range(NUM_FIXED_TOKENS)]
         for number in range(NUM_FIXED)
@@ -84,7 +85,7 @@ def _prompts(rows: Sequence[Row], vocabulary: int) -> Tensor:
 
 
 def _is_within(numbers: Tensor, bound: float) -> bool:
-    """A NaN is not."""
+    """Return True if all numbers are smaller than the bound. A NaN is not."""
     return bool((numbers.abs() < bound).all())
 
 

@@ -1,4 +1,4 @@
-"""What a job goes on from: the adapter of the current revision, and the optimizer that made it."""
+"""The starting point of a job: the adapter of the current revision, and the state of its optimizer."""
 
 import logging
 import tempfile
@@ -18,13 +18,13 @@ logger = logging.getLogger(__name__)
 
 
 class StartingPoints:
-    """Of the jobs of one run. On leaving the block the optimizer of the last one is in the bucket.
+    """The starting points of the jobs of one run. At the end of the block, the last state is in the bucket.
 
-    The last optimizer stays in memory too: the next training is likely to go on with it.
+    The last optimizer state also stays in memory, because the next training is likely to continue with it.
 
     Args:
-        quiet_s: before an optimizer is written to the bucket. The first moments of a revision belong to
-            those who talk to it.
+        quiet_s: the time before an optimizer state is written to the bucket. It leaves the machine to those
+            who use a new revision first.
     """
 
     def __init__(self, revisions: Revisions, quiet_s: float = 2.0, retry: Retry | None = None) -> None:
@@ -45,10 +45,10 @@ class StartingPoints:
         self._writer.shutdown(wait=True)
 
     def fetch(self, assignment: Assignment, directory: Path) -> tuple[Path | None, OptimizerState | None]:
-        """A PEFT directory below `directory` and the optimizer's moments; None: a fresh or a new one.
+        """A PEFT directory below `directory`, and the optimizer state.
 
-        Only the latest revision's optimizer is kept. A training that goes on from an older revision, or from
-        a copy of another model, begins with a new one.
+        None stands for a fresh adapter or a new optimizer. Only the optimizer state of the latest revision is
+        kept: a training of an older revision, or of a copy of another model, begins with a new optimizer.
         """
         if not assignment.has_parent_adapter:
             return None, None
@@ -67,18 +67,18 @@ class StartingPoints:
         except Exception:
             logger.exception("the optimizer of job %s cannot be read; a new one begins", manifest.job)
             return parent, None
-        # A worker that was given up may have left its own.
+        # A worker that was given up may have left the state of another job.
         return parent, optimizer_state if optimizer_state.job == manifest.job else None
 
     def remember(self, optimizer_state: OptimizerState) -> None:
-        """Of a training that has ended; they are found again only if its job became a revision."""
+        """Remember the state of a training that has ended. It is used only if its job made a revision."""
         self._last = optimizer_state
 
     def keep(self, assignment: Assignment) -> None:
-        """Write those of the training just remembered, now published, in place of the ones kept before.
+        """Write the remembered state of a published training, in place of the model's earlier ones.
 
-        Returns at once. They are written as well as storage allows: without them the next training of
-        another run begins with a new optimizer.
+        Returns at once. An error of storage loses the state, and a training in another run then begins with
+        a new optimizer.
         """
         if self._last is not None:
             self._writer.submit(self._write, assignment, self._last)

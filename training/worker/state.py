@@ -1,4 +1,4 @@
-"""What a job needs to go on from its last optimizer steps in another process."""
+"""The state from which another process can continue a job after its last optimizer steps."""
 
 import json
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class PartialStep:
-    """What one worker has of a step that is not made yet.
+    """The part that one worker has done of a step that is not made yet. All tensors are on the CPU.
 
-    `num_done`: of its packs, those scored before the first step included; `max_tokens_per_pack`: how they
-    were made; `gradients`: by parameter, summed over those packs; `sums` (3,): of loss, KL and clipped
-    tokens; `seconds`: spent. On the CPU.
+    `num_done`: the number of passes over its packs so far, with those that scored them before the first step;
+    `max_tokens_per_pack`: the bound with which the packs were made; `gradients`: by parameter, summed over
+    those packs; `sums` (3,): of loss, KL and clipped tokens; `seconds`: the time spent.
     """
 
     num_done: int
@@ -29,12 +29,12 @@ class PartialStep:
 
 @dataclass(frozen=True)
 class TrainingState:
-    """After `step` optimizer steps, and perhaps in the middle of the next one.
+    """The state of a job after `step` optimizer steps, or in the middle of the next one if `partial` is set.
 
-    `adapter`: by PEFT's names; `optimizer`: by parameter number and name, as in its `state_dict`; `old` and
-    `ref` (N,): log-probabilities of all completion tokens under the starting policy and the base model;
-    `random`: torch's generators by device. All on the CPU. In the middle of a step they are those of one
-    worker, and of use to that worker alone.
+    `adapter`: weights by PEFT's names; `optimizer`: by parameter number and name, as in its `state_dict`;
+    `old` and `ref` (N,): log-probabilities of all completion tokens under the starting policy and the base
+    model; `random`: the states of torch's generators by device. All tensors are on the CPU. A state in the
+    middle of a step is that of one worker, and only that worker can use it.
     """
 
     step: int
@@ -46,7 +46,7 @@ class TrainingState:
     partial: PartialStep | None = None
 
     def save(self, path: Path) -> None:
-        """As safetensors: what comes back from storage is never executed."""
+        """Write the state as safetensors, because such a file is never executed when it is read."""
         tensors = {"old": self.old, "ref": self.ref}
         metadata = {"step": str(self.step)}
         for kind in ("adapter", "optimizer", "random"):
@@ -85,17 +85,17 @@ class TrainingState:
 
 @dataclass(frozen=True)
 class OptimizerState:
-    """An optimizer's, as in its `state_dict`: by parameter number and name. Of the job that is named."""
+    """The optimizer state after `job`: tensors by parameter number and name, as in its `state_dict`."""
 
     job: str
     tensors: dict[str, Tensor]
 
     def copy(self) -> "OptimizerState":
-        """For an optimizer, which goes on in the very tensors that it is given."""
+        """A copy for an optimizer, which changes the tensors that it is given."""
         return OptimizerState(self.job, {name: tensor.clone() for name, tensor in self.tensors.items()})
 
     def save(self, path: Path) -> None:
-        """As safetensors: what comes back from storage is never executed."""
+        """Write the state as safetensors, because such a file is never executed when it is read."""
         save_file({k: v.contiguous() for k, v in self.tensors.items()}, path, metadata={"job": self.job})
 
     @classmethod
@@ -105,20 +105,20 @@ class OptimizerState:
 
 
 class States(Protocol):
-    """Where the state of one job is kept while it runs."""
+    """Stores the state of one job while it runs."""
 
     def load(self) -> TrainingState | None:
-        """The last one that was kept, if any."""
+        """The last state that was stored, or None."""
 
     def is_due(self) -> bool:
-        """Whether it is time to keep one. Only the first worker's answer counts."""
+        """Return True if it is time to store a state. Only the first worker is asked."""
 
     def keep(self, state: TrainingState) -> None:
-        """Returns at once; the state is written beside the next steps."""
+        """Store the state. This returns at once; the state is written beside the next steps."""
 
 
 def by_parameter(optimizer_state: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-    """As an optimizer's `state_dict` has them."""
+    """The same tensors in the form of the `state` in an optimizer's `state_dict`."""
     states: dict[int, dict[str, Tensor]] = {}
     for key, tensor in optimizer_state.items():
         number, _, name = key.partition("/")

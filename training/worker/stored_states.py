@@ -1,4 +1,4 @@
-"""The state of a running job in the bucket, written beside its steps."""
+"""Stores the state of a running job in the bucket, while the job makes its next steps."""
 
 import logging
 import time
@@ -18,14 +18,15 @@ logger = logging.getLogger(__name__)
 
 
 class StoredStates:
-    """`state.States` of one attempt, whose every turn is a block. On leaving it the last write
-    has ended: nothing is written of a job that waits and may end meanwhile.
+    """The `state.States` of one attempt. Each turn of the attempt is a `with` block.
+
+    The block ends after the last write. So nothing is written while the job waits, when it may be ended.
 
     Args:
-        directory: of this attempt alone; a copy of the state passes through it.
-        interval_s: between two states.
-        tell: what the job's followers read. When it returns, what they read before is durable: a step that
-            is not repeated must not be missing from the job's events.
+        directory: a directory for this attempt alone, in which a copy of the state is made.
+        interval_s: the time between two states.
+        tell: sends a message to the job's followers. When it returns, all earlier events are durable: a step
+            that is not repeated must not be missing from the job's events.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class StoredStates:
         self._writer.shutdown(wait=True)
 
     def load(self) -> TrainingState | None:
-        """Waits for storage: a state that could not be asked for is not one that is missing.
+        """The last stored state, or None. Waits while storage is away, as there may be a state.
 
         Raises: what `tell` raises.
         """
@@ -70,7 +71,7 @@ class StoredStates:
         try:
             state = TrainingState.load(path)
         except Exception:
-            # Written by another version: an hour is lost, and not the job.
+            # Another version may have written it. Its steps are lost, but not the job.
             logger.exception("the state of job %s cannot be read; it starts again", self._key[2])
             return None
         self._tell(f"Going on after step {state.step}")
@@ -81,7 +82,7 @@ class StoredStates:
         return not is_writing and time.monotonic() - self._kept_at >= self._interval_s
 
     def keep(self, state: TrainingState) -> None:
-        """Raises: what `tell` raises."""
+        """Write the state in a thread. Raises: what `tell` raises."""
         self._tell(f"Keeping the state after step {state.step}")
         self._kept_at = time.monotonic()
         self._writing = self._writer.submit(self._write, state)

@@ -1,13 +1,13 @@
 """TRL's GRPOTrainer on responses that are given instead of generated.
 
-TRL does the loss, the optimizer and its loop. Here is only what differs from it:
+TRL has the loss, the optimizer and its loop. This file has only the differences:
 
     rows -> packs -> every optimizer step goes over all of them, in as many passes as memory needs
 
 GRPOTrainer would generate, group by a fixed number of generations, and pad all rows to the longest. Its data
-loader, `training_step` and `_get_per_token_logps_and_entropies` are replaced; `_compute_loss` is its own. The
-names with an underscore are private to TRL: its version is pinned, and `tests/training/test_grpo.py` compares
-the result with an independent implementation.
+loader, `training_step` and `_get_per_token_logps_and_entropies` are replaced; `_compute_loss` is TRL's, and
+its measures are added up. The names with an underscore are private to TRL. Its version is pinned, and
+`tests/training/test_job.py` compares the result with an independent implementation.
 """
 
 import time
@@ -37,16 +37,16 @@ class SuppliedResponsesTrainer(GRPOTrainer):
     """GRPO over given rows.
 
     Args:
-        policy: the model, the tokenizer, the device, the workers, and what is known of memory.
+        resident: the model, the tokenizer, the device, the workers, and the pack size that fits in memory.
         args: one batch is one optimizer step; `max_steps` counts from `state`.
-        lora: a PEFT configuration; TRL puts the fresh adapter on.
-        rows: of the whole job; this worker takes its share of them.
+        lora: a PEFT configuration, from which TRL makes the fresh adapter.
+        rows: the rows of the whole job; this worker takes its share of them.
         is_fresh: the job began with a fresh adapter.
-        weights: of the adapter to continue from; None: the fresh one stays.
-        moments: of the optimizer that made it, to go on with; None: a new optimizer.
-        state: of an earlier attempt or turn of this job, to go on from.
-        on_step: called after each optimizer step, with what makes the state to go on from, if asked.
-        look: called before each pack, by all workers together; what it raises, on all, ends the training.
+        weights: the weights of the adapter to continue from; None: the fresh adapter stays.
+        optimizer_state: the state of the optimizer to continue with; None: a new optimizer.
+        state: the state of an earlier attempt or turn of this job, to continue from.
+        on_step: called after each optimizer step, with a function that makes the state after that step.
+        look: called before each pack by all workers together. Its error, raised on all, ends the training.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class SuppliedResponsesTrainer(GRPOTrainer):
         self._start_of_step = 0.0
         self._at_hand: dict[str, Any] = {}
         self._log_probs = torch.zeros(0)
-        # Loss, KL and clipped tokens of the packs of this step that were gone through: `_num_done` of them.
+        # Sums of loss, KL and clipped tokens over the packs that this step has done so far.
         self._sums = torch.zeros(3, device=resident.device)
         self._num_done = 0
 
@@ -108,14 +108,14 @@ class SuppliedResponsesTrainer(GRPOTrainer):
         return optimizer
 
     def optimizer_state(self) -> dict[str, Tensor]:
-        """A copy, on the CPU, of what the optimizer knows."""
+        """A copy of the optimizer's state on the CPU."""
         states: dict[int, dict[str, Tensor]] = self.optimizer.state_dict()["state"]
         return _on_cpu({f"{n}/{name}": t for n, state in states.items() for name, t in state.items()})
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
-        """Forward and backward over all packs of this worker, then the sum of the gradients of all.
+        """Run forward and backward over all packs of this worker, then sum the gradients of all workers.
 
-        Between two packs all workers look up together: that is where a job can stop.
+        Between two packs all workers call `look` together. A job can stop only there.
         """
         self._begin_step()
         is_through = False
@@ -130,7 +130,7 @@ class SuppliedResponsesTrainer(GRPOTrainer):
     def _begin_step(self) -> None:
         partial = None
         if self._resumed is not None:
-            # Not sooner: Trainer seeds the generators, and its data loader draws from them.
+            # Not before this: Trainer seeds the generators, and its data loader draws from them.
             set_random_state(self._resumed.random, self._sums.device)
             partial, self._resumed = self._resumed.partial, None
         self._start_of_step = time.perf_counter()
@@ -145,7 +145,7 @@ class SuppliedResponsesTrainer(GRPOTrainer):
                 weight.grad = partial.gradients[name].to(weight.device, copy=True)
 
     def _begin_again(self) -> None:
-        """From the start of the step: of packs of another size nothing is done yet."""
+        """Begin the step from its start, with no pack done."""
         self._num_done = 0
         self._sums.zero_()
         self.model.zero_grad(set_to_none=True)
@@ -167,9 +167,9 @@ class SuppliedResponsesTrainer(GRPOTrainer):
         return self._num_scored_apart + len(self._memory.packs)
 
     def _all_advance(self, model: Any) -> bool:
-        """Go through a pack more on every worker that has one; whether all have gone through theirs."""
+        """Do one more pack on every worker that has one left; return True if all workers are done."""
         if self._is_sharded:
-            # All have as many packs, and wait for each other inside of each.
+            # All workers have the same number of packs, and wait for each other inside each pack.
             return self._advance(model)
         return all(self._workers.each(lambda: self._advance(model)))
 
@@ -193,7 +193,7 @@ class SuppliedResponsesTrainer(GRPOTrainer):
         self.accelerator.backward(loss)
 
     def _inputs(self, pack: Pack) -> dict[str, Any]:
-        """What TRL's loss takes, as one row of C completion tokens; with the pack for the methods below."""
+        """The inputs of TRL's loss, as one row of C completion tokens, and the pack for the methods below."""
         mask = torch.full_like(pack.targets, int(pack.counts)).unsqueeze(0)
         self._at_hand = {
             "prompt_ids": pack.targets[:0].unsqueeze(0),
@@ -207,7 +207,7 @@ class SuppliedResponsesTrainer(GRPOTrainer):
         return self._at_hand
 
     def _get_per_token_logps_and_entropies(self, *args: Any, **options: Any) -> tuple[Tensor, Tensor, None]:
-        """(1, C) log-probabilities of the pack at hand; entropies, which nothing here uses, are zeros."""
+        """(1, C) log-probabilities of the current pack. The entropies, which are not used here, are zeros."""
         model: Any = self.model
         pack: Pack = self._at_hand["pack"]
         scored = log_probs(model.get_base_model(), pack)
@@ -220,7 +220,7 @@ class SuppliedResponsesTrainer(GRPOTrainer):
         return scored.unsqueeze(0), torch.zeros_like(now).unsqueeze(0), None
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
-        """TRL's loss of one pack, a scalar; adds what it measures to the sums of the step."""
+        """TRL's loss of one pack, a scalar. Adds the measures of the pack to the sums of the step."""
         loss: Tensor = super()._compute_loss(model, inputs)
         pack: Pack = inputs["pack"]
         if pack.counts:
@@ -238,7 +238,7 @@ class SuppliedResponsesTrainer(GRPOTrainer):
         return [(name, weight) for name, weight in self.model.named_parameters() if weight.requires_grad]
 
     def state_so_far(self) -> TrainingState:
-        """A copy, on the CPU, of what this worker needs to go on between the two packs where it stopped."""
+        """A copy on the CPU of the state from which this worker can continue between the same two packs."""
         gradients = {name: weight.grad for name, weight in self._trained() if weight.grad is not None}
         partial = PartialStep(
             num_done=self._num_done,
@@ -250,7 +250,7 @@ class SuppliedResponsesTrainer(GRPOTrainer):
         return replace(self._state_after(self._first_step + self.state.global_step), partial=partial)
 
     def _state_after(self, step: int) -> TrainingState:
-        """A copy, on the CPU, of what a later attempt needs."""
+        """A copy on the CPU of the state from which a later attempt can continue."""
         return TrainingState(
             step=step,
             adapter=_on_cpu(get_peft_model_state_dict(self.model, save_embedding_layers=False)),
@@ -261,7 +261,7 @@ class SuppliedResponsesTrainer(GRPOTrainer):
         )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Called by Trainer after each optimizer step, and with a summary at the end that is not used."""
+        """Report a step. Trainer calls this after each optimizer step, and at the end with a summary."""
         self._metrics["train"].clear()
         if "grad_norm" not in logs:
             return
@@ -281,16 +281,16 @@ class SuppliedResponsesTrainer(GRPOTrainer):
         )
 
     def _send_telemetry(self) -> None:
-        """A private service tells nobody what it trains."""
+        """Send nothing: a private service reports its trainings to nobody."""
 
 
 def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Copies: the next step changes the originals."""
+    """Copies of the tensors on the CPU; the next step changes the originals."""
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
 
 
 def _gradient(weight: Tensor) -> Tensor:
-    """Zeros where no pack of this worker reached the weight."""
+    """The gradient of a weight: zeros if no pack of this worker reached the weight."""
     if weight.grad is None:
         weight.grad = torch.zeros_like(weight)
     return weight.grad

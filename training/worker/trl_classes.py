@@ -1,4 +1,4 @@
-"""TRL's classes, imported without what it would import for generation."""
+"""TRL's classes, imported without the libraries that TRL needs only for generation."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,8 +8,10 @@ from trl import import_utils
 
 @contextmanager
 def _without_vllm() -> Iterator[None]:
-    """Keep TRL from importing vLLM, where that is installed: seconds and hundreds of modules for
-    generation that never happens here. TRL asks one function whether to; it says no in this block."""
+    """Keep TRL from importing vLLM, which takes seconds and is of no use here: TRL generates nothing.
+
+    TRL asks one function if vLLM is available. In this block that function returns False.
+    """
     is_vllm_available = import_utils.is_vllm_available
     import_utils.is_vllm_available = lambda min_version=None: False
     try:

@@ -1,7 +1,7 @@
-"""The workers of one run, as one of them sees the others.
+"""The exchange between the workers of one run.
 
-Every worker has the whole model and its share of the packs. What they share goes through here: sums of
-gradients and measures, and what rank 0 has decided.
+Every worker has the model, or a part of a sharded one, and its share of the packs. Workers exchange sums of
+gradients and of measures, and the decisions of rank 0.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,10 @@ T = TypeVar("T")
 
 
 class Workers:
-    """Alone unless a process group was set up before. All workers make the same calls in the same order."""
+    """The workers of a run: one, unless a process group was set up before.
+
+    All workers make the same calls in the same order.
+    """
 
     def __init__(self) -> None:
         is_group = dist.is_available() and dist.is_initialized()
@@ -27,7 +30,7 @@ class Workers:
         return self.rank == 0
 
     def sum(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each tensor by its sum over all workers, in one exchange; the same bits everywhere."""
+        """Replace each tensor by its sum over all workers, in one exchange. All get the same bits."""
         if self.size == 1 or not tensors:
             return
         flat = torch.cat([tensor.flatten() for tensor in tensors])
@@ -36,7 +39,7 @@ class Workers:
             tensor.copy_(summed.view_as(tensor))
 
     def run_on_first(self, make: Callable[[], T]) -> T:
-        """What `make` gives on rank 0; it is not called elsewhere. What it raises there is raised by all."""
+        """Call `make` on rank 0 alone, and return its result on all. All raise the error that it raises."""
         if self.size == 1:
             return make()
         box: list[Any] = [None, None]
@@ -52,16 +55,16 @@ class Workers:
         return result
 
     def run_on_all(self, make: Callable[[], T]) -> T:
-        """`make()` of each worker, once every one of them has made it; else the first error, raised by all.
+        """Call `make` on each worker and return its result there; if one fails, all raise the first error.
 
-        For what may fail on one worker alone: those that went on would wait for it in their next exchange.
+        Use it for work that may fail on one worker alone: the others wait for it at their next exchange.
         """
         mine: list[T] = []
         self.each(lambda: mine.append(make()))
         return mine[0]
 
     def each(self, make: Callable[[], T]) -> list[T]:
-        """As `run_on_all`, but what every worker made, by rank; it is sent to all, so it should be small."""
+        """As `run_on_all`, but return the results of all workers, by rank. Results should be small."""
         if self.size == 1:
             return [make()]
         made: tuple[T | None, Exception | None]

@@ -1,4 +1,4 @@
-"""What people write is text, also where it spells a control token."""
+"""The texts of people stay text, even if they spell a control token."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

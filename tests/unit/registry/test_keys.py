@@ -1,4 +1,4 @@
-"""Keys on a real object store. A store that breaks at one of its writes plays the process that dies there."""
+"""Keys on a real object store. A store that fails at a write stands for a process that dies there."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The meter against a real object store, and one that is away when a test says so."""
+"""The meter on a real object store, and on a store that a test can make unavailable."""
 
 import asyncio
 import threading

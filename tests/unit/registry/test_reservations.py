@@ -1,4 +1,4 @@
-"""Reservations against a real object store."""
+"""Reservations on a real object store."""
 
 from concurrent.futures import ThreadPoolExecutor
 

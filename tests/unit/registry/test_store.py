@@ -1,4 +1,4 @@
-"""Objects and conditional writes against a real server; faults come from a client of our own."""
+"""Objects and conditional writes on a real server. A client of our own makes the faults."""
 
 import io
 import pickle

@@ -1,4 +1,4 @@
-"""What the `tiger` command prints and how it exits."""
+"""The output and the exit codes of the `tiger` command."""
 
 import json
 import os

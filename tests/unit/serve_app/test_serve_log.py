@@ -1,4 +1,4 @@
-"""vLLM configures its logging while Serve's handlers are there."""
+"""vLLM configures its logging while Serve's handlers exist."""
 
 import logging
 from collections.abc import Iterator

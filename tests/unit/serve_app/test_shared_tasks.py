@@ -1,4 +1,4 @@
-"""Work that several requests wait for outlives each of them."""
+"""Work that several requests wait for goes on when any of them ends."""
 
 import asyncio
 from contextvars import ContextVar

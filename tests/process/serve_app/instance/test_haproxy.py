@@ -1,4 +1,4 @@
-"""HAProxy itself, on Ray's configuration as it is mended, before a small server."""
+"""HAProxy itself, with Ray's configuration as we change it, in front of a small server."""
 
 import json
 import re

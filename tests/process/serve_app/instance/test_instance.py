@@ -1,4 +1,4 @@
-"""What an instance decides without starting anything: choices, environment, claims on ports and homes."""
+"""The decisions of an instance that start nothing: choices, environment, claims on ports and homes."""
 
 import fcntl
 import json

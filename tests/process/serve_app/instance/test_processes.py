@@ -1,4 +1,4 @@
-"""Only our own processes are known as ours, and only they are stopped."""
+"""Only our own processes are recognised as ours, and only they are stopped."""
 
 import os
 import subprocess

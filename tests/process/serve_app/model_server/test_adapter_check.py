@@ -1,4 +1,4 @@
-"""Adapters on disk that may serve and that may not; a probe over an engine that answers as it is told."""
+"""Adapters on disk that may be loaded or not, and the probe of an adapter on a fake engine."""
 
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""From what vLLM's layer asks of the engine to llguidance's words, with vLLM's own parsers of tool calls."""
+"""The grammars that vLLM's layer asks for, in llguidance's form, with vLLM's own parsers of tool calls."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Whose schema is compiled next, and what becomes of those who wait."""
+"""The order in which users' schemas are compiled, and the end of those that wait."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""The process that compiles schemas: what it takes is held, and what is too much work ends a fork of it."""
+"""The process that compiles schemas enforces what it accepts, and too much work ends only a fork of it."""
 
 import json
 import os

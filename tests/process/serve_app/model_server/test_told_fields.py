@@ -1,4 +1,4 @@
-"""The tokens are told where they are asked for; text that looks like a field stays text."""
+"""Token ids are returned where a request asks for them, and text that looks like a field stays text."""
 
 import json
 from typing import Any

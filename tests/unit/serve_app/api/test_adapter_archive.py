@@ -1,4 +1,4 @@
-"""The archive of a revision, against a real object store."""
+"""The archive of a revision, on a real object store."""
 
 import io
 import json

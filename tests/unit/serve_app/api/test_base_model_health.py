@@ -1,4 +1,4 @@
-"""When a base model is unavailable, and for whom."""
+"""The conditions under which a base model is unavailable, and the requests that this concerns."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""A browser's questions, for a page of an origin that is allowed, and of one that is not."""
+"""A browser's cross-origin requests, for pages of an allowed origin and of another one."""
 
 from collections.abc import AsyncIterator, Callable
 

@@ -1,4 +1,4 @@
-"""The key comes before the body, a place before the body, and the whole body before the application."""
+"""The key and a place come before the body, and the whole body comes before the application."""
 
 import asyncio
 import json

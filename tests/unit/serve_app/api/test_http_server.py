@@ -1,4 +1,4 @@
-"""Whatever happens inside, there is an answer in the form of the API, with one harmless id."""
+"""Every error inside becomes an answer in the form of the API, with one harmless id."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""A request ends once, however it does: by itself, from outside, or because a part of it was cancelled."""
+"""A request ends exactly once: by itself, from outside, or because a part of it was cancelled."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Nothing is answered before the key is known to be good, and a stream ends when it is so no more."""
+"""No answer leaves before the key is known to be valid, and a stream ends when the key is no longer valid."""
 
 import asyncio
 import json

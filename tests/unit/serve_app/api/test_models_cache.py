@@ -1,4 +1,4 @@
-"""The lease of an ingress replica goes on, whatever becomes of the request that began it."""
+"""The lease of an ingress replica goes on after the request that began it has ended in any way."""
 
 import asyncio
 from contextvars import ContextVar

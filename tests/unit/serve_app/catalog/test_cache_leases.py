@@ -1,4 +1,4 @@
-"""What ingress replicas keep is never older than what was seen before, whatever is lost and whoever dies."""
+"""The data that ingress replicas keep never go back in time, even if messages are lost or processes die."""
 
 import asyncio
 import random

@@ -1,4 +1,4 @@
-"""The Catalog on a real object store, some of it behind a proxy that can go away in the middle of a write."""
+"""The Catalog on a real object store, in some tests behind a proxy that can fail in the middle of a write."""
 
 import asyncio
 from collections.abc import Iterator

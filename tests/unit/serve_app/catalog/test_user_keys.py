@@ -1,4 +1,4 @@
-"""Keys as the Catalog answers for them, on a real object store; some of its writes fail or wait."""
+"""The keys that the Catalog manages, on a real object store of which some writes fail or wait."""
 
 import asyncio
 import logging

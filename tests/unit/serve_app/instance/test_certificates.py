@@ -1,4 +1,4 @@
-"""Two ends of a connection, of Python's own TLS, which know each other by the certificate or do not."""
+"""Two ends of a connection with Python's own TLS, which accept each other by the certificate or do not."""
 
 import ssl
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is made of the configuration that this version of Ray writes, and of what another might write."""
+"""Our changes of the configuration that this version of Ray writes, and of one that another might write."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Free ports are free, and a taken one is named together with the way out."""
+"""Free ports are free, and the error for a taken port names it and says what to do."""
 
 import socket
 

@@ -1,4 +1,4 @@
-"""Adapters of a replica: a real object store and disk, an engine that only remembers."""
+"""The adapters of a replica, with a real object store, a real disk, and an engine that notes its calls."""
 
 import asyncio
 from collections.abc import Callable

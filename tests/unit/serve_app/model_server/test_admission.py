@@ -1,4 +1,4 @@
-"""Limits and turns of one replica with 16 places."""
+"""The limits of one replica with 16 places, and the turns of its users."""
 
 import asyncio
 import pickle

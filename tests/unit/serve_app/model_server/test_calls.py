@@ -1,4 +1,4 @@
-"""What a call in OpenAI's form asks for."""
+"""The values that a call in OpenAI's form asks for."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""EngineWatch over an engine that is told how it is; time is the test's own."""
+"""EngineWatch on an engine whose state the test sets, with a clock of the test."""
 
 import asyncio
 from collections.abc import Callable, Coroutine

@@ -1,4 +1,4 @@
-"""What happens to the schemas of a request before vLLM's layer sees it."""
+"""The schemas of a request are prepared before vLLM's layer sees it."""
 
 from collections.abc import Sequence
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""TenantEngine over an engine with vLLM's ways: outputs of three kinds, abort by id, cancellation."""
+"""TenantEngine on an engine that behaves as vLLM: outputs of three kinds, abort by id, cancellation."""
 
 import asyncio
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Requests with tools that a template does not show, and the reasons for which answers end."""
+"""Requests with tools that a template does not show, and the finish reasons of answers."""
 
 import json
 from types import SimpleNamespace

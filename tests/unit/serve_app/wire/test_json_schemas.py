@@ -1,4 +1,4 @@
-"""Which schemas are taken, and what is named of those that are not."""
+"""Schemas that are accepted, and schemas that are refused with the named place."""
 
 import copy
 import random

@@ -1,4 +1,4 @@
-"""The forms in which clients send the same thing, and what vLLM is then asked."""
+"""The forms in which clients send the same request, and the values that vLLM then gets."""
 
 from typing import Any
 

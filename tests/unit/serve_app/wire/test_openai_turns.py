@@ -1,4 +1,4 @@
-"""What a conversation in OpenAI's form may hold of earlier calls of tools."""
+"""The earlier tool calls that a conversation in OpenAI's form may contain."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Everything that a request may hold has an upper bound, and refusing one costs no more than taking it."""
+"""Everything in a request has an upper bound, and refusing a request costs no more than accepting it."""
 
 import types
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The names that a client cannot give to a template are those that the renderer and Jinja give."""
+"""A client cannot give a template the names that the renderer and Jinja give it."""
 
 import inspect
 

@@ -1,4 +1,4 @@
-"""Cancelled and repeated jobs, against a real object store. The test plays the worker."""
+"""Cancelled and repeated jobs, on a real object store. The test acts as the worker."""
 
 import asyncio
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The controller against a real object store; worker and serving side: see `tests.support.training_world`."""
+"""The controller on a real object store. `tests.support.training_world` has worker and serving side."""
 
 import asyncio
 import json

@@ -1,6 +1,6 @@
-"""A thousand waiting jobs: what is done for one of them must not grow with the others.
+"""A thousand waiting jobs: the work for one of them must not grow with the number of the others.
 
-Counted, not timed: operations of the store, calls of Python functions, bytes.
+The tests count operations of the store, calls of Python functions, and bytes. They measure no time.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What the controller tells of its jobs, to an implementation that writes it down."""
+"""The metrics that the controller reports of its jobs, to an implementation that notes them."""
 
 from pathlib import Path
 

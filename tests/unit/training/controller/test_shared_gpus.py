@@ -1,4 +1,4 @@
-"""Replicas and trainer on one GPU: who has it, whatever happens to the job. The test plays the worker."""
+"""Replicas and a training worker take turns on one GPU, however the job ends. The test acts as the worker."""
 
 from tests.support.training_world import BASE, World, assigned, ended, submit
 

@@ -1,4 +1,4 @@
-"""Writes whose answer is lost while a job is accepted, on a real object store. The test plays the worker."""
+"""Writes whose answers are lost while a job is accepted, on a real object store. The test is the worker."""
 
 import pytest
 

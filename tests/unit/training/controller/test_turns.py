@@ -1,4 +1,4 @@
-"""Jobs of several users take turns on one trainer. The test plays the worker, and the clock is its own."""
+"""Jobs of several users take turns in one run. The test acts as the worker, and sets the clock."""
 
 import asyncio
 import json

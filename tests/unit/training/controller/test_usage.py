@@ -1,4 +1,4 @@
-"""What a training adds to its user's usage, against a real object store. The test plays the worker."""
+"""The usage that a training adds to its user's, on a real object store. The test acts as the worker."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What a worker makes of a controller that is away for a while. The handle is played by the test."""
+"""A worker's calls to a controller that is away for a while, with a fake handle."""
 
 from collections.abc import Callable
 from typing import Any

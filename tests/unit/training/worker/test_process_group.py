@@ -1,4 +1,4 @@
-"""Where training workers of one machine meet; tests/e2e/test_machine.py looks at the ports of real ones."""
+"""Training workers of one machine meet. tests/e2e/test_machine.py tests the ports of real ones."""
 
 import os
 from collections.abc import Callable

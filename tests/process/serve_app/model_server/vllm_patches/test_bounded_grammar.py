@@ -1,4 +1,4 @@
-"""Grammars in vLLM's engine: within limits, and an answer that cannot go on is a failure."""
+"""Grammars in vLLM's engine: they have limits, and an answer that cannot go on is an error."""
 
 import json
 from collections.abc import Iterator

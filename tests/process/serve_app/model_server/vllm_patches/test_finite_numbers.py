@@ -1,4 +1,4 @@
-"""What is put into vLLM against numbers that are not finite; tests/engine has it in a running engine."""
+"""Our changes of vLLM against numbers that are not finite. tests/engine tests them in a running engine."""
 
 import os
 from importlib.metadata import entry_points

@@ -1,4 +1,4 @@
-"""Adapters on the CPU, against the definition: every token with its own adapter's matrices, or with none."""
+"""Adapters on the CPU, compared with the definition: every token with its own adapter's matrices or none."""
 
 import random as random_module
 from collections.abc import Sequence

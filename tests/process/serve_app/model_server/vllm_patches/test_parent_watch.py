@@ -1,4 +1,4 @@
-"""A chain of real processes, as a replica, its engine and its worker are."""
+"""A chain of real processes, like that of a replica, its engine and its worker."""
 
 import multiprocessing
 import subprocess

@@ -1,4 +1,4 @@
-"""Waiting of vLLM's processes for each other, on its real queue in shared memory."""
+"""vLLM's processes wait for each other, on vLLM's real queue in shared memory."""
 
 import threading
 import time

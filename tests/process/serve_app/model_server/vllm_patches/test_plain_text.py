@@ -1,4 +1,4 @@
-"""vLLM's chat layer makes control tokens of the template alone."""
+"""vLLM's chat layer makes control tokens only of the template's own text."""
 
 from types import SimpleNamespace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Requests of the Responses API as chat requests, and what of them is refused by name."""
+"""Requests of the Responses API become chat requests; parts that are not supported are refused by name."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Chat's answers as responses: every event and every response is one that OpenAI's own types take."""
+"""Chat answers become responses: OpenAI's own types accept every event and every response."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""A revision's adapter as one tar archive, streamed: nothing is kept in memory or on disk.
+"""Streams the adapter of a revision as one tar archive, without keeping it in memory or on disk.
 
 <model id>-<revision>/adapter_config.json, adapter_model.safetensors, manifest.json
 """
@@ -20,7 +20,7 @@ END_OF_ARCHIVE = bytes(2 * tarfile.BLOCKSIZE)
 
 
 class AdapterArchive:
-    """PEFT and vLLM load the unpacked directory as it is."""
+    """A tar archive whose unpacked directory PEFT and vLLM can load unchanged."""
 
     def __init__(self, store: ObjectStore, model_id: str, manifest: Manifest) -> None:
         self.name = f"{model_id}-{manifest.revision}"
@@ -34,7 +34,10 @@ class AdapterArchive:
         return sum(tarfile.BLOCKSIZE + size + len(_padding(size)) for size in sizes) + len(END_OF_ARCHIVE)
 
     def chunks(self) -> Iterator[bytes]:
-        """Raises: ValueError when a file is not what the manifest says; the archive is then cut short."""
+        """Yields the bytes of the archive.
+
+        Raises: ValueError when a file does not match the manifest; the archive then ends too early.
+        """
         for file in self._manifest.files:
             yield self._header(file.name, file.size_bytes)
             yield from self._checked(file)
@@ -48,7 +51,7 @@ class AdapterArchive:
             digest.update(chunk)
             yield last
             last = chunk
-        # The last chunk is held back until the digest is right: a damaged file never arrives whole.
+        # The last chunk is sent only after the digest was checked, so a damaged file never arrives complete.
         if digest.hexdigest() != file.sha256:
             raise ValueError(f"{file.name} of {self.name} is damaged")
         yield last
@@ -60,7 +63,7 @@ class AdapterArchive:
         return entry.tobuf(tarfile.PAX_FORMAT)
 
     def _describe(self) -> bytes:
-        """The manifest as a client may see it: no keys of the bucket."""
+        """Returns the manifest for the client. It leaves out the keys of objects in the bucket."""
         files = [file.model_dump(exclude={"key"}) for file in self._manifest.files]
         shown = {
             **RevisionInfo.of(self._manifest).model_dump(mode="json"),
@@ -70,7 +73,7 @@ class AdapterArchive:
 
 
 class ArchiveResponse(StreamingResponse):
-    """Sends an archive, and closes `held` when it is sent or nobody reads on."""
+    """A response that sends an archive. It closes `held` at the end, even if the client goes away."""
 
     def __init__(self, archive: AdapterArchive, held: ExitStack) -> None:
         headers = {

@@ -1,6 +1,6 @@
-"""An answer that could become too large for a message is refused before any of it is made.
+"""Refuses a request whose answer could become too large for one message, before anything is generated.
 
-What is streamed goes in many small messages, and only has the limits of generation.
+A stream consists of many small messages. It therefore has only the limits of generation.
 """
 
 from registry.errors import InvalidRequest
@@ -9,11 +9,14 @@ from serve_app.wire.generate import GenerateResponse
 from serve_app.wire.openai import ChatCompletionRequest, CompletionRequest
 
 BYTES_PER_TOKEN = 128
-"""In an answer, at most on average: the longest tokens there are have so many."""
+"""The upper bound of the average size of a token in an answer: the size of the longest tokens."""
 BYTES_PER_LOG_PROB = 256
-"""In an answer, at most on average: a token, its bytes, a number and the names of these."""
+"""The upper bound of the average size of a log-probability in an answer.
+
+It includes the token, its bytes, the number and the names of these fields.
+"""
 DEFAULT_COMPLETION_TOKENS = 16
-"""OpenAI's, of a text completion that gives none."""
+"""OpenAI's default for `max_tokens` of a text completion."""
 
 
 def check_generation(request: GenerateResponse, base: BaseModelSettings, limits: LimitSettings) -> None:
@@ -28,8 +31,9 @@ def check_generation(request: GenerateResponse, base: BaseModelSettings, limits:
 def largest_chat(
     request: ChatCompletionRequest, base: BaseModelSettings, limits: LimitSettings
 ) -> int | None:
-    """`max_tokens` to ask for where the request gives none and could get too much; None: as it is.
+    """Returns the `max_tokens` that the request needs so that its answer is not too large.
 
+    Returns None if the request stays as it is: it gives a value, or it cannot get too much.
     Raises: InvalidRequest.
     """
     if request.stream:
@@ -52,7 +56,7 @@ def check_completion(request: CompletionRequest, base: BaseModelSettings, limits
     """Raises: InvalidRequest."""
     prompts, num_samples = request.prompts(), request.n or 1
     num_choices = num_samples * len(prompts)
-    # Each prompt is admitted by itself: all of them would never be at once.
+    # Each prompt is admitted separately. More of them than the limit could never all run at the same time.
     if len(prompts) > 1 and num_choices > limits.max_concurrent_generations_per_user:
         raise InvalidRequest(
             f"{len(prompts)} prompts with {num_samples} choices each are {num_choices} generations; "
@@ -62,7 +66,7 @@ def check_completion(request: CompletionRequest, base: BaseModelSettings, limits
     if request.stream:
         return
     each = min(request.max_tokens or DEFAULT_COMPLETION_TOKENS, base.max_context_tokens)
-    if request.echo or request.return_token_ids:  # a text has at most as many tokens as bytes
+    if request.echo or request.return_token_ids:  # a text has no more tokens than bytes
         each += min(max(map(_size, prompts)), base.max_context_tokens)
     per_token = 0 if request.logprobs is None else request.logprobs + 1
     _check(num_choices, each, per_token, limits, "logprobs", "n" if num_samples > 1 else "prompt")

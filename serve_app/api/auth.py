@@ -1,11 +1,12 @@
-"""Who is calling: `Authorization: Bearer <key>` -> Caller.
+"""Finds the caller of a request: `Authorization: Bearer <key>` -> Caller.
 
-A known key is asked for again two seconds after it was last asked for, so a revocation is seen within
-that; while storage is away the last answer stands. What is remembered of a key ends when it expires, to the
-moment. Unknown keys are never remembered: a key works the moment it is made.
+The record of a valid key is used for two seconds. After that it is looked up again, so a revoked key is
+refused soon. While storage cannot be reached, the last record is used for up to ten minutes. A key is refused
+at once when it expires. Unknown keys are never remembered, so a new key works immediately.
 
-A key that was good a while ago is presumed good, and asked for again while its request is read and answered:
-api.key_check sends nothing before that is known. What changes something waits for it first.
+A key that was valid in the last ten minutes is presumed valid. It is looked up again while its request is
+read and answered, and api.key_check sends nothing before the result is known. Requests that change something
+wait for the result first.
 """
 
 import time
@@ -27,7 +28,7 @@ MAX_KEY_LENGTH = 256
 
 
 def presented_hash(authorization: str | None) -> str:
-    """The hash of the key in an `Authorization` header. Raises: InvalidApiKey: malformed."""
+    """Returns the hash of the key in an `Authorization` header. Raises: InvalidApiKey: malformed."""
     scheme, _, key = (authorization or "").partition(" ")
     key = key.strip()
     if scheme.lower() != "bearer" or not key or len(key) > MAX_KEY_LENGTH:
@@ -37,8 +38,9 @@ def presented_hash(authorization: str | None) -> str:
 
 @dataclass(frozen=True)
 class Caller:
-    """Whose request it is. `check` waits until it is known whether the key is still good; None: it is.
+    """The user of a request and the hash of the key.
 
+    `check` waits until it is known whether the key is still valid. None: it is known to be valid.
     `check` raises: InvalidApiKey, Unavailable.
     """
 
@@ -48,9 +50,10 @@ class Caller:
 
 
 class Authenticator:
-    """`lookup` gives the record of a key by its hash, or raises InvalidApiKey.
+    """Finds callers by their keys and remembers the records of valid keys.
 
-    `clock` is in seconds from anywhere; `now` is the time of day that keys expire by.
+    `lookup` returns the record of a key by its hash, or raises InvalidApiKey. `clock` returns seconds since
+    an arbitrary start. `now` returns the time that decides whether a key has expired.
     """
 
     def __init__(
@@ -66,12 +69,15 @@ class Authenticator:
         self._checks: SharedTasks[KeyRecord] = SharedTasks()
 
     def is_stranger(self, key_hash: str) -> bool:
-        """Whether storage must be asked: the key was not good a while ago, and nobody is asking for it."""
+        """Returns True if a new lookup is needed: the key is not remembered, and no lookup of it runs."""
         _, asked_at = self._known.get(key_hash, (None, -STALE_S))
         return self._clock() - asked_at >= STALE_S and not self._checks.is_running(key_hash)
 
     async def caller(self, key_hash: str) -> Caller:
-        """Whose key it is. A key that is not known is looked up first. Raises: InvalidApiKey, Unavailable."""
+        """Returns the caller with this key. A key that is not known is looked up first.
+
+        Raises: InvalidApiKey, Unavailable.
+        """
         known, asked_at = self._known.get(key_hash, (None, -STALE_S))
         age_s = self._clock() - asked_at
         if known is not None and (age_s < FRESH_S or known.is_expired(self._now())):
@@ -82,18 +88,18 @@ class Authenticator:
         return Caller(known.user, key_hash, check)
 
     async def recheck(self, key_hash: str) -> KeyRecord:
-        """The key once more, for whoever found it good before. Raises: InvalidApiKey, Unavailable."""
+        """Checks a key again that was valid before. Raises: InvalidApiKey, Unavailable."""
         return await self._checks.join(key_hash, lambda: self.record(key_hash))()
 
     async def record(self, key_hash: str) -> KeyRecord:
-        """The key with this hash. Raises: InvalidApiKey, Unavailable."""
+        """Returns the record of the key with this hash. Raises: InvalidApiKey, Unavailable."""
         record = await self._record(key_hash)
         if record.is_expired(self._now()):
             raise InvalidApiKey("the API key has expired")
         return record
 
     async def _record(self, key_hash: str) -> KeyRecord:
-        """What is remembered, or was asked for just now; it may have expired."""
+        """Returns the remembered record, or looks it up. The key may have expired."""
         asking_at = self._clock()
         known, asked_at = self._known.get(key_hash, (None, -STALE_S))
         age_s = asking_at - asked_at
@@ -112,7 +118,10 @@ class Authenticator:
         return record
 
     async def _ask(self, key_hash: str) -> KeyRecord:
-        """Raises our own errors: a Ray error that carries one is an instance of it, without its message."""
+        """Looks the key up, and raises our own errors.
+
+        A Ray error that carries one of them is an instance of its class, but lacks its message.
+        """
         try:
             return await self._lookup(key_hash)
         except Exception as error:

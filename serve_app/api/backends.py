@@ -1,4 +1,4 @@
-"""What the routes of an ingress replica work with: the settings, and handles to the other deployments."""
+"""The routes of an ingress replica use these: the settings, and handles to the other deployments."""
 
 import asyncio
 import time
@@ -36,9 +36,9 @@ T = TypeVar("T")
 
 
 async def answered(read: Callable[[], Awaitable[T]]) -> T:
-    """The answer to a read, even if the replica that was to give it dies: its successor gives the same.
+    """Returns the answer to a read. If the replica dies before it answers, the next replica is asked.
 
-    A call that is made while there is no replica waits for one by itself.
+    A call that is made while there is no replica waits in Serve until there is one.
     """
     deadline = time.monotonic() + PATIENCE_S
     while True:
@@ -52,7 +52,10 @@ async def answered(read: Callable[[], Awaitable[T]]) -> T:
 
 @dataclass
 class Backends:
-    """`catalog` is a Catalog, `trainer` a Trainer, `servers` a ModelServer per id of a base model."""
+    """The settings and handles that the routes use, and the state of this ingress replica.
+
+    `catalog` is a Catalog, `trainer` a Trainer. `servers` has a ModelServer for each id of a base model.
+    """
 
     settings: Settings
     catalog: DeploymentHandle[Any]
@@ -100,14 +103,17 @@ class Backends:
         )
 
     async def listing(self, user: str) -> bytes:
-        """All models that the user may use as JSON lines: base models, then private ones, oldest first."""
+        """Returns the models of a user as JSON lines: base models, then private ones, oldest first."""
         return self._base_lines + (await self.user_models.models(user)).lines
 
     async def private_models(self, user: str) -> tuple[ModelRecord, ...]:
         return (await self.user_models.models(user)).models
 
     async def resolve(self, user: str, ref: str | None) -> Resolved:
-        """Nothing, or an empty text, is the default model. Raises: ModelNotFound, RevisionNotFound."""
+        """Finds the model of a reference. None or an empty text means the default model.
+
+        Raises: ModelNotFound, RevisionNotFound.
+        """
         return self.resolver.resolve(await self.private_models(user) if ref else (), ref or None)
 
     async def private_model(self, user: str, ref: str) -> ModelRecord:
@@ -115,7 +121,7 @@ class Backends:
         return self.resolver.private_model(await self.private_models(user), ref)
 
     async def delete_model(self, user: str, ref: str) -> str:
-        """The id of the model that is gone. Raises: ModelInUse, and as private_model."""
+        """Deletes a model and returns its id. Raises: ModelInUse, and the errors of private_model."""
         model = await self.private_model(user, ref)
         await self.trainer.delete_model.remote(user, model)
         return model.id
@@ -130,17 +136,20 @@ class Backends:
         return record
 
     async def job_events(self, user: str, job_id: str, follow: bool) -> AsyncGenerator[str, None]:
-        """NDJSON lines of a job. A trainer that is replaced meanwhile is asked again. Raises: JobNotFound."""
+        """Yields a job's events as NDJSON lines, even if the Trainer is replaced.
+
+        Raises: JobNotFound, Unavailable.
+        """
         events = self.trainer.options(stream=True).events
         async with aclosing(followed(lambda: events.remote(user, job_id, follow))) as lines:
             async for line in lines:
                 yield line
 
     async def server(self, resolved: Resolved) -> DeploymentHandle[Any]:
-        """The replicas that answer for a model, preferring those that have its adapter.
+        """Returns a handle to the replicas of a model. Serve prefers those that have its adapter loaded.
 
-        Raises: Unavailable: none of them is well; the request that is being answered ends so also later,
-        if none has begun to answer it then.
+        Raises: Unavailable: no replica is healthy. If all replicas become unhealthy later, the current
+        request ends with this error too, unless its answer has begun.
         """
         await self.health[resolved.base.id].require(in_progress.current.get(None))
         handle = self.servers[resolved.base.id]
@@ -148,12 +157,15 @@ class Backends:
         return handle.options(multiplexed_model_id=adapter_id) if adapter_id else handle
 
     async def tokenising_server(self, base_model: str) -> DeploymentHandle[Any]:
-        """The replicas that check trainings. Raises: Unavailable: none of them is well."""
+        """Returns a handle to the replicas that count tokens for trainings.
+
+        Raises: Unavailable: no replica is healthy.
+        """
         await self.health[base_model].require()
         return self.servers[base_model]
 
     async def check_storage(self) -> None:
-        """One read, for all who ask meanwhile. Raises an error if storage cannot be reached."""
+        """Reads from storage. Calls at the same time share one read. Raises an error if the read fails."""
 
         async def check() -> None:
             await asyncio.wait_for(self.catalog.check_storage.remote(), STORAGE_TIMEOUT_S)
@@ -162,7 +174,10 @@ class Backends:
 
 
 async def backends(request: Request) -> Backends:
-    """Not a plain function: FastAPI would call that in a thread, for every request."""
+    """Returns the Backends of the application.
+
+    It is a coroutine because FastAPI would call a plain function in a thread for each request.
+    """
     found: Backends = request.app.state.backends
     return found
 
@@ -171,13 +186,16 @@ BackendsDependency = Annotated[Backends, Depends(backends)]
 
 
 async def presumed_caller(request: Request) -> Caller:
-    """Where a request changes nothing: its key may still be asked for while the answer is made."""
+    """Returns the caller of a request that changes nothing. Its key may still be checked meanwhile."""
     caller: Caller = request.scope[CALLER]
     return caller
 
 
 async def current_caller(request: Request) -> Caller:
-    """Where a request changes something: its key is known to be good. Raises: InvalidApiKey, Unavailable."""
+    """Returns the caller of a request that changes something, after its key was found valid.
+
+    Raises: InvalidApiKey, Unavailable.
+    """
     caller = await presumed_caller(request)
     if caller.check is not None:
         await caller.check()
@@ -192,8 +210,8 @@ async def presumed_user(request: Request) -> str:
     return (await presumed_caller(request)).user
 
 
-# Documents the scheme in /docs; the door, api.door, asks for the key and gives errors their shape.
-bearer = HTTPBearer(auto_error=False, description="An API key of `tiger keys create` or `POST /v1/keys`")
+# This only documents the scheme in /docs. Door, in api.door, checks the key and makes the errors.
+bearer = HTTPBearer(auto_error=False, description="An API key from `tiger keys create` or `POST /v1/keys`")
 CallerDependency = Annotated[Caller, Depends(current_caller)]
 UserDependency = Annotated[str, Depends(current_user)]
 PresumedUserDependency = Annotated[str, Depends(presumed_user)]

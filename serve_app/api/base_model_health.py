@@ -1,8 +1,8 @@
-"""An ingress replica remembers which base models answer: requests do not wait for one that is dead.
+"""An ingress replica remembers which base models answer, so that no request waits for a dead one.
 
-Its replicas are asked for `check_health` all the time. One that answers is enough. When every one is dead, or
-says that it is not well, the model is unavailable at once; when none says anything, it may be busy, and is
-unavailable only after a while.
+It calls `check_health` of the replicas of each base model again and again. One healthy replica is enough. If
+all replicas are dead or report a fault, the base model is unavailable at once. If no replica answers in time,
+it may only be busy: the base model is unavailable after SILENCE_S seconds.
 """
 
 import asyncio
@@ -28,7 +28,10 @@ Ask = Callable[[], Awaitable[bool | None]]
 
 
 def asking(server: DeploymentHandle[Any], timeout_s: float = ASK_S) -> Ask:
-    """Asks the replicas of a model server: True: one is well; False: none is; None: that is not known."""
+    """Returns a function that asks the replicas of a ModelServer for their health.
+
+    It returns True: one is healthy; False: none is; None: this is not known.
+    """
 
     async def ask() -> bool | None:
         try:
@@ -45,7 +48,10 @@ def asking(server: DeploymentHandle[Any], timeout_s: float = ASK_S) -> Ask:
 
 
 async def _ask_one(server: DeploymentHandle[Any], timeout_s: float) -> bool | None:
-    """One of several replicas that says nothing must not speak for the others: Serve picks one that does."""
+    """Asks one replica that Serve picks.
+
+    It is used when a broadcast got no answer in time: one silent replica says nothing about the others.
+    """
     try:
         await asyncio.wait_for(server.check_health.remote(), timeout_s)
     except Exception:
@@ -54,7 +60,7 @@ async def _ask_one(server: DeploymentHandle[Any], timeout_s: float) -> bool | No
 
 
 class BaseModelHealth:
-    """Of one base model. `clock` is in seconds from anywhere."""
+    """The health of one base model. `clock` returns seconds since an arbitrary start."""
 
     def __init__(self, base_model: str, ask: Ask, clock: Callable[[], float] = time.monotonic) -> None:
         self._base_model = base_model
@@ -73,7 +79,10 @@ class BaseModelHealth:
         return is_heard and self._ill_s is None
 
     async def require(self, request: InProgress | None = None) -> None:
-        """Raises: Unavailable: at once, and for `request` also later, if it is still not answered then."""
+        """Raises Unavailable if the base model cannot answer.
+
+        If it becomes unavailable later, `request` is ended with that error, unless its answer has begun.
+        """
         self.watch()
         if not self.is_available and self._clock() - self._asked_s >= RETRY_S:
             await self.ask_now()
@@ -83,7 +92,7 @@ class BaseModelHealth:
             self._waiting.add(request)
 
     def watch(self) -> None:
-        """From now on it is asked again and again."""
+        """Starts to ask the replicas again and again, if that is not done already."""
         if self._watching is None or self._watching.done():
             self._watching = start_apart(self._watch())
 
@@ -93,7 +102,7 @@ class BaseModelHealth:
             await asyncio.sleep(PAUSE_S if self.is_available else RETRY_S)
 
     async def ask_now(self) -> None:
-        """Learn how it is; those who ask at the same time learn it together."""
+        """Asks the replicas now. Calls at the same time share one question."""
         await self._asks.join("ask", self._learn)()
 
     async def _learn(self) -> None:
@@ -107,7 +116,10 @@ class BaseModelHealth:
                 self._send_away()
 
     def _send_away(self) -> None:
-        """Requests that were let in a moment too early wait in Serve's queue, as long as a start takes."""
+        """Ends the requests whose answer has not begun.
+
+        They were accepted before the fault was known, and would wait in Serve's queue for a new replica.
+        """
         for request in list(self._waiting):
             if not request.is_answered:
                 request.end(self._error())

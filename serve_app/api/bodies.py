@@ -1,10 +1,11 @@
-"""A request's body as JSON: what would be dear to parse or to check is refused before it is parsed.
+"""Reads the body of a request as JSON, and refuses a body that would be expensive to parse or to check.
 
     bytes  --count of values, depth-->  json.loads  -->  the route's types
 
-Parsing holds the event loop, and no thread would help: it holds the interpreter too. Its cost is that of the
-values, not of the bytes: 8 MiB of text take some milliseconds, 8 MiB of `[],[],` more than a second. So the
-values and how deep they lie are counted in the bytes first, which costs less than reading them did.
+Parsing blocks the event loop. A thread would not help, because parsing holds the interpreter too. Its cost
+depends on the number of values, not of bytes: 8 MiB of text take some milliseconds, 8 MiB of `[],[],` more
+than a second. Therefore the values and their depth are counted in the bytes first. Counting costs less than
+reading the body.
 """
 
 import json
@@ -19,7 +20,7 @@ from serve_app.wire.json_bounds import check_json
 
 class BoundedRequest(Request):
     async def json(self) -> Any:
-        """Raises: InvalidRequest, and ValueError for what is no JSON."""
+        """Returns the parsed body. Raises: InvalidRequest, and ValueError if the body is not JSON."""
         if not hasattr(self, "_json"):
             body = _in_utf8(await self.body())
             settings = self.app.state.backends.settings.ingress
@@ -29,13 +30,13 @@ class BoundedRequest(Request):
 
 
 def _in_utf8(body: bytes) -> bytes:
-    """The first bytes of a JSON text say in which encoding of Unicode it is. Raises: ValueError."""
+    """Returns the body in UTF-8. Its first bytes tell the encoding that it has. Raises: ValueError."""
     encoding = json.detect_encoding(body)
     return body.decode(encoding).encode() if encoding != "utf-8" else body
 
 
 class BoundedRoute(APIRoute):
-    """Of every router that takes bodies."""
+    """The route class of all routers that take bodies."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()

@@ -1,7 +1,7 @@
-"""Pages of other origins that may read answers in a browser: the operator names them, and by default none.
+"""Allows web pages of other origins to read answers. The operator names the origins; the default is none.
 
-It stands outside of everything else in the application: a browser asks beforehand without a key, and shows an
-error to the page only if it has these headers too.
+This middleware is the outermost one of the application. A browser sends its preflight request without a key,
+and it shows an error to the page only if the error has these headers too.
 """
 
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ SHOWN_HEADERS = (
 
 
 def open_to(origins: Sequence[str], app: ASGIApp) -> ASGIApp:
-    """The application, for pages of these origins too. A key goes in a header, so no cookies are allowed."""
+    """Returns the application, open to pages of these origins. Cookies are not allowed: keys are headers."""
     if not origins:
         return app
     return CORSMiddleware(
         app,
         allow_origins=origins,
         allow_methods=METHODS,
-        allow_headers=["*"],  # OpenAI's client for browsers sends many of its own
+        allow_headers=["*"],  # OpenAI's client for browsers sends many headers of its own
         expose_headers=SHOWN_HEADERS,
     )

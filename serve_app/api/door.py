@@ -1,4 +1,4 @@
-"""Who comes in, and with how much: the key before the body, a place, then the whole body, in time.
+"""Admits requests. Door checks the key, takes a place of the user's share, and then reads the whole body.
 
     no key, unknown key  ->  401, nothing of the body is read
     one request too many ->  429, nothing of the body is read
@@ -6,7 +6,7 @@
     body compressed      ->  415, nothing of the body is read
     else                 ->  the application, with a Caller in the scope and the body in memory
 
-Serve's own bound on requests is above all of these: what fills up is one user's share.
+Serve's own bound on requests is higher than these limits, so a user can fill only their own share.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from serve_app.api.rate_limits import RequestLimit
 from serve_app.settings import Settings
 
 BODIES_AT_ONCE = 8
-"""Bodies of the largest size that one user may have in memory at an ingress replica."""
+"""The number of bodies of the largest size that one user may have in memory at an ingress replica."""
 
 
 class ClientGone(Exception):
@@ -34,7 +34,7 @@ class ClientGone(Exception):
 
 
 class Door:
-    """Everything but the paths in `public` needs a key."""
+    """A middleware that requires a key for all paths except those in `public`."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class Door:
             raise refusal
 
     async def _body(self, scope: Scope, receive: Receive, take: Callable[[int], None]) -> bytes | None:
-        """None: there is none.
+        """Reads the whole body. Returns None if the request has no body.
 
         Raises: RequestTooLarge, UnsupportedEncoding, RequestTimeout, RateLimited, ClientGone.
         """
@@ -142,7 +142,7 @@ def _has_body(scope: Scope) -> bool:
 
 
 def _read_already(body: bytes | None, receive: Receive) -> Receive:
-    """Gives the body in one piece, and then what follows it: that the client goes away."""
+    """Returns a `receive` that gives the body in one piece, and then the messages that follow it."""
     if body is None:
         return receive
     pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]

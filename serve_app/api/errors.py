@@ -1,4 +1,4 @@
-"""The one place where errors become HTTP.
+"""Turns all errors into HTTP answers. No other module does that.
 
 TigerError, or a Ray error that carries one  ->  status, code, message, param
 FastAPI's validation and routing errors      ->  422 invalid_request, 404, 405
@@ -45,7 +45,7 @@ RETRY_AFTER_S = 2
 MAX_MESSAGE_CHARACTERS = 1000
 MAX_PARAM_CHARACTERS = 200
 OPENAI_PREFIX = "/openai/"
-ANSWER_HEADERS = "tiger.answer_headers"  # in the scope of a request: what its answer says in any case
+ANSWER_HEADERS = "tiger.answer_headers"  # in the scope of a request: headers that its answer always has
 ERROR_TYPES = {
     401: "authentication_error",
     403: "permission_error",
@@ -75,7 +75,7 @@ def body_of(error: errors.TigerError) -> dict[str, Any]:
 
 
 def headers_of(error: errors.TigerError) -> dict[str, str]:
-    """What the answer to `error` says beside its body."""
+    """Returns the headers of the answer to `error`."""
     status = status_of(error)
     if status == 401:
         return {"WWW-Authenticate": "Bearer"}
@@ -86,13 +86,16 @@ def headers_of(error: errors.TigerError) -> dict[str, str]:
 
 
 def error_response(error: errors.TigerError, is_last: bool = False) -> JSONResponse:
-    """`is_last`: nothing more is read of the connection, on which there may be the rest of a body."""
+    """Returns the answer to an error.
+
+    `is_last` closes the connection, because the rest of a body may still arrive on it.
+    """
     headers = headers_of(error) | ({"Connection": "close"} if is_last else {})
     return JSONResponse(body_of(error), status_of(error), headers)
 
 
 def plain_error(status: int) -> tuple[dict[str, Any], dict[str, str]]:
-    """Body and headers of an error of which no more is known: Serve's own."""
+    """Returns body and headers of an error of which only the status is known. Serve makes such errors."""
     error = PLAIN.get(status) or (PLAIN[500] if status >= 500 else PLAIN[400])
     return error_body(status, error.code, error.message, None), headers_of(error)
 
@@ -102,15 +105,15 @@ def _response(request: Request, error: errors.TigerError) -> JSONResponse:
 
 
 def _status_for(request: Request, status: int) -> int:
-    """OpenAI's clients know 400 where the rest of the API says 422."""
+    """Returns 400 in place of 422 below /openai/, because OpenAI's clients expect it."""
     return 400 if status == 422 and request.url.path.startswith(OPENAI_PREFIX) else status
 
 
 def _deepest(error: RequestValidationError) -> tuple[dict[str, Any], str | None]:
-    """Of several errors the one that is furthest inside the body, and where: `groups.0.responses`.
+    """Returns the error that is deepest inside the body, and its place, such as `groups.0.responses`.
 
-    Where a value may have several forms, each form that did not fit has an error, with the form's name in its
-    location; such names are no part of the body and are left out.
+    If a value may have one of several types, each type that does not fit has an error with the type's name in
+    its location. Such names are not in the body and are left out.
     """
     found = [(details, _path(details, error.body)) for details in error.errors()]
     details, path = max(found, key=lambda pair: len(pair[1]))
@@ -127,14 +130,14 @@ def _path(details: dict[str, Any], body: Any) -> list[str | int]:
         if is_index or (isinstance(body, dict) and part in body):
             path.append(part)
             body = body[part]
-    if details["type"] == "missing" and location:  # without a place, the body itself is missing
+    if details["type"] == "missing" and location:  # without a location, the body itself is missing
         path.append(location[-1])
     return path
 
 
 async def _on_error(request: Request, error: Exception) -> JSONResponse:
     response = _response(request, as_tiger_error(error))
-    # The last resort for errors stands outside of all middleware.
+    # The handler for all other exceptions runs outside of all middleware, so the headers are added here.
     response.headers.update(request.scope.get(ANSWER_HEADERS, {}))
     return response
 
@@ -151,7 +154,7 @@ async def _on_validation_error(request: Request, error: Exception) -> JSONRespon
         message = "the body must be a JSON object, sent with Content-Type: application/json"
     elif param:
         message = f"{param}: {message}"
-    # Both may repeat what was sent, which may be long and is not always text.
+    # Both may repeat parts of the request, which may be long and may not be valid Unicode.
     message, param = _shown(message, MAX_MESSAGE_CHARACTERS), param and _shown(param, MAX_PARAM_CHARACTERS)
     return JSONResponse(error_body(422, "invalid_request", message, param), _status_for(request, 422))
 

@@ -1,8 +1,8 @@
-"""Layers between the HTTP server of a replica and Ray Serve make the outermost part of an answer.
+"""ASGI layers between the HTTP server of a replica and Ray Serve. They see every answer last.
 
     uvicorn -> InForm -> LazyBody -> Serve's request id -> Serve -> the application
 
-Serve finds `http_layers` by RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH (instance.haproxy), and calls it in
+Serve finds `http_layers` by RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH (instance.haproxy). Serve calls it in
 every ingress replica, and in its own proxy, which answers while there is no replica.
 """
 
@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serve_app.api.errors import plain_error
 from serve_app.shared_tasks import is_being_cancelled
 
-BODY_WANTED = "tiger.body_wanted"  # in the scope of a request: set it, and its body is read
+BODY_WANTED = "tiger.body_wanted"  # an event in the scope of a request: the body is read after it was set
 REQUEST_ID = b"x-request-id"
 REQUEST_ID_PATTERN = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 NOT_FOR_CLIENTS = frozenset(
@@ -33,21 +33,21 @@ NOT_FOR_CLIENTS = frozenset(
         b"x-session-id",
     }
 )
-"""Headers by which Serve is told how to treat a request; Serve would take them from anyone."""
+"""Headers that tell Serve how to treat a request. They are removed, as Serve would obey any client."""
 
 logger = logging.getLogger("ray.serve")
 
 
 def http_layers() -> list[Middleware]:
-    """The last one is the outermost."""
+    """Returns the layers; the last one is the outermost."""
     layers = [Middleware(InForm)]
     return [Middleware(LazyBody), *layers] if _is_replica() else layers
 
 
 class LazyBody:
-    """Reads nothing before the application asks for it.
+    """A layer that reads no body before the application asks for it.
 
-    Serve reads ahead whatever a client sends, as fast as it is sent and without a bound, from everybody.
+    Without it, Serve reads whatever any client sends, without a bound and before the key is checked.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -67,7 +67,10 @@ class LazyBody:
 
 
 class InForm:
-    """Sees that there is an answer, that an error is in the form of the API, and that its id is harmless."""
+    """A layer that ensures that each request gets an answer, and each error has the form of the API.
+
+    It also replaces a request id that could do harm.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -91,14 +94,14 @@ class InForm:
             if is_being_cancelled():
                 raise
             if is_gone.is_set():
-                return  # Serve stumbles over the calls that it cancels for such a request
+                return  # Serve raises errors about the calls that it cancels when a client goes away
             logger.exception("unexpected error")
         if not is_gone.is_set():
             await answer.complete()
 
 
 class _Answer:
-    """Passes an answer on, and replaces an error that is not JSON."""
+    """The answer to one request. It is passed on; an error that is not JSON is replaced."""
 
     def __init__(self, send: Send, request_id: bytes) -> None:
         self._send = send
@@ -130,7 +133,10 @@ class _Answer:
 
 
 def _with_one_id(headers: list[tuple[bytes, bytes]]) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """The client's id if it is one, else ours; without what is not for clients to say."""
+    """Returns the headers with one request id, and that id.
+
+    A valid id of the client is kept. The headers in NOT_FOR_CLIENTS are left out.
+    """
     found = [value for name, value in headers if name == REQUEST_ID]
     is_good = len(found) == 1 and REQUEST_ID_PATTERN.fullmatch(found[0]) is not None
     request_id = found[0] if is_good else str(uuid.uuid4()).encode()

@@ -1,8 +1,8 @@
-"""Requests that are being answered can be ended from outside, with an error.
+"""Ends requests that are in progress with an error, from outside of their own task.
 
     key revoked, base model gone  ->  InProgress.end(error)  ->  Endings: work cancelled, error sent
 
-Where nothing has been sent yet, the error is the answer; in a stream it is the last piece.
+If nothing has been sent yet, the error is the answer. In a stream the error is the last piece.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ logger = logging.getLogger("ray.serve")
 
 
 class InProgress:
-    """One request. `end` may be called at any time, also when the request is over."""
+    """A request in progress. `end` may be called at any time, also after the request is over."""
 
     def __init__(self) -> None:
         self.error: TigerError | None = None
@@ -38,7 +38,7 @@ class InProgress:
             self._timeout.reschedule(asyncio.get_running_loop().time())
 
     async def run(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        """Returns when the request is over or was ended; then there is an error."""
+        """Returns when the request is over or was ended. If it was ended, `error` is set."""
         try:
             async with self._timeout:
                 try:
@@ -51,11 +51,14 @@ class InProgress:
 
 
 current: ContextVar[InProgress] = ContextVar("current")
-"""The request that is being answered."""
+"""The request that the current task answers."""
 
 
 class Endings:
-    """Sends the error of a request that was ended; a part of it that was cancelled ends it too."""
+    """A middleware that sends the error of a request that was ended.
+
+    If a call that the request waits for is cancelled from elsewhere, the request ends with an error too.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -79,7 +82,7 @@ class Endings:
 
 
 class _Answer:
-    """What has been sent so far."""
+    """The answer to one request, as far as it has been sent."""
 
     def __init__(self, request: InProgress, send: Send) -> None:
         self._request = request
@@ -105,6 +108,6 @@ class _Answer:
             return
         if not is_stream(self._media_type):
             logger.warning("an answer was broken off: %s", error.code)
-            return  # whoever reads it sees that its end is missing
+            return  # the client notices that the end is missing
         last = b"" if is_last_piece(self._media_type, self._last) else last_piece(self._media_type, error)
         await self._send({"type": "http.response.body", "body": last, "more_body": False})

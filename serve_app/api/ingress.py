@@ -1,4 +1,4 @@
-"""The HTTP API: a deployment whose replicas turn requests into calls of the other deployments."""
+"""The HTTP API. The replicas of this deployment turn requests into calls of the other deployments."""
 
 import asyncio
 from typing import Any
@@ -35,7 +35,7 @@ ROUTERS = (
 
 
 def build_api(backends: Backends) -> FastAPI:
-    """The FastAPI application over `backends`.
+    """Returns the FastAPI application that uses `backends`.
 
     KeyCheck -> AnswerHeaders -> Endings -> Door -> routes
     """
@@ -45,7 +45,7 @@ def build_api(backends: Backends) -> FastAPI:
         description=DESCRIPTION,
         openapi_url="/openapi.json",
         openapi_tags=TAGS,
-        redirect_slashes=False,  # it would redirect to whatever host the request named
+        redirect_slashes=False,  # a redirect would go to any host that the request names
     )
     api.openapi = describe(api, backends.settings)  # type: ignore[method-assign]
     api.state.backends = backends
@@ -66,7 +66,7 @@ def build_api(backends: Backends) -> FastAPI:
 
 @serve.ingress()
 class Ingress:
-    """One replica. The application is built here, so that nothing but settings and handles is shipped."""
+    """One replica. It builds the application itself, so Serve has to pickle only settings and handles."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Ingress:
         self._services = Backends(settings, catalog, trainer, servers)
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
-        # A replica that comes later than the base models answers for them from its first request on.
+        # The health is asked for now, so that the first request of a new replica does not wait for it.
         await asyncio.gather(*(health.ask_now() for health in self._services.health.values()))
         for health in self._services.health.values():
             health.watch()

@@ -1,7 +1,7 @@
-"""Nothing is sent for a key that is no good, and nothing more once it is no good any more.
+"""Sends no answer to an invalid key, and ends streams whose key becomes invalid.
 
-KeyCheck   waits, before an answer begins, until it is known that the key is still good
-KeyWatch   ends streams whose key was revoked or has expired; what they were about, as a training, goes on
+KeyCheck   waits, before an answer begins, until it is known that the key is still valid
+KeyWatch   ends streams whose key was revoked or has expired; a training that a stream shows goes on
 """
 
 import asyncio
@@ -21,14 +21,17 @@ from serve_app.api.errors import error_response
 from serve_app.api.in_progress import IN_PROGRESS, InProgress
 from serve_app.api.streams import is_stream
 
-CALLER = "tiger.caller"  # in the scope of a request, once its key was found good
+CALLER = "tiger.caller"  # in the scope of a request, after its key was found valid
 WATCH_S = 1.0
 
 Recheck = Callable[[str], Awaitable[KeyRecord]]
 
 
 class KeyWatch:
-    """`recheck` gives the record of a key by its hash, or raises InvalidApiKey."""
+    """Watches the keys of open streams.
+
+    `recheck` returns the record of a key by its hash, or raises InvalidApiKey.
+    """
 
     def __init__(self, recheck: Recheck, pause_s: float = WATCH_S) -> None:
         self._recheck = recheck
@@ -38,7 +41,7 @@ class KeyWatch:
 
     @contextmanager
     def watched(self, key_hash: str, stream: InProgress) -> Iterator[None]:
-        """Within, the stream is ended soon after its key is no good any more."""
+        """Inside this context, the stream is ended soon after its key becomes invalid."""
         self._streams[key_hash].add(stream)
         if self._watching is None or self._watching.done():
             self._watching = start_apart(self._watch())
@@ -61,11 +64,14 @@ class KeyWatch:
             for stream in list(self._streams.get(key_hash, ())):
                 stream.end(error)
         except Exception:
-            return  # storage is away: the key was good a moment ago
+            return  # storage cannot be reached; the key was valid a moment ago
 
 
 class KeyCheck:
-    """Sends nothing before the key is known to be good; that it is not is then the whole answer."""
+    """A middleware that sends nothing before the key is known to be valid.
+
+    If the key is invalid, that error is the whole answer.
+    """
 
     def __init__(self, app: ASGIApp, recheck: Recheck, watch: KeyWatch) -> None:
         self._app = app
@@ -106,5 +112,5 @@ class KeyCheck:
         if caller.check is not None:
             await caller.check()
         if time.monotonic() - arrived_s > FRESH_S:
-            with suppress(Unavailable):  # what was good when the request came stands
+            with suppress(Unavailable):  # the key was valid when the request arrived, and that counts
                 await self._recheck(caller.key_hash)

@@ -1,4 +1,4 @@
-"""Plain ASGI around the routes: headers of every answer."""
+"""A middleware in plain ASGI that adds headers to every answer."""
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -7,7 +7,7 @@ from serve_app.api.errors import ANSWER_HEADERS
 
 
 class AnswerHeaders:
-    """Adds what was left under ANSWER_HEADERS in the scope, to streams and errors too."""
+    """A middleware that adds the headers under ANSWER_HEADERS in the scope to answers, streams and errors."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

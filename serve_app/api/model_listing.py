@@ -1,4 +1,7 @@
-"""`GET /v1/models`: models as JSON lines, which joined by commas are the array: no string has a line end."""
+"""Models as JSON lines, for `GET /v1/models`.
+
+Lines joined by commas are the elements of the JSON array, because no line end is inside a JSON string.
+"""
 
 from collections.abc import Iterable
 
@@ -7,7 +10,7 @@ from serve_app.wire.models import ModelInfo
 
 
 def base_models(settings: Settings) -> list[BaseModelSettings]:
-    """In configured order, the default first."""
+    """Returns the base models in configured order, the default first."""
     return sorted(settings.models, key=lambda model: model.id != settings.default_model)
 
 
@@ -16,7 +19,7 @@ def base_infos(settings: Settings) -> list[ModelInfo]:
 
 
 def as_lines(infos: Iterable[ModelInfo]) -> bytes:
-    """A JSON object a line, each with its end of line."""
+    """Returns one JSON object per line, each with its line end."""
     return "".join(info.model_dump_json(exclude_none=True) + "\n" for info in infos).encode()
 
 

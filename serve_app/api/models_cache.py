@@ -1,7 +1,7 @@
-"""Users' models in an ingress replica, so that listing and generating need no call to the Catalog.
+"""An ingress replica caches users' models, so that listing and generating need no call to the Catalog.
 
-They are kept under a lease (catalog.cache_leases): whoever changes them waits until they are forgotten here.
-Without one, while the Catalog cannot be reached, it is asked every time, and nothing is kept.
+A lease protects the cache (catalog.cache_leases): a change of a user's models waits until this replica has
+forgotten them. A replica without a lease asks the Catalog each time and keeps nothing.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from serve_app.wire.models import ModelInfo
 MAX_BYTES = 2**26
 ENTRY_BYTES = 2_000
 BYTES_PER_JSON_BYTE = 6
-"""About what keeping models takes, whose JSON is so long, with their lines in a listing."""
+"""Estimates the bytes of memory that cached models and their lines in a listing take per byte of JSON."""
 PAUSE_S = 0.5
 
 logger = logging.getLogger("ray.serve")
@@ -35,12 +35,16 @@ class CachedModels:
 
     @cached_property
     def lines(self) -> bytes:
-        """As a listing has them."""
+        """The JSON lines of these models in a listing."""
         return as_lines(ModelInfo.of_private(model) for model in self.models)
 
 
 class ModelsCache:
-    """`read` (of user and replica) and `renew` are the Catalog's. `clock` is in seconds from anywhere."""
+    """The users' models that a replica remembers, up to `max_bytes`.
+
+    `read` (of a user, for a replica) and `renew` call the Catalog. `clock` returns seconds since an arbitrary
+    start.
+    """
 
     def __init__(
         self,
@@ -60,7 +64,7 @@ class ModelsCache:
         self._renewing: asyncio.Task[None] | None = None
 
     async def models(self, user: str) -> CachedModels:
-        """The private models. What `read` raises comes through."""
+        """Returns the user's private models. Raises the errors of `read`."""
         if self._renewing is None or self._renewing.done():
             self._renewing = start_apart(self._renew_forever())
         kept = self._kept.get(user) if self._has_lease() else None
@@ -70,7 +74,7 @@ class ModelsCache:
         answer = await self._read(user, self._replica)
         size_bytes = ENTRY_BYTES + BYTES_PER_JSON_BYTE * len(answer.json)
         found = CachedModels(UserModels.model_validate_json(answer.json).models, size_bytes)
-        # Forgotten while they were on their way, they are those of before a change.
+        # If the models had to be forgotten while they were read, they may be older than a change.
         is_allowed = answer.session == self._forgotten.session and num_forgotten == self._num_forgotten
         if is_allowed and self._has_lease() and size_bytes <= self._kept.maxsize:
             self._kept[user] = found

@@ -1,4 +1,4 @@
-"""What /openapi.json says beside the types: the errors of each route, streams, and the examples.
+"""Adds to /openapi.json what the types do not say: the errors of each route, streams, and examples.
 
 errors(...)    ->  the error statuses of a route, with the codes that each can have
 streamed(...)  ->  an answer in pieces, with an example of them
@@ -45,38 +45,38 @@ Responses = dict[int | str, dict[str, Any]]
 
 DESCRIPTION = """Private language models: list, copy, teach with rewards, talk to them.
 
-Every request but `/healthz`, `/readyz` and `/openai/health` carries an API key:
+Every request except `/healthz`, `/readyz` and `/openai/health` carries an API key:
 `Authorization: Bearer <key>`. A key belongs to one user, who sees the base models and their own private
-models; what belongs to another user answers exactly like what does not exist. Wherever a model is named, its
-`id` and its `name` both will do.
-Every answer to a valid key says in `x-ratelimit-limit-requests`, `x-ratelimit-remaining-requests` and
-`x-ratelimit-reset-requests` how many requests its user may make in a minute.
+models. A request for something of another user gets the same answer as a request for something that does not
+exist. A model can be named by its `id` or by its `name`.
+If the instance limits requests per minute, every answer to a valid key has the headers
+`x-ratelimit-limit-requests`, `x-ratelimit-remaining-requests` and `x-ratelimit-reset-requests`.
 
-Bodies are JSON and strict: a field that is not described here, a wrong type or a value out of range
-is refused, and the answer says which field and why; so is a body of too many values, or of too many levels,
-and a request whose answer could become too large to be sent in one piece, which a stream is not. Every error
-is `{"error": {"type", "code", "message", "param"}}`. Every answer has an `X-Request-Id`: that of the request,
-if it has at most 64 letters, digits, `.`, `_` and `-`, or a new one.
+Bodies are JSON and strict. A field that is not described here, a wrong type or a value out of range is
+refused, and the answer names the field and the reason. A body with too many values or levels is refused too.
+So is a request without `stream` whose answer could become too large for one piece. Every error is
+`{"error": {"type", "code", "message", "param"}}`. Every answer has an `X-Request-Id`. It is the one of the
+request, if that has at most 64 letters, digits, `.`, `_` and `-`; else it is a new one.
 
-What people write is text: where a message, a name, a tool or a response spells a control token, that is
-encoded as the characters it is made of. The raw prompt of `/openai/v1/completions` is the one exception.
+Messages, names, tools and responses are plain text. If they contain the spelling of a control token, it is
+encoded as ordinary characters. The only exception is the raw prompt of `/openai/v1/completions`.
 
-The key is asked for before the body is read, and the body has to arrive within a minute. A stream ends with
-an error within five seconds after its key was revoked or has expired; a training goes on.
+The key is checked before the body is read. The body must arrive within a minute. A stream ends with an error
+within five seconds after its key was revoked or has expired. A training goes on.
 
-A stream is `application/x-ndjson`, one JSON object a line, and ends in exactly one `stop` or `error`: the
-latter is `{"type": "error", "message", "error"}`. Below `/openai` it is `text/event-stream`, ended by
-`data: [DONE]`, or of a response by its last event."""
+A stream is `application/x-ndjson` with one JSON object per line. It ends with exactly one `stop` or `error`.
+An error is `{"type": "error", "message", "error"}`. Below `/openai` a stream is `text/event-stream`. It ends
+with `data: [DONE]`, or, at `/openai/v1/responses`, with its last event."""
 
 TAGS = [
     {"name": "models", "description": "Base models, private models and their revisions."},
     {"name": "generate", "description": "Talk to a model."},
     {"name": "train", "description": "Teach a private model with rewards."},
-    {"name": "jobs", "description": "What became of trainings."},
+    {"name": "jobs", "description": "The state and the results of trainings."},
     {"name": "keys", "description": "Your own API keys."},
-    {"name": "usage", "description": "What you have used."},
+    {"name": "usage", "description": "Your usage of tokens and seconds."},
     {"name": "openai", "description": "The same models for clients of OpenAI's API."},
-    {"name": "operations", "description": "Whether the service works; without a key."},
+    {"name": "operations", "description": "The health of the service. These routes need no key."},
 ]
 
 EXAMPLES: tuple[TigerError, ...] = (
@@ -107,26 +107,26 @@ EXAMPLES: tuple[TigerError, ...] = (
 EXAMPLE_OF = {type(example): example for example in EXAMPLES}
 
 ALWAYS = (InvalidApiKey, RateLimited, TigerError, Unavailable)
-"""What every route with a key can answer."""
+"""The errors that every route with a key can answer."""
 BODY = (RequestTimeout, RequestTooLarge, UnsupportedEncoding, InvalidRequest)
-"""What every route with a body can answer."""
+"""The errors that every route with a body can answer."""
 MODEL = (ModelNotFound, RevisionNotFound)
-"""What every route that takes a reference to a model can answer."""
+"""The errors that every route with a reference to a model can answer."""
 PRIVATE_MODEL = (*MODEL, ModelReadOnly, InvalidRequest)
-"""What every route that takes a private model, and no `@N`, can answer."""
+"""The errors that every route with a reference to a private model, without `@N`, can answer."""
 
 HEADERS = {
     "WWW-Authenticate": {"required": True, "schema": {"type": "string"}, "description": "`Bearer`"},
     "Retry-After": {
         "required": True,
         "schema": {"type": "string", "pattern": "^[0-9]+$"},
-        "description": "seconds until the same request may be worth asking again",
+        "description": "number of seconds to wait before the same request is sent again",
     },
 }
 
 
 def errors(*kinds: type[TigerError], openai: bool = False) -> Responses:
-    """The error statuses of a route that raises `kinds`, with an example of each code."""
+    """Returns the error statuses of a route that raises `kinds`, with an example of each code."""
     by_status: dict[int, list[TigerError]] = {}
     for example in (EXAMPLE_OF[kind] for kind in dict.fromkeys(kinds)):
         status = status_of(example)
@@ -147,25 +147,25 @@ def _error(examples: list[TigerError]) -> dict[str, Any]:
 
 
 def success(example: Any, description: str, status: int = 200) -> Responses:
-    """The good answer of a route, as JSON."""
+    """Returns the description of a successful answer in JSON."""
     return {status: {"description": description, "content": {"application/json": {"example": example}}}}
 
 
 def one(content: dict[str, Any], description: str) -> Responses:
-    """The good answer of a route that is not JSON."""
+    """Returns the description of a successful answer that is not JSON."""
     return {200: {"description": description, "content": content}}
 
 
 def streamed(media_type: str, example: str, description: str) -> dict[str, Any]:
-    """The content of an answer in pieces."""
+    """Returns the description of an answer in pieces."""
     schema = {"description": description}
-    if media_type != "text/event-stream":  # there a schema is of one event
+    if media_type != "text/event-stream":  # for event streams a schema describes one event
         schema["type"] = "string"
     return {media_type: {"schema": schema, "example": example}}
 
 
 def describe(api: FastAPI, settings: Settings) -> Callable[[], dict[str, Any]]:
-    """FastAPI's document of `api`, with what it cannot know and without what is not so."""
+    """Returns a function that makes FastAPI's document of `api`, completed and corrected."""
 
     def openapi() -> dict[str, Any]:
         if api.openapi_schema is None:
@@ -188,7 +188,7 @@ def _operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _remove_fastapis_errors(document: dict[str, Any]) -> None:
-    """FastAPI adds its own 422 wherever a route has parameters and none that is documented."""
+    """Removes the 422 that FastAPI adds to each route that has parameters and documents no 422."""
     for operation in _operations(document).values():
         if "HTTPValidationError" in str(operation["responses"].get("422")):
             del operation["responses"]["422"]
@@ -197,7 +197,7 @@ def _remove_fastapis_errors(document: dict[str, Any]) -> None:
 
 
 def _restore_examples(document: dict[str, Any], api: FastAPI) -> None:
-    """FastAPI leaves out of an example what is null."""
+    """Puts the examples back as they were, because FastAPI removes the fields that are null."""
     for route in (route for route in api.routes if isinstance(route, APIRoute)):
         for method in route.methods:
             shown = document["paths"][route.path_format][method.lower()]["responses"]

@@ -33,7 +33,7 @@ FRUIT: dict[str, Any] = {
 
 
 def request_examples(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Bodies by route and by what each shows. `model42` is what the first one makes."""
+    """Returns example bodies by route and summary. The first one creates `model42`."""
     base_model = settings.base_model(settings.default_model).name
     create = {"name": "Model42", "description": "Knows what we like.", "parent_model": base_model}
     return {

@@ -1,4 +1,4 @@
-"""How much each of many may have at once: requests in progress of a user, bytes of their bodies."""
+"""Limits what one holder may have at a time, such as a user's requests or the bytes of their bodies."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -8,7 +8,7 @@ from registry.errors import RateLimited
 
 
 class Places:
-    """`limit` of one holder; `refusal` is what is said to who asks for more."""
+    """Places of which each holder has at most `limit`. `refusal` is the message if a holder asks for more."""
 
     def __init__(self, limit: int, refusal: str) -> None:
         self._limit = limit
@@ -17,7 +17,10 @@ class Places:
 
     @contextmanager
     def held_by(self, holder: str) -> Iterator[Callable[[int], None]]:
-        """Gives what takes so many more, or raises RateLimited. All of it is given back at the end."""
+        """Returns a function that takes a number of places, or raises RateLimited.
+
+        All of them are given back at the end of the context.
+        """
         held = 0
 
         def take(number: int) -> None:
@@ -32,4 +35,4 @@ class Places:
         finally:
             self._taken[holder] -= held
             if not self._taken[holder]:
-                del self._taken[holder]  # of all the holders that there have been, none is kept
+                del self._taken[holder]  # the counter must not grow with each holder that there ever was

@@ -1,10 +1,12 @@
-"""Requests a minute of each user, at one ingress replica.
+"""Limits the requests per minute of each user, at one ingress replica.
 
-Each of N replicas allows a user its share, limit / N rounded up, and counts in memory what it has seen:
-nothing is asked of another process, and a user whose requests all meet one replica gets its share only.
-The window slides: a minute's requests are those of this minute so far and of the last one in proportion.
+Each of N replicas allows a user its share: limit / N, rounded up. It counts in memory and asks no other
+process. A user whose requests all reach one replica therefore gets only the share of that replica. The window
+slides: requests of this minute count in full, and those of the last minute in proportion to its part of the
+window.
 
-By hand: the `limits` library starts a thread at every request, which looks through the counts of all users.
+The `limits` library is not used. It starts a thread at every request, and the thread goes through the counts
+of all users.
 """
 
 import math
@@ -17,7 +19,7 @@ WINDOW_S = 60
 
 
 class RequestLimit:
-    """`max_requests_per_minute` of one user over all replicas; None: as many as they like."""
+    """The limit of requests of each user. `max_requests_per_minute` is for all replicas; None: no limit."""
 
     def __init__(self, max_requests_per_minute: int | None, num_replicas: int) -> None:
         share = math.ceil(max_requests_per_minute / num_replicas) if max_requests_per_minute else None
@@ -27,7 +29,7 @@ class RequestLimit:
         self._before: Counter[str] = Counter()
 
     def count(self, user: str) -> tuple[dict[str, str], RateLimited | None]:
-        """Headers that say how a user stands after this request, and the error if it is one too many."""
+        """Counts a request. Returns the rate limit headers, and an error if the request is one too many."""
         if self._limit is None:
             return {}, None
         elapsed_s = self._turn()
@@ -45,7 +47,7 @@ class RequestLimit:
         return headers, RateLimited(message, retry_after_s=max(wait_s, 1))
 
     def _turn(self) -> float:
-        """Seconds of this minute that have passed. The counts of the one before are those of the last."""
+        """Returns the seconds of this minute that have passed. When a minute is over, its counts move on."""
         minute, elapsed_s = divmod(time.time(), WINDOW_S)
         if minute != self._minute:
             self._before = self._now if minute == self._minute + 1 else Counter()
@@ -54,19 +56,19 @@ class RequestLimit:
         return elapsed_s
 
     def _room(self, user: str, elapsed_s: float) -> float:
-        """Requests that are left."""
+        """Returns the number of requests that are left."""
         assert self._limit is not None
         used = self._now[user] + self._before[user] * (1 - elapsed_s / WINDOW_S)
-        return round(self._limit - used, 6)  # a place that is free to the last bit is free
+        return round(self._limit - used, 6)  # a sum that misses 1 only by its rounding error counts as 1
 
     def _until_unused_s(self, user: str, elapsed_s: float) -> float:
-        """Until none of the requests so far counts."""
+        """Returns the seconds until none of the requests so far counts."""
         if self._now[user]:
             return 2 * WINDOW_S - elapsed_s
         return WINDOW_S - elapsed_s if self._before[user] else 0.0
 
     def _until_allowed_s(self, user: str, most: int, elapsed_s: float) -> float:
-        """Until at most `most` requests count, of more than that now."""
+        """Returns the seconds until at most `most` requests count. More than `most` count now."""
         now, before = self._now[user], self._before[user]
         if now <= most:
             return (1 - (most - now) / before) * WINDOW_S - elapsed_s
@@ -74,6 +76,6 @@ class RequestLimit:
 
 
 def duration(seconds: float) -> str:
-    """As OpenAI writes it, in whole seconds: `0s`, `59s`, `6m0s`."""
+    """Returns a duration in OpenAI's form, in whole seconds: `0s`, `59s`, `6m0s`."""
     minutes, rest = divmod(math.ceil(seconds), 60)
     return f"{minutes}m{rest}s" if minutes else f"{rest}s"

@@ -1,7 +1,7 @@
-"""Answers in pieces. What fails before the first one is an ordinary error, what fails later is the last one.
+"""Answers in pieces. An error before the first piece is an ordinary error; a later one is the last piece.
 
-NDJSON: one JSON object a line, ended by exactly one `stop` or `error`. Server-sent events: as OpenAI makes
-them, ended by `[DONE]`; those of a response are ended by the event that has all of it.
+NDJSON has one JSON object per line and ends with exactly one `stop` or `error`. Server-sent events are like
+OpenAI's and end with `[DONE]`. The events of the Responses API end with one that has the whole response.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ LAST_EVENTS = tuple(f"event: response.{end}\n".encode() for end in ("completed",
 
 
 async def stream_ndjson(lines: AsyncGenerator[str, None]) -> StreamingResponse:
-    """Stream `lines`, each with its end of line."""
+    """Stream `lines`, each of which includes its line end."""
     return await _stream(lines, MEDIA_TYPE)
 
 
@@ -34,12 +34,12 @@ async def stream_events(events: AsyncIterator[str]) -> StreamingResponse:
 
 
 async def stream_made_events(events: AsyncGenerator[str, None]) -> StreamingResponse:
-    """Stream server-sent `events` that are made here."""
+    """Stream server-sent `events` that this replica makes itself."""
     return await _stream(events, EVENTS_MEDIA_TYPE)
 
 
 async def cancelled_at_end(response: AsyncIterator[str]) -> AsyncGenerator[str, None]:
-    """A Serve response generator that is cancelled in its replica when nobody reads on."""
+    """Yield from a response generator of Serve. If the reader stops, the call is cancelled in its replica."""
     try:
         async for line in response:
             yield line
@@ -52,12 +52,12 @@ def is_stream(content_type: str) -> bool:
 
 
 def last_piece(content_type: str, error: TigerError) -> bytes:
-    """How a stream ends that fails."""
+    """Return the last piece of a stream that fails."""
     return LAST_PIECES[content_type.partition(";")[0]](body_of(error)).encode()
 
 
 def is_last_piece(content_type: str, piece: bytes) -> bool:
-    """Whether a stream has ended with this piece, which may have several lines."""
+    """Return True if a stream ends with this piece. A piece may have several lines."""
     if content_type.startswith(EVENTS_MEDIA_TYPE):
         last_event = piece.rstrip(b"\n").rpartition(b"\n\n")[2]
         return piece.endswith(DONE.encode()) or last_event.startswith(LAST_EVENTS)
@@ -66,7 +66,7 @@ def is_last_piece(content_type: str, piece: bytes) -> bool:
 
 
 class _Stream(StreamingResponse):
-    """Closes what it reads from when it ends, however it ends: what makes the pieces stops at once."""
+    """A response in pieces. When it ends, it closes the generator of its pieces, which then stops at once."""
 
     def __init__(self, first: str, pieces: AsyncGenerator[str, None], media_type: str) -> None:
         self._first, self._pieces = first, pieces

@@ -1,4 +1,4 @@
-"""Values of trainings that the settings have a highest one of: beyond it an adapter only does harm."""
+"""Checks values of trainings against the highest ones of the settings. Higher ones only spoil an adapter."""
 
 from pydantic import BaseModel
 
@@ -17,7 +17,7 @@ def highest_values(limits: LimitSettings) -> dict[str, float]:
 
 
 def check_model_values(request: BaseModel, limits: LimitSettings) -> None:
-    """Of a model that is made or changed; learning_steps are looked at when they are made.
+    """Checks the values of a model that is created or changed. A training checks learning_steps.
 
     Raises: InvalidRequest.
     """
@@ -30,9 +30,9 @@ def check_model_values(request: BaseModel, limits: LimitSettings) -> None:
 def check_training_values(
     request: BaseModel, used: Hyperparameters, model: ModelRecord, limits: LimitSettings
 ) -> None:
-    """Also of values that the request leaves to the model: limits may have changed since it was made.
+    """Checks the values of a training, also those that come from the model's defaults.
 
-    Raises: InvalidRequest.
+    The limits may have changed since the model was created. Raises: InvalidRequest.
     """
     highest = highest_values(limits)
     for name in ("learning_rate", "learning_steps", "beta"):

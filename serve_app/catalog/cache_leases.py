@@ -1,16 +1,16 @@
-"""Which ingress replicas keep whose models in memory, and how they forget them before anything changes.
+"""Leases: ingress replicas cache users' models, and forget them before anything changes.
 
     ingress replica   --renew: what I forgot-->   Leases, in the Catalog
                       <--whom to forget--------   at once when a change comes, else after POLL_S
 
-A replica with a lease answers reads from memory, without a call. A change begins when every replica that
-keeps the user's models has said that it forgot them, or its lease has run out; so no read that begins after a
-change was answered, or after another read has seen it, gives what was before. (C. Gray and D. Cheriton,
-"Leases", SOSP 1989.) A Catalog changes nothing in the first term of its life: leases of the one before it may
-still run.
+A replica with a lease answers reads from memory, without a call. A change of a user's models begins when
+every replica that keeps them has confirmed that it forgot them, or its lease has ended. Therefore a read
+never returns an old state if it begins after the change was answered, or after another read has returned the
+new state. (C. Gray and D. Cheriton, "Leases", SOSP 1989.) A new Catalog changes nothing in its first term,
+because leases of the previous Catalog may still be valid.
 
-A replica counts its lease from when it asked for it, the Catalog from when it was asked, each by its own
-clock, so that the replica's ends first.
+A replica measures its lease from the time of its request, the Catalog from the arrival of the request. Each
+uses its own clock, so the lease ends first at the replica.
 """
 
 import asyncio
@@ -27,7 +27,10 @@ POLL_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """All that the Catalog's process `session` withdrew up to `number`; at first, nothing of none."""
+    """A confirmation: the replica forgot all that the Catalog's process `session` withdrew up to `number`.
+
+    The default value confirms nothing.
+    """
 
     session: str = ""
     number: int = 0
@@ -35,7 +38,10 @@ class Forgotten:
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """A lease for another term. `withdrawn` is for when the users are forgotten, to be said at once."""
+    """A lease for another term.
+
+    The replica forgets `users` and then sends `withdrawn` back at once, as its confirmation.
+    """
 
     withdrawn: Forgotten
     users: tuple[str, ...]
@@ -43,7 +49,10 @@ class Renewal:
 
 @dataclass(frozen=True, slots=True)
 class ReadModels:
-    """A user's `UserModels` as JSON; `session`: of the lease under which they may be kept."""
+    """A user's `UserModels` as JSON.
+
+    They may be kept under a lease of the Catalog's process `session`; None: they must not be kept.
+    """
 
     json: bytes
     session: str | None
@@ -51,7 +60,11 @@ class ReadModels:
 
 @dataclass(slots=True)
 class Holder:
-    """A replica, whose lease runs until `until_s`; `forgetting` are users by number, till it forgot them."""
+    """A replica whose lease ends at `until_s`.
+
+    `keeps` has the users whose models it may keep. `forgetting` has the users, by number, whose models it was
+    told to forget and has not confirmed.
+    """
 
     until_s: float
     keeps: set[str] = field(default_factory=set)
@@ -72,7 +85,10 @@ class Holder:
 
 
 class Leases:
-    """With a term of 0 s nobody is ever given one. `clock` is in seconds from anywhere."""
+    """The leases of all ingress replicas. With a term of 0 s there are no leases.
+
+    `clock` returns seconds since an arbitrary start.
+    """
 
     def __init__(self, term_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._term_s = term_s
@@ -84,7 +100,7 @@ class Leases:
         self._changing: set[str] = set()
 
     async def renew(self, replica: str, forgotten: Forgotten) -> Renewal:
-        """A lease for another term: at once when there is something to forget, else in POLL_S."""
+        """Returns a lease for another term: at once if there is something to forget, else after POLL_S."""
         now_s = self._clock()
         self._holders = {name: other for name, other in self._holders.items() if other.until_s > now_s}
         holder = self._holders.setdefault(replica, Holder(now_s))
@@ -95,7 +111,10 @@ class Leases:
         return Renewal(withdrawn, tuple(holder.forgetting.values()))
 
     def allow(self, replica: str, user: str) -> str | None:
-        """Let a replica keep the user's models, and remember that; the session, or None: it must not."""
+        """Lets a replica keep the user's models, and remembers that.
+
+        Returns the session. Returns None if the replica must not keep them.
+        """
         holder = self._holders.get(replica)
         if holder is None or holder.until_s <= self._clock() or user in self._changing:
             return None
@@ -104,7 +123,7 @@ class Leases:
 
     @asynccontextmanager
     async def withdrawn(self, user: str) -> AsyncIterator[None]:
-        """Within, no replica keeps the user's models. One at a time for a user."""
+        """Inside this context, no replica keeps the user's models. A user has at most one such context."""
         self._changing.add(user)
         try:
             await asyncio.sleep(max(0.0, self._first_change_s - self._clock()))
@@ -114,7 +133,7 @@ class Leases:
             self._changing.discard(user)
 
     async def _withdraw(self, user: str, holder: Holder) -> None:
-        """Returns when the replica forgot the user's models, or its lease has run out."""
+        """Returns when the replica has forgotten the user's models, or its lease has ended."""
         if user not in holder.keeps:
             return
         self._number = number = self._number + 1
@@ -125,6 +144,6 @@ class Leases:
 
 
 async def _wait(event: asyncio.Event, timeout_s: float) -> None:
-    """Until it is set or the time is over."""
+    """Returns when the event is set, or after `timeout_s`."""
     with suppress(TimeoutError):
         await asyncio.wait_for(event.wait(), timeout_s)

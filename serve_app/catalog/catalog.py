@@ -1,11 +1,11 @@
-"""Which models a user has, and what each reference means. One deployment, lists of models in memory.
+"""The deployment that knows the models and the keys of all users. It keeps lists of models in memory.
 
-    Ingress, TrainingController  --calls-->  Catalog  --compare-and-swap-->  users/<user>/models.json
+    Ingress, Trainer  --calls-->  Catalog  --compare-and-swap-->  users/<user>/models.json
 
-Reads are answered from memory, mostly from an ingress replica's own (catalog.cache_leases). Every change is
-written to the bucket first and only then seen, so the process may die at any moment: the next one reads what
-was written. A read that needs a list never loaded while storage is away raises `Unavailable`; lists
-already in memory go on being served.
+Reads are answered from memory, mostly from that of an ingress replica (catalog.cache_leases). Every change is
+written to the bucket before anybody can see it. The process may therefore die at any moment: the next one
+reads what was written. While storage cannot be reached, lists in memory are still served, and a read of a
+list that was never loaded raises `Unavailable`.
 """
 
 import asyncio
@@ -45,9 +45,9 @@ from serve_app.wire.models import ChangeModel, CreateModel
 
 
 class Catalog:
-    """The methods are called through Ray handles; every one is for one user.
+    """The deployment. Its methods are called through Ray handles, most of them for one user.
 
-    Raises (all): `Unavailable` when storage cannot be reached and is needed.
+    Raises (all): `Unavailable` when storage is needed and cannot be reached.
     """
 
     def __init__(self, settings: Settings, lease_term_s: float = 0.0) -> None:
@@ -70,48 +70,54 @@ class Catalog:
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def check_storage(self) -> None:
-        """One small read that does not come from memory."""
+        """Makes one small read from storage."""
         await asyncio.to_thread(self._keys.lookup, "0" * 64)
 
     async def authenticate(self, key_hash: str) -> KeyRecord:
-        """The key with this hash, read from the bucket. Raises: InvalidApiKey: unknown, revoked, expired."""
+        """Reads the key with this hash from the bucket. Raises: InvalidApiKey: unknown, revoked, expired."""
         return await self._user_keys.authenticate(key_hash)
 
     async def create_key(
         self, user: str, name: str, expires: datetime | None, key_hash: str, maker_hash: str
     ) -> KeyRecord:
-        """Let another key in as this user, while its maker is good. Raises: QuotaExceeded, InvalidApiKey."""
+        """Makes another key of this user, if the key that makes it is valid.
+
+        Raises: QuotaExceeded, RateLimited, InvalidApiKey.
+        """
         return await self._user_keys.create(user, name, expires, key_hash, maker_hash)
 
     async def list_keys(self, user: str) -> list[ListedKey]:
-        """Oldest first, expired ones too."""
+        """Returns the user's keys, oldest first, including expired ones."""
         return await self._user_keys.list(user)
 
     async def revoke_key(self, user: str, key_id: str, caller_hash: str) -> None:
-        """Raises: KeyNotFound: unknown, or another user's; InvalidApiKey: the caller's own is revoked."""
+        """Revokes a key.
+
+        Raises: KeyNotFound: unknown, or another user's; InvalidApiKey: the caller's key is not valid.
+        """
         await self._user_keys.revoke(user, key_id, caller_hash)
 
     async def private_models(self, user: str) -> tuple[ModelRecord, ...]:
         return (await self._load(user)).models
 
     async def models(self, user: str, replica: str) -> ReadModels:
-        """The private models, for an ingress replica that may keep them while it has a lease."""
+        """Returns the private models. An ingress replica may keep them while it has a lease."""
         models = await self._load(user)
         session = None if user in self._uncertain else self._leases.allow(replica, user)
         return ReadModels(models.model_dump_json().encode(), session)
 
     async def renew(self, replica: str, forgotten: Forgotten) -> Renewal:
-        """The lease of an ingress replica, which forgot the models that it was told to."""
+        """Renews the lease of an ingress replica, which confirms the models that it forgot."""
         return await self._leases.renew(replica, forgotten)
 
     async def resolve(self, user: str, ref: str | None) -> Resolved:
-        """Raises: ModelNotFound, RevisionNotFound."""
+        """Finds the model of a reference. Raises: ModelNotFound, RevisionNotFound."""
         return self._resolver.resolve(await self.private_models(user), ref)
 
     async def create(
         self, user: str, request: CreateModel, idempotency_key: str | None = None
     ) -> ModelRecord:
-        """Make a private model; a trained parent's weights are copied in the bucket.
+        """Creates a private model. The weights of a trained parent are copied inside the bucket.
 
         Raises:
             ModelNotFound, RevisionNotFound, NameTaken, InvalidRequest, QuotaExceeded.
@@ -143,7 +149,7 @@ class Catalog:
 
         def add(current: UserModels) -> UserModels:
             if _others(current.models, uid) != current.models:
-                return current  # an earlier write of this one arrived after all
+                return current  # an earlier write of this model, of unknown outcome, succeeded
             if len(current.models) >= self._settings.limits.max_models_per_user:
                 raise QuotaExceeded("you have as many models as you may have; delete one first")
             self._check_new_name(current.models, model.name)
@@ -156,12 +162,12 @@ class Catalog:
             await asyncio.to_thread(self._remove, model.uid)
             raise
         if parent.adapter_id is not None:
-            with suppress(Unavailable):  # the model is there; the next sweep clears the mark
+            with suppress(Unavailable):  # the model exists; the next sweep removes the mark
                 await asyncio.to_thread(self._leftovers.clear, model.uid)
         return created
 
     async def change(self, user: str, ref: str, request: ChangeModel) -> ModelRecord:
-        """Raises: ModelNotFound, ModelReadOnly, NameTaken."""
+        """Changes name, description or defaults. Raises: ModelNotFound, ModelReadOnly, NameTaken."""
         target = await self.private_model(user, ref)
 
         def edit(model: ModelRecord, others: tuple[ModelRecord, ...]) -> ModelRecord:
@@ -173,7 +179,7 @@ class Catalog:
         return await self._edit(user, target.uid, edit)
 
     async def activate(self, user: str, ref: str, revision: int) -> ModelRecord:
-        """Make a revision the current one. Raises: ModelNotFound, ModelReadOnly, RevisionNotFound."""
+        """Makes a revision the current one. Raises: ModelNotFound, ModelReadOnly, RevisionNotFound."""
         target = await self.private_model(user, ref)
 
         def edit(model: ModelRecord, others: tuple[ModelRecord, ...]) -> ModelRecord:
@@ -184,7 +190,7 @@ class Catalog:
         return await self._edit(user, target.uid, edit)
 
     async def publish(self, user: str, uid: str, revision: int) -> ModelRecord:
-        """Make a revision whose manifest is written the current one; repeating it changes nothing.
+        """Makes a new revision, whose manifest is written, the current one. Repeating it changes nothing.
 
         Raises: ModelNotFound when the model was deleted.
         """
@@ -198,7 +204,7 @@ class Catalog:
         return await self._edit(user, uid, edit)
 
     async def delete(self, user: str, uid: str) -> None:
-        """Remove a model and its revisions from storage. Raises: ModelNotFound."""
+        """Deletes a model and its revisions from storage. Raises: ModelNotFound."""
 
         def remove(current: UserModels) -> UserModels:
             _by_uid(current, uid)
@@ -209,21 +215,21 @@ class Catalog:
         await asyncio.to_thread(self._remove, uid)
 
     async def private_model(self, user: str, ref: str) -> ModelRecord:
-        """Raises: ModelNotFound, ModelReadOnly, InvalidRequest."""
+        """Finds a private model. Raises: ModelNotFound, ModelReadOnly, InvalidRequest."""
         return self._resolver.private_model(await self.private_models(user), ref)
 
     async def model_by_uid(self, user: str, uid: str) -> ModelRecord:
-        """Raises: ModelNotFound."""
+        """Returns the model with this uid. Raises: ModelNotFound."""
         return _by_uid(await self._load(user), uid)
 
     async def revisions(self, user: str, ref: str) -> list[Manifest]:
-        """Published revisions, newest first. Raises: ModelNotFound, ModelReadOnly."""
+        """Returns the published revisions, newest first. Raises: ModelNotFound, ModelReadOnly."""
         model = await self.private_model(user, ref)
         manifests = await asyncio.to_thread(self._revisions.list, model.uid)
         return [manifest for manifest in manifests if manifest.revision <= model.latest_revision]
 
     def _copy(self, user: str, parent_uid: str, revision: int, uid: str) -> None:
-        """The parent's adapter as revision 0 of a model that is not yet in the list."""
+        """Copies the parent's adapter to revision 0 of a model that is not in the list yet."""
         self._leftovers.mark(user, uid)
         try:
             self._revisions.copy(parent_uid, revision, uid)
@@ -235,7 +241,10 @@ class Catalog:
         self._leftovers.clear(uid)
 
     async def manifest(self, user: str, ref: str, revision: int) -> tuple[ModelRecord, Manifest]:
-        """A model with one of its revisions. Raises: ModelNotFound, ModelReadOnly, RevisionNotFound."""
+        """Returns a model and the manifest of a revision.
+
+        Raises: ModelNotFound, ModelReadOnly, RevisionNotFound.
+        """
         model = await self.private_model(user, ref)
         found = None
         if revision <= model.latest_revision:
@@ -262,7 +271,7 @@ class Catalog:
         self._uncertain.discard(user)
 
     async def _change(self, user: str, change: Callable[[UserModels], UserModels]) -> UserModels:
-        """Write `change` by compare-and-swap. A write of unknown outcome is read again next time."""
+        """Writes `change` by compare-and-swap. After an unknown outcome, the list is read again."""
         async with self._lock(user), self._leases.withdrawn(user):
             try:
                 saved = await asyncio.to_thread(self._user_models.update, user, change)
@@ -287,7 +296,7 @@ class Catalog:
         return self._locks.setdefault(user, asyncio.Lock())
 
     def _check_new_name(self, models: tuple[ModelRecord, ...], name: str) -> None:
-        """A name may be neither a name nor an id in the account, or a reference would mean two models."""
+        """Raises NameTaken if a model of the user has this name or id: a reference must mean one model."""
         if self._resolver.find_base(name) or find_model(models, name):
             raise NameTaken("there is a model of that name already", "name")
 

@@ -1,4 +1,4 @@
-"""What a reference to a model means for one user: the ingress answers with it, the Catalog changes by it."""
+"""Finds the model that a reference means for one user. The ingress and the Catalog use it."""
 
 import re
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ REVISION_REFERENCE = re.compile(r"^(?P<ref>.+)@(?P<revision>\d{1,9})$", re.DOTAL
 
 @dataclass(frozen=True)
 class Resolved:
-    """What a reference means for one user: weights to answer with, and the values to use."""
+    """The model and the revision that a reference means for one user."""
 
     base: BaseModelSettings
     private: ModelRecord | None
@@ -32,13 +32,13 @@ class Resolved:
 
 
 class Resolver:
-    """References are ids or names. `models` are the user's private ones."""
+    """Finds models by reference, which is an id or a name. `models` are the user's private models."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
     def resolve(self, models: tuple[ModelRecord, ...], ref: str | None) -> Resolved:
-        """The model that `ref` (id or name, `@N`; None: the default) is.
+        """Finds the model of `ref`: an id or a name, also with `@N`. None means the default model.
 
         Raises:
             ModelNotFound: unknown, or another user's.
@@ -58,7 +58,10 @@ class Resolver:
         return Resolved(base, private, revision)
 
     def private_model(self, models: tuple[ModelRecord, ...], ref: str) -> ModelRecord:
-        """Raises: ModelNotFound; ModelReadOnly for a base model; InvalidRequest for `ref@N`."""
+        """Finds a private model.
+
+        Raises: ModelNotFound; ModelReadOnly for a base model; InvalidRequest for `ref@N`.
+        """
         resolved = self.resolve(models, ref)
         if resolved.private is None:
             raise ModelReadOnly(

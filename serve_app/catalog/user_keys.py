@@ -1,14 +1,14 @@
-"""The API keys of users, as the Catalog answers for them, and when each was last used.
+"""The Catalog's part that checks, creates, lists and revokes API keys, and notes their last use.
 
-A key makes or revokes another only while it is in the bucket itself. It may be revoked there meanwhile, so
-a key that makes another is looked for before and after: it was revoked after both, or what it made goes with
-it.
+A key can only make or revoke another key while it is in the bucket itself. It may be revoked at the same
+time. Therefore it is looked up before and after it makes another key. If it was revoked in between, the new
+key is revoked too.
 
-Only a few of a user's keys are made at a time, and a revocation waits for none of them: whoever has a leaked
-key must not be able to delay its revocation.
+Only a few keys of one user are made at the same time, and a revocation does not wait for them: nobody who has
+a leaked key can delay its revocation.
 
-A use is noted beside the request: one thread of its own writes, at most once an hour for each key, so that
-a write that is slow or fails holds up no request. One that fails is made with a later use.
+A separate thread writes the last use of a key, at most once an hour, so a slow or failed write does not delay
+a request. A write that failed is repeated at a later use.
 """
 
 import asyncio
@@ -26,11 +26,11 @@ from registry.records import KeyRecord, utc_now
 logger = logging.getLogger("ray.serve")
 
 MAX_BEING_MADE = 5
-"""Keys of one user that are being made, or wait for that, at the same time."""
+"""The largest number of keys of one user that are being made, or wait for that, at the same time."""
 
 
 class UserKeys:
-    """Raises (all): `Unavailable` when storage cannot be reached."""
+    """The keys of all users. Raises (all): `Unavailable` when storage cannot be reached."""
 
     def __init__(self, keys: ApiKeys, max_keys: int, now: Callable[[], datetime] = utc_now) -> None:
         self._keys = keys
@@ -45,7 +45,7 @@ class UserKeys:
         self._writer.submit(self._mark_unmarked)
 
     async def authenticate(self, key_hash: str) -> KeyRecord:
-        """Raises: InvalidApiKey: unknown, revoked or expired."""
+        """Returns the key's record and notes its use. Raises: InvalidApiKey: unknown, revoked or expired."""
         record = await self._good(key_hash)
         self._note_use(key_hash, record, hour_of(self._now()))
         return record
@@ -53,7 +53,7 @@ class UserKeys:
     async def create(
         self, user: str, name: str, expires: datetime | None, key_hash: str, maker_hash: str
     ) -> KeyRecord:
-        """Raises: QuotaExceeded; RateLimited; InvalidApiKey: its maker is not good any more."""
+        """Makes a key. Raises: QuotaExceeded; RateLimited; InvalidApiKey: the maker is no longer valid."""
         if self._being_made[user] >= MAX_BEING_MADE:
             raise RateLimited(f"{MAX_BEING_MADE} keys of yours are being made; wait for one of them")
         self._being_made[user] += 1
@@ -66,7 +66,10 @@ class UserKeys:
         return await asyncio.to_thread(self._keys.list_of, user)
 
     async def revoke(self, user: str, key_id: str, caller_hash: str) -> None:
-        """Raises: KeyNotFound: unknown, or another user's; InvalidApiKey: the caller's own is no good now."""
+        """Revokes a key.
+
+        Raises: KeyNotFound: unknown, or another user's; InvalidApiKey: the caller's key is not valid.
+        """
         await asyncio.shield(self._revoke(user, key_id, caller_hash))
 
     def _made(self, user: str) -> None:
@@ -90,13 +93,13 @@ class UserKeys:
             return record
 
     async def _revoke(self, user: str, key_id: str, caller_hash: str) -> None:
-        # Of two keys that revoke each other one stays.
+        # If two keys revoke each other, only one of them is revoked.
         async with self._revocations[user]:
             await self._good(caller_hash)
             await asyncio.to_thread(self._keys.revoke_own, user, key_id)
 
     async def _good(self, key_hash: str) -> KeyRecord:
-        """Raises: InvalidApiKey: unknown, revoked or expired."""
+        """Returns the record of a valid key. Raises: InvalidApiKey: unknown, revoked or expired."""
         record = await asyncio.to_thread(self._keys.lookup, key_hash)
         if record is None:
             raise InvalidApiKey("the API key is not valid")

@@ -1,10 +1,11 @@
-"""An adapter is looked at on disk, then tried in the engine, before any request uses it.
+"""Checks an adapter on disk and tries it in the engine, before any request uses it.
 
     check_files      the configuration, names and shapes of the matrices, and that their numbers are finite
-    Probe.try_out    one step of the engine over prompts of several lengths; its logits must make sense
+    Probe.try_out    one step of the engine over prompts of several lengths; its logits must be usable
 
-Finite weights alone say little: at 1e30 every number of an adapter is finite and no logit is. What passes the
-probe and fails on another prompt ends that request only (vllm_patches.finite_numbers).
+Finite weights are not enough: if they are as large as 1e30, they are finite but the logits are not. An
+adapter that passes the probe and fails on another prompt ends only that request
+(vllm_patches.finite_numbers).
 """
 
 import asyncio
@@ -24,12 +25,12 @@ from serve_app.model_server.tenant_engine import UNUSABLE, raise_of_ended
 WEIGHTS_FILE = "adapter_model.safetensors"
 MATRIX = re.compile(r"base_model\.model\.(?P<module>[\w.]+)\.lora_(?P<letter>[AB])\.weight")
 NOT_ADAPTED = frozenset({"lm_head", "embed_tokens"})
-"""The layers around the others: the engine keeps them out of LoRA (vllm_patches.grouped_lora)."""
+"""The first and the last layer. The engine has no LoRA for them (vllm_patches.grouped_lora)."""
 MAX_SCALE = 1e4
 PROBES = (slice(0, 1), slice(1, 4), slice(4, 12))
-"""The prompts to try have a few lengths and few tokens, since the step holds up everybody."""
+"""The parts of the probe text that are tried as prompts. They are short, as the step delays all requests."""
 FIRST = -(2**31)
-"""The priority of a probe: one step, for which whoever loads the adapter and all who wait behind it wait."""
+"""The priority of a probe. It is the highest, because the loads of other adapters wait for the probe."""
 
 
 class GeneratingEngine(Protocol):
@@ -41,7 +42,7 @@ class GeneratingEngine(Protocol):
 
 
 def check_files(directory: Path, max_rank: int) -> None:
-    """Raises: ModelUnusable, with the reason as its cause."""
+    """Checks the files of an adapter. Raises: ModelUnusable, with the reason as its cause."""
     try:
         rank = _checked_rank(json.loads((directory / CONFIG_FILE).read_text()), max_rank)
         _check_weights(directory / WEIGHTS_FILE, rank)
@@ -62,7 +63,7 @@ def _checked_rank(config: dict[str, Any], max_rank: int) -> int:
 
 
 def _check_weights(path: Path, rank: int) -> None:
-    """Raises ValueError for matrices of other modules or ranks, without their other half, or not finite."""
+    """Raises: ValueError, if a matrix has another module or rank, has no counterpart, or is not finite."""
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
@@ -86,7 +87,11 @@ def _check_weights(path: Path, rank: int) -> None:
 
 
 class Probe:
-    """`build_params()` makes vLLM's parameters for one greedy token, `token_ids` are any the model knows."""
+    """A trial of an adapter in the engine.
+
+    `build_params()` makes vLLM's parameters for one greedy token. `token_ids` returns any tokens of the
+    model.
+    """
 
     def __init__(
         self,
@@ -99,8 +104,8 @@ class Probe:
         self._token_ids = token_ids
 
     async def try_out(self, lora_request: Any) -> None:
-        """Raises: ModelUnusable."""
-        salt = secrets.token_hex(16)  # nobody's: what the probe leaves in the cache is never found
+        """Generates one token for each prompt. Raises: ModelUnusable."""
+        salt = secrets.token_hex(16)  # no user has this salt, so no request finds the probe in the cache
         tries = [asyncio.ensure_future(self._generate(part, salt, lora_request)) for part in PROBES]
         try:
             await asyncio.gather(*tries)

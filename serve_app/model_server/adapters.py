@@ -1,13 +1,14 @@
-"""The adapters of one replica: fetched once, checked, tried, freed when evicted and no longer in use.
+"""Loads and frees the adapters of one replica.
 
     bucket --fetch--> disk --add_lora--> vLLM --probe--> ready     Serve's multiplexing keeps some (LRU)
     lease counts > 0: running requests keep an evicted adapter alive until the last one has finished
 
-Every load has a directory, a name and a vLLM integer id of its own, never used again, so a reload of an
-adapter cannot meet what an earlier load left behind. A revision is checked and tried at its first load here;
-one that cannot be used is remembered, and asking for it again costs nothing (model_server.adapter_check).
-vLLM takes adapters of one name for the same: two of them in one batch, when an evicted one still generates
-beside its reload, would end the engine.
+Every load has its own directory, name and vLLM integer id, which are never used again. A reload of an adapter
+therefore cannot use remains of an earlier load. vLLM treats adapters with the same name as the same adapter:
+two of them in one batch, such as an evicted one that still generates and its reload, would end the engine.
+
+A revision is checked and tried at its first load here (model_server.adapter_check). The replica remembers
+revisions that cannot be used, and refuses them without another download.
 """
 
 import asyncio
@@ -53,12 +54,12 @@ class Adapter:
         self._is_evicted = False
 
     def __del__(self) -> None:
-        """Serve calls this, from another thread, when its LRU evicts the adapter."""
+        """Evicts the adapter. Serve calls this from another thread when its LRU drops the adapter."""
         if not self.is_freed and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self.evict)
 
     def evict(self) -> None:
-        """Take no new requests; free the adapter once the last running one has finished."""
+        """Stops to take new requests, and frees the adapter when the last running one has finished."""
         self._is_evicted = True
         self._owner.forget(self)
         self._free_when_unused()
@@ -77,10 +78,11 @@ class Adapter:
 
 
 class Adapters:
-    """Loads adapters named `<uid>@<revision>` and frees them.
+    """The adapters of one replica, named `<uid>@<revision>`.
 
-    `build_request(name, lora_id, path)` makes vLLM's LoRARequest; it enters here so that this module
-    needs no vLLM. `check` looks at a directory, `probe` tries what the engine has; both raise ModelUnusable.
+    `build_request(name, lora_id, path)` makes vLLM's LoRARequest. It is an argument so that this module does
+    not import vLLM. `check` checks the files of an adapter, and `probe` tries a loaded adapter. Both raise
+    ModelUnusable.
     """
 
     def __init__(
@@ -97,7 +99,7 @@ class Adapters:
         self._build_request = build_request
         self._check = check
         self._probe = probe
-        self._verdicts: LRUCache[str, bool] = LRUCache(MAX_VERDICTS)  # of revisions, which never change
+        self._verdicts: LRUCache[str, bool] = LRUCache(MAX_VERDICTS)  # by revision; revisions never change
         self._directory = directory or Path(tempfile.mkdtemp(prefix="tiger-adapters-"))
         self._lora_ids = itertools.count(1)
         self._fetches: dict[str, asyncio.Task[Path]] = {}
@@ -117,9 +119,9 @@ class Adapters:
             del self._loaded[adapter.adapter_id]
 
     async def fetch(self, adapter_id: str) -> Path:
-        """Bring an adapter to disk; callers of one adapter share one download.
+        """Downloads an adapter to disk. Callers of one adapter share one download.
 
-        A caller that goes away does not stop the download for the others.
+        A caller that goes away does not stop the download of the others.
 
         Raises: RevisionNotFound, ModelUnusable, Unavailable.
         """
@@ -133,7 +135,7 @@ class Adapters:
         return await asyncio.shield(task)
 
     async def load(self, adapter_id: str) -> Adapter:
-        """Load a fetched adapter into the engine. Raises: RevisionNotFound, ModelUnusable, Unavailable."""
+        """Loads an adapter into the engine. Raises: RevisionNotFound, ModelUnusable, Unavailable."""
         directory = await self.fetch(adapter_id)
         lora_id = next(self._lora_ids)
         request = self._build_request(f"{adapter_id}#{lora_id}", lora_id, str(directory))
@@ -146,7 +148,7 @@ class Adapters:
             self._start(self._remove(adapter_id, request, directory))
             raise
         finally:
-            # Not before: a request that comes while the engine loads must not download again.
+            # This comes last, so that a request during the load does not download the adapter again.
             self._fetches.pop(adapter_id, None)
         adapter = Adapter(adapter_id, directory, request, self)
         self._loaded[adapter_id] = adapter
@@ -183,7 +185,7 @@ class Adapters:
         self._start(self._remove(adapter.adapter_id, adapter.request, adapter.directory))
 
     async def _remove(self, adapter_id: str, request: Any, directory: Path) -> None:
-        """Also of an adapter that the engine took in part, or not at all."""
+        """Removes an adapter from the engine and from disk, even if the engine did not load all of it."""
         try:
             await self._engine().remove_lora(request.lora_int_id)
         finally:
@@ -198,7 +200,7 @@ class Adapters:
 
 @asynccontextmanager
 async def leased(adapter: Adapter | None) -> AsyncIterator[Any | None]:
-    """The engine's request for `adapter`, kept alive inside the block; None for the base model."""
+    """Yields the engine's request for `adapter` and keeps it alive inside the block; None: the base model."""
     if adapter is None:
         yield None
         return

@@ -1,27 +1,30 @@
-"""Who may generate on one replica: how much a user has in progress, and whose turn it is. In memory.
+"""Limits the generations of each user on one replica, and decides which prompt goes to the engine next.
 
     admit (or RateLimited)  ->  Tickets  ->  turn()  ->  the engine has it  ->  release()
 
-Limits are per user and replica; each of `n` samples is a generation. A request is admitted as a whole, all
-its prompts or none. Limits keep a second prompt out, never the only one: a prompt that is over a limit by
-itself is let in while its user has nothing else in progress. Several prompts can be asked for one by one.
+Limits are per user and replica. Each of `n` samples is a generation. A request is admitted with all its
+prompts or not at all. A single prompt that exceeds a limit is admitted if its user has nothing else in
+progress. A request whose prompts exceed a limit together is refused; they can be sent one by one.
 
-Turns by places. vLLM never takes a place back from a running sequence to give it to a waiting one, whatever
-their priorities, so a place is kept free beforehand (Choudhury and Hahne's dynamic thresholds). A user with
-nothing in the engine goes there at once. Another generation starts only while all that its user then has in
-the engine is at most a share of the places that stay free: SHARE_ALONE times as many while no other user has
-asked for COMPANY_S, which is 12 of 16 places, and `share_beside` times as many otherwise: with 0.5 one greedy
-user has 5 of 16, two have 4 each. A user's own requests start in the order in which they came; of several
-users that wait, the one with the least in the engine is first.
+Turns by places. vLLM never takes a place from a running sequence for a waiting one, whatever their
+priorities. Therefore some places are kept free (dynamic thresholds of Choudhury and Hahne). A user with
+nothing in the engine goes there at once. Another generation of a user starts only while all generations of
+that user in the engine are at most a share of the places that stay free:
 
-A free place is not all: who comes waits for the step that runs and is then part of the next, and a step takes
-the longer the more sequences it has, on few cores much longer. That is why the share is smaller in company.
-A prompt with many samples is no part of that: while its user has nothing else in the engine it has all the
-places that it asks for.
+- SHARE_ALONE times the free places, if no other user has sent a request for COMPANY_S: 12 of 16 places
+- `share_beside` times the free places otherwise: with 0.5 one greedy user has 5 of 16 places, two have 4 each
 
-Turns by tokens. vLLM goes on with the prompts that it has begun to read before it begins another, so many
-long ones of one user would keep everybody else from their first token for as long as they take together.
-Beside a prompt that is not read yet, its user may start others only while all of them fit in one step.
+The requests of one user start in the order of their arrival. If several users wait, the one with the fewest
+generations in the engine is first.
+
+A free place is not enough for a fast first token. A new request waits for the current step and is part of the
+next one, and a step with more sequences takes longer, especially on few cores. That is why the share is
+smaller beside other users. One prompt with many samples is an exception: if its user has nothing else in the
+engine, it gets all the places that it needs.
+
+Turns by tokens. vLLM continues the prompts that it has begun to read before it begins another one. Many long
+prompts of one user would therefore delay the first token of all other users. While a prompt of a user is not
+read yet, the user's next prompts start only if all of them together fit into one step.
 """
 
 import asyncio
@@ -37,7 +40,7 @@ MAX_RETRY_AFTER_S = 60
 
 
 class Ticket:
-    """One admitted prompt: `num_samples` generations of at most `num_tokens` tokens, as far as is known."""
+    """An admitted prompt with `num_samples` generations. `num_tokens` is the bound that is known so far."""
 
     def __init__(self, admission: "Admission", user: str, num_samples: int) -> None:
         self.user = user
@@ -50,30 +53,35 @@ class Ticket:
         self._admission = admission
 
     def claim(self, num_tokens: int) -> None:
-        """It may take so many tokens; less than was claimed before changes nothing. Raises: RateLimited."""
+        """Raises the bound to `num_tokens`. A smaller number changes nothing. Raises: RateLimited."""
         self._admission.claim(self, num_tokens)
 
     def prompt_is_read(self) -> None:
-        """The engine answers; again, it changes nothing."""
+        """Notes that the engine has read the prompt. Further calls change nothing."""
         self._admission.prompt_is_read(self)
 
     async def turn(self) -> None:
-        """Wait until the engine may have it. Who stops waiting releases; a release cancels who waits."""
+        """Waits until the prompt may go to the engine.
+
+        A caller that stops waiting must release the ticket. A release cancels the wait.
+        """
         await self._admission.turn(self)
-        if self.is_released:  # its turn came just before
+        if self.is_released:  # it was released just after its turn had come
             raise asyncio.CancelledError
 
     def release(self) -> None:
-        """Its generations have ended, or will not be; again, it changes nothing."""
+        """Gives everything back when the generations have ended or will not start. It may be called again."""
         if not self.is_released:
             self.is_released = True
             self._admission.release(self)
 
 
 class Admission:
-    """`num_places`: sequences that the engine runs at once; `step_tokens`: what it computes in one step.
+    """The admission of one replica.
 
-    `clock` is in seconds from anywhere. Not thread-safe: one event loop uses it.
+    `num_places` is the number of sequences that the engine runs at the same time. `step_tokens` is the
+    largest number of tokens in one step. `clock` returns seconds since an arbitrary start. This class is not
+    thread-safe: one event loop uses it.
     """
 
     def __init__(
@@ -101,15 +109,15 @@ class Admission:
 
     @property
     def num_all_generations(self) -> int:
-        """In progress, of all users."""
+        """The number of generations of all users that wait or run."""
         return self._generations.total()
 
     def num_generations(self, user: str) -> int:
-        """In progress: waiting for a turn, or in the engine."""
+        """Returns the number of generations of a user that wait for a turn or are in the engine."""
         return self._generations[user]
 
     def admit(self, user: str, num_samples: int, num_prompts: int = 1) -> list[Ticket]:
-        """A ticket for each prompt of one request. Raises: RateLimited."""
+        """Returns a ticket for each prompt of one request. Raises: RateLimited."""
         self._note_asked(user)
         in_progress, asked = self._generations[user], num_samples * num_prompts
         if in_progress + asked > self._max_generations:
@@ -143,8 +151,10 @@ class Admission:
         ticket.num_tokens = num_tokens
 
     def _refusal(self, user: str, message: str) -> RateLimited:
-        """Coming back is asked for later, the more the user has waiting: a second for each filling of the
-        engine, so that many who are refused do not take the machine with their asking.
+        """Returns an error with the seconds after which to try again.
+
+        They grow with the user's generations in progress: one second for each time that they would fill the
+        engine. This keeps repeated requests of many refused clients from loading the machine.
         """
         fillings = self._generations[user] // self._num_places
         return RateLimited(message, retry_after_s=min(max(fillings, 1), MAX_RETRY_AFTER_S))
@@ -218,9 +228,10 @@ class Admission:
                 ticket.started.set_result(None)
 
     def _next(self) -> Ticket | None:
-        """The first request of the waiting user with the least in the engine, if there is a place for it.
+        """Returns the next ticket to start, if there is a place for it.
 
-        Users whose own prompts are still to be read are passed over: others need not wait for that.
+        It is the first one of the waiting user with the fewest generations in the engine. A user who has to
+        wait until own prompts are read is skipped, so that others do not wait for that.
         """
         for user in sorted(self._waiting, key=lambda user: self._running[user]):
             first = self._waiting[user][0]
@@ -236,7 +247,7 @@ class Admission:
 
 
 def _subtract(counter: Counter[str], user: str, number: int) -> None:
-    """A user with nothing left takes no memory."""
+    """Subtracts, and removes users at zero, so that they take no memory."""
     counter[user] -= number
     if counter[user] <= 0:
         del counter[user]

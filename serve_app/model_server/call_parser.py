@@ -1,11 +1,11 @@
-"""Tool calls in an answer as OpenAI's clients expect them, also where it was cut in the middle of one.
+"""Makes tool calls of an answer in the form that OpenAI's clients expect, even if a call was cut.
 
     text of an answer  ->  vLLM's parser of the model  ->  WholeCalls  ->  content and calls
     pieces of it       ->  the same                                    ->  deltas
 
-A call is cut by `max_tokens` or by a stop text. vLLM's parsers then take it for text, or say nothing at all.
-Here such a call has its name, and its arguments so far. The first piece of a streamed call has a name, an id
-and arguments, which may be ""; the pieces of the arguments add up to what a whole answer would have.
+`max_tokens` or a stop text can cut a call. vLLM's parsers then treat it as text or drop it. Here such a call
+has its name and its arguments so far. The first piece of a streamed call has a name, an id and arguments,
+which may be "". The pieces of the arguments together are the arguments of a whole answer.
 """
 
 import re
@@ -19,9 +19,9 @@ Extract = Callable[[str | None, Any, bool], tuple[Any, str | None]]
 
 
 def with_whole_calls(parser_class: Any) -> Any:
-    """vLLM's parser class of a model, or a subclass of it that gives calls as described above.
+    """Returns a subclass of vLLM's parser class of a model that makes calls as described above.
 
-    A parser that is built on vLLM's parser engine, and one without tools, is left as it is.
+    A parser that is built on vLLM's parser engine, or that has no tools, is returned unchanged.
     """
     from vllm.parser.abstract_parser import DelegatingParser
 
@@ -34,7 +34,7 @@ def with_whole_calls(parser_class: Any) -> Any:
 
 
 class WholeCalls:
-    """In front of a DelegatingParser, whose methods these are. One object parses one answer."""
+    """A mixin that overrides methods of DelegatingParser. One object parses one answer."""
 
     tool_parser_cls: Any
     model_tokenizer: Any
@@ -44,12 +44,12 @@ class WholeCalls:
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self._begun: set[int] = set()
-        """Calls of which a piece was sent."""
+        """The indices of calls of which a piece was sent."""
 
     def _extract_tool_calls(
         self, content: str | None, request: Any, enable_auto_tools: bool = False
     ) -> tuple[Any, str | None]:
-        """Calls and text of a whole answer, without its reasoning."""
+        """Returns the calls and the text of a whole answer, whose reasoning was removed before."""
         extract: Extract = super()._extract_tool_calls  # type: ignore[misc]
         if content is None or not _wants_calls(request):
             return extract(content, request, enable_auto_tools)
@@ -73,7 +73,7 @@ class WholeCalls:
         *,
         finished: bool,
     ) -> Any:
-        """The next piece of a streamed answer, None if there is nothing to send."""
+        """Returns the next piece of a streamed answer; None: there is nothing to send."""
         message = super().parse_delta(  # type: ignore[misc]
             delta_text, delta_token_ids, request, prompt_token_ids, finished=finished
         )
@@ -82,19 +82,25 @@ class WholeCalls:
         return self._sendable(message, request, finished)
 
     def _append_unstreamed_tool_args(self, message: Any) -> None:
-        """A parser holds pieces back, and completes what was cut: that would look like a whole call."""
+        """Lets the parser send the rest of a call, unless the call was cut.
+
+        The parser would complete a cut call, which would then look like a whole one.
+        """
         text = self._stream_state.previous_text
         if not self._rereads() and _open_object(text) is None:
             super()._append_unstreamed_tool_args(message)  # type: ignore[misc]
 
     def _rereads(self) -> bool:
-        """Whether the tool parser reads all text anew with every piece: then one piece can be all of it."""
+        """Returns True if the tool parser reads the whole text again with each piece.
+
+        Such a parser can also read a whole answer as one piece.
+        """
         from vllm.tool_parsers.hermes_tool_parser import Hermes2ProToolParser
 
         return isinstance(self._tool_parser, Hermes2ProToolParser)
 
     def _reread(self, text: str, request: Any) -> tuple[list[Any] | None, str | None]:
-        """What a stream of this text gives, in one piece."""
+        """Returns the calls and the text that a stream of this text gives, read in one piece."""
         parser = self.tool_parser_cls(self.model_tokenizer, request.tools)
         message = parser.extract_tool_calls_streaming("", text, text, (), (), (), request)
         pieces = [] if message is None else _merged(message.tool_calls)
@@ -120,7 +126,7 @@ class WholeCalls:
         return DeltaMessage(**given) if given else None
 
     def _held_back(self) -> str:
-        """The end of a text that could have been the beginning of a call, and was not."""
+        """Returns the end of a text that the parser held back because it could have begun a call."""
         if not self._rereads():
             return ""
         text: str = self._stream_state.previous_text
@@ -146,7 +152,7 @@ class WholeCalls:
 
 
 class _Piece:
-    """All that one message of vLLM's parser has of one call."""
+    """The parts of one call in one message of vLLM's parser, merged."""
 
     def __init__(self, index: int, name: str | None = None) -> None:
         self.index = index
@@ -181,7 +187,7 @@ def _is_forced(request: Any) -> bool:
 
 
 def _only_name(request: Any) -> str | None:
-    """The function that a forced call can only be of, if that is one."""
+    """Returns the name of the function if a call is forced and only one function is possible."""
     if not _is_forced(request):
         return None
     if request.tool_choice != "required":
@@ -190,7 +196,7 @@ def _only_name(request: Any) -> str | None:
 
 
 def _open_call(text: str, request: Any) -> int | None:
-    """Where a call of a given tool begins that the text does not end; None: there is none."""
+    """Returns the start of a cut call of one of the request's tools; None: there is no such call."""
     start = _open_object(text)
     name = None if start is None else NAME.match(text, start)
     return start if name and name[1] in {tool.function.name for tool in request.tools} else None
@@ -199,7 +205,7 @@ def _open_call(text: str, request: Any) -> int | None:
 def _extracted_with_open(
     extract: Extract, content: str, request: Any, enable_auto_tools: bool
 ) -> tuple[Any, str | None]:
-    """What vLLM's parser finds before a call that was cut, and this call."""
+    """Returns the calls that vLLM's parser finds, and after them the call that was cut, if there is one."""
     start = _open_call(content, request)
     if start is None:
         return extract(content, request, enable_auto_tools)
@@ -208,14 +214,14 @@ def _extracted_with_open(
 
 
 def _so_far(call: str) -> tuple[str, str]:
-    """Name and arguments of the beginning of `{"name": ..., "parameters": ...`."""
+    """Returns the name and the arguments so far of a cut `{"name": ..., "parameters": ...`."""
     name, arguments = NAME.match(call), ARGUMENTS.search(call)
     assert name is not None
     return name[1], call[arguments.end() :] if arguments else ""
 
 
 def _open_object(text: str) -> int | None:
-    """Where the last JSON object of a text begins, if it does not end."""
+    """Returns the start of the last JSON object of a text, if the object does not end."""
     depth, start, is_string, is_escaped = 0, 0, False, False
     for index, character in enumerate(text):
         if depth and is_string:

@@ -1,4 +1,4 @@
-"""What passes between the ingress and a model replica."""
+"""The calls from the ingress to a ModelServer replica, and their answers."""
 
 import hashlib
 import secrets
@@ -11,7 +11,7 @@ from serve_app.wire.generate import StopReason
 
 
 def cache_salt_of(user: str) -> str:
-    """What keeps prefix-cache hits inside one user's requests; no client can give one."""
+    """Returns the salt that limits prefix cache hits to requests of one user. Clients cannot set it."""
     return hashlib.sha256(user.encode()).hexdigest()
 
 
@@ -20,13 +20,13 @@ def generation_id() -> str:
 
 
 class GenerationCall(Record):
-    """One prompt with everything decided: no default is left to the replica but `max_tokens`."""
+    """A prompt with all its values. The replica chooses only `max_tokens`, if it is None."""
 
-    id: str = Field(default_factory=generation_id, description="what the answer is called")
-    user: str = Field(description="whose limits and usage it falls under")
-    model: str = Field(description="id that the answer names")
+    id: str = Field(default_factory=generation_id, description="id of the answer")
+    user: str = Field(description="user whose limits and usage count")
+    model: str = Field(description="id of the model in the answer")
     revision: int
-    adapter_id: str | None = Field(description="`<uid>@<revision>`; None: the base model as it is")
+    adapter_id: str | None = Field(description="`<uid>@<revision>`; None: the base model without adapter")
     messages: tuple[Message, ...]
     n: int
     temperature: float
@@ -50,18 +50,18 @@ class Generation(Record):
 
 
 class OpenAICall(Record):
-    """A request in OpenAI's form, for vLLM's OpenAI layer: checked, with the model's defaults filled in."""
+    """A checked request in OpenAI's form for vLLM's OpenAI layer, with the model's defaults filled in."""
 
     kind: Literal["chat", "text"]
     user: str
-    model: str = Field(description="its id")
-    revision: int | None = Field(description="None: a base model")
+    model: str = Field(description="id of the model")
+    revision: int | None = Field(description="revision of a private model; None: a base model")
     adapter_id: str | None
-    body: dict[str, Any] = Field(description="OpenAI's fields but `model`, as they were given")
+    body: dict[str, Any] = Field(description="OpenAI's fields without `model`, as the request has them")
 
     @property
     def num_prompts(self) -> int:
-        """A list is of prompts, or of the tokens of one."""
+        """The number of prompts. A list has prompts, or the token ids of one prompt."""
         prompt = self.body.get("prompt")
         if not isinstance(prompt, list) or isinstance(prompt[0], int):
             return 1
@@ -69,15 +69,15 @@ class OpenAICall(Record):
 
     @property
     def num_choices(self) -> int:
-        """Of each prompt, in the answer."""
+        """The number of choices for each prompt in the answer."""
         return self.body.get("n") or 1
 
     @property
     def num_samples(self) -> int:
-        """Of each prompt, to be generated: the likeliest tokens are always the same."""
+        """The number of samples to generate for each prompt. At temperature 0 all choices are the same."""
         return 1 if self.body.get("temperature") == 0 else self.num_choices
 
     @property
     def answering(self) -> str:
-        """What the answer calls the model: which revision of a private one it was matters to its user."""
+        """The name of the model in the answer. For a private model it includes the revision."""
         return self.model if self.revision is None else f"{self.model}@{self.revision}"

@@ -1,7 +1,7 @@
-"""vLLM's requests, of which the likeliest answer may be asked for more than once.
+"""vLLM's request classes, changed so that a greedy request can have several choices.
 
-vLLM refuses to generate the same again; OpenAI answers with it as often as it is asked for. So the engine is
-asked for one sample, and model_server.tenant_engine makes of it as many as the answer is to have.
+At temperature 0 all choices are the same. vLLM refuses to generate several of them; OpenAI returns as many as
+the request asks for. Therefore the engine generates one sample, and model_server.tenant_engine copies it.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 
 class ChatRequest(ChatCompletionRequest):
     stop: str | list[str] | None = Field(default_factory=list)
-    """vLLM takes four; how many there may be is checked before."""
+    """vLLM takes only four texts. Our own limit was checked before."""
 
     def to_sampling_params(self, *given: Any, **named: Any) -> SamplingParams:
         return ChatCompletionRequest.to_sampling_params(_sampled(self), *given, **named)

@@ -1,12 +1,13 @@
-"""A replica whose engine does not work any more ends, and Serve starts another.
+"""Ends a replica whose engine has died or hangs, so that Serve starts another one.
 
-    the engine dies or hangs  ->  requests get their error  ->  usage is written down  ->  the process ends
+    the engine dies or hangs  ->  requests get their error  ->  usage is written  ->  the process ends
 
-vLLM notices the death of its processes by itself, and then fails every request; nothing mends it but a new
-process. Serve replaces a process that is gone at once, where a failing health check takes three.
+vLLM notices the death of its processes itself and then fails every request. Only a new process repairs that.
+Serve replaces a process that has ended at once, but it waits for three failed health checks of one that
+lives.
 
-A busy engine is not taken for one that hangs: it answers between two steps, of which one with long prompts
-may take many seconds on a small machine.
+A busy engine does not count as one that hangs. It answers between two steps, and a step with long prompts may
+take many seconds on a small machine.
 """
 
 import asyncio
@@ -24,13 +25,13 @@ LOOK_INTERVAL_S = 0.2
 ASK_INTERVAL_S = 5.0
 HANGS_AFTER_S = 120.0
 LEAVING_S = 0.25
-"""For answers to leave the process."""
+"""The time that answers get to leave the process."""
 LAST_ANSWERS_S = 3.0
 LAST_WORDS_S = 3.0
 
 
 class Engine(Protocol):
-    """What of vLLM's AsyncLLM says how it is; `is_sleeping` is answered by the engine's own process."""
+    """The part of vLLM's AsyncLLM that shows its state. The engine's own process answers `is_sleeping`."""
 
     @property
     def errored(self) -> bool: ...
@@ -39,7 +40,11 @@ class Engine(Protocol):
 
 
 class EngineWatch:
-    """`num_waiting`: requests that have no answer yet. `last_words`: what to do before the process ends."""
+    """A watch over the engine of one replica.
+
+    `num_waiting` returns the number of generations in progress. `last_words` is awaited before the process
+    ends.
+    """
 
     def __init__(
         self,
@@ -60,16 +65,16 @@ class EngineWatch:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """In a context of its own: Serve cancels what a request has started when the request is cancelled."""
+        """Starts to watch, in a separate context: Serve cancels the tasks of a cancelled request."""
         self._task = asyncio.get_running_loop().create_task(self._watch(), context=contextvars.Context())
 
     def stop(self) -> None:
-        """The engine is about to be stopped on purpose."""
+        """Stops to watch, before the engine is stopped on purpose."""
         if self._task is not None:
             self._task.cancel()
 
     def check(self) -> None:
-        """Raises: Unavailable."""
+        """Raises: Unavailable, if the engine has died or hangs."""
         if reason := self._failure():
             raise Unavailable(f"the engine {reason}")
 
@@ -96,10 +101,10 @@ class EngineWatch:
         self._end()
 
     def _ask(self) -> None:
-        """Ask the engine for any answer at all, one question at a time."""
+        """Asks the engine a simple question. At most one question is open."""
         if self._asking is not None and self._asking.done():
             if not self._asking.cancelled():
-                self._asking.exception()  # an engine that refuses to answer is not one that hangs
+                self._asking.exception()  # an engine that answers with an error does not hang
             self._asking = None
         if self._asking is None and self._now() - self._asked_at > ASK_INTERVAL_S:
             self._asked_at = self._now()

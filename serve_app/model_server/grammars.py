@@ -1,12 +1,12 @@
-"""What an answer is held to, in the words of llguidance.
+"""Translates constraints of an answer for llguidance.
 
     OpenAI's request  ->  schemas_of         the schemas in it, with their places, to be compiled beforehand
     vLLM's request    ->  HeldEngine         the schema, or the grammar of tool calls, that the engine gets
 
-vLLM describes a tool call of a model (`<tool_call>{"name": ...`) by a structural tag of xgrammar, which its
-`guidance` backend does not read; here it becomes a Lark grammar. Nothing of vLLM or xgrammar reads the schema
-of `response_format`, or `structured_outputs`: they take the place of "any object" after them. Texts to choose
-from become a regular expression.
+vLLM describes a model's tool call (`<tool_call>{"name": ...`) by a structural tag of xgrammar. Its `guidance`
+backend does not read structural tags, so the tag becomes a Lark grammar here. vLLM and xgrammar never see the
+schema of `response_format` or `structured_outputs`: they get "any object", and the schema replaces it after
+them. The texts of `choice` become a regular expression.
 """
 
 import json
@@ -26,7 +26,7 @@ TEXT = "TEXT: /(.|\\n)*/"
 
 
 def schemas_of(body: dict[str, Any]) -> dict[str, str]:
-    """The schemas that the answer may be held to, as JSON, by where they are in the request."""
+    """Returns the schemas of a request as JSON, by their places in the request."""
     found: dict[str, str] = {}
     if (answer := _answer_form(body)) is not None:
         place, form = answer
@@ -39,7 +39,7 @@ def schemas_of(body: dict[str, Any]) -> dict[str, str]:
 
 
 def without_schema(body: dict[str, Any]) -> dict[str, Any]:
-    """The request as vLLM gets it: of the answer it knows only that it is an object."""
+    """Returns the request for vLLM's layer, in which "any object" replaces the schema of the answer."""
     if HELD_OUTPUTS not in body and _answer_form(body) is None:
         return body
     others = {field: value for field, value in body.items() if field != HELD_OUTPUTS}
@@ -47,7 +47,7 @@ def without_schema(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _answer_form(body: dict[str, Any]) -> tuple[str, str] | None:
-    """What the answer is held to beyond that it is an object, and where that is in the request."""
+    """Returns the place and the schema of the answer; None: the request has no schema for it."""
     schema = body.get("response_format", {}).get("json_schema", {}).get("schema")
     if schema is not None:
         return ANSWER, _as_json(schema)
@@ -74,24 +74,24 @@ def _of_arguments(parameters: Any) -> str:
 
 
 class HeldEngine:
-    """The engine for one request: what vLLM's layer wants of it is put into llguidance's words."""
+    """The engine for one request. It translates the constraints of vLLM's layer for llguidance."""
 
     def __init__(self, engine: Any, body: dict[str, Any]) -> None:
         self._engine = engine
         _, self._answer = _answer_form(body) or ("", _as_json(ANY_OBJECT))
         self._has_tools = bool(body.get("tools"))
         self.finish_reasons: dict[int, str] = {}
-        """The engine's, by sample, of a request with tools: vLLM's layer replaces some by `tool_calls`."""
+        """The engine's finish reasons by sample, of a request with tools. vLLM's layer replaces some."""
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name == "_engine":  # a copy that is not initialised yet
+        if name.startswith("__") or name == "_engine":  # this object may be a copy without attributes yet
             raise AttributeError(name)
         return getattr(self._engine, name)
 
     def generate(
         self, prompt: Any, sampling_params: Any, request_id: str, **more: Any
     ) -> AsyncGenerator[Any, None]:
-        """Raises: InvalidRequest, and what the engine raises."""
+        """Generates with the translated constraint. Raises: InvalidRequest, and the errors of the engine."""
         wanted = sampling_params.structured_outputs
         if wanted is not None:
             sampling_params.structured_outputs = self._held(wanted)
@@ -116,14 +116,14 @@ class HeldEngine:
             tag = json.loads(wanted.structural_tag)
             grammar = _CallGrammar(self._answer).whole(tag["format"])
             return replace(wanted, structural_tag=None, grammar=grammar)
-        if wanted.json is not None:  # of a model whose calls have no structural tag
+        if wanted.json is not None:  # vLLM has no structural tag for the calls of this model
             schema = wanted.json if isinstance(wanted.json, dict) else json.loads(wanted.json)
             return replace(wanted, json=_as_json(schema))
         raise InvalidRequest("the answer cannot be held to this", "response_format")
 
 
 class _CallGrammar:
-    """A Lark grammar of a structural tag, whose parts are called formats."""
+    """A Lark grammar that is made from a structural tag. The parts of the tag are called formats."""
 
     def __init__(self, answer: str) -> None:
         self._answer = answer
@@ -135,7 +135,7 @@ class _CallGrammar:
         return "\n".join(["%llguidance {}", f"start: {start}", *rules, TEXT, ""])
 
     def _rule(self, body: str, attribute: str = "") -> str:
-        """The name of a rule; the same body is compiled once."""
+        """Returns the name of the rule with this body. Equal bodies share one rule."""
         name = self._rules.setdefault(body, f"r{len(self._rules)}{attribute}")
         return name.removesuffix(attribute)
 
@@ -176,7 +176,7 @@ class _CallGrammar:
         return f"({call}{more})" if form["at_least_one"] else f"({call}{more})?"
 
     def _triggered(self, form: dict[str, Any]) -> str:
-        """Text, in which a trigger can only be the beginning of a call."""
+        """Returns an expression for text in which a trigger always begins a call."""
         calls = []
         for trigger in form["triggers"]:
             tags = [tag for tag in form["tags"] if tag["begin"].startswith(trigger)]
@@ -190,6 +190,6 @@ class _CallGrammar:
 
 
 def _literal(text: Any) -> str:
-    if not isinstance(text, str):  # a token by its number
+    if not isinstance(text, str):  # the tag names a token by its id
         raise InvalidRequest("the tool calls of this model cannot be held to schemas", "tools")
     return json.dumps(text)

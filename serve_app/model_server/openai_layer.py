@@ -1,11 +1,11 @@
-"""vLLM's own OpenAI layer, for one request of one user: their model, their adapter, their share of the cache.
+"""Calls vLLM's own OpenAI layer for one request of one user, with the user's model, adapter and cache salt.
 
     OpenAICall  ->  its schemas compiled  ->  vLLM's request  ->  its serving object, with one model in it
                 ->  JSON, or SSE events
 
 vLLM's layer finds adapters by name in a table that all requests share. Here each request gets a shallow copy
-of the serving object whose table has the one adapter that was leased for it, so that no name can be mixed up
-with another user's, and the answer names the model as the user does.
+of the serving object. Its table has only the adapter that was leased for the request. Therefore names of
+different users cannot be confused, and the answer has the user's name for the model.
 """
 
 import asyncio
@@ -27,15 +27,15 @@ from serve_app.shared_tasks import is_being_cancelled
 from training.chat_template import ToolSupport
 
 ERROR_EVENT = 'data: {"error":'
-"""How vLLM begins the event that it makes of an exception; every other one begins with an id."""
+"""The beginning of an event that vLLM makes of an exception. Every other event begins with an id."""
 
 
 MAX_COMPILE_S = 2.0
-"""Of all samples of a request: the engine compiles the schemas for each."""
+"""The longest time to compile the schemas of a request. The engine compiles them for each sample."""
 
 
 class OpenAILayer:
-    """`chat`, `text`: the serving object of each kind of call, as vLLM built it beside its engine."""
+    """vLLM's OpenAI layer. `chat` and `text` are the serving objects that vLLM built with its engine."""
 
     def __init__(self, chat: Any, text: Any, schemas: SchemaCompiler, tool_support: ToolSupport) -> None:
         self._serving = {"chat": chat, "text": text}
@@ -43,7 +43,7 @@ class OpenAILayer:
         self._tool_support = tool_support
 
     async def answer(self, call: OpenAICall, engine: Any, lora_request: Any) -> str:
-        """A JSON object. Raises: InvalidRequest, ContextLengthExceeded, Unavailable, TigerError."""
+        """Returns a JSON object. Raises: InvalidRequest, ContextLengthExceeded, Unavailable, TigerError."""
         held = HeldEngine(engine, call.body)
         answer = await self._create(call, held, lora_request)
         if call.body.get("tools"):
@@ -51,11 +51,14 @@ class OpenAILayer:
         return answer_told(answer, call)
 
     async def events(self, call: OpenAICall, engine: Any, lora_request: Any) -> AsyncGenerator[str, None]:
-        """Server-sent events, the last one `[DONE]`. What is wrong is raised, as above; it may be later."""
+        """Yields server-sent events, the last one `[DONE]`.
+
+        Raises the errors of `answer`, also after some events.
+        """
         held = HeldEngine(engine, call.body)
         async with aclosing(await self._create(call, held, lora_request)) as events:
             async for event in events:
-                if engine.failure is not None:  # the event has it in vLLM's words
+                if engine.failure is not None:  # the event has vLLM's message about this error
                     raise _as_ours(engine.failure, call)
                 if event.startswith(ERROR_EVENT):
                     raise TigerError("internal error")
@@ -90,7 +93,7 @@ class OpenAILayer:
         except (TigerError, GracefulHTTPError, VLLMClientError, ValueError, NotImplementedError) as error:
             raise _as_ours(error, call) from None
         if isinstance(answer, ErrorResponse):
-            if is_being_cancelled():  # the client is gone, which vLLM takes for an error of the client
+            if is_being_cancelled():  # the client went away, and vLLM reports that as an error of the client
                 raise asyncio.CancelledError
             if answer.error.code >= 500:
                 raise TigerError("internal error")
@@ -98,7 +101,7 @@ class OpenAILayer:
         return answer
 
     async def _compile(self, call: OpenAICall) -> None:
-        """See that the engine can hold the answer to the schemas.
+        """Checks that the engine can compile the schemas of the request.
 
         Raises: InvalidRequest, RateLimited, Unavailable.
         """
@@ -116,7 +119,7 @@ class OpenAILayer:
 
 
 class OnlyModel:
-    """What vLLM's layer asks of its table of models, with one model in it."""
+    """A table of models for vLLM's layer that has only one model."""
 
     base_model_paths = ()
 
@@ -132,7 +135,7 @@ class OnlyModel:
 
 
 def _as_ours(error: Exception, call: OpenAICall) -> Exception:
-    """An error of the engine, or of vLLM's layer, as the client is told it."""
+    """Returns the error for the client that an error of the engine or of vLLM's layer becomes."""
     from vllm.exceptions import GracefulHTTPError, VLLMClientError
 
     if isinstance(error, TigerError):
@@ -146,9 +149,9 @@ def _as_ours(error: Exception, call: OpenAICall) -> Exception:
 
 
 def _of_generation(error: Exception, call: OpenAICall) -> Exception:
-    """A sample that the engine ended for no reason that we know, of a request with a schema, is the schema's.
+    """Blames the schema if the engine ended a sample of a request with a schema for an unknown reason.
 
-    A walk through a grammar beforehand is not all walks: llguidance gave up in this one.
+    The walks that were tried beforehand are not all possible ones: llguidance gave up in this one.
     """
     place = next(iter(schemas_of(call.body)), None)
     if type(error) is TigerError and place is not None:
@@ -157,14 +160,17 @@ def _of_generation(error: Exception, call: OpenAICall) -> Exception:
 
 
 def _refusal(call: OpenAICall, message: str, param: str | None) -> TigerError:
-    """What vLLM says of a request; it names a prompt that is too long by what it became."""
+    """Returns the error for a request that vLLM refuses.
+
+    For a prompt that is too long, vLLM's `param` is `input_tokens` or `input_text`.
+    """
     if param in ("input_tokens", "input_text"):
         return ContextLengthExceeded(message, "messages" if call.kind == "chat" else "prompt")
     return InvalidRequest(message, param or _spoken_of(message, call))
 
 
 def _spoken_of(message: str, call: OpenAICall) -> str | None:
-    """The field of the request that a message of vLLM's is about, which does not always say so apart."""
+    """Returns the field of the request that a message of vLLM mentions. Not every error has a `param`."""
     if message.startswith("Token id "):
         return "prompt"
     return next((word for word in re.findall(r"\w+", message) if word in call.body), None)

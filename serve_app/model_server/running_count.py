@@ -1,4 +1,4 @@
-"""What a generation has used so far, told to the meter while it runs."""
+"""Counts the usage of a generation while it runs."""
 
 import time
 from typing import Any, Protocol
@@ -13,7 +13,10 @@ class UsageMeter(Protocol):
 
 
 class RunningCount:
-    """Tells the meter every second what has come: a death costs hardly more than what was not flushed."""
+    """Reports the usage of one generation to the meter every second.
+
+    If the process dies, hardly more is lost than what the meter has not written yet.
+    """
 
     def __init__(
         self,
@@ -36,7 +39,7 @@ class RunningCount:
         self._is_told = False
 
     def add(self, output: Any) -> None:
-        """An output has the new tokens of a sample, or with other kinds than DELTA all it has so far."""
+        """Counts an output. With kind DELTA it has only new tokens, with other kinds all tokens so far."""
         if not self._num_prompt_tokens:
             self._num_prompt_tokens = len(output.prompt_token_ids or ())
         for sample in output.outputs:
@@ -48,11 +51,14 @@ class RunningCount:
             self.tell()
 
     def abandon(self) -> None:
-        """The client vanished: its seconds count to here, and its prompt even if no output has come."""
+        """Notes that the client went away. Seconds count until now, and the prompt counts in any case."""
         self._has_more = True
 
     def tell(self) -> None:
-        """What has not been told yet. Without any, as when the engine refuses a request, nothing is."""
+        """Reports what is new since the last report.
+
+        Nothing is reported if nothing is new, such as when the engine refuses a request.
+        """
         if not self._has_more:
             return
         now = time.monotonic()

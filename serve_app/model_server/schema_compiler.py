@@ -1,9 +1,9 @@
-"""Whose JSON Schema is compiled next, in a replica: beside its event loop, one user's after another's.
+"""Compiles JSON Schemas for a replica in a separate process. The users take turns.
 
     check  ->  known already, or being compiled  ->  else the user's queue  ->  the worker process, in turn
 
-The process (model_server.schema_worker) starts with the first schema and ends when there were none for a
-while. What was found out is kept per user: how long a schema takes must not tell who else has used it.
+The process (model_server.schema_worker) starts with the first schema, and ends if there are none for a while.
+Results are remembered per user, so that the time for a schema does not reveal that another user has sent it.
 """
 
 import asyncio
@@ -23,11 +23,11 @@ MAX_WAITING_PER_USER = 64
 NUM_KEPT = 4_096
 IDLE_S = 300.0
 START_TIMEOUT_S = 60.0
-"""Of a process that reads a tokenizer, on a machine that is busy."""
+"""The time that the process may need to read a tokenizer on a busy machine."""
 
 
 class Worker(Protocol):
-    """What compiles: one question at a time. Raises: Unavailable."""
+    """A worker that compiles schemas, one question at a time. Raises: Unavailable."""
 
     async def ask(self, schemas: Sequence[str]) -> Reply: ...
 
@@ -45,7 +45,7 @@ class SchemaCompiler:
         self._running: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """To be called outside of any request: its end must not end what others wait for."""
+        """Starts the queue. It must not be called in a request, whose end would end the work for all."""
         self._running = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
@@ -59,7 +59,7 @@ class SchemaCompiler:
         await self._worker.stop()
 
     async def check(self, user: str, schemas: Sequence[str]) -> Reply:
-        """Raises: RateLimited, Unavailable."""
+        """Compiles the schemas, or returns a remembered result. Raises: RateLimited, Unavailable."""
         key = _key(user, schemas)
         known = self._known.get(key)
         if known is not None:
@@ -86,13 +86,13 @@ class SchemaCompiler:
             except Unavailable as error:
                 asked = self._asked.pop(key)
                 asked.set_exception(error)
-                asked.exception()  # whoever asked may be gone: then nobody else looks at it
+                asked.exception()  # marks the error as seen, as the caller may have gone away
             else:
                 self._known[key] = reply
                 self._asked.pop(key).set_result(reply)
 
     def _next(self) -> tuple[str, tuple[str, ...]]:
-        """The oldest of the user whose turn it is, who is then the last to have one again."""
+        """Returns the oldest question of the user whose turn it is. The user's next turn is the last one."""
         user, queue = self._waiting.popitem(last=False)
         job = queue.popleft()
         if queue:
@@ -110,7 +110,7 @@ def _key(user: str, schemas: Sequence[str]) -> str:
 
 
 class WorkerProcess:
-    """Started by the first question; a new one takes the place of one that has ended or is stuck."""
+    """The worker process. The first question starts it, and a new one replaces one that ended or hangs."""
 
     def __init__(self, tokenizer: TokenizerText) -> None:
         self._tokenizer = tokenizer

@@ -1,15 +1,15 @@
-"""A process that compiles JSON Schemas for llguidance, each in a fork of its own that can be ended.
+"""A process that compiles JSON Schemas for llguidance. Each request is compiled in its own fork.
 
-A regular expression may stand in the place of a schema.
+A regular expression may replace a schema.
 
     stdin: a line with the tokenizer, then a line of schemas per request
     stdout: a line per request: how many seconds of CPU time it took, or what is wrong with which schema
 
-A schema can make llguidance work for minutes, take gigabytes or overflow the stack, which ends the process.
-In the fork the kernel ends such work: by CPU time, by time, by memory. What got through once takes the engine
-as long again, under the same LIMITS. The process ends when its stdin does.
+A schema can make llguidance work for minutes, use gigabytes or overflow the stack, which ends the process.
+The kernel limits the CPU time, the time and the memory of a fork. The engine needs about the same time again
+for a schema that passed, under the same LIMITS. The process ends when its stdin ends.
 
-It loads llguidance and no model library: it takes about as much memory as the tokenizer does.
+It loads llguidance but no model library, so it needs little more memory than the tokenizer.
 """
 
 import json
@@ -30,19 +30,19 @@ from registry.records import Record
 MAX_CPU_S = 0.25
 MAX_WALL_S = 4.0
 MAX_MEMORY = 512 * 1024 * 1024
-"""Of address space, beyond what the process has."""
+"""The address space in bytes that a fork may add to that of the process."""
 STACK_SIZE = 4 * 1024 * 1024
-"""Half of what a thread of the engine has."""
+"""The stack of a fork in bytes: half of the stack of an engine's thread."""
 NICENESS = 5
-"""The engine's tokens come first."""
+"""The priority of the process in the operating system, below that of the engine."""
 NUM_WALKS = 3
 WALK_TOKENS = 24
 
 LIMITS = LLParserLimits(step_lexer_fuel=30_000, max_lexer_states=20_000, verbose_errors=False)
-"""Of the work for one token: llguidance's own `step_lexer_fuel` lets a pattern take seconds for each."""
+"""The limits of the work for one token. llguidance's default `step_lexer_fuel` allows seconds per token."""
 
 REGEX = "/"
-"""Before a regular expression; no JSON begins so."""
+"""The prefix of a regular expression. No JSON text begins with it."""
 
 TOO_LONG = "it takes too long to compile"
 TOO_LARGE = "it takes too much memory to compile"
@@ -50,7 +50,7 @@ TOO_MUCH_WORK = "it takes too much work for each token of an answer"
 
 
 class TokenizerText(Record):
-    """What llguidance has to know of a tokenizer."""
+    """The data of a tokenizer that llguidance needs."""
 
     json_text: str
     num_tokens: int
@@ -58,7 +58,10 @@ class TokenizerText(Record):
 
     @classmethod
     def of(cls, tokenizer: Any, num_tokens: int) -> "TokenizerText":
-        """Of one of transformers' fast tokenizers; `num_tokens`: of the model, which may have more."""
+        """Returns the data of a fast tokenizer of transformers.
+
+        `num_tokens` is the vocabulary of the model, which may be larger than that of the tokenizer.
+        """
         text = tokenizer.backend_tokenizer.to_str()
         return cls(
             json_text=text, num_tokens=max(num_tokens, len(tokenizer)), end_token=tokenizer.eos_token_id
@@ -70,7 +73,11 @@ class Question(Record):
 
 
 class Reply(Record):
-    """`error`: None, or why the schema `index` is refused; without an index it is all of them together."""
+    """The result for a request.
+
+    `error` is the reason why the schema `index` is refused, or None. Without an index, all schemas together
+    are refused.
+    """
 
     seconds: float = 0.0
     error: str | None = None
@@ -78,7 +85,7 @@ class Reply(Record):
 
 
 def compile_schemas(tokenizer: LLTokenizer, schemas: Sequence[str]) -> Reply:
-    """Compiles them as one grammar, and follows it for a few tokens."""
+    """Compiles the schemas as one grammar, and tries it on a few random tokens."""
     started = time.process_time()
     error = _error_of(tokenizer, _grammar_of(schemas[0]) if len(schemas) == 1 else _grammar_of_all(schemas))
     if error is None:
@@ -97,7 +104,7 @@ def _grammar_of(schema: str) -> str:
 
 
 def _grammar_of_all(schemas: Sequence[str]) -> str:
-    """Of the schemas of tools, among which there is no regular expression."""
+    """Returns a grammar that accepts any of several schemas. They are of tools, so none is a pattern."""
     rules = "\n".join(f"s{index}: %json {schema}" for index, schema in enumerate(schemas))
     choice = " | ".join(f"s{index}" for index in range(len(schemas)))
     return str(LLMatcher.grammar_from_lark(f"%llguidance {{}}\nstart: {choice}\n{rules}\n"))
@@ -123,7 +130,7 @@ def _error_of(tokenizer: LLTokenizer, grammar: str) -> str | None:
 
 
 def any_token(mask: bytes, dice: random.Random, end_token: int) -> int | None:
-    """One that is allowed, other than the end, from a random place on; None where there is none."""
+    """Returns a random allowed token other than the end token; None: there is none."""
     start = dice.randrange(len(mask))
     for offset in range(len(mask)):
         place = (start + offset) % len(mask)
@@ -135,7 +142,7 @@ def any_token(mask: bytes, dice: random.Random, end_token: int) -> int | None:
 
 
 def _in_short(error: str) -> str:
-    """Without the pictures that show a place in a pattern, and without advice that nobody here can follow."""
+    """Shortens an error of llguidance: without drawings of a pattern, and without advice for its callers."""
     if error.startswith("oneOf constraints"):
         return "oneOf is held only of branches that exclude each other; anyOf is held"
     first, *rest = error.splitlines() or [""]
@@ -144,7 +151,7 @@ def _in_short(error: str) -> str:
 
 
 def reply_to(tokenizer: LLTokenizer, question: Question) -> Reply:
-    """From a fork, or for it if it was ended."""
+    """Returns the reply of a fork. If the kernel ended the fork, it returns the reason."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:

@@ -1,9 +1,9 @@
-"""One base model behind vLLM, with the adapters of its private models: Ray Serve LLM's server, specialised.
+"""Runs one base model in vLLM, with the adapters of its private models. It extends Ray Serve LLM's server.
 
     generate, generate_stream  ->  adapter lease  ->  TenantEngine  ->  completions or NDJSON lines
 
-The prompt is rendered here with the tokenizer's own chat template, as the trainer does, so that training
-and generation see the same tokens. NDJSON lines are made here, beside the tokens: the ingress passes them on.
+The prompt is rendered here with the tokenizer's own chat template, as in the trainer, so that training and
+generation see the same tokens. This replica also makes the NDJSON lines, and the ingress passes them on.
 """
 
 import asyncio
@@ -44,18 +44,18 @@ from training.chat_template import tool_support, use_template
 from training.conversation import tokenise_prompt
 
 PROBE = "Hello! What can you tell me about the sea, and who lives in it?"
-"""What an adapter is tried with: its first tokens, and those of the chat template before it."""
+"""The text of the prompts that an adapter is tried with. The chat template adds tokens before it."""
 
 
 class WeightsInPlace(CallbackBase):
-    """For weights that are on disk already: to look for them Ray would start a process of 0.6 GB."""
+    """A callback for weights that are already on disk. Ray would start a process of 0.6 GB to find them."""
 
     async def on_before_node_init(self) -> None:
         self.ctx.run_init_node = False
 
 
 class ModelServer(LLMServer):
-    """A replica. The public methods below are called through Ray handles.
+    """A replica. Other deployments call the public methods below through Ray handles.
 
     Raises (all that generate): ContextLengthExceeded, ModelUnusable, RateLimited, RevisionNotFound,
     Unavailable.
@@ -86,7 +86,7 @@ class ModelServer(LLMServer):
         self._awake = asyncio.Event()
         self._awake.set()
         self._loading = asyncio.Lock()
-        # Level 1 takes the weights to the CPU's memory; without a GPU the engine only pauses.
+        # Level 1 moves the weights to the CPU's memory. Without a GPU the engine only pauses.
         self._sleep_level = 1 if base.serving.accelerator.kind == "gpu" else 0
         await super().__init__(llm_config)
         self._tokenizer = self._llm.get_tokenizer()
@@ -134,7 +134,7 @@ class ModelServer(LLMServer):
     def _tenant_engine(
         self, call: GenerationCall | OpenAICall, num_prompts: int, num_samples: int, num_copies: int = 1
     ) -> TenantEngine:
-        """The engine for one request, which is admitted when it is entered."""
+        """Returns the engine for one request. Entering its context admits the request."""
         return TenantEngine(
             self._llm,
             call.user,
@@ -151,7 +151,7 @@ class ModelServer(LLMServer):
         return self._tenant_engine(call, call.num_prompts, call.num_samples, num_copies)
 
     def _init_multiplex_loader(self, model_downloader_cls: Any = None) -> None:
-        """Replace Ray's loader, which trusts what it downloads and never frees it."""
+        """Replaces Ray's loader, which does not check downloaded adapters and never frees them."""
 
         async def load(adapter_id: str) -> Adapter:
             return await self._adapters.load(adapter_id)
@@ -159,37 +159,40 @@ class ModelServer(LLMServer):
         self._load_model = multiplexed(load, self._base.serving.max_adapters)
 
     async def _start_engine(self) -> None:
-        """Without Ray's telemetry, for which it would start a process of 0.25 GB."""
+        """Starts the engine without Ray's telemetry, which would need a process of 0.25 GB."""
         await self.engine.start()
         leave_out_adapters(self._llm)
 
     async def lend_gpu(self) -> None:
-        """Finish what is being generated, give the engine's memory to the trainer, and let requests wait."""
+        """Finishes running generations and frees the engine's memory for the training worker.
+
+        Requests wait from now on.
+        """
         self._awake.clear()
         async with self._loading:
             await self._llm.sleep(level=self._sleep_level, mode="wait")
 
     async def take_back_gpu(self) -> None:
-        """Go on. Without having lent it, nothing happens."""
+        """Wakes the engine up. Nothing happens if the GPU was not lent."""
         if not self._awake.is_set():
             await self._llm.wake_up()
             self._awake.set()
 
     async def _adapter(self, adapter_id: str | None) -> Adapter | None:
-        """Waits while the GPU is lent: an adapter cannot be loaded into an engine that sleeps."""
+        """Returns the loaded adapter. Waits while the GPU is lent, because a sleeping engine cannot load."""
         await self._awake.wait()
         if adapter_id is None:
             return None
         if not self._adapters.is_loaded(adapter_id):
-            # Serve loads one adapter at a time: bring the bytes here first, beside other downloads.
+            # Serve loads one adapter at a time. The download comes first, so that downloads run in parallel.
             await self._adapters.fetch(adapter_id)
         if self._awake.is_set() and self._adapters.is_loaded(adapter_id):
             adapter: Adapter = await self._load_model(adapter_id)
         else:
-            async with self._loading:  # the engine falls asleep before or after, not meanwhile
+            async with self._loading:  # the engine cannot fall asleep during a load
                 await self._awake.wait()
                 adapter = await self._load_model(adapter_id)
-        if adapter.is_freed:  # its model was deleted between the ingress and here
+        if adapter.is_freed:  # the model was deleted after the ingress had resolved the reference
             raise ModelNotFound("there is no such model", "model")
         return adapter
 
@@ -197,33 +200,33 @@ class ModelServer(LLMServer):
     async def _leased(
         self, engine: TenantEngine, call: GenerationCall | OpenAICall
     ) -> AsyncIterator[Any | None]:
-        """vLLM's request for the call's adapter, kept until all that runs with it has ended."""
+        """Yields vLLM's request for the call's adapter, and keeps the adapter until the call has ended."""
         async with leased(await self._adapter(call.adapter_id)) as lora_request, aclosing(engine):
             yield lora_request
 
     async def preload(self, adapter_id: str) -> None:
-        """Make an adapter ready before its first request."""
+        """Loads an adapter before its first request."""
         await self._adapter(adapter_id)
 
     async def unload(self, uid: str) -> None:
-        """Free every adapter of a deleted model; running requests finish first."""
+        """Frees every adapter of a deleted model. Running requests finish first."""
         self._adapters.evict_model(uid)
 
     async def check_health(self) -> None:
-        """Serve and the ingress ask. It waits for nothing, however busy the engine. Raises: Unavailable."""
+        """Checks the engine. It answers at once, even if the engine is busy. Raises: Unavailable."""
         self._watch.check()
 
     async def num_unfinished(self) -> int:
-        """Generations that are admitted, or that the engine still has: 0 once nobody asks for anything."""
+        """Returns the number of generations that are admitted or still in the engine."""
         num: int = self._llm.output_processor.get_num_unfinished_requests()
         return max(num, self._admission.num_all_generations)
 
     async def generate(self, call: GenerationCall) -> Generation:
-        """All completions at once."""
+        """Returns all completions of a call."""
         from vllm.sampling_params import RequestOutputKind
 
         start = time.monotonic()
-        # Greedy samples are all the same; vLLM refuses to make more than one.
+        # At temperature 0 all samples are the same, and vLLM refuses to make more than one.
         samples = 1 if call.temperature == 0 else call.n
         async with self._tenant_engine(call, 1, samples) as engine:
             prompt = await self._prompt(call)
@@ -250,14 +253,14 @@ class ModelServer(LLMServer):
         )
 
     async def generate_stream(self, call: GenerationCall) -> AsyncIterator[str]:
-        """NDJSON lines: `info` while the adapter loads, a `delta` per token, then `stop`."""
+        """Yields NDJSON lines: `info` if the adapter has to be loaded, `delta` with text, then `stop`."""
         from vllm.sampling_params import RequestOutputKind
 
         start = time.monotonic()
         num_tokens = 0
         async with self._tenant_engine(call, 1, 1) as engine:
             prompt = await self._prompt(call)
-            # Once a line is sent, a refusal cannot be the answer's status any more.
+            # After the first line, a refusal could no longer be the status of the answer.
             engine.claim(len(prompt) + self._max_tokens(call, prompt))
             if call.adapter_id is not None and not self._adapters.is_loaded(call.adapter_id):
                 yield _line(type="info", message=f"Loading model {call.model}")
@@ -281,7 +284,7 @@ class ModelServer(LLMServer):
         )
 
     async def openai_answer(self, call: OpenAICall) -> str:
-        """A JSON object in OpenAI's form. Raises InvalidRequest too."""
+        """Returns a JSON object in OpenAI's form. Raises also: InvalidRequest."""
         async with (
             self._engine_of(call) as engine,
             self._leased(engine, call) as lora_request,
@@ -289,7 +292,7 @@ class ModelServer(LLMServer):
             return await self._openai.answer(call, engine, lora_request)
 
     async def openai_events(self, call: OpenAICall) -> AsyncIterator[str]:
-        """Server-sent events in OpenAI's form. Raises InvalidRequest too, before the first."""
+        """Yields server-sent events in OpenAI's form. Raises also: InvalidRequest."""
         async with (
             self._engine_of(call) as engine,
             self._leased(engine, call) as lora_request,
@@ -301,7 +304,7 @@ class ModelServer(LLMServer):
     async def check_lengths(
         self, user: str, groups: Sequence[Group], max_tokens: int, is_single: bool
     ) -> int:
-        """Tokens of all responses, each with its prompt.
+        """Returns the number of tokens of all responses, each with its prompt.
 
         Raises: ContextLengthExceeded, InvalidRequest (there are more than `max_tokens`), RateLimited.
         """

@@ -1,24 +1,25 @@
-"""vLLM's engine as one request of one user sees it: admitted, in turn, and counted.
+"""Wraps vLLM's engine for one request of one user: admits the request, waits for its turn, counts its usage.
 
     async with  ->  Admission.admit (RateLimited)
     generate    ->  claim (RateLimited)  ->  turn  ->  AsyncLLM.generate  ->  outputs, counted
     the end     ->  what still runs is aborted, every ticket is released
 
-vLLM's own OpenAI layer takes a TenantEngine for its engine client, and so does ModelServer. However the block
-ends, nothing of the request is left: neither this nor vLLM's layer relies on a generator being closed.
+vLLM's own OpenAI layer uses a TenantEngine as its engine client, and so does ModelServer. When the `async
+with` block ends for any reason, the engine has nothing more of the request, even if no generator was closed.
 
-What is guaranteed beside a greedy user, with the scheduling policy `priority` (lower is earlier):
+These guarantees hold beside a greedy user, with the scheduling policy `priority` (lower is earlier):
 
-- A request whose user has nothing in the engine goes there at once and finds a free place, because nobody
-  else may take the last ones (model_server.admission). Only users with nothing running, or one prompt with
-  many samples, can fill them; then it is the next to get one, before all requests of users who have more
-  in progress: the priority is the number of the user's other generations in progress.
-- vLLM preempts a running sequence only when a running one needs memory for its next token and there is
-  none; then the one with the highest priority number goes, the latest of a greedy user. A waiting request
-  preempts nothing: while the memory for its prompt is missing it waits, ahead of lower ones.
-- Adapters beyond `max_loras` at once wait for one of the running ones to be free, out of turn.
+- A request whose user has nothing in the engine goes there at once. It finds a free place, because others
+  may not take the last ones (model_server.admission). Only users with nothing running, or one prompt with
+  many samples, can fill them. Then this request is the next to get a place, before all requests of users with
+  more in progress: the priority is the number of the user's other generations in progress.
+- vLLM preempts a running sequence only if a running one needs memory for its next token and there is none. It
+  preempts the sequence with the highest priority number, which is the latest one of a greedy user. A waiting
+  request preempts nothing. While there is no memory for its prompt, it waits at the front of the queue.
+- If more than `max_loras` adapters are in use, a request with a further adapter waits until one is free. Its
+  priority does not help it.
 
-A priority that a client sent is not looked at.
+A priority that a client sends is ignored.
 """
 
 import asyncio
@@ -37,17 +38,17 @@ ABORT_TIMEOUT_S = 1.0
 READING_INTERVAL_S = 0.05
 STOPPED = "the model has stopped and is being started again; try again later"
 SENSELESS = "senseless"
-"""The stop reason of a request that ended for its logits (vllm_patches.finite_numbers)."""
+"""The stop reason of a request that ended because of its logits (vllm_patches.finite_numbers)."""
 UNUSABLE = "the model cannot be used: its weights give no finite numbers"
 
 
 class TenantEngine:
-    """For one HTTP request of one user, with `num_prompts` prompts and `num_samples` of each.
+    """The engine for one HTTP request of one user, with `num_prompts` prompts and `num_samples` for each.
 
-    `model_id` is what its usage is counted under. `num_copies`: each sample comes out, and is counted, so
-    often. Everything but `generate` is the engine's own.
+    Usage is counted for the model `model_id`. Each sample is returned and counted `num_copies` times. All
+    attributes except `generate` are those of the engine.
 
-    Raises, on entering: RateLimited, Unavailable. On leaving, an error of an engine that died: Unavailable.
+    Raises: RateLimited, Unavailable on entering; Unavailable on leaving, if an error came from a dead engine.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class TenantEngine:
         self.num_samples = num_samples
         self._num_copies = num_copies
         self.failure: Exception | None = None
-        """What ended a generation: vLLM's layer makes something of its own of it once a stream has begun."""
+        """The error that ended a generation. In a stream, vLLM's layer turns it into an event of its own."""
         self._tickets: list[Ticket] = []
         self._untaken: Iterator[Ticket] = iter(())
         self._runs: list[Run] = []
@@ -89,7 +90,7 @@ class TenantEngine:
             self._raise_if_dead()
 
     async def aclose(self) -> None:
-        """End what still runs, and give all tickets back."""
+        """Ends the generations that still run, and gives all tickets back."""
         left = [run for run in self._runs if not run.ticket.is_released]
         for ticket in self._tickets:
             ticket.release()
@@ -97,21 +98,21 @@ class TenantEngine:
             await self._end(left)
 
     def claim(self, num_tokens: int) -> None:
-        """So many tokens for each sample of the first prompt, which `generate` claims by itself, but later.
+        """Claims `num_tokens` tokens for each sample of the first prompt, before `generate` would do it.
 
         Raises: RateLimited.
         """
         self._tickets[0].claim(self.num_samples * num_tokens)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name == "_engine":  # a copy that is not initialised yet
+        if name.startswith("__") or name == "_engine":  # this object may be a copy without attributes yet
             raise AttributeError(name)
         return getattr(self._engine, name)
 
     def generate(
         self, prompt: Any, sampling_params: Any, request_id: str, **more: Any
     ) -> AsyncGenerator[Any, None]:
-        """The engine's outputs for the next prompt.
+        """Returns the engine's outputs for the next prompt.
 
         Raises: RateLimited, at once; Unavailable, ModelUnusable, TigerError while the outputs are read.
         """
@@ -122,14 +123,14 @@ class TenantEngine:
         )
         ticket.num_prompt_tokens = num_prompt_tokens
         more["priority"] = self._admission.num_generations(self._user) - 1
-        # Ids come from clients; an abort by id must not end the request of another one.
+        # Clients choose ids. The suffix ensures that an abort by id does not end another client's request.
         run = Run(ticket, f"{request_id}-{secrets.token_hex(8)}")
         run.outputs = self._outputs(run, prompt, sampling_params, more)
         self._runs.append(run)
         return run.outputs
 
     def _next_ticket(self, num_samples: int) -> Ticket:
-        """One of those admitted at first; vLLM's layer may still ask for more than the request said."""
+        """Returns the next ticket. If vLLM's layer asks for more than was admitted, it admits one more."""
         ticket = next(self._untaken, None)
         if ticket is None or ticket.num_samples != num_samples:
             (ticket,) = self._admission.admit(self._user, num_samples)
@@ -191,14 +192,14 @@ class TenantEngine:
             run.ended.set_result(None)
 
     def _copied(self, output: Any) -> Any:
-        """Of the likeliest answer there may be several choices, all the same."""
+        """Copies the sample of a greedy request, if the answer has several choices."""
         if self._num_copies > 1:
             (sample,) = output.outputs
             output.outputs = [replace(sample, index=index) for index in range(self._num_copies)]
         return output
 
     async def _end(self, runs: "list[Run]") -> None:
-        """Stop what the engine still has of them, and wait until that is counted, if not for long."""
+        """Aborts the runs in the engine, and waits up to ABORT_TIMEOUT_S for the count of their usage."""
         waiting = []
         for run in runs:
             try:
@@ -211,7 +212,7 @@ class TenantEngine:
         await self._engine.abort([run.engine_id for run in runs])
 
     async def _final(self, outputs: AsyncGenerator[Any, None], run: "Run", count: "RunningCount") -> Any:
-        """The one output. If nobody waits for it any more, vLLM is asked what it has generated so far."""
+        """Returns the only output. If the client went away, aborts and counts what was generated so far."""
         final = asyncio.ensure_future(_last(outputs))
         try:
             while self._reads_prompt(run.engine_id) and not final.done():
@@ -230,14 +231,14 @@ class TenantEngine:
         return output
 
     def _reads_prompt(self, engine_id: str) -> bool:
-        """Whether the engine has not begun to answer; before it knows of a request, that is so too."""
+        """Returns True until the engine has read the prompt, also before the engine knows the request."""
         known = self._engine.output_processor
         states = [known.request_states.get(each) for each in known.external_req_ids.get(engine_id, ())]
         return all(state.is_prefilling for state in states if state is not None)
 
 
 class Run:
-    """One call of `generate`. Its reader is the task that asked for an output last."""
+    """One call of `generate`. `reader` is the task that asked for an output last."""
 
     outputs: AsyncGenerator[Any, None]
     reader: "asyncio.Task[Any]"
@@ -249,10 +250,10 @@ class Run:
         self._prompt_logprobs: Any = None
 
     def keep_prompt(self, output: Any) -> None:
-        """See that every output has the prompt's log-probabilities, if any has.
+        """Ensures that every output has the prompt's log-probabilities, if one of them has.
 
-        vLLM tells them once for each sample, and not those of a sample whose first output it joins with a
-        later one of another, as it does for a slow reader; its OpenAI layer then looks in vain for them.
+        vLLM gives them once for each sample. For a slow reader it joins outputs, and can then lose those of a
+        sample whose first output was joined. Its OpenAI layer needs them.
         """
         self._prompt_logprobs = output.prompt_logprobs or self._prompt_logprobs
         output.prompt_logprobs = self._prompt_logprobs
@@ -278,5 +279,5 @@ async def _last(outputs: AsyncGenerator[Any, None]) -> Any:
 
 
 def _num_prompt_tokens(prompt: Any) -> int:
-    """0 where the engine is to tokenise: its outputs say how many there were."""
+    """Returns the number of tokens of a prompt. It is 0 for a text, which the engine tokenises."""
     return len(prompt.get("prompt_token_ids") or ()) if isinstance(prompt, Mapping) else 0

@@ -1,7 +1,7 @@
-"""Which fields of vLLM's answers a client is told: those that OpenAI's have, and the tokens where asked for.
+"""Removes fields from vLLM's answers. A client gets OpenAI's fields, and the tokens if it asks for them.
 
-Streamed chunks come as text, one for each token, and are not read as JSON for this: a field's name in quotes
-can be nothing else there, because quotes inside of a text are escaped.
+Streamed chunks are texts, one for each token, and are not parsed as JSON for this. A field's name in quotes
+cannot be anything else in them, because quotes inside of a JSON string are escaped.
 """
 
 import re
@@ -12,7 +12,7 @@ from serve_app.model_server.calls import OpenAICall
 NEVER = {"prompt_logprobs", "prompt_text", "kv_transfer_params", "ec_transfer_params", "metrics"}
 NEVER_OF_CHOICE = {"routed_experts", "prompt_logprobs"}
 TOKENS = {"prompt_token_ids", "token_ids", "stop_reason"}
-"""Told where `return_token_ids` asks for them."""
+"""Fields that a client gets only with `return_token_ids`."""
 
 NO_TEXT = ',"prompt_text":null'
 NO_TOKENS = re.compile(
@@ -21,14 +21,14 @@ NO_TOKENS = re.compile(
 
 
 def answer_told(answer: Any, call: OpenAICall) -> str:
-    """vLLM's answer as JSON."""
+    """Returns vLLM's answer as JSON, without the fields that the client does not get."""
     tokens: set[str] = set() if _asks_for_tokens(call) else TOKENS
     choices = {"__all__": NEVER_OF_CHOICE | tokens}
     return str(answer.model_dump_json(exclude={**dict.fromkeys(NEVER | tokens, True), "choices": choices}))
 
 
 def event_told(event: str, call: OpenAICall) -> str:
-    """vLLM's event of a stream."""
+    """Returns an event of vLLM's stream, without the fields that the client does not get."""
     return event.replace(NO_TEXT, "") if _asks_for_tokens(call) else NO_TOKENS.sub("", event)
 
 

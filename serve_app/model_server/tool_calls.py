@@ -1,7 +1,7 @@
-"""What a request with tools needs of the chat template, and why the answer to it ended.
+"""Checks requests with tools against the chat template, and corrects the finish reasons of their answers.
 
-request  ->  check_tools           refused where the chat template would not show the model the tools
-answer   ->  settle, settle_event  `tool_calls` is the reason only where the model ended by itself
+request  ->  check_tools           refuses tools that the chat template would not show to the model
+answer   ->  settle, settle_event  the reason is `tool_calls` only if the model ended the answer itself
 """
 
 import json
@@ -12,11 +12,11 @@ from registry.errors import InvalidRequest
 from training.chat_template import ToolSupport
 
 FINISHED_BY_CALLS = '"finish_reason":"tool_calls"'
-"""In an event of a stream; in a text of the model the quotes would be escaped."""
+"""A part of an event of a stream. It cannot be text of the model, in which quotes are escaped."""
 
 
 def check_tools(body: Mapping[str, Any], support: ToolSupport, model: str) -> None:
-    """Raises: InvalidRequest, where the chat template drops what the model is to see of the tools."""
+    """Raises: InvalidRequest, if the chat template drops tools, tool calls or their results."""
     if body.get("tools") and not support.tools:
         raise InvalidRequest(f"the chat template of {model} does not show tools to the model", "tools")
     for index, message in enumerate(body.get("messages", ())):
@@ -33,7 +33,7 @@ def check_tools(body: Mapping[str, Any], support: ToolSupport, model: str) -> No
 
 
 def settle(answer: Any, finish_reasons: Mapping[int, str]) -> None:
-    """Put the finish reasons of vLLM's answer right; `finish_reasons` are the engine's, by sample."""
+    """Corrects the finish reasons of vLLM's answer. `finish_reasons` are those of the engine, by sample."""
     for choice in answer.choices:
         if choice.finish_reason == "tool_calls":
             reason = finish_reasons.get(choice.index, "stop")
@@ -43,7 +43,7 @@ def settle(answer: Any, finish_reasons: Mapping[int, str]) -> None:
 
 
 def settle_event(event: str) -> str:
-    """The same for an event of a stream, where vLLM itself knows of `length`."""
+    """Corrects the finish reason of an event of a stream. There vLLM itself reports `length`."""
     if FINISHED_BY_CALLS not in event:
         return event
     chunk = json.loads(event.removeprefix("data: "))

@@ -1,9 +1,9 @@
-"""How long the responses of a training are, tokenised as the trainer will tokenise them.
+"""Counts the tokens of a training's responses with the tokenisation that the trainer uses.
 
     groups  --characters-->  a turn among the users  -->  one thread: tokens, until there are too many
 
-Counting is dear, and the training may be refused after it. So it has a thread of its own and never takes one
-that generation waits for; what is cheap to see is looked at first; and of each user only a few may wait.
+Counting is expensive, and the training may still be refused. Therefore it has a separate thread, so that
+generations do not wait for it. Cheap checks come first. Only a few requests of each user may wait.
 """
 
 import asyncio
@@ -29,15 +29,15 @@ def count_tokens(
     max_tokens: int,
     is_single: bool,
 ) -> int:
-    """The tokens of all responses, each with its prompt; a prompt that comes again is not tokenised again.
+    """Returns the number of tokens of all responses, each with its prompt. Equal prompts are tokenised once.
 
-    `is_single`: the request gave one group and no list of groups, which is what `param` is a path of.
+    `is_single`: the request has one group and no list of groups. The `param` of an error depends on it.
 
     Raises:
         ContextLengthExceeded: a response with its prompt is too long for the model; `param` names it.
-        InvalidRequest: the chat template cannot render the conversation, or there are more than `max_tokens`,
-            which is said as soon as it is seen.
-        NoLearningSignal: the responses that make a difference have no tokens.
+        InvalidRequest: the chat template cannot render the conversation, or there are more than `max_tokens`
+            tokens. Counting stops at this bound.
+        NoLearningSignal: no response with a non-zero advantage has tokens.
     """
     _check_all_characters(groups, max_context_tokens, max_tokens, is_single)
     end = functools.cache(lambda: end_of_turn(tokenizer))
@@ -75,7 +75,7 @@ def count_tokens(
 def _check_all_characters(
     groups: Sequence[Group], max_context_tokens: int, max_tokens: int, is_single: bool
 ) -> None:
-    """Raises: ContextLengthExceeded, InvalidRequest."""
+    """Checks the numbers of characters. Raises: ContextLengthExceeded, InvalidRequest."""
     total = 0
     for g, group in enumerate(groups):
         of_prompt = sum(len(message.content) for message in group.messages)
@@ -100,7 +100,7 @@ def _too_many(what: str, number: int, max_tokens: int, is_single: bool) -> Inval
 
 
 class LengthChecks:
-    """Those of one replica: one at a time, and users in turn. One event loop uses it."""
+    """The token counts of one replica: one at a time, with turns of the users. One event loop uses it."""
 
     def __init__(self, tokenizer: ChatTokenizer, max_context_tokens: int, max_waiting_per_user: int) -> None:
         self._tokenizer = tokenizer
@@ -112,7 +112,7 @@ class LengthChecks:
         self._turn = asyncio.Lock()
 
     async def count(self, user: str, groups: Sequence[Group], max_tokens: int, is_single: bool) -> int:
-        """As `count_tokens`. Raises also: RateLimited."""
+        """Waits for a turn and returns the result of `count_tokens`. Raises also: RateLimited."""
         if self._num_of[user] >= self._max_waiting:
             raise RateLimited(
                 f"{self._max_waiting} trainings of yours wait for their tokens to be counted",
@@ -120,7 +120,7 @@ class LengthChecks:
             )
         self._num_of[user] += 1
         try:
-            # Of each user one waits for the turn, which goes to those who wait in the order they came.
+            # One request of each user waits for the turn. Turns are given in the order of arrival.
             async with self._user_turns.setdefault(user, asyncio.Lock()), self._turn:
                 return await self._count(groups, max_tokens, is_single)
         finally:
@@ -134,5 +134,5 @@ class LengthChecks:
         try:
             return await asyncio.shield(counting)
         finally:
-            # When the client has gone the thread still counts, and nobody else has the turn before it ends.
+            # If the client went away, the thread still counts. The next turn begins when it has ended.
             await asyncio.wait([counting])

@@ -1,7 +1,7 @@
-"""What all requests and answers over HTTP have in common.
+"""Base types of all requests and answers over HTTP.
 
-Requests are strict: no unknown field, no conversion between types. Everything in a request has an upper
-bound, and a list that is wrong has one error and not one for each of its items: the error of a body must not
+Requests are strict: they refuse unknown fields and convert no types. Everything in a request has an upper
+bound. A wrong list has one error, and not one for each of its items, because the error for a body must not
 cost more than the body.
 """
 
@@ -13,21 +13,21 @@ from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validat
 from registry.usage import milliseconds
 
 MAX_TEXT_CHARACTERS = 2**24
-"""Of one text; the settings bound the whole body, and a model's context what it can take."""
+"""The upper bound of one text, in characters. The whole body and the model's context have bounds too."""
 MAX_REF_CHARACTERS = 256
 Text = Annotated[str, Field(max_length=MAX_TEXT_CHARACTERS)]
 Ref = Annotated[str, Field(max_length=MAX_REF_CHARACTERS)]
-Stream = Annotated[bool, Field(description="answer in chunks, as they are made")]
+Stream = Annotated[bool, Field(description="send the answer in chunks while it is generated")]
 Metrics = Annotated[
     dict[str, float],
     Field(
-        description="of the last step: loss, kl, clip_ratio, grad_norm and others; "
-        "`cut_responses`: how many did not end their turn, `empty_responses`: how many had no tokens"
+        description="values of the last step, such as loss, kl, clip_ratio and grad_norm; `cut_responses`: "
+        "number of responses that did not end their turn; `empty_responses`: number without tokens"
     ),
 ]
 IdempotencyKey = Annotated[
     str | None,
-    Header(min_length=1, max_length=255, description="a repeat with the same key and body makes nothing new"),
+    Header(min_length=1, max_length=255, description="a repeat with the same key and body has no new effect"),
 ]
 
 
@@ -37,7 +37,7 @@ class Request(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _one_unknown_field(cls, given: Any) -> Any:
-        """Of thousands of unknown fields one is named: pydantic would make an error of each."""
+        """Leaves one of many unknown fields, because pydantic would make an error for each of them."""
         if not isinstance(given, dict) or len(given) <= len(cls.model_fields):
             return given
         known = {field.alias or name for name, field in cls.model_fields.items()}
@@ -54,19 +54,19 @@ class Status(Answer):
 
 
 class Durations(Answer):
-    duration: float = Field(description="seconds")
+    duration: float = Field(description="duration in seconds")
 
-    @computed_field(description="the same in milliseconds")  # type: ignore[prop-decorator]
+    @computed_field(description="duration in milliseconds")  # type: ignore[prop-decorator]
     @property
     def duration_ms(self) -> int:
         return milliseconds(self.duration)
 
 
 class ErrorDetail(Answer):
-    type: str = Field(description="the kind of error, as OpenAI's clients know it")
-    code: str = Field(description="what a program looks at")
-    message: str = Field(description="what a person reads")
-    param: str | None = Field(description="path of the field it is about, such as `responses.0.reward`")
+    type: str = Field(description="kind of the error, named as in OpenAI's API")
+    code: str = Field(description="name of the error for programs")
+    message: str = Field(description="explanation of the error for people")
+    param: str | None = Field(description="path of the field with the error, such as `responses.0.reward`")
 
 
 class ErrorAnswer(Answer):

@@ -1,4 +1,4 @@
-"""Conversations and their answers over HTTP."""
+"""Requests and answers of `POST /v1/generate_response`."""
 
 from typing import Annotated, Literal, Self
 
@@ -12,7 +12,7 @@ MAX_MESSAGES = 4096
 MAX_STOPS = 16
 MAX_SAMPLES = 64
 StopText = Annotated[str, Field(min_length=1, max_length=1024)]
-MaxTokens = Annotated[int, Field(ge=1, lt=2**31, description="at most so many tokens in an answer")]
+MaxTokens = Annotated[int, Field(ge=1, lt=2**31, description="largest number of tokens in an answer")]
 
 
 class ChatMessage(Request):
@@ -37,7 +37,7 @@ Conversation = Annotated[
         fail_fast=True,
         min_length=1,
         max_length=MAX_MESSAGES,
-        description="a system message, if any, is the first, and the last one is the user's",
+        description="the last message is the user's; a system message can only be the first",
     ),
     AfterValidator(_valid_conversation),
 ]
@@ -45,7 +45,7 @@ Conversation = Annotated[
 
 class GenerateResponse(Request):
     model: Ref | None = Field(
-        None, description="id or name, `@N` for a revision; left out or empty: the default model"
+        None, description="id or name of the model, with `@N` for revision N; empty: the default model"
     )
     messages: Conversation
     stream: Stream = False
@@ -53,12 +53,12 @@ class GenerateResponse(Request):
     top_p: TopP | None = None
     max_tokens: MaxTokens | None = None
     stop: Annotated[list[StopText], Field(fail_fast=True, max_length=MAX_STOPS)] | None = Field(
-        None, description="texts that end an answer; they are not part of it"
+        None, description="texts that end an answer; the answer does not contain them"
     )
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = Field(
-        None, description="the same seed makes the same samples of the same request"
+        None, description="the same request with the same seed gets the same samples"
     )
-    n: int = Field(1, ge=1, le=MAX_SAMPLES, description="number of samples; 1 with stream")
+    n: int = Field(1, ge=1, le=MAX_SAMPLES, description="number of samples; it must be 1 with stream")
 
     @model_validator(mode="after")
     def _one_stream(self) -> Self:
@@ -73,28 +73,28 @@ class AssistantMessage(Answer):
 
 
 StopReason = Annotated[
-    Literal["end_turn", "max_tokens", "stop_sequence"], Field(description="why the model said no more")
+    Literal["end_turn", "max_tokens", "stop_sequence"], Field(description="reason why the answer ended")
 ]
 
 
 class GeneratedResponse(Answer):
     content: str
     stop_reason: StopReason
-    output_tokens: int = Field(ge=0, description="that were sampled, the one that ends the turn included")
+    output_tokens: int = Field(ge=0, description="number of sampled tokens, with the one that ends the turn")
 
 
 class GenerationUsage(Durations):
-    input_tokens: int = Field(ge=0, description="of the prompt")
-    output_tokens: int = Field(ge=0, description="of all samples")
+    input_tokens: int = Field(ge=0, description="number of tokens of the prompt")
+    output_tokens: int = Field(ge=0, description="number of tokens of all samples")
 
 
 class Generated(Answer):
-    """Samples of a model."""
+    """An answer with the samples of a model."""
 
-    id: str = Field(description="of this answer alone")
+    id: str = Field(description="unique id of this answer")
     model: str = Field(description="id of the model that answered")
-    revision: int = Field(ge=0, description="the one that answered")
+    revision: int = Field(ge=0, description="revision that answered")
     message: AssistantMessage = Field(description="the first sample")
-    responses: list[GeneratedResponse] = Field(description="all samples, as train takes them with a reward")
+    responses: list[GeneratedResponse] = Field(description="all samples; add rewards to train on them")
     stop_reason: StopReason
     usage: GenerationUsage

@@ -1,4 +1,4 @@
-"""Jobs over HTTP: trainings from accepted to ended."""
+"""Answers of `/v1/jobs`. A job is the record of a training."""
 
 from typing import Self
 
@@ -9,7 +9,7 @@ from serve_app.wire.base import Answer, Metrics
 
 
 class Job(Answer):
-    """A training, from accepted to ended."""
+    """The record of a training."""
 
     id: str
     model: str = Field(description="id of the model")
@@ -17,11 +17,11 @@ class Job(Answer):
     created: Timestamp
     started: Timestamp | None
     finished: Timestamp | None
-    revision: int | None = Field(description="the one it makes; null before it starts")
-    step: int = Field(ge=0, description="optimizer steps made")
-    steps: int = Field(ge=1, description="optimizer steps to make")
+    revision: int | None = Field(description="revision that the training makes; null before it starts")
+    step: int = Field(ge=0, description="number of optimizer steps made so far")
+    steps: int = Field(ge=1, description="number of optimizer steps in all")
     metrics: Metrics
-    error: JobError | None = Field(description="why it failed")
+    error: JobError | None = Field(description="reason why the training failed")
 
     @classmethod
     def of(cls, record: JobRecord) -> Self:

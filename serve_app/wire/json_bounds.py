@@ -1,6 +1,6 @@
-"""How many values a JSON text has and how deep they lie, counted in its bytes before it is parsed.
+"""Counts the values of a JSON text and their depth in its bytes, before it is parsed.
 
-Counting costs less than parsing, whose cost is that of the values and not of the bytes.
+Counting costs less than parsing. The cost of parsing depends on the number of values, not of bytes.
 """
 
 from itertools import accumulate
@@ -12,9 +12,10 @@ STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 
 def check_json(body: bytes, max_values: int, max_depth: int, name: str = "the body") -> None:
-    """Every value but the first follows a comma, or begins what an opening bracket opens.
+    """Checks the number of values and their depth, without parsing.
 
-    Raises: InvalidRequest: there are more values, or they lie deeper.
+    Every value except the first one follows a comma or an opening bracket.
+    Raises: InvalidRequest: there are too many values, or they are too deep.
     """
     if num_values(body) <= max_values and _num_opening(body) <= max_depth:
         return
@@ -35,7 +36,10 @@ def _num_opening(text: bytes) -> int:
 
 
 def _outside_strings(body: bytes, max_values: int) -> bytes | None:
-    """What of a JSON text is in no string; None: it has more strings than so many values and their names."""
+    """Returns the parts of a JSON text that are outside of strings.
+
+    Returns None if there are more strings than `max_values` values and their names can have.
+    """
     plain = body.replace(rb"\\", b"").replace(rb"\"", b"") if b"\\" in body else body
     if plain.count(b'"') > 4 * max_values:
         return None

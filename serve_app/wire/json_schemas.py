@@ -1,12 +1,13 @@
-"""JSON Schemas that clients send: which are taken, decided by looking at them once, before any work is done.
+"""Checks JSON Schemas that clients send, in one pass and before any work is done.
 
     check_schema   size, nesting, counts, keywords, references; RefusedSchema names the place
-    held           the part of a checked schema that says something about the answer
+    held           the part of a checked schema that constrains the answer
 
-A schema is read as draft 2020-12. What is taken is held by the structured output of the engine (llguidance);
-a keyword that it does not hold is refused by name, and one that no draft knows is an annotation, as the
-standard has it. The bounds keep the grammar small: its cost grows with the number of properties of an object
-squared, and with counts such as `maxItems`. Nothing here recurses: a schema may be as deep as a body can be.
+A schema is read as draft 2020-12. The structured output of the engine (llguidance) enforces each accepted
+schema. A keyword that it does not enforce is refused by name. A keyword that no draft knows is an annotation,
+as the standard says. The bounds keep the grammar small: its cost grows with the square of the number of
+properties of an object, and with counts such as `maxItems`. No function here recurses, because a schema may
+be as deep as a body.
 """
 
 from collections.abc import Iterator
@@ -15,13 +16,16 @@ from typing import Any
 MAX_SCHEMA_BYTES = 64 * 1024
 MAX_TOOLS_BYTES = 128 * 1024
 MAX_NESTING = 48
-"""Of arrays and objects in each other, the schema's own JSON; vLLM takes 64."""
+"""The largest number of levels of arrays and objects in the JSON of a schema. vLLM's limit is 64."""
 MAX_DEPTH = 150
-"""Of schemas in each other, through `$ref` too; at a thousand llguidance overflows its stack."""
+"""The largest number of levels of schemas inside schemas, also through `$ref`.
+
+llguidance overflows its stack at a thousand.
+"""
 MAX_SCHEMAS = 2_000
 MAX_PROPERTIES = 300
 MAX_CHOICES = 1_000
-"""Values of all `enum`s of a schema."""
+"""The largest number of values in `enum` and `const` of a whole schema."""
 MAX_COUNT = 1_000
 MAX_TOTAL_COUNT = 4_000
 MAX_LENGTH = 65_536
@@ -29,7 +33,7 @@ MAX_PATTERN = 512
 MAX_NAME = 256
 MAX_MULTIPLE = 1_000
 MAX_EXACT = 2**53
-"""Up to here a number is the same in JavaScript, in Python and in the engine."""
+"""The largest integer that is the same in JavaScript, in Python and in the engine."""
 
 TYPES = {"null", "boolean", "integer", "number", "string", "array", "object"}
 FORMATS = {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"}
@@ -59,13 +63,13 @@ REFUSED = {
     "additionalItems", "contentSchema", "$anchor", "$dynamicRef", "$dynamicAnchor", "$recursiveRef",
     "$recursiveAnchor", "$vocabulary", "x-guidance",
 }  # fmt: skip
-"""Keywords that a draft knows and nothing here holds; the last one would give orders to llguidance."""
+"""Keywords that a draft knows and the engine does not enforce. The last one sets options of llguidance."""
 
 Path = tuple[str | int, ...]
 
 
 class RefusedSchema(Exception):
-    """`path`: the keys and indices that lead to the place, from the schema's root."""
+    """A schema is refused. `path` has the keys and indices from the root of the schema to the place."""
 
     def __init__(self, path: Path, message: str) -> None:
         super().__init__(path, message)
@@ -81,23 +85,23 @@ def check_schema(schema: dict[str, Any]) -> None:
 
 
 def check_parameters(schema: dict[str, Any]) -> None:
-    """Of a tool, whose arguments are an object. Raises: RefusedSchema."""
+    """Checks the schema of a tool's arguments, which are an object. Raises: RefusedSchema."""
     check_schema(schema)
     if schema.get("type", "object") != "object":
         raise RefusedSchema(("type",), "the arguments of a tool are an object")
 
 
 def check_size(value: Any, max_bytes: int) -> None:
-    """Of any JSON value: its bytes, about, how deep it nests, and that its text is Unicode.
+    """Checks the approximate size of a JSON value, its nesting, and that its text is valid Unicode.
 
-    Raises: RefusedSchema, as soon as it is too much.
+    Raises: RefusedSchema, as soon as a bound is exceeded.
     """
     num_bytes = 0
     todo: list[tuple[Path, Any, int]] = [((), value, 1)]
     while todo:
         path, value, nesting = todo.pop()
         if isinstance(value, dict | list):
-            num_bytes += 2 * len(value) + 2  # before its parts are looked at: they may be very many
+            num_bytes += 2 * len(value) + 2  # counted before its parts, of which there may be very many
             if nesting > MAX_NESTING:
                 message = f"it is too deep: objects and arrays may nest at most {MAX_NESTING} levels"
                 raise RefusedSchema((), message)
@@ -120,7 +124,7 @@ def _text_bytes(path: Path, text: Any) -> int:
 
 
 def subschemas(schema: dict[str, Any]) -> Iterator[tuple[Path, Any]]:
-    """The schemas directly in `schema`, with where they are in it."""
+    """Yields the schemas directly inside `schema`, each with its path there."""
     for keyword, value in schema.items():
         if keyword in ONE_SCHEMA:
             yield (keyword,), value
@@ -131,7 +135,7 @@ def subschemas(schema: dict[str, Any]) -> Iterator[tuple[Path, Any]]:
 
 
 class _Keywords:
-    """One look at every schema in a schema, and every keyword in those."""
+    """A check of all schemas inside a schema, and of all their keywords."""
 
     def __init__(self, root: dict[str, Any]) -> None:
         self._root = root
@@ -140,7 +144,7 @@ class _Keywords:
         self._count = 0
 
     def check(self) -> dict[str, Any]:
-        """The schemas by the references that lead to them."""
+        """Returns the schemas by the references that point to them."""
         todo: list[tuple[Path, Any]] = [((), self._root)]
         while todo:
             path, schema = todo.pop()
@@ -199,7 +203,7 @@ class _Keywords:
                 raise RefusedSchema(
                     here, f"the counts of items and properties sum up to more than {MAX_TOTAL_COUNT}"
                 )
-        # A name that is not among `properties` may come twice, and would be counted twice.
+        # The engine may write a name that is not in `properties` twice, and would count it twice.
         if keyword == "minProperties" and value > max(1, len(_required(schema))):
             raise RefusedSchema(here, "minProperties is held up to 1, or the number of required properties")
 
@@ -253,7 +257,7 @@ def _check_value(here: Path, value: Any, schema: dict[str, Any]) -> None:
 
 
 def _is_exact(number: float) -> bool:
-    return abs(number) <= MAX_EXACT  # which NaN is not
+    return abs(number) <= MAX_EXACT  # this is False for NaN
 
 
 def _required(schema: dict[str, Any]) -> set[str]:
@@ -267,9 +271,9 @@ def _may_be_text(schema: dict[str, Any]) -> bool:
 
 
 def _check_references(root: dict[str, Any], places: dict[str, Any]) -> None:
-    """Every one leads to a schema in `places`, and they do not lead too deep.
+    """Checks that every reference points to a schema in `places`, and that the schemas are not too deep.
 
-    The walk is llguidance's: in the order of the keywords, into a definition when it is first referred to.
+    The order is that of llguidance: keyword by keyword, and into a definition at its first reference.
     """
     seen: set[str] = set()
     todo: list[tuple[Path, Any, int]] = [((), root, 1)]
@@ -293,7 +297,7 @@ def _check_references(root: dict[str, Any], places: dict[str, Any]) -> None:
 
 
 def held(schema: Any) -> Any:
-    """A checked schema without what says nothing about the answer: annotations, and what holds anyway."""
+    """Returns a checked schema without annotations and without keywords that are always fulfilled."""
     if not isinstance(schema, dict):
         return schema
     kept: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""What goes over the wire about API keys."""
+"""Requests and answers of `/v1/keys`."""
 
 from datetime import datetime
 from typing import Annotated, Any, Self
@@ -28,24 +28,24 @@ Expiry = Annotated[datetime, BeforeValidator(_valid_expiry)]
 
 
 class CreateKey(Request):
-    """Another key of the caller."""
+    """A request for another key of the caller."""
 
-    name: KeyName = Field(description="what the key is for; several may have one name")
+    name: KeyName = Field(description="purpose of the key; several keys may have the same name")
     expires: Expiry | None = Field(
         None,
-        description="ISO 8601 in UTC, in the future; the key is refused from then on. Left out: "
-        "never, or with the key that makes it",
+        description="future time from which the key is refused, ISO 8601 in UTC; null: the key expires with "
+        "the key of this request, or never",
     )
 
 
 class Key(Answer):
-    """A key without what makes it one: that is shown only when it is created."""
+    """The description of a key. The key itself is shown only when it is created."""
 
-    id: str = Field(description="names the key; of no use to anyone else")
+    id: str = Field(description="name of the key in this API; it gives no access")
     name: str
     created: Timestamp
-    expires: Timestamp | None = Field(description="null: never")
-    last_used: Timestamp | None = Field(description="the hour in which it began; null: not yet")
+    expires: Timestamp | None = Field(description="time from which the key is refused; null: never")
+    last_used: Timestamp | None = Field(description="last use, rounded down to the hour; null: not used yet")
 
     @classmethod
     def of(cls, record: KeyRecord, last_used: datetime | None, **more: Any) -> Self:
@@ -58,7 +58,7 @@ class CreatedKey(Key):
 
 
 class OwnKey(Key):
-    current: bool = Field(description="the one that this request was made with")
+    current: bool = Field(description="true for the key of this request")
 
     @classmethod
     def of_listed(cls, listed: ListedKey, current_hash: str) -> Self:

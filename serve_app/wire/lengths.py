@@ -1,13 +1,16 @@
-"""How long a text may be before its tokens are worth counting."""
+"""Refuses texts that are too long for a model, without counting their tokens."""
 
 from registry.errors import ContextLengthExceeded
 
 CHARACTERS_PER_TOKEN = 32
-"""On average in a text that anyone would write there are fewer; a single token can have more."""
+"""The upper bound of the average number of characters per token in an ordinary text.
+
+A single token can have more.
+"""
 
 
 def check_characters(number: int, max_context_tokens: int, param: str) -> None:
-    """Raises: ContextLengthExceeded, for what is so long that its tokens need no counting."""
+    """Raises: ContextLengthExceeded, for a text that is certainly too long."""
     if number > max_context_tokens * CHARACTERS_PER_TOKEN:
         raise ContextLengthExceeded(
             f"there are {number} characters; the model takes {max_context_tokens} tokens", param

@@ -1,4 +1,4 @@
-"""Models and their revisions over HTTP."""
+"""Requests and answers of `/v1/models`: models and their revisions."""
 
 import unicodedata
 from typing import Annotated, Any, Literal, Self
@@ -11,7 +11,7 @@ from serve_app.wire.base import Answer, Metrics, Ref, Request
 
 MAX_DESCRIPTION_CHARACTERS = 4096
 UNREACHABLE_NAMES = (".", "..")
-"""Clients and proxies take these out of a path before they send it."""
+"""Clients and proxies remove these parts from a path, so no request could name such a model."""
 
 
 def _valid_name(name: str) -> str:
@@ -36,30 +36,41 @@ Name = Annotated[
     AfterValidator(_valid_name),
 ]
 Description = Annotated[str, Field(max_length=MAX_DESCRIPTION_CHARACTERS), AfterValidator(_valid_description)]
-Temperature = Annotated[float, Field(ge=0, le=2, description="of sampling; 0: always the likeliest token")]
-TopP = Annotated[float, Field(gt=0, le=1, description="sample from the likeliest tokens of this probability")]
-LearningRate = Annotated[
-    float, Field(gt=0, description="of AdamW, constant; the settings have a highest one")
+Temperature = Annotated[
+    float, Field(ge=0, le=2, description="temperature of sampling; 0: always the most likely token")
 ]
-LearningSteps = Annotated[int, Field(ge=1, le=1000, description="optimizer steps of a training")]
+TopP = Annotated[
+    float, Field(gt=0, le=1, description="sample from the most likely tokens with this total probability")
+]
+LearningRate = Annotated[
+    float, Field(gt=0, description="constant learning rate of AdamW; the settings have an upper limit")
+]
+LearningSteps = Annotated[
+    int,
+    Field(
+        ge=1, le=1000, description="number of optimizer steps of a training; the settings have an upper limit"
+    ),
+]
 Beta = Annotated[
     float,
     Field(
         ge=0,
-        description="weight of the KL divergence from the base model; the settings have a highest one",
+        description="weight of the KL divergence from the base model; the settings have an upper limit",
     ),
 ]
-Epsilon = Annotated[float, Field(gt=0, lt=1, description="clip of the probability ratio of a training")]
-Rank = Annotated[int, Field(ge=1, le=4096, description="of the adapter; the base model has a highest one")]
+Epsilon = Annotated[float, Field(gt=0, lt=1, description="a training clips probability ratios to 1 +/- this")]
+Rank = Annotated[
+    int, Field(ge=1, le=4096, description="rank of the adapter; each base model has an upper limit")
+]
 Alpha = Annotated[
     float,
     Field(
         gt=0,
-        description="scale of the adapter; left out: twice its rank; the settings have a highest one",
+        description="alpha of the adapter; default: twice its rank; the settings have an upper limit",
     ),
 ]
-Dropout = Annotated[float, Field(ge=0, lt=1, description="of the adapter while it is trained")]
-CurrentRevision = Annotated[int, Field(ge=0, description="the current one; 0 before the first training")]
+Dropout = Annotated[float, Field(ge=0, lt=1, description="dropout of the adapter in trainings")]
+CurrentRevision = Annotated[int, Field(ge=0, description="current revision; 0 before the first training")]
 
 
 class DefaultValues(Request):
@@ -95,13 +106,13 @@ class ModelInfo(Answer):
     """One model that the caller may use."""
 
     name: str
-    id: str = Field(description="made of the name, URL-safe, unique in the account; never changes")
+    id: str = Field(description="URL-safe id made of the name; unique among your models; never changes")
     description: str
     read_only: bool = Field(description="true for base models")
-    parent_model: str | None = Field(None, description="its name when this was copied; not of base models")
+    parent_model: str | None = Field(None, description="name that the parent had when it was copied")
     revision: CurrentRevision
     last_modified: Timestamp
-    default_model: bool = Field(description="answers when a request names none; one model in the list is it")
+    default_model: bool = Field(description="true for the one model that answers if a request names none")
     temperature: Temperature
     top_p: TopP
     learning_rate: LearningRate
@@ -139,14 +150,14 @@ class ModelInfo(Answer):
 
 
 class ModelDetail(ModelInfo):
-    """A model with how it was made. A base model has no rank, alpha, dropout or created."""
+    """A model with the values of its adapter. A base model has no rank, alpha, dropout or created."""
 
     base_model: str = Field(description="id of the base model")
     rank: Rank | None = None
     alpha: Alpha | None = None
     dropout: Dropout | None = None
     created: Timestamp | None = None
-    status: Literal["ready", "training"] = Field(description="`training`: one waits or runs")
+    status: Literal["ready", "training"] = Field(description="`training`: a training waits or runs")
 
     @classmethod
     def describe_base(cls, model: BaseModelSettings, is_default: bool) -> Self:
@@ -172,14 +183,14 @@ class DeletedModel(Answer):
 
 
 class RevisionInfo(Answer):
-    """A revision that carries weights."""
+    """A revision with weights."""
 
     revision: int
-    parent_revision: int | None = Field(description="the one it was trained from; null: a copy")
+    parent_revision: int | None = Field(description="revision that the training began with; null: a copy")
     created: Timestamp
-    job: str | None = Field(description="the training that made it; null: a copy")
+    job: str | None = Field(description="id of the training that made the revision; null: a copy")
     metrics: Metrics
-    size_bytes: int = Field(ge=0, description="of all files of the adapter")
+    size_bytes: int = Field(ge=0, description="size of all files of the adapter")
     sha256: str = Field(description="digest of the adapter's weights")
 
     @classmethod

@@ -1,9 +1,9 @@
-"""What OpenAI's clients send, as far as it is taken: what is not named here is refused, with its name.
+"""Requests of OpenAI's clients for chat and completions. Fields that are not listed here are refused by name.
 
 vLLM knows more fields. Some of them reach the engine or its files, the chat template, the cache or another
-user's place in the queue, so the list below is of what may come in, not of what may not. Fields that OpenAI
-defines and that mean nothing here are taken and change nothing. The values are checked here where a wrong
-one would cost something; vLLM checks the rest.
+user's place in the queue. Therefore this file lists the accepted fields, not the refused ones. Fields of
+OpenAI's API that have no meaning here are accepted without effect. Values are checked here if a wrong one
+would be costly; vLLM checks the rest.
 """
 
 from collections.abc import Sequence
@@ -39,82 +39,88 @@ WITHOUT_MEANING = (
     "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key",
     "prompt_cache_retention", "verbosity",
 )  # fmt: skip
-"""Of OpenAI's fields: taken from any client, and of no effect."""
+"""Fields of OpenAI's API that are accepted without effect."""
 OF_TOOLS = ("tools", "tool_choice", "parallel_tool_calls")
-"""Fields that mean something where there are tools."""
+"""Fields that only have a meaning in a request with tools."""
 
 
 class StreamOptions(Request):
-    include_usage: bool = Field(False, description="a last chunk with the usage of the whole request")
+    include_usage: bool = Field(False, description="send a last chunk with the usage of the whole request")
     continuous_usage_stats: bool | None = Field(
-        None, description="every chunk has the usage so far; only with include_usage"
+        None, description="send the usage so far with every chunk; only with include_usage"
     )
-    include_obfuscation: bool | None = Field(None, description="of no effect")
+    include_obfuscation: bool | None = Field(None, description="no effect")
 
 
 class Sampling(Request):
-    """What chat and text completions have in common."""
+    """The fields that chat and text completions have in common."""
 
     model: Ref | None = Field(
-        None, description="id or name, `@N` for a revision; left out or empty: the default model"
+        None, description="id or name of the model, with `@N` for revision N; empty: the default model"
     )
-    frequency_penalty: Penalty | None = Field(None, description="against tokens, by how often they came")
-    presence_penalty: Penalty | None = Field(None, description="against tokens that came at all")
-    logit_bias: LogitBias | None = Field(
-        None, description="what is added to the logits of tokens, by the token's id"
+    frequency_penalty: Penalty | None = Field(
+        None, description="penalty for tokens by the number of times that they occurred"
     )
+    presence_penalty: Penalty | None = Field(None, description="penalty for tokens that occurred before")
+    logit_bias: LogitBias | None = Field(None, description="numbers to add to logits, by token id")
     n: Annotated[int, Field(ge=1, le=MAX_SAMPLES)] | None = Field(None, description="number of choices")
-    response_format: ResponseFormat | None = Field(None, description="what the answer is held to")
-    seed: Seed | None = Field(None, description="the same seed makes the same choices of the same request")
-    stop: Stop | None = Field(None, description="one or up to 16 texts that end an answer")
-    stream: bool | None = Field(None, description="answer in server-sent events, as they are made")
+    response_format: ResponseFormat | None = Field(None, description="form that the answer must have")
+    seed: Seed | None = Field(None, description="the same request with the same seed gets the same choices")
+    stop: Stop | None = Field(None, description="one text, or up to 16 texts, that end an answer")
+    stream: bool | None = Field(None, description="answer in server-sent events while text is generated")
     stream_options: StreamOptions | None = Field(None, description="only with stream")
-    temperature: Temperature | None = Field(None, description="left out: the model's own default")
-    top_p: TopP | None = Field(None, description="left out: the model's own default")
-    top_k: Annotated[int, Field(ge=-1, lt=2**31)] | None = Field(None, description="not OpenAI's")
-    min_p: Annotated[float, Field(ge=0, le=1)] | None = Field(None, description="not OpenAI's")
+    temperature: Temperature | None = Field(None, description="default: the default of the model")
+    top_p: TopP | None = Field(None, description="default: the default of the model")
+    top_k: Annotated[int, Field(ge=-1, lt=2**31)] | None = Field(
+        None, description="sample only from this number of most likely tokens; an extension of vLLM"
+    )
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None,
+        description="smallest probability of a token, relative to the most likely one; an extension of vLLM",
+    )
     repetition_penalty: Annotated[float, Field(ge=0.01, le=2)] | None = Field(
-        None, description="not OpenAI's"
+        None, description="above 1: penalty for tokens that occurred before; an extension of vLLM"
     )
     structured_outputs: StructuredOutputs | None = Field(
-        None, description="in the place of response_format; not OpenAI's"
+        None, description="replaces response_format; an extension of vLLM"
     )
     ignore_eos: bool | None = Field(
-        None, description="go on after the model has ended its answer, up to max_tokens; not OpenAI's"
+        None, description="generate up to max_tokens, past the end of the answer; an extension of vLLM"
     )
     min_tokens: Annotated[int, Field(ge=0, lt=2**31)] | None = Field(
-        None, description="before which the model does not end its answer; not OpenAI's"
+        None, description="smallest number of tokens in an answer; an extension of vLLM"
     )
     stop_token_ids: StopTokens | None = Field(
-        None, description="tokens that end an answer, by their ids; not OpenAI's"
+        None, description="ids of tokens that end an answer; an extension of vLLM"
     )
     include_stop_str_in_output: bool | None = Field(
-        None, description="an answer that `stop` ended has the text that ended it; not OpenAI's"
+        None, description="an answer that `stop` ends contains the text that ended it; an extension of vLLM"
     )
     skip_special_tokens: bool | None = Field(
-        None, description="false: control tokens are part of an answer's text; not OpenAI's"
+        None, description="false: the text of an answer shows control tokens; an extension of vLLM"
     )
     add_special_tokens: bool | None = Field(
-        None, description="whether the tokenizer adds its own before a prompt; not OpenAI's"
+        None, description="let the tokenizer add its control tokens to a prompt; an extension of vLLM"
     )
     return_token_ids: bool | None = Field(
         None,
-        description="with `prompt_token_ids`, and `token_ids` and `stop_reason` of each choice; not OpenAI's",
+        description="add `prompt_token_ids`, and `token_ids` and `stop_reason` of each choice; "
+        "an extension of vLLM",
     )
     return_tokens_as_token_ids: bool | None = Field(
-        None, description="tokens in logprobs are named `token_id:N`; not OpenAI's"
+        None, description="logprobs name tokens as `token_id:N`; an extension of vLLM"
     )
     best_of: Annotated[int, Field(ge=1, le=MAX_SAMPLES)] | None = Field(
-        None, description="only as many as n, all of which are returned"
+        None, description="must be equal to n, because all choices are returned"
     )
-    user: Any = Field(None, description="of no effect")
-    metadata: Any = Field(None, description="of no effect")
-    store: Any = Field(None, description="of no effect")
-    service_tier: Any = Field(None, description="of no effect")
-    safety_identifier: Any = Field(None, description="of no effect")
-    prompt_cache_key: Any = Field(None, description="of no effect")
-    prompt_cache_retention: Any = Field(None, description="of no effect")
-    verbosity: Any = Field(None, description="of no effect")
+    user: Any = Field(None, description="no effect")
+    metadata: Any = Field(None, description="no effect")
+    store: Any = Field(None, description="no effect")
+    service_tier: Any = Field(None, description="no effect")
+    safety_identifier: Any = Field(None, description="no effect")
+    prompt_cache_key: Any = Field(None, description="no effect")
+    prompt_cache_retention: Any = Field(None, description="no effect")
+    verbosity: Any = Field(None, description="no effect")
 
     @model_validator(mode="before")
     @classmethod
@@ -138,44 +144,44 @@ class Sampling(Request):
         return self.response_format is not None and self.response_format.type != "text"
 
     def is_held(self) -> bool:
-        """Whether the model is not free in what it answers."""
+        """Returns True if the answer must have a certain form."""
         return self.structured_outputs is not None or self.is_held_by_format()
 
     def body(self) -> dict[str, Any]:
-        """What vLLM is asked: the fields that were given and mean something."""
+        """Returns the request for vLLM: the fields that were given and have an effect."""
         given = self.model_dump(
             exclude_none=True, by_alias=True, exclude={"model", "best_of", *WITHOUT_MEANING}
         )
         if options := given.get("stream_options"):
             options.pop("include_obfuscation", None)
         if self.seed is not None:
-            given["seed"] = self.seed % 2**63  # vLLM takes -1 for no seed, also as that of a later choice
+            given["seed"] = self.seed % 2**63  # vLLM reads -1 as no seed, also if it is a later choice's seed
         return given
 
 
 class ChatCompletionRequest(Sampling):
     messages: Annotated[list[ChatTurn], Field(fail_fast=True, min_length=1, max_length=MAX_MESSAGES)]
-    max_tokens: MaxTokens | None = Field(None, description="the older name of max_completion_tokens")
+    max_tokens: MaxTokens | None = Field(None, description="older name of max_completion_tokens")
     max_completion_tokens: MaxTokens | None = None
-    logprobs: bool | None = Field(None, description="with the log-probability of each token")
+    logprobs: bool | None = Field(None, description="add the log-probability of each token")
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
-        None, description="with those of so many likelier tokens; needs logprobs"
+        None, description="number of most likely tokens to add at each position; needs logprobs"
     )
     tools: Annotated[list[Tool], Field(fail_fast=True, max_length=MAX_TOOLS), SizeOfTools] | None = Field(
-        None, description="what the model may call; an empty list is as none"
+        None, description="tools that the model may call; an empty list means none"
     )
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = Field(
-        None, description="whether it may, must, or which"
+        None, description="the model may not call a tool, may call one, must call one, or must call this one"
     )
-    parallel_tool_calls: bool | None = Field(None, description="false: one call at most")
+    parallel_tool_calls: bool | None = Field(None, description="false: at most one call")
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = Field(
-        None, description="of models that reason"
+        None, description="effort of models that reason"
     )
     chat_template_kwargs: TemplateValues | None = Field(
-        None, description="what the model's template offers to set, such as enable_thinking; not OpenAI's"
+        None, description="values for the model's template, such as enable_thinking; an extension of vLLM"
     )
     modalities: Annotated[list[Literal["text"]], Field(fail_fast=True, max_length=16)] | None = Field(
-        None, description="of no effect"
+        None, description="no effect"
     )
 
     @model_validator(mode="after")
@@ -204,7 +210,7 @@ class ChatCompletionRequest(Sampling):
         if not self.tools:
             given = {field: value for field, value in given.items() if field not in OF_TOOLS}
         for message in given["messages"]:
-            if message["role"] == "developer":  # a system message, by its newer name
+            if message["role"] == "developer":  # the newer name of a system message
                 message["role"] = "system"
             elif message["role"] == "assistant":
                 _say_something(message)
@@ -212,7 +218,7 @@ class ChatCompletionRequest(Sampling):
 
 
 def _say_something(turn: dict[str, Any]) -> None:
-    """A turn of the model without content or calls is what it said instead, or empty."""
+    """Gives a turn of the model without content and calls a content: its refusal, or an empty text."""
     refusal = turn.pop("refusal", "")
     if not turn.get("tool_calls"):
         turn.pop("tool_calls", None)
@@ -230,21 +236,21 @@ Prompt = (
 
 class CompletionRequest(Sampling):
     prompt: Prompt = Field(
-        description="a text, or the ids of its tokens, or up to 64 of either; it is the model's whole input: "
-        "what spells a control token in it is that token"
+        description="a text or a list of token ids, or up to 64 of either; each is the model's whole input: "
+        "the spelling of a control token in it is that token"
     )
-    max_tokens: MaxTokens | None = Field(None, description="left out: 16")
-    echo: bool | None = Field(None, description="with the prompt before the answer")
+    max_tokens: MaxTokens | None = Field(None, description="default: 16")
+    echo: bool | None = Field(None, description="put the prompt before the answer")
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
-        None, description="with the log-probabilities of so many likeliest tokens"
+        None, description="number of most likely tokens whose log-probabilities are added"
     )
 
     def num_characters(self) -> int:
-        """Of the longest prompt, where they are texts."""
+        """Returns the length of the longest prompt that is a text."""
         return max((len(prompt) for prompt in self.prompts() if isinstance(prompt, str)), default=0)
 
     def prompts(self) -> Sequence[str | list[int]]:
-        """Each is answered by itself."""
+        """Returns the prompts. Each of them is answered separately."""
         if isinstance(self.prompt, str):
             return [self.prompt]
         return [self.prompt] if isinstance(self.prompt[0], int) else self.prompt

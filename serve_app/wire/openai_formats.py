@@ -1,4 +1,4 @@
-"""What an answer is held to, as OpenAI's clients send it: JSON Schemas, the tools that a model may call."""
+"""The forms that OpenAI's clients ask of an answer: JSON Schemas and other constraints, and tools."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
@@ -23,7 +23,7 @@ FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$", max_lengt
 
 
 def _checked(check: Callable[[Any], None]) -> Callable[[Any], Any]:
-    """A validator whose error is at the place inside the value that `check` names."""
+    """Returns a validator that calls `check`. Its error names the place inside the value."""
 
     def validate(value: Any) -> Any:
         try:
@@ -50,7 +50,7 @@ class FunctionDefinition(Request):
     name: FunctionName
     description: Text | None = None
     parameters: ParametersSchema | None = Field(None, description="JSON Schema of the arguments")
-    strict: bool | None = Field(None, description="the arguments are held to the schema anyway")
+    strict: bool | None = Field(None, description="no effect: the arguments always follow the schema")
 
 
 class Tool(Request):
@@ -79,7 +79,7 @@ class SchemaFormat(Request):
     name: FunctionName
     description: Text | None = None
     schema_: JsonSchema = Field(alias="schema", description="JSON Schema of the answer")
-    strict: bool | None = Field(None, description="the answer is held to the schema anyway")
+    strict: bool | None = Field(None, description="no effect: the answer always follows the schema")
 
 
 class JsonSchemaFormat(Request):
@@ -94,10 +94,10 @@ UNBOUNDED = ("grammar", "structural_tag")
 
 
 class StructuredOutputs(Request):
-    """What an answer is held to, as vLLM's clients say it. A grammar is refused: nothing bounds its cost."""
+    """A constraint of the answer in vLLM's form. A grammar is refused, because its cost has no bound."""
 
     json_: JsonSchema | None = Field(None, alias="json", description="JSON Schema of the answer")
-    json_object: Literal[True] | None = Field(None, description="any JSON object")
+    json_object: Literal[True] | None = Field(None, description="the answer is any JSON object")
     choice: (
         Annotated[
             list[Annotated[str, Field(min_length=1, max_length=1024)]],
@@ -108,7 +108,7 @@ class StructuredOutputs(Request):
     ) = Field(None, description="the answer is one of these texts")
     regex: (
         Annotated[str, Field(min_length=1, max_length=MAX_PATTERN, pattern=r"^[^\x00]*$"), UnicodeText] | None
-    ) = Field(None, description="a regular expression that the whole answer fits")
+    ) = Field(None, description="regular expression that the whole answer matches")
 
     @model_validator(mode="before")
     @classmethod

@@ -1,6 +1,7 @@
-"""The turns of a conversation, as OpenAI's clients send them.
+"""The turns of a conversation in the form of OpenAI's clients.
 
-Clients send back what they got, from here or from other services, so what is not named here is left out.
+Clients send back messages that they got from this service or from others. Therefore unknown fields are
+ignored.
 """
 
 import json
@@ -18,15 +19,15 @@ from serve_app.wire.refused_fields import refused_at
 MAX_TOOL_CALLS = 128
 MAX_PARTS = 1024
 MAX_ARGUMENT_VALUES = 16_384
-"""In the arguments of all tool calls of a conversation."""
+"""The largest number of JSON values in the arguments of all tool calls of a conversation."""
 MAX_ARGUMENT_DEPTH = 64
 
 Label = Annotated[str, Field(max_length=512)]
-"""What a client calls something by: a tool call, a speaker."""
+"""A name that a client gives to a tool call or to a speaker."""
 
 
 class Lenient(BaseModel):
-    """A part of a conversation: clients send back what they got, with the fields of other services in it."""
+    """A part of a conversation. Unknown fields, such as those of other services, are ignored."""
 
     model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False, frozen=True)
 
@@ -34,7 +35,7 @@ class Lenient(BaseModel):
 class TextPart(Lenient):
     type: Literal["text", "refusal"]
     text: Text = ""
-    refusal: Text | None = Field(None, description="instead of text, when the type is `refusal`")
+    refusal: Text | None = Field(None, description="replaces text if the type is `refusal`")
 
 
 Content = Text | Annotated[list[TextPart], Field(fail_fast=True, min_length=1, max_length=MAX_PARTS)]
@@ -42,7 +43,7 @@ Content = Text | Annotated[list[TextPart], Field(fail_fast=True, min_length=1, m
 
 class CalledFunction(Lenient):
     name: FunctionName
-    arguments: Text = Field(description="a JSON object, as text")
+    arguments: Text = Field(description="JSON object as a text")
 
 
 class ToolCall(Lenient):
@@ -52,7 +53,7 @@ class ToolCall(Lenient):
 
 
 class GivenMessage(Lenient):
-    """From the system, the developer or the user."""
+    """A message of the system, the developer or the user."""
 
     role: Literal["system", "developer", "user"]
     content: Content
@@ -60,29 +61,30 @@ class GivenMessage(Lenient):
 
 
 class AssistantTurn(Lenient):
-    """From the model, which may have said nothing; what it thought meanwhile is left out."""
+    """A message of the model, which may be empty. Its reasoning is ignored."""
 
     role: Literal["assistant"]
     content: Content | None = None
-    refusal: Text | None = Field(None, description="what it said instead of content")
+    refusal: Text | None = Field(None, description="text of the model that replaces content")
     name: Label | None = None
     tool_calls: Annotated[list[ToolCall], Field(fail_fast=True, max_length=MAX_TOOL_CALLS)] | None = Field(
-        None, description="the tools that the model asked for"
+        None, description="calls of tools by the model"
     )
 
 
 class ToolResult(Lenient):
     role: Literal["tool"]
     content: Content
-    tool_call_id: Label = Field(description="the `id` of the call that this is the result of")
+    tool_call_id: Label = Field(description="`id` of the call that has this result")
 
 
 ChatTurn = Annotated[GivenMessage | AssistantTurn | ToolResult, Field(discriminator="role")]
 
 
 def check_arguments(turns: Sequence[GivenMessage | AssistantTurn | ToolResult]) -> None:
-    """See that what tools were called with can be parsed, at a cost that is bounded for all calls together.
+    """Checks that the arguments of all tool calls are JSON objects.
 
+    The cost for all calls together is bounded.
     Raises: pydantic.ValidationError, whose location begins with `messages`.
     """
     left = MAX_ARGUMENT_VALUES

@@ -1,7 +1,7 @@
-"""Fields that clients of OpenAI's API, and of vLLM's, know and that are refused here, each with its reason.
+"""Fields of OpenAI's and vLLM's APIs that are refused, each with a reason.
 
-What no client knows is refused too, by its name alone. Without a value, such a field changes nothing and is
-taken: many clients send every field that they know.
+Unknown fields are refused too, without a reason. A field listed here is accepted if its value is null,
+because many clients send every field that they know.
 """
 
 from collections.abc import Iterable
@@ -32,19 +32,22 @@ REASONS = {
 
 
 def refused(field: str, reason: str) -> ValidationError:
-    """To be raised by a validator of the whole request: the error is at the field."""
+    """Returns an error about a field, for validators of the whole request."""
     return refused_at((field,), reason)
 
 
 def refused_at(path: tuple[str | int, ...], reason: str) -> ValidationError:
-    """The same for a value inside a field."""
+    """Returns an error about a value inside a field."""
     error = PydanticCustomError("refused", "{reason}", {"reason": reason})
     details = InitErrorDetails(type=error, loc=path, input=None)
     return ValidationError.from_exception_data("request", [details])
 
 
 def without_refused(body: Any, known: Iterable[str]) -> Any:
-    """The body without fields that are refused and have no value. Raises: ValidationError."""
+    """Returns the body without refused fields that are null.
+
+    Raises: ValidationError: a refused field has a value.
+    """
     if not isinstance(body, dict):
         return body
     found = [field for field in REASONS if field in body and field not in known]

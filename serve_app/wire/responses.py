@@ -1,7 +1,7 @@
-"""What clients of OpenAI's Responses API send, as far as it is taken.
+"""Requests and answers of OpenAI's Responses API.
 
-Nothing is stored here: an answer is made of what the request brings, and what refers to an earlier one is
-refused by name. There are no built-in tools. The parts that chat has too are those of `openai_schemas`.
+Responses are not stored. An answer depends only on its request, and fields that refer to an earlier response
+are refused by name. There are no built-in tools. The parts that chat has too are in `openai_formats`.
 """
 
 from typing import Annotated, Any, Literal, Self
@@ -28,7 +28,7 @@ LOG_PROBS = "message.output_text.logprobs"
 
 
 def _refused(reason: str) -> BeforeValidator:
-    """For a field that can only be left out."""
+    """Returns a validator for a field that can only be null."""
 
     def validate(value: Any) -> None:
         if value is not None:
@@ -48,7 +48,7 @@ class InputText(Lenient):
 
 class InputRefusal(Lenient):
     type: Literal["refusal"]
-    refusal: Text = Field(description="instead of text")
+    refusal: Text = Field(description="replaces text")
 
     @property
     def text(self) -> str:
@@ -71,25 +71,25 @@ class MessageItem(Lenient):
 
 class FunctionCallItem(Lenient):
     type: Literal["function_call"]
-    call_id: Label = Field(description="what its result refers to")
+    call_id: Label = Field(description="id that the result of the call refers to")
     name: FunctionName
-    arguments: Text = Field(description="a JSON object, as text")
+    arguments: Text = Field(description="JSON object as a text")
 
 
 class FunctionCallOutputItem(Lenient):
     type: Literal["function_call_output"]
-    call_id: Label = Field(description="that of the call that this is the result of")
-    output: Content = Field(description="the result, as text")
+    call_id: Label = Field(description="`call_id` of the call that has this result")
+    output: Content = Field(description="result as a text")
 
 
 class ReasoningItem(Lenient):
-    """How a model came to an earlier answer. Taken and not shown: chat templates drop it too."""
+    """The reasoning of an earlier answer. It is accepted and ignored, as chat templates ignore it too."""
 
     type: Literal["reasoning"]
 
 
 def _kind_of_item(value: Any) -> str | None:
-    """A message needs no type."""
+    """Returns the type of an item. An item without a type is a message."""
     if isinstance(value, dict):
         kind = value.get("type", "message")
         return kind if isinstance(kind, str) else None
@@ -137,13 +137,13 @@ AnswerFormat = Annotated[TextFormat | ObjectFormat | TextSchemaFormat, Field(dis
 
 
 class TextOptions(Request):
-    format: AnswerFormat | None = Field(None, description="what the answer is held to")
-    verbosity: Any = Field(None, description="of no effect")
+    format: AnswerFormat | None = Field(None, description="form that the answer must have")
+    verbosity: Any = Field(None, description="no effect")
 
 
 class Reasoning(Lenient):
     effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = Field(
-        None, description="of models that reason"
+        None, description="effort of models that reason"
     )
 
 
@@ -177,49 +177,49 @@ def _no_truncation(value: Any) -> Any:
 
 class ResponsesRequest(Request):
     model: Ref | None = Field(
-        None, description="id or name, `@N` for a revision; left out: the default model"
+        None, description="id or name of the model, with `@N` for revision N; empty: the default model"
     )
-    input: Text | Items = Field(description="what the user says, or a conversation as items")
-    instructions: Text | None = Field(None, description="a system message before the input")
+    input: Text | Items = Field(description="text of the user, or a conversation as items")
+    instructions: Text | None = Field(None, description="system message before the input")
     tools: Annotated[list[Tool], Field(fail_fast=True, max_length=MAX_TOOLS), SizeOfTools] | None = Field(
-        None, description="what the model may call"
+        None, description="tools that the model may call"
     )
     tool_choice: Literal["none", "auto", "required"] | FunctionChoice | None = Field(
-        None, description="whether it may, must, or which"
+        None, description="the model may not call a tool, may call one, must call one, or must call this one"
     )
-    parallel_tool_calls: bool | None = Field(None, description="false: one call at most")
-    text: TextOptions | None = Field(None, description="of the answer")
-    temperature: Temperature | None = Field(None, description="left out: the model's own default")
-    top_p: TopP | None = Field(None, description="left out: the model's own default")
+    parallel_tool_calls: bool | None = Field(None, description="false: at most one call")
+    text: TextOptions | None = Field(None, description="options of the answer's text")
+    temperature: Temperature | None = Field(None, description="default: the default of the model")
+    top_p: TopP | None = Field(None, description="default: the default of the model")
     max_output_tokens: MaxTokens | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = Field(
-        None, description="with the log-probabilities of so many likelier tokens"
+        None, description="number of most likely tokens to add at each position, with log-probabilities"
     )
     include: Annotated[list[Include], Field(fail_fast=True, max_length=MAX_INCLUDES)] | None = Field(
-        None, description=f"`{LOG_PROBS}`: with the log-probability of each token; others have no effect"
+        None, description=f"`{LOG_PROBS}`: add the log-probability of each token; others have no effect"
     )
-    reasoning: Reasoning | None = Field(None, description="of models that reason")
-    metadata: Metadata | None = Field(None, description="given back in the answer")
-    stream: bool | None = Field(None, description="answer in server-sent events, as they are made")
-    stream_options: StreamOptions | None = Field(None, description="only with stream; of no effect")
+    reasoning: Reasoning | None = Field(None, description="options of models that reason")
+    metadata: Metadata | None = Field(None, description="copied to the answer")
+    stream: bool | None = Field(None, description="answer in server-sent events while text is generated")
+    stream_options: StreamOptions | None = Field(None, description="only with stream; no effect")
     truncation: Annotated[Literal["disabled"], BeforeValidator(_no_truncation)] | None = Field(
-        None, description="`disabled`: what is too long is refused"
+        None, description="only `disabled`: an input that is too long is refused"
     )
-    store: bool | None = Field(None, description="of no effect: nothing is stored")
+    store: bool | None = Field(None, description="no effect: responses are not stored")
     background: Annotated[bool, BeforeValidator(_no_background)] | None = Field(
-        None, description="only false"
+        None, description="only false: responses are not stored"
     )
-    previous_response_id: NotStored = Field(None, description="only null: nothing is stored")
-    conversation: NotStored = Field(None, description="only null: nothing is stored")
+    previous_response_id: NotStored = Field(None, description="only null: responses are not stored")
+    conversation: NotStored = Field(None, description="only null: conversations are not stored")
     prompt: NotStored = Field(None, description="only null: there are no stored templates")
     max_tool_calls: Annotated[int, Field(ge=1, lt=2**31)] | None = Field(
-        None, description="of no effect: it is about built-in tools"
+        None, description="no effect: there are no built-in tools"
     )
-    user: Any = Field(None, description="of no effect")
-    service_tier: Any = Field(None, description="of no effect")
-    safety_identifier: Any = Field(None, description="of no effect")
-    prompt_cache_key: Any = Field(None, description="of no effect")
-    prompt_cache_retention: Any = Field(None, description="of no effect")
+    user: Any = Field(None, description="no effect")
+    service_tier: Any = Field(None, description="no effect")
+    safety_identifier: Any = Field(None, description="no effect")
+    prompt_cache_key: Any = Field(None, description="no effect")
+    prompt_cache_retention: Any = Field(None, description="no effect")
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
@@ -236,19 +236,19 @@ class ResponsesRequest(Request):
 
 
 class InputDetails(Answer):
-    cached_tokens: int = Field(ge=0, description="found in the cache, from earlier requests of yours")
+    cached_tokens: int = Field(ge=0, description="tokens found in the cache of your earlier requests")
     cache_write_tokens: int = Field(0, ge=0, description="always 0")
 
 
 class OutputDetails(Answer):
-    reasoning_tokens: int = Field(ge=0, description="of models that reason")
+    reasoning_tokens: int = Field(ge=0, description="number of tokens of the reasoning")
 
 
 class ResponseUsage(Answer):
-    input_tokens: int = Field(ge=0, description="of the prompt")
-    input_tokens_details: InputDetails = Field(description="of the prompt's tokens")
-    output_tokens: int = Field(ge=0, description="of the answer")
-    output_tokens_details: OutputDetails = Field(description="of the answer's tokens")
+    input_tokens: int = Field(ge=0, description="number of tokens of the prompt")
+    input_tokens_details: InputDetails = Field(description="details of the prompt's tokens")
+    output_tokens: int = Field(ge=0, description="number of tokens of the answer")
+    output_tokens_details: OutputDetails = Field(description="details of the answer's tokens")
     total_tokens: int = Field(ge=0)
 
 
@@ -258,33 +258,33 @@ class ResponseFailure(Answer):
 
 
 class IncompleteDetails(Answer):
-    reason: Literal["max_output_tokens"] = Field(description="the answer was cut there")
+    reason: Literal["max_output_tokens"] = Field(description="limit that cut the answer")
 
 
 class Response(Answer):
-    """An answer to one request."""
+    """The answer to one request."""
 
     id: str
     object: Literal["response"]
     created_at: int = Field(description="seconds since 1970, UTC")
     status: Literal["completed", "incomplete", "failed", "in_progress"]
-    error: ResponseFailure | None = Field(description="why it failed, in a stream")
-    incomplete_details: IncompleteDetails | None = Field(description="why it is not complete")
+    error: ResponseFailure | None = Field(description="reason why the response failed; only in a stream")
+    incomplete_details: IncompleteDetails | None = Field(description="reason why the answer is not complete")
     model: str = Field(description="the id of the model that answered, with the revision of a private one")
     output: list[dict[str, Any]] = Field(description="items: reasoning, message, function_call")
     usage: ResponseUsage | None
-    instructions: str | None = Field(description="as given")
-    tools: list[dict[str, Any]] = Field(description="as given")
-    tool_choice: str | dict[str, Any] = Field(description="as given")
-    parallel_tool_calls: bool = Field(description="as given")
-    text: dict[str, Any] = Field(description="as given")
-    temperature: float = Field(description="the one that was used")
-    top_p: float = Field(description="the one that was used")
-    max_output_tokens: int | None = Field(description="as given")
-    top_logprobs: int = Field(description="as given")
-    reasoning: dict[str, Any] = Field(description="as given")
-    metadata: dict[str, str] = Field(description="as given")
-    truncation: Literal["disabled"] = Field(description="what is too long is refused")
-    store: Literal[False] = Field(description="nothing is stored")
-    background: Literal[False] = Field(description="nothing is stored")
-    previous_response_id: None = Field(description="nothing is stored")
+    instructions: str | None = Field(description="value of the request")
+    tools: list[dict[str, Any]] = Field(description="value of the request")
+    tool_choice: str | dict[str, Any] = Field(description="value of the request")
+    parallel_tool_calls: bool = Field(description="value of the request")
+    text: dict[str, Any] = Field(description="value of the request")
+    temperature: float = Field(description="temperature that was used")
+    top_p: float = Field(description="top_p that was used")
+    max_output_tokens: int | None = Field(description="value of the request")
+    top_logprobs: int = Field(description="value of the request")
+    reasoning: dict[str, Any] = Field(description="value of the request")
+    metadata: dict[str, str] = Field(description="value of the request")
+    truncation: Literal["disabled"] = Field(description="an input that is too long is refused")
+    store: Literal[False] = Field(description="responses are not stored")
+    background: Literal[False] = Field(description="responses are not stored")
+    previous_response_id: None = Field(description="responses are not stored")

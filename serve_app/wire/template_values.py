@@ -1,9 +1,9 @@
-"""Values that a client gives to the chat template of a model: `chat_template_kwargs`.
+"""Checks the values that a client gives to the chat template of a model: `chat_template_kwargs`.
 
-A template is code of the operator's, and most of what it reads is what the renderer gives it: the messages,
-the tools, functions to call. A client may switch what a template offers to switch (`enable_thinking`), with
-few and small values: no name that the renderer, or Jinja, gives a meaning to, and no text that could spell a
-control token or tell a template to do much.
+A template is code of the operator. It mostly reads what the renderer gives it: messages, tools and functions.
+A client may set options that the template offers, such as `enable_thinking`, with few and small values. It
+cannot use a name that has a meaning for the renderer or for Jinja, nor a text that could spell a control
+token.
 """
 
 from typing import Annotated
@@ -20,12 +20,12 @@ OF_THE_RENDERER = {
     "add_special_tokens", "additional_special_tokens", "extra_special_tokens", "reasoning_effort", "self",
     "response_format", "tool_choice", "template_kwargs", "kwargs",
 }  # fmt: skip
-"""Arguments of transformers and vLLM; `reasoning_effort` and the like are fields of a request."""
+"""Arguments of transformers and vLLM. Some, such as `reasoning_effort`, are fields of a request."""
 FUNCTIONS = {
     "raise_exception", "strftime_now", "tojson", "range", "dict", "lipsum", "cycler", "joiner", "namespace",
     "loop", "caller", "varargs",
 }  # fmt: skip
-"""What a template may call, or loops with."""
+"""Functions that a template can call, and names that Jinja defines in loops and macros."""
 
 
 def _free_name(name: str) -> str:
@@ -36,7 +36,7 @@ def _free_name(name: str) -> str:
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=64), AfterValidator(_free_name)]
 Words = Annotated[str, Field(pattern=r"^[\w .,:;/+()'!?%-]*$", max_length=256)]
-"""No brackets, with which control tokens are written, and no ends of lines."""
+"""A text without line ends and without brackets, because control tokens are written with brackets."""
 Value = (
     bool
     | Annotated[int, Field(gt=-(2**31), lt=2**31)]

@@ -1,4 +1,4 @@
-"""Trainings over HTTP: what is asked for, and what came of it."""
+"""Requests and answers of `POST /v1/train`."""
 
 from typing import Annotated, Self
 
@@ -13,15 +13,15 @@ MAX_RESPONSES = 16_384
 
 
 class TrainedResponse(Request):
-    content: Text = Field(description="what the model could have said")
-    reward: float = Field(description="how good that is; only differences within a group matter")
+    content: Text = Field(description="possible response of the model")
+    reward: float = Field(description="quality of the response; only differences within a group matter")
     stop_reason: StopReason | None = Field(
         None,
-        description="the `stop_reason` of the generation; the end of the turn is trained only when it is "
+        description="`stop_reason` of the generation; the end of the turn is trained only if this is "
         "`end_turn` or null",
     )
     output_tokens: Annotated[int, Field(ge=0, lt=2**31)] | None = Field(
-        None, description="as generation gave it; of no effect"
+        None, description="`output_tokens` of the generation; no effect"
     )
 
     @property
@@ -31,9 +31,7 @@ class TrainedResponse(Request):
 
 RewardedResponses = Annotated[
     list[TrainedResponse],
-    Field(
-        fail_fast=True, min_length=2, max_length=MAX_RESPONSES, description="possible answers to the messages"
-    ),
+    Field(fail_fast=True, min_length=2, max_length=MAX_RESPONSES, description="responses to the messages"),
 ]
 
 
@@ -48,20 +46,20 @@ TrainingGroups = Annotated[list[TrainingGroup], Field(fail_fast=True, min_length
 
 
 class Train(Request):
-    """One group (`messages`, `responses`) or many (`groups`)."""
+    """A request to train on one group (`messages`, `responses`) or on several (`groups`)."""
 
     model: Ref = Field(description="id or name of a private model")
     messages: Conversation | None = None
     responses: RewardedResponses | None = None
     groups: (
         Annotated[list[TrainingGroup], Field(fail_fast=True, min_length=1, max_length=MAX_GROUPS)] | None
-    ) = Field(None, description="instead of messages and responses")
+    ) = Field(None, description="groups that replace messages and responses")
     learning_rate: LearningRate | None = None
     learning_steps: LearningSteps | None = None
     beta: Beta | None = None
     epsilon: Epsilon | None = None
     stream: Stream = False
-    background: bool = Field(False, description="answer at once, with the job")
+    background: bool = Field(False, description="answer at once with the job")
 
     @model_validator(mode="after")
     def _one_or_many(self) -> Self:
@@ -82,14 +80,14 @@ class Train(Request):
 
 
 class TrainingUsage(Durations):
-    trained_tokens: int = Field(ge=0, description="of all responses, in every step")
+    trained_tokens: int = Field(ge=0, description="number of tokens of all responses, in all steps together")
 
 
 class Trained(Answer):
-    """A training that made a revision."""
+    """The result of a training that made a revision."""
 
     job: str = Field(description="id of the job")
     model: str = Field(description="id of the model")
-    revision: int = Field(ge=0, description="the new one, now current")
+    revision: int = Field(ge=0, description="the new revision, which is now the current one")
     metrics: Metrics
     usage: TrainingUsage

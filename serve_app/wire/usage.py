@@ -1,4 +1,4 @@
-"""What goes over the wire for `/v1/usage`."""
+"""Answers of `GET /v1/usage`."""
 
 from datetime import date
 from typing import Literal
@@ -13,21 +13,21 @@ By = Literal["day", "model"]
 class UsageTotals(BaseModel):
     """Tokens of prompts and completions, tokens trained on, and seconds in the engine and in training."""
 
-    requests: int = Field(ge=0, description="generations that were begun, one for each prompt")
-    input_tokens: int = Field(ge=0, description="of prompts")
-    output_tokens: int = Field(ge=0, description="of completions, also of those nobody waited for")
-    trained_tokens: int = Field(ge=0, description="of prompts and responses, once for each training")
-    generation_seconds: float = Field(ge=0, description="from a generation's turn in the engine to its end")
-    training_seconds: float = Field(ge=0, description="of trainings that made a revision")
+    requests: int = Field(ge=0, description="number of generations that began; each prompt counts as one")
+    input_tokens: int = Field(ge=0, description="number of tokens of prompts")
+    output_tokens: int = Field(ge=0, description="number of generated tokens, also if the client went away")
+    trained_tokens: int = Field(ge=0, description="number of response tokens times the steps of the training")
+    generation_seconds: float = Field(ge=0, description="seconds of generations in the engine")
+    training_seconds: float = Field(ge=0, description="seconds of trainings that made a revision")
 
     @staticmethod
     def rounded(usage: Usage) -> dict[str, float]:
-        """The fields of a row; seconds to the millisecond."""
+        """Returns the fields of a row. Seconds are rounded to milliseconds."""
         return {name: round(value, 3) for name, value in usage.model_dump().items()}
 
 
 class DayUsage(UsageTotals):
-    day: date = Field(description="in UTC")
+    day: date = Field(description="day in UTC")
 
 
 class ModelUsage(UsageTotals):
@@ -35,12 +35,12 @@ class ModelUsage(UsageTotals):
 
 
 class UsageReport(BaseModel):
-    """Days and models without any usage are left out."""
+    """The usage of a user. Days and models without usage are left out."""
 
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True)
 
     first: date = Field(alias="from", description="the first day, in UTC")
     last: date = Field(alias="to", description="the last day, in UTC; inclusive")
-    by: By = Field(description="what a row of `data` is of")
+    by: By = Field(description="each row of `data` is for one day or for one model")
     data: list[DayUsage] | list[ModelUsage]
-    total: UsageTotals = Field(description="of all rows")
+    total: UsageTotals = Field(description="sums of all rows")

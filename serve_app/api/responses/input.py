@@ -1,4 +1,4 @@
-"""A request of the Responses API as the chat request that it is answered by.
+"""Translates a request of the Responses API into the chat request that answers it.
 
 instructions, input items  ->  messages        function_call items join the assistant's message before them
 tools, text, reasoning...  ->  the fields of chat
@@ -33,20 +33,26 @@ FIELDS = {
     "n": "max_output_tokens",
     "messages": "input",
 }
-"""Where a field of a chat request comes from. There is one answer: what is too much for `n` is its length."""
+"""The field of a Responses request for each field of a chat request that an error can name.
+
+A response is one answer. If it is too large, its length is the reason, so `n` becomes `max_output_tokens`.
+"""
 MESSAGE = re.compile(r"^messages\.(\d+)\b")
 TOOL = re.compile(r"^tools\.(\d+)\.function\b")
 
 
 @dataclass(frozen=True)
 class ChatForm:
-    """`sources`: the item that each message of `request` begins with; None: the instructions."""
+    """A chat request and where its messages come from.
+
+    `sources` has the index of the first input item of each message of `request`; None: the instructions.
+    """
 
     request: ChatCompletionRequest
     sources: tuple[int | None, ...]
 
     def in_words_of_the_client(self, error: TigerError) -> TigerError:
-        """The error with the place in the client's own request."""
+        """Returns the error with a `param` that names the place in the client's own request."""
         param = self._param(error.param) if error.param is not None else None
         error.args = (error.message, param, *error.args[2:])
         return error
@@ -60,7 +66,7 @@ class ChatForm:
 
 
 def chat_form(request: ResponsesRequest) -> ChatForm:
-    """Raises: InvalidRequest, for an input without any message."""
+    """Returns the chat request. Raises: InvalidRequest, such as for an input without any message."""
     sources, messages = _messages(request)
     fields = {"messages": messages, **_options(request), **_tools(request)}
     try:
@@ -75,7 +81,10 @@ def chat_form(request: ResponsesRequest) -> ChatForm:
 
 
 def _messages(request: ResponsesRequest) -> tuple[list[int | None], list[dict[str, Any]]]:
-    """System messages at the beginning are one: some templates show only one."""
+    """Returns messages and their sources. System messages at the beginning are joined to one.
+
+    Some chat templates show only one system message.
+    """
     found: list[tuple[int | None, dict[str, Any]]] = []
     if request.instructions:
         found.append((None, {"role": "system", "content": request.instructions}))

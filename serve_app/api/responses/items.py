@@ -1,4 +1,4 @@
-"""The items of a response, while they come about and when they are done."""
+"""The items of a response, while they are generated and when they are complete."""
 
 import uuid
 from typing import Any
@@ -9,7 +9,7 @@ def new_id(prefix: str) -> str:
 
 
 class TextItem:
-    """A `message`, or the `reasoning` before it."""
+    """A `message` item, or the `reasoning` item before it."""
 
     def __init__(self, kind: str, index: int) -> None:
         self.kind = kind
@@ -37,7 +37,7 @@ class TextItem:
 
 
 class CallItem:
-    """A `function_call`."""
+    """A `function_call` item."""
 
     def __init__(self, index: int, call_id: str, name: str) -> None:
         self.index = index
@@ -64,7 +64,7 @@ class CallItem:
 
 
 def _in_item(log_prob: dict[str, Any]) -> dict[str, Any]:
-    """As an item has it."""
+    """Returns a log-probability in the form that an item has."""
     return {
         "token": log_prob["token"],
         "logprob": log_prob["logprob"],
@@ -77,7 +77,7 @@ def _in_item(log_prob: dict[str, Any]) -> dict[str, Any]:
 
 
 def in_event(log_prob: dict[str, Any]) -> dict[str, Any]:
-    """As an event has it."""
+    """Returns a log-probability in the form that an event has."""
     top = [
         {"token": each["token"], "logprob": each["logprob"]} for each in log_prob.get("top_logprobs") or ()
     ]

@@ -1,10 +1,10 @@
-"""Chat's answer as a response of the Responses API: items, and the events by which they come about.
+"""Translates the answer of chat into a response of the Responses API: its items, or the events of a stream.
 
     chunk of chat  ->  Answering.feed  ->  events     created, in_progress, and per item: added, deltas, done
     end of chat    ->  Answering.end   ->  events     completed or incomplete, with the whole response
     error          ->  Answering.fail  ->  an event   failed
 
-A whole answer is one chunk. One item is open at a time; the next one, or the end, closes it.
+A whole answer is treated as one chunk. One item is open at a time. The next item, or the end, closes it.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ Event = dict[str, Any]
 
 
 class Answering:
-    """One response. `temperature` and `top_p` are those that are used."""
+    """A response that is being made. `temperature` and `top_p` are the values that the model uses."""
 
     def __init__(self, request: ResponsesRequest, temperature: float, top_p: float) -> None:
         self._head = _as_given(request, temperature, top_p)
@@ -27,11 +27,11 @@ class Answering:
         self._usage: dict[str, Any] | None = None
         self._finish_reason: str | None = None
         self._log_probs: list[dict[str, Any]] = []
-        """Of tokens whose text has not come yet."""
+        """The log-probabilities of tokens whose text has not arrived yet."""
         self.has_begun = False
 
     def feed(self, chunk: dict[str, Any]) -> list[Event]:
-        """The events of a chunk of chat's stream."""
+        """Returns the events for one chunk of chat's stream."""
         events: list[Event] = [] if self.has_begun else self._begin(chunk)
         if chunk.get("usage"):
             self._usage = _usage(chunk["usage"])
@@ -48,7 +48,7 @@ class Answering:
         return events
 
     def end(self) -> list[Event]:
-        """The last events. An answer without anything has an empty message. Raises: TigerError."""
+        """Returns the last events. An empty answer gets an empty message. Raises: TigerError."""
         if self._finish_reason is None:
             raise TigerError("internal error")
         events = [] if self._items else self._open(TextItem("message", 0))
@@ -57,13 +57,13 @@ class Answering:
         return [*events, self._event(f"response.{status}", response=self.response(status))]
 
     def fail(self, error: TigerError) -> Event:
-        """The last event, instead of others."""
+        """Returns the last event of a response that failed."""
         for item in self._items[-1:]:
             item.status = "incomplete" if item.status == "in_progress" else item.status
         return self._event("response.failed", response=self.response("failed", error))
 
     def response(self, status: str | None = None, error: TigerError | None = None) -> dict[str, Any]:
-        """The response as far as it is, of the status that its end gives it."""
+        """Returns the response so far. Without `status`, it has the status of a response that has ended."""
         if status is None:
             status = "incomplete" if self._is_cut else "completed"
         is_cut = status == "incomplete"
@@ -108,7 +108,10 @@ class Answering:
         return [*events, self._of_part(f"response.{item.text_type}.delta", item, delta=text, **more)]
 
     def _taken_log_probs(self, item: TextItem) -> list[dict[str, Any]]:
-        """Those of tokens before a message are of its reasoning, which has none in an answer."""
+        """Returns the waiting log-probabilities and adds them to a message.
+
+        A reasoning item has no log-probabilities, so those of its tokens are dropped.
+        """
         taken, self._log_probs = self._log_probs, []
         if item.kind == "message":
             item.log_probs += taken
@@ -137,7 +140,7 @@ class Answering:
         return events
 
     def _close(self) -> list[Event]:
-        """The last events of the open item, if there is one."""
+        """Returns the last events of the open item, if there is one."""
         if not self._items or self._items[-1].status != "in_progress":
             return []
         item = self._items[-1]
@@ -160,7 +163,7 @@ class Answering:
 
 
 def whole_response(answering: Answering, completion: dict[str, Any]) -> dict[str, Any]:
-    """The response that a whole chat completion is."""
+    """Returns the response for a whole chat completion."""
     choices = []
     for choice in completion["choices"]:
         message = choice["message"]
@@ -172,7 +175,7 @@ def whole_response(answering: Answering, completion: dict[str, Any]) -> dict[str
 
 
 def _as_given(request: ResponsesRequest, temperature: float, top_p: float) -> dict[str, Any]:
-    """What of a response is known before there is an answer."""
+    """Returns the fields of a response that are known before there is an answer."""
     given = request.model_dump(
         include={"tools", "tool_choice", "text", "reasoning", "metadata"}, by_alias=True, exclude_none=True
     )

@@ -1,4 +1,4 @@
-"""The events of a response, made of the events of the chat that answers it."""
+"""Makes the events of a response from the events of the chat request that answers it."""
 
 import asyncio
 import json
@@ -16,9 +16,9 @@ from serve_app.shared_tasks import is_being_cancelled
 async def response_events(
     chat: AsyncGenerator[str, None], answering: Answering, form: ChatForm
 ) -> AsyncGenerator[str, None]:
-    """Server-sent events, those of one chunk of `chat` together.
+    """Yields server-sent events; the events of one chunk of `chat` are one piece.
 
-    What fails before the first of them is raised as a TigerError; what fails later is the last event.
+    An error before the first event is raised as a TigerError. A later error is the last event.
     """
     try:
         async with aclosing(chat):

@@ -24,7 +24,7 @@ from serve_app.wire.lengths import check_characters
 
 router = APIRouter(prefix="/v1", tags=["generate"], route_class=BoundedRoute)
 
-RESPONSES = success(GENERATED, "all samples; with `stream`, the text as it is made")
+RESPONSES = success(GENERATED, "all samples; with `stream`, the text while it is generated")
 RESPONSES[200]["content"] |= streamed(
     MEDIA_TYPE, GENERATED_LINES, "chunks: `info`, `delta`..., then `stop` or `error`"
 )
@@ -35,7 +35,7 @@ RESPONSES |= errors(*BODY, *MODEL, ContextLengthExceeded, ModelUnusable, RateLim
 async def generate_response(
     request: GenerateResponse, user: PresumedUserDependency, backends: BackendsDependency
 ) -> Any:
-    """Answer a conversation. With `stream`, NDJSON chunks: `info`, `delta`..., `stop`."""
+    """Answer a conversation. With `stream`, the answer is NDJSON chunks: `info`, `delta`..., `stop`."""
     resolved = await backends.resolve(user, request.model)
     check_generation(request, resolved.base, backends.settings.limits)
     context = resolved.base.max_context_tokens
@@ -49,7 +49,7 @@ async def generate_response(
 
 
 def build_call(request: GenerateResponse, resolved: Resolved, user: str) -> GenerationCall:
-    """The request with the model's defaults where it gives none."""
+    """Returns the call for a replica. Values that the request leaves out are the model's defaults."""
     defaults = resolved.private.defaults if resolved.private else resolved.base.defaults
     return GenerationCall(
         user=user,

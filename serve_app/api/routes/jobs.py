@@ -1,4 +1,4 @@
-"""`/v1/jobs`: what became of trainings."""
+"""`/v1/jobs`: the state and the results of trainings."""
 
 from typing import Annotated, Any
 
@@ -16,7 +16,7 @@ from serve_app.wire.jobs import Job
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
-JobId = Annotated[str, Path(description="the id of a job of yours")]
+JobId = Annotated[str, Path(description="the id of one of your jobs")]
 EVENTS = streamed(MEDIA_TYPE, EVENT_LINES, "chunks: `info` and `progress`, then `stop` or `error`")
 ONE_JOB = success(JOB, "the job") | errors(JobNotFound)
 
@@ -30,11 +30,11 @@ async def list_jobs(
     user: UserDependency,
     backends: BackendsDependency,
     model: Annotated[Ref | None, Query(description="only jobs of this model, by its id or name")] = None,
-    status: Annotated[JobStatus | None, Query(description="only jobs of this status")] = None,
-    limit: Annotated[int, Query(ge=1, le=100, description="jobs on a page")] = 20,
-    after: Annotated[Ref | None, Query(description="the id of the last job of the page before")] = None,
+    status: Annotated[JobStatus | None, Query(description="only jobs with this status")] = None,
+    limit: Annotated[int, Query(ge=1, le=100, description="number of jobs on a page")] = 20,
+    after: Annotated[Ref | None, Query(description="the id of the last job on the previous page")] = None,
 ) -> Any:
-    """Your trainings, newest first."""
+    """List your trainings, newest first."""
     model_id = await _model_id(backends, user, model)
     trainer = backends.trainer
     records: list[JobRecord] = await answered(
@@ -45,15 +45,16 @@ async def list_jobs(
 
 @router.get("/{job_id}", response_model=Job, responses=ONE_JOB)
 async def get_job(job_id: JobId, user: UserDependency, backends: BackendsDependency) -> Any:
-    """One training."""
+    """Get one training."""
     return Job.of(await backends.job(user, job_id))
 
 
 @router.post("/{job_id}/cancel", response_model=Job, responses=ONE_JOB)
 async def cancel_job(job_id: JobId, user: UserDependency, backends: BackendsDependency) -> Any:
-    """End a training without a revision: at once if it waits, within a step if it runs.
+    """Cancel a training. It makes no revision.
 
-    One that has ended, or that is being published, stays as it is.
+    A training that waits ends at once; one that runs ends within a step. A training that has ended, or whose
+    revision is being published, does not change.
     """
     return Job.of(await backends.trainer.cancel.remote(user, job_id))
 
@@ -61,20 +62,23 @@ async def cancel_job(job_id: JobId, user: UserDependency, backends: BackendsDepe
 @router.get(
     "/{job_id}/events",
     response_class=StreamingResponse,
-    responses=one(EVENTS, "its events") | errors(JobNotFound, InvalidRequest),
+    responses=one(EVENTS, "the events of the job") | errors(JobNotFound, InvalidRequest),
 )
 async def job_events(
     job_id: JobId,
     user: UserDependency,
     backends: BackendsDependency,
-    follow: Annotated[bool, Query(description="wait for what is to come, until the job has ended")] = False,
+    follow: Annotated[bool, Query(description="wait for further events, until the job has ended")] = False,
 ) -> Any:
-    """What happened in a training so far, as NDJSON; with `follow`, also what happens until it ends."""
+    """Get the events of a training so far, as NDJSON. With `follow`, get also those until its end."""
     return await stream_ndjson(backends.job_events(user, job_id, follow))
 
 
 async def _model_id(backends: Backends, user: str, ref: str | None) -> str | None:
-    """A deleted model's jobs stay: its id is taken as it is given."""
+    """Returns the id of a model. An unknown reference is returned unchanged.
+
+    It may be the id of a deleted model, whose jobs still exist.
+    """
     if ref is None:
         return None
     try:

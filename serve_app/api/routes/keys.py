@@ -16,7 +16,7 @@ from serve_app.wire.keys import CreatedKey, CreateKey, OwnKey, RevokedKey
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"], route_class=BoundedRoute)
 
-KeyId = Annotated[str, Path(description="as `GET /v1/keys` shows it")]
+KeyId = Annotated[str, Path(description="the id that `GET /v1/keys` shows")]
 
 
 @router.post(
@@ -28,9 +28,9 @@ KeyId = Annotated[str, Path(description="as `GET /v1/keys` shows it")]
 async def create_key(
     request: CreateKey, caller: CallerDependency, backends: BackendsDependency, response: Response
 ) -> Any:
-    """Make another key of yours. The answer is the one place where it is ever shown.
+    """Create another key of your own. Only this answer shows the key; it cannot be shown again.
 
-    A key that expires makes only keys that expire with it, or before.
+    A key that expires can only create keys that expire at the same time or earlier.
     """
     maker = await backends.authenticator.record(caller.key_hash)
     expires = _within(maker.expires, request.expires)
@@ -44,7 +44,7 @@ async def create_key(
 
 @router.get("", response_model=list[OwnKey], responses=success([{**KEY, "current": True}], "your keys"))
 async def list_keys(caller: CallerDependency, backends: BackendsDependency) -> Any:
-    """Your keys, oldest first; expired ones are listed until they are revoked."""
+    """List your keys, oldest first. Expired keys are listed until they are revoked."""
     found: list[ListedKey] = await answered(lambda: backends.catalog.list_keys.remote(caller.user))
     return [OwnKey.of_listed(listed, caller.key_hash) for listed in found]
 
@@ -52,16 +52,19 @@ async def list_keys(caller: CallerDependency, backends: BackendsDependency) -> A
 @router.delete(
     "/{key_id}",
     response_model=RevokedKey,
-    responses=success(REVOKED_KEY, "it is revoked") | errors(KeyNotFound),
+    responses=success(REVOKED_KEY, "the key is revoked") | errors(KeyNotFound),
 )
 async def revoke_key(key_id: KeyId, caller: CallerDependency, backends: BackendsDependency) -> Any:
-    """Revoke one of your keys, also the one in use: within five seconds it is refused everywhere."""
+    """Revoke one of your keys, which may be the key of this request.
+
+    Within five seconds all requests with it are refused.
+    """
     await backends.catalog.revoke_key.remote(caller.user, key_id, caller.key_hash)
     return RevokedKey(id=key_id)
 
 
 def _within(limit: datetime | None, asked: datetime | None) -> datetime | None:
-    """Raises: InvalidRequest."""
+    """Returns the time at which the new key expires. Raises: InvalidRequest."""
     if limit is not None and asked is not None and asked > limit:
         raise InvalidRequest("a key cannot make one that expires after itself", "expires")
     return asked or limit

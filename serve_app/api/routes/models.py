@@ -36,10 +36,10 @@ router = APIRouter(prefix="/v1/models", tags=["models"], route_class=BoundedRout
 
 Ref = Annotated[str, Path(description="id or name of a model")]
 Revision = Annotated[int, Path(ge=0, le=10**9, description="number of a revision")]
-Accept = Annotated[str, Header(description="`application/x-ndjson`: one model a line")]
+Accept = Annotated[str, Header(description="`application/x-ndjson`: one model per line")]
 
 LISTING = success([BASE_MODEL_INFO, MODEL_INFO], "the models, in an array or one per line")
-LISTING[200]["content"] |= streamed(MEDIA_TYPE, MODEL_LINES, "the objects of the array, one a line")
+LISTING[200]["content"] |= streamed(MEDIA_TYPE, MODEL_LINES, "the objects of the array, one per line")
 ARCHIVE = {"application/x-tar": {"schema": {"type": "string", "format": "binary"}}}
 
 
@@ -47,9 +47,9 @@ ARCHIVE = {"application/x-tar": {"schema": {"type": "string", "format": "binary"
 async def list_models(
     user: PresumedUserDependency, backends: BackendsDependency, accept: Accept = ""
 ) -> Response:
-    """All models you may use: base models, the default first, then your own, oldest first.
+    """List all models that you may use: base models, the default first, then your own, oldest first.
 
-    With `Accept: application/x-ndjson` the objects come one per line.
+    With `Accept: application/x-ndjson` the answer has one object per line.
     """
     lines = await backends.listing(user)
     if MEDIA_TYPE in accept:
@@ -71,7 +71,7 @@ async def create_model(
     backends: BackendsDependency,
     idempotency_key: IdempotencyKey = None,
 ) -> Any:
-    """Make a private copy of a base model or of one of your own models."""
+    """Create a private copy of a base model or of one of your own models."""
     check_model_values(request, backends.settings.limits)
     model: ModelRecord = await backends.catalog.create.remote(user, request, idempotency_key)
     return ModelDetail.describe_private(model, is_training=False)
@@ -84,7 +84,7 @@ async def create_model(
     responses=success(MODEL_DETAIL, "the model") | errors(*MODEL),
 )
 async def get_model(ref: Ref, user: UserDependency, backends: BackendsDependency) -> Any:
-    """One model with how it was made and whether it is in training."""
+    """Get one model, with the values of its adapter and whether a training of it waits or runs."""
     resolved = await backends.resolve(user, ref)
     if resolved.private is None:
         is_default = resolved.base.id == backends.settings.default_model
@@ -102,7 +102,7 @@ async def get_model(ref: Ref, user: UserDependency, backends: BackendsDependency
 async def change_model(
     ref: Ref, request: ChangeModel, user: UserDependency, backends: BackendsDependency
 ) -> Any:
-    """Change name, description or defaults of one of your models. The id stays."""
+    """Change the name, the description or the defaults of one of your models. The id does not change."""
     check_model_values(request, backends.settings.limits)
     return await _detail(backends, await backends.catalog.change.remote(user, ref, request))
 
@@ -110,7 +110,7 @@ async def change_model(
 @router.delete(
     "/{ref}",
     response_model=DeletedModel,
-    responses=success(DELETED_MODEL, "it is gone") | errors(*PRIVATE_MODEL, ModelInUse),
+    responses=success(DELETED_MODEL, "the model is deleted") | errors(*PRIVATE_MODEL, ModelInUse),
 )
 async def delete_model(ref: Ref, user: UserDependency, backends: BackendsDependency) -> Any:
     """Delete one of your models with all its revisions."""
@@ -123,7 +123,7 @@ async def delete_model(ref: Ref, user: UserDependency, backends: BackendsDepende
     responses=success([REVISION], "the revisions") | errors(*PRIVATE_MODEL),
 )
 async def list_revisions(ref: Ref, user: UserDependency, backends: BackendsDependency) -> Any:
-    """The revisions of one of your models that carry weights, newest first."""
+    """List the revisions of one of your models that have weights, newest first."""
     manifests: list[Manifest] = await answered(lambda: backends.catalog.revisions.remote(user, ref))
     return [RevisionInfo.of(manifest) for manifest in manifests]
 
@@ -135,7 +135,7 @@ async def list_revisions(ref: Ref, user: UserDependency, backends: BackendsDepen
     responses=success(MODEL_DETAIL, "the model, at that revision") | errors(*PRIVATE_MODEL),
 )
 async def activate_revision(ref: Ref, n: Revision, user: UserDependency, backends: BackendsDependency) -> Any:
-    """Make revision `n` the current one: roll back, or forward again."""
+    """Make revision `n` the current one. This goes back to an earlier revision, or forward again."""
     return await _detail(backends, await backends.catalog.activate.remote(user, ref, n))
 
 
@@ -145,7 +145,7 @@ async def activate_revision(ref: Ref, n: Revision, user: UserDependency, backend
     responses=one(ARCHIVE, "the archive") | errors(*PRIVATE_MODEL),
 )
 async def download_adapter(ref: Ref, n: Revision, user: UserDependency, backends: BackendsDependency) -> Any:
-    """The PEFT adapter of a revision as a tar archive; PEFT and vLLM load it as it is."""
+    """Download the adapter of a revision as a tar archive. PEFT and vLLM can load the unpacked directory."""
     with ExitStack() as held:
         held.enter_context(backends.downloads.held_by(user))(1)
         model, manifest = await answered(lambda: backends.catalog.manifest.remote(user, ref, n))

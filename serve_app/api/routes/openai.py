@@ -1,4 +1,4 @@
-"""`/openai/v1`: the models for everything that speaks OpenAI's API; the answers are vLLM's own."""
+"""`/openai/v1`: the models, for clients of OpenAI's API. vLLM makes the answers of chat and completions."""
 
 from typing import Any, Literal
 
@@ -41,14 +41,14 @@ LISTING = success({"object": "list", "data": [OPENAI_MODEL]}, "the models")
 
 
 def _completed(example: Any, events: str) -> Responses:
-    responses = success(example, "all choices; with `stream`, their text as it is made")
+    responses = success(example, "all choices; with `stream`, their text while it is generated")
     responses[200]["content"] |= streamed(EVENTS_MEDIA_TYPE, events, "chunks, then `[DONE]`")
     return responses | errors(*BODY, *MODEL, ContextLengthExceeded, ModelUnusable, RateLimited, openai=True)
 
 
 @router.get("/models", response_model=OpenAIModels, responses=LISTING)
 async def list_models(user: PresumedUserDependency, backends: BackendsDependency) -> Any:
-    """All models you may use, base models first."""
+    """List all models that you may use, base models first."""
     base = [_of_base(model) for model in base_models(backends.settings)]
     return OpenAIModels(data=base + [_of_private(model) for model in await backends.private_models(user)])
 
@@ -57,7 +57,7 @@ async def list_models(user: PresumedUserDependency, backends: BackendsDependency
     "/models/{ref}", response_model=OpenAIModel, responses=success(OPENAI_MODEL, "the model") | errors(*MODEL)
 )
 async def get_model(ref: Ref, user: PresumedUserDependency, backends: BackendsDependency) -> Any:
-    """One model, by its id or name."""
+    """Get one model by its id or name."""
     resolved = await backends.resolve(user, ref)
     if resolved.private is None:
         return _of_base(resolved.base)
@@ -69,7 +69,8 @@ async def get_model(ref: Ref, user: PresumedUserDependency, backends: BackendsDe
 @router.delete(
     "/models/{ref}",
     response_model=DeletedOpenAIModel,
-    responses=success(DELETED_OPENAI_MODEL, "it is gone") | errors(*PRIVATE_MODEL, ModelInUse, openai=True),
+    responses=success(DELETED_OPENAI_MODEL, "the model is deleted")
+    | errors(*PRIVATE_MODEL, ModelInUse, openai=True),
 )
 async def delete_model(ref: Ref, user: UserDependency, backends: BackendsDependency) -> Any:
     """Delete one of your models with all its revisions."""
@@ -82,7 +83,7 @@ async def delete_model(ref: Ref, user: UserDependency, backends: BackendsDepende
 async def chat_completions(
     request: ChatCompletionRequest, user: PresumedUserDependency, backends: BackendsDependency
 ) -> Any:
-    """Answer a conversation. With `stream`, server-sent events as OpenAI makes them."""
+    """Answer a conversation. With `stream`, the answer is server-sent events like OpenAI's."""
     resolved = await backends.resolve(user, request.model)
     check_characters(request.num_characters(), resolved.base.max_context_tokens, "messages")
     largest = largest_chat(request, resolved.base, backends.settings.limits)
@@ -94,10 +95,10 @@ async def chat_completions(
 async def completions(
     request: CompletionRequest, user: PresumedUserDependency, backends: BackendsDependency
 ) -> Any:
-    """Go on from a text. With `stream`, server-sent events as OpenAI makes them.
+    """Continue a text. With `stream`, the answer is server-sent events like OpenAI's.
 
-    There is no chat template: the prompt is written as the model reads it, control tokens included.
-    Everywhere else what spells a control token is text.
+    No chat template is used: the prompt is the model's exact input, and the spelling of a control token in it
+    is that token. In all other routes such a spelling is ordinary text.
     """
     resolved = await backends.resolve(user, request.model)
     check_characters(request.num_characters(), resolved.base.max_context_tokens, "prompt")
@@ -123,7 +124,7 @@ async def _complete(
 def call_of(
     kind: Literal["chat", "text"], request: Sampling, user: str, resolved: Resolved, more: dict[str, Any]
 ) -> OpenAICall:
-    """For the replicas; `more` are fields over those of the request."""
+    """Returns the call for a replica. The fields in `more` replace those of the request."""
     return OpenAICall(
         kind=kind,
         user=user,

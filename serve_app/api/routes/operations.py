@@ -1,4 +1,4 @@
-"""Whether the service works, without a key."""
+"""Routes that show whether the service works. They need no key."""
 
 from fastapi import APIRouter
 
@@ -12,19 +12,22 @@ router = APIRouter(tags=["operations"])
 
 @router.get("/healthz")
 async def healthz() -> Status:
-    """The process answers."""
+    """Answers if the ingress works. It checks nothing else."""
     return Status(status="ok")
 
 
 @router.get("/openai/health")
 async def health() -> Status:
-    """The process answers: where clients of OpenAI-compatible servers look for it."""
+    """Answers if the ingress works, at the path where clients of OpenAI-compatible servers ask for it."""
     return Status(status="ok")
 
 
 @router.get("/readyz", responses=errors(Unavailable))
 async def readyz(backends: BackendsDependency) -> Status:
-    """Storage can be reached and every base model has a replica that is well; if not, 503 says which."""
+    """Answers `ready` if storage can be reached and every base model has a healthy replica.
+
+    Otherwise the answer is 503 and names the problem.
+    """
     if problems := await _problems(backends):
         raise Unavailable("; ".join(problems))
     return Status(status="ready")

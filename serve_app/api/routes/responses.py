@@ -1,9 +1,9 @@
-"""`/openai/v1/responses`: OpenAI's newer API for the same answers. Nothing is stored.
+"""`/openai/v1/responses`: OpenAI's Responses API. Responses are not stored.
 
     request  ->  chat request  ->  ModelServer, as for chat  ->  response, or its events
 
-It is a translation of our own chat, and not vLLM's layer for responses: that keeps responses in memory for
-whoever asks, has no place for what is checked, counted and held here, and would have to be patched for each.
+This route translates to and from our own chat route. vLLM's layer for responses is not used: it keeps
+responses in memory for any client, and our checks, limits and structured outputs would each need a patch.
 """
 
 import json
@@ -31,7 +31,7 @@ from serve_app.wire.responses import Response, ResponsesRequest
 
 router = APIRouter(prefix="/openai/v1", tags=["openai"], route_class=BoundedRoute)
 
-ANSWERS = success(RESPONSE, "the response; with `stream`, how it comes about")
+ANSWERS = success(RESPONSE, "the response; with `stream`, its events while it is generated")
 ANSWERS[200]["content"] |= streamed(EVENTS_MEDIA_TYPE, RESPONSE_EVENTS, "events; the last has the response")
 
 
@@ -43,7 +43,7 @@ ANSWERS[200]["content"] |= streamed(EVENTS_MEDIA_TYPE, RESPONSE_EVENTS, "events;
 async def create_response(
     request: ResponsesRequest, user: PresumedUserDependency, backends: BackendsDependency
 ) -> Any:
-    """Answer a text or a conversation. With `stream`, server-sent events as OpenAI makes them."""
+    """Answer a text or a conversation. With `stream`, the answer is server-sent events like OpenAI's."""
     form = chat_form(request)
     resolved = await backends.resolve(user, request.model)
     call = _call(form, user, backends, resolved)
@@ -60,7 +60,7 @@ async def create_response(
 
 
 def _call(form: ChatForm, user: str, backends: Backends, resolved: Resolved) -> OpenAICall:
-    """Raises: InvalidRequest, ContextLengthExceeded."""
+    """Returns the call for a replica. Raises: InvalidRequest, ContextLengthExceeded."""
     chat = form.request
     try:
         check_characters(chat.num_characters(), resolved.base.max_context_tokens, "messages")

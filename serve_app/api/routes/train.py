@@ -33,11 +33,11 @@ from training.worker.advantages import advantages
 
 router = APIRouter(prefix="/v1", tags=["train"], route_class=BoundedRoute)
 
-RESPONSES = success(TRAINED, "the new revision, which serves; with `stream`, how it is made")
+RESPONSES = success(TRAINED, "the new current revision; with `stream`, the events of the training")
 RESPONSES[200]["content"] |= streamed(
     MEDIA_TYPE, EVENT_LINES, "chunks: `info` and a `progress` per step, then `stop` or `error`"
 )
-RESPONSES |= success(QUEUED_JOB, "with `background`: the job", 202)
+RESPONSES |= success(QUEUED_JOB, "the job, with `background`", 202)
 RESPONSES[202]["model"] = Job
 RESPONSES |= errors(
     *BODY,
@@ -62,8 +62,9 @@ async def train(
 ) -> Any:
     """Make the next revision of a private model from rewarded responses.
 
-    Answers when the new revision serves; with `background`, at once with the job; with `stream`, NDJSON
-    chunks: `info` and `progress`, then `stop`. A client that goes away does not stop the training.
+    The answer comes when the new revision is current. With `background` it comes at once and is the job. With
+    `stream` it is NDJSON chunks: `info` and `progress`, then `stop`. The training goes on if the client goes
+    away.
     """
     model = await backends.private_model(user, request.model)
     job_request = build_job(request, model)
@@ -81,7 +82,7 @@ async def train(
 
 
 def build_job(request: Train, model: ModelRecord) -> JobRequest:
-    """The request with the model's defaults where it gives none."""
+    """Returns the job to submit. Values that the request leaves out are the model's defaults."""
 
     def value(name: str) -> Any:
         given = getattr(request, name)
@@ -103,7 +104,7 @@ def build_job(request: Train, model: ModelRecord) -> JobRequest:
 
 
 async def _check(backends: Backends, user: str, model: ModelRecord, request: Train, job: JobRequest) -> None:
-    """The cheap checks first: only what passes them is tokenised.
+    """Checks a training. The cheap checks come first, and only a request that passes them is tokenised.
 
     Raises: InvalidRequest, NoLearningSignal, ContextLengthExceeded, RateLimited.
     """
@@ -135,7 +136,7 @@ async def _check(backends: Backends, user: str, model: ModelRecord, request: Tra
 
 
 def _sizes(groups: Iterable[Group]) -> Iterator[tuple[float, int]]:
-    """Advantages, and how many tokens there could be; only the tokeniser knows how many there are."""
+    """Yields the advantage and the largest possible number of tokens of each response."""
     for group in groups:
         scores = advantages([response.reward for response in group.responses])
         for response, advantage in zip(group.responses, scores, strict=True):

@@ -1,4 +1,4 @@
-"""`GET /v1/usage`: what you have used."""
+"""`GET /v1/usage`: a user's tokens and seconds."""
 
 import asyncio
 import re
@@ -25,7 +25,7 @@ DAY_PATTERN = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
 def _day_as_written(value: Any) -> Any:
-    """Pydantic takes times and numbers for dates, too."""
+    """Refuses times and numbers, which pydantic would take for dates too."""
     if isinstance(value, str) and not DAY_PATTERN.fullmatch(value):
         raise ValueError("a day is written YYYY-MM-DD")
     return value
@@ -37,18 +37,18 @@ Day = Annotated[date, BeforeValidator(_day_as_written)]
 @router.get(
     "/usage",
     response_model=UsageReport,
-    responses=success(USAGE_REPORT, "what was used") | errors(InvalidRequest),
+    responses=success(USAGE_REPORT, "the usage") | errors(InvalidRequest),
 )
 async def get_usage(
     user: UserDependency,
     backends: BackendsDependency,
     first: Annotated[Day | None, Query(alias="from", description="the first day, in UTC")] = None,
     last: Annotated[Day | None, Query(alias="to", description="the last day, in UTC; inclusive")] = None,
-    by: Annotated[By, Query(description="what a row of `data` is of")] = "day",
+    by: Annotated[By, Query(description="each row of `data` is for one day or for one model")] = "day",
 ) -> Any:
-    """Your tokens and seconds by day or by model, of the last 30 days or of up to 366 others.
+    """Get your tokens and seconds by day or by model, for the last 30 days or for up to 366 chosen days.
 
-    What was used in the last half minute may still be missing.
+    Usage of the last half minute may still be missing.
     """
     first, last = _span(first, last)
     sums = await asyncio.to_thread(UsageParts(backends.store).sums, user, first, last)
@@ -56,7 +56,7 @@ async def get_usage(
 
 
 def _span(first: date | None, last: date | None) -> tuple[date, date]:
-    """Raises: InvalidRequest."""
+    """Returns the first and the last day of the report. Raises: InvalidRequest."""
     last = last or utc_today()
     first = first or date.fromordinal(max(last.toordinal() - DEFAULT_NUM_DAYS + 1, 1))
     if first > last:

@@ -1,11 +1,13 @@
-"""How the engine compiles a grammar: within limits, and an answer that cannot be held to it is an error.
+"""Compiles grammars in the engine within limits, and fails a request whose answer cannot follow its grammar.
 
-vLLM's `guidance` backend compiles a schema on the event loop of the replica to see whether it is valid, and
-again in the engine. Here every schema was compiled before, in a process of its own (schema_compiler.py), so
-the first is left out. llguidance's own limits let one token of one request cost seconds, during which no
-tokens of others are made: the limits are those that the schema was tried with. And where llguidance gives up
-in the middle, vLLM ends the answer as if it were whole; here the request fails. `register` puts this in the
-place of vLLM's, as a plugin (`vllm.general_plugins`, pyproject.toml).
+This plugin (`vllm.general_plugins`, pyproject.toml) changes three things in vLLM's `guidance` backend:
+
+- vLLM compiles each schema on the event loop of the replica to validate it, and again in the engine. Here a
+  separate process has compiled each schema before (schema_compiler.py), so the first compilation is left out.
+- With llguidance's own limits, one token of one request can take seconds, in which no other request gets a
+  token. Here the limits are those with which the schema was tried.
+- If llguidance gives up in the middle of an answer, vLLM ends the answer as if it were complete. Here the
+  request fails.
 """
 
 from typing import Any
@@ -24,19 +26,19 @@ def register() -> None:
 
 
 def already_validated(sampling_params: Any, tokenizer: Any = None) -> None:
-    """In the place of a compilation on the event loop."""
+    """Does nothing. It replaces vLLM's compilation on the event loop."""
 
 
 class BoundedGrammar(GuidanceGrammar):
     def accept_tokens(self, request_id: str, tokens: list[int]) -> bool:
-        """False, which fails the request, where llguidance has given up: its mask then asks for the end."""
+        """Returns False, which fails the request, if llguidance has given up. vLLM would end the answer."""
         return not self.ll_matcher.is_error() and super().accept_tokens(request_id, tokens)
 
 
 def compile_within_limits(
     self: GuidanceBackend, request_type: StructuredOutputOptions, grammar_spec: str, **_: Any
 ) -> BoundedGrammar:
-    """Raises: ValueError, which fails the request."""
+    """Compiles a grammar. Raises: ValueError, which fails the request."""
     grammar = _grammar(request_type, grammar_spec)
     matcher = LLMatcher(self.ll_tokenizer, grammar, log_level=0, limits=LIMITS)
     if matcher.is_error():

@@ -1,11 +1,11 @@
-"""vLLM's worker on the CPU, with a model runner that can turn a seeded request's generator back.
+"""vLLM's worker on the CPU, with a model runner that can reset the random generator of a seeded request.
 
-A step samples for every request in it, also for one whose prompt is not read to its end. vLLM throws such a
-token away and turns the request's generator back by `set_offset`. A generator of the CPU has no offset: the
-call raises and ends the engine for everybody, at the first seeded request whose prompt is read in pieces.
-Here the generators of such requests get back the state that they had before the sample.
+A step samples a token for each request, even if the prompt of a request is not completely read. vLLM discards
+such a token and resets the request's generator by `set_offset`. A generator on the CPU has no offset. The
+call therefore raises and ends the engine for all users, at the first seeded request whose prompt is read in
+pieces. Here the generators of such requests get the state back that they had before the sample.
 
-vLLM loads this module by its name, an engine argument (serve_app.app), in the worker's process alone.
+An engine argument (serve_app.app) names this module, and vLLM loads it only in the worker's process.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from vllm.v1.worker.cpu_model_runner import CPUModelRunner
 
 
 class RewindingModelRunner(CPUModelRunner):
-    """A request's generator is in the state that its number of kept samples gives."""
+    """A model runner in which a discarded sample does not change the state of the request's generator."""
 
     def _sample(self, *args: Any) -> Any:
         before = {index: generator.get_state() for index, generator in self._discarded().items()}
@@ -26,7 +26,7 @@ class RewindingModelRunner(CPUModelRunner):
         return output
 
     def _bookkeeping_sync(self, *args: Any) -> Any:
-        """Without the generators that vLLM would turn back: they are."""
+        """Hides the generators that vLLM would reset, because `_sample` has reset them."""
         discarded = self._discarded()
         for index in discarded:
             del self.input_batch.generators[index]
@@ -36,7 +36,7 @@ class RewindingModelRunner(CPUModelRunner):
             self.input_batch.generators.update(discarded)
 
     def _discarded(self) -> dict[int, Any]:
-        """By place in the batch, the generators of requests whose sample is thrown away."""
+        """Returns the generators of requests whose sample is discarded, by their place in the batch."""
         mask = self.discard_request_mask.np[: self.input_batch.num_reqs]
         generators = self.input_batch.generators
         return {int(index): generators[index] for index in np.nonzero(mask)[0] if index in generators}

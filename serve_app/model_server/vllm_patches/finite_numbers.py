@@ -1,30 +1,33 @@
-"""Numbers of one request that are not finite stay with that request, and end it with an error.
+"""Ends a request whose numbers are not finite with an error, and keeps such numbers away from other requests.
 
-A private model's adapter may make anything of the numbers that pass through it. vLLM computes all requests
-of a step together and keeps their keys and values in blocks that are used again; two walls stand here, put
-into vLLM in each of its processes by `register`, as a plugin (`vllm.general_plugins`, pyproject.toml).
+A private model's adapter can turn the numbers that pass through it into anything. vLLM computes all requests
+of a step together, and reuses the blocks with their keys and values. This plugin (`vllm.general_plugins`,
+pyproject.toml), whose `register` runs in each process of vLLM, protects other requests in two ways.
 
-**Blocks are zeroed before they are used again.** The kernels of the attention give the places of a block that
-no token has taken yet the weight 0, and then multiply what is there: 0 * NaN is NaN.
+**Blocks are zeroed before they are used again.** The attention kernels give weight 0 to the places of a block
+that have no token yet, and then multiply what is there: 0 * NaN is NaN.
 
-- On the CPU (csrc/cpu/cpu_attn_*.hpp) the product with V goes over the tokens rounded up to 32, so that a
-  prompt that does not end at such a border reads up to 31 places of whoever had the block before.
+- On the CPU (csrc/cpu/cpu_attn_*.hpp) the product with V covers a multiple of 32 tokens. A prompt of another
+  length therefore reads up to 31 places of the request that had the block before.
 - On GPUs FlashAttention 2 and Triton's kernel load zeros there. FlashAttention 3 and 4 load the whole tile
   and have this fault (github.com/Dao-AILab/flash-attention/issues/2374); FlashInfer's kernels of TensorRT-LLM
   have been seen with it (github.com/vllm-project/vllm/pull/35219).
 
-vLLM can zero what it allocates and does it for caches of mixed kinds only. The scheduler tells the worker
-which blocks are new, and the worker zeroes them before the step, on CPUs and GPUs. Nothing else carries over:
-blocks that are shared by prefix belong to one user's salt and one load of one adapter; an adapter's slot is
-reset whole, layer by layer, before the next one is written; rows of a step are computed apart from each other
-(vllm_patches.grouped_lora, and vLLM's own kernels on GPUs); what a sampler remembers is of its request.
+vLLM can zero the blocks that it allocates, but does so only for caches of mixed kinds. With this plugin it
+always does: the scheduler tells the worker which blocks are new, and the worker zeroes them before the step,
+on CPUs and GPUs. Nothing else passes from one request to another:
 
-**A request whose logits make no sense ends with an error** (finish reason `error`, stop reason SENSELESS)
-before any token of that step is told to anybody. Of a sensible row all logits are finite and not all are
-equal: numbers that overflow inside of a norm come out of it as zeros. There is no other bound: the last norm
-and the output layer are the base model's own, and keep finite logits within what these can make. Such a row
-is filled with NaN where the logits are made, which is before masks of structured output forbid tokens, so
-that vLLM's own counter finds it, for prompts' log-probabilities too.
+- Blocks that are shared by prefix belong to one user's salt and one load of one adapter.
+- An adapter's slot is reset completely, layer by layer, before the next adapter is written to it.
+- The rows of a step are computed separately (vllm_patches.grouped_lora, and vLLM's own kernels on GPUs).
+- The state of a sampler belongs to its request.
+
+**A request with unusable logits ends with an error** (finish reason `error`, stop reason SENSELESS) before
+any token of that step is sent. A row of logits is usable if all of them are finite and not all are equal. All
+are equal if numbers overflow inside of a norm, which then returns zeros. There is no other bound: the last
+norm and the output layer belong to the base model, and limit finite logits. An unusable row is filled with
+NaN where the logits are computed, before structured output masks tokens. Then vLLM's own counter finds it,
+also for the log-probabilities of prompts.
 """
 
 import os
@@ -52,34 +55,40 @@ def register() -> None:
 
 
 def marked_logits(self: LogitsProcessor, *args: Any, **kwargs: Any) -> torch.Tensor | None:
-    """vLLM's logits (rows, vocabulary), with NaN throughout the rows that make no sense."""
+    """Returns vLLM's logits (rows, vocabulary). Unusable rows are filled with NaN."""
     logits: torch.Tensor | None = vllm_logits(self, *args, **kwargs)
-    if logits is None:  # another rank has them
+    if logits is None:  # another rank has the logits
         return None
     is_senseless = ~are_sensible(logits)
-    if not logits.is_cpu or is_senseless.any():  # to look would hold up a GPU
+    if not logits.is_cpu or is_senseless.any():  # on a GPU the check itself would make the host wait
         logits.masked_fill_(is_senseless.unsqueeze(-1), torch.nan)
-    # Loaded in the worker alone, and heavy: elsewhere there is nothing to speed up.
+    # Only the worker's process has loaded this heavy module. Other processes do not need the faster counter.
     if runner := sys.modules.get("vllm.v1.worker.gpu_model_runner"):
         runner.count_nans_per_row = count_marked  # type: ignore[attr-defined]
     return logits
 
 
 def are_sensible(logits: torch.Tensor) -> torch.Tensor:
-    """Of each row. `amin` and `amax` are NaN where a number is; together they cost a fifth of `aminmax`."""
+    """Returns True for each usable row.
+
+    `amin` and `amax` are NaN if a number in the row is NaN. Together they cost a fifth of `aminmax`.
+    """
     spread = logits.amax(dim=-1).float() - logits.amin(dim=-1).float()
     return (spread > 0) & (spread < torch.inf)
 
 
 def count_marked(logits: torch.Tensor) -> torch.Tensor:
-    """1 for a marked row, else 0. vLLM counts all NaNs, a tenth of a step of a small model on a CPU."""
+    """Returns 1 for each row filled with NaN, else 0.
+
+    vLLM counts all NaNs, which takes a tenth of a step of a small model on a CPU.
+    """
     return logits.amax(dim=-1).isnan().int()
 
 
 def update_from_output(self: Scheduler, scheduled: Any, made: Any) -> dict[int, EngineCoreOutputs]:
-    """vLLM's outputs of a step; requests with senseless logits have none but that they ended.
+    """Returns vLLM's outputs of a step. Requests with unusable logits get only the output that ends them.
 
-    `made` is what the model runner made of the step.
+    `made` is the model runner's output of the step.
     """
     senseless = senseless_requests(made)
     for request_id in senseless:

@@ -1,18 +1,17 @@
-"""Adapters in vLLM: of linear layers alone, and on the CPU one matrix product for each adapter in the batch.
+"""Limits adapters in vLLM to linear layers, and computes them on the CPU in one product for each adapter.
 
-**The output layer and the embedding have no adapters**, on CPUs and GPUs: the trainer makes none (PEFT's
-`all-linear` leaves them out) and vLLM refuses an adapter that has one. vLLM would otherwise multiply with
-zeros at each step, and take the rows for it from the batch that is sampled, whatever it is called with: the
-log-probabilities of a prompt, asked for beside two private models, are of other rows and ended the engine. On
-GPUs such rows get no or another adapter's part (github.com/vllm-project/vllm/issues/51594).
+**The output layer and the embedding have no adapters**, on CPUs and GPUs. The trainer makes none (PEFT's
+`all-linear` leaves these layers out), and vLLM refuses an adapter that has one. Without this change vLLM
+would multiply with zeros at each step. It would also always use the rows of the sampled batch. The
+log-probabilities of a prompt have other rows: such a request beside two private models ended the engine. On
+GPUs such rows get no adapter's part, or that of another adapter (github.com/vllm-project/vllm/issues/51594).
 
-**On the CPU** vLLM's own code copies the adapter's matrices for every token, which for a batch of prompts is
-gigabytes a step, and takes the index -1 of a token without an adapter for the last slot: the base model then
-answers with the weights of whoever has that slot. GroupedLora mends both. A step is mapped once, all linear
-layers are called with its tokens; a call with fewer rows is of something else, and refused.
+**On the CPU** vLLM's own code has two faults, which GroupedLora repairs. It copies the adapter's matrices for
+every token, which is gigabytes per step for a batch of prompts. It also uses the last slot for the index -1
+of a token without an adapter, so that the base model answers with the weights in that slot. The rows of a
+step are grouped once, and all linear layers are called with all of them. A call with fewer rows is refused.
 
-Both are put in vLLM's place, in each of its processes, by `register`, as a plugin (`vllm.general_plugins`,
-pyproject.toml).
+`register` puts both into each of vLLM's processes, as a plugin (`vllm.general_plugins`, pyproject.toml).
 """
 
 from collections.abc import Sequence
@@ -23,10 +22,10 @@ from vllm.lora import model_manager
 from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
 
 FEW_ROWS = 64
-"""Up to here calls cost more than the arithmetic of adapters that a row does not have."""
+"""The largest number of rows for which one call for all adapters can be faster than a call per adapter."""
 
 Group = tuple[int, slice | torch.Tensor]
-"""An adapter's slot, and the rows of the batch that it answers."""
+"""An adapter's slot, and the rows of the batch that use it."""
 
 
 vllm_supported_modules = model_manager.get_supported_lora_modules
@@ -41,13 +40,16 @@ def register() -> None:
 
 
 def linear_modules(model: torch.nn.Module) -> list[str]:
-    """The names of the modules that adapters may have a part for."""
+    """Returns the names of the modules that adapters may change."""
     others = {name for part in model.modules() for name in getattr(part, "embedding_modules", None) or ()}
     return [name for name in vllm_supported_modules(model) if name not in others]
 
 
 class GroupedLora(PunicaWrapperCPU):
-    """x (tokens, in); y (tokens, out); A (slots, 1, rank, in) and B (slots, 1, out, rank), stacked."""
+    """vLLM's LoRA computation on the CPU, by groups of rows with the same adapter.
+
+    Shapes: x (tokens, in); y (tokens, out); A (slots, 1, rank, in) and B (slots, 1, out, rank), stacked.
+    """
 
     def update_metadata(self, *args: Any, **kwargs: Any) -> None:
         super().update_metadata(*args, **kwargs)
@@ -67,15 +69,18 @@ class GroupedLora(PunicaWrapperCPU):
         add_products(parts, x, lora_a_stacked, lora_b_stacked, scale, self._rows)
 
     def _refused(self, *args: Any, **kwargs: Any) -> None:
-        """vLLM's own, inherited, would answer the base model with an adapter's weights, or take the rows of
-        another batch. Nothing calls these without another engine argument or kind of model."""
+        """Refuses the call.
+
+        The inherited methods would use an adapter's weights for the base model, or the rows of another batch.
+        They are only called with other engine arguments or kinds of models.
+        """
         raise NotImplementedError("adapters of other than whole linear layers are not available on the CPU")
 
     add_shrink = add_expand = add_lora_embedding = add_lora_logits = apply_lora_full_linear = _refused
 
 
 class Rows:
-    """Of a batch, by the slot of each row, -1 for none."""
+    """The rows of a batch by the slot of each row; -1: no adapter."""
 
     def __init__(self, slots: torch.Tensor) -> None:
         self.number = len(slots)
@@ -84,12 +89,12 @@ class Rows:
         self.slots = slots[self.adapted]
 
     def are_few(self, num_slots: int) -> bool:
-        """Whether all slots at once cost less than one group after the other."""
+        """Returns True if computing all slots together costs less than one group after the other."""
         return self.number <= FEW_ROWS and len(self.groups) > 1 and num_slots <= 2 * len(self.groups)
 
 
 def groups_of(slots: torch.Tensor) -> list[Group]:
-    """`slots` (tokens): the slot of each token, -1 for none."""
+    """Returns the groups of a batch. `slots` (tokens) has the slot of each token; -1: no adapter."""
     found: list[int] = torch.unique(slots).tolist()
     if len(found) == 1:
         return [(found[0], slice(0, len(slots)))] if found[0] >= 0 else []
@@ -104,11 +109,11 @@ def add_products(
     scale: float,
     rows: Rows,
 ) -> None:
-    """y[row] += scale * B A x[row], of each row with its own A and B; rows without an adapter stay.
+    """Computes y[row] += scale * B A x[row] for each row with its own A and B.
 
-    `y`, `a` and `b` have one item for each part of the output. Rows of x behind those of the batch are
-    padding and have no adapter. No row sees a number that was computed with another adapter's weights, were
-    they infinite.
+    Rows without an adapter do not change. `y`, `a` and `b` have one item for each part of the output. Rows of
+    x after those of the batch are padding and have no adapter. A row is never combined with a number that was
+    computed with another adapter's weights, not even if these are infinite.
     """
     x = x.view(-1, x.shape[-1])
     if len(x) < rows.number or any(len(part) != len(x) for part in y):

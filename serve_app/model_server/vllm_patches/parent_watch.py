@@ -1,8 +1,8 @@
-"""The processes of an engine end with the process that started them, whatever ended that one.
+"""Ends the processes of an engine when the process that started them has ended for any reason.
 
-vLLM stops its engine and worker when it stops in good order. After a `kill -9` or an out-of-memory kill of
-the replica they would stay, with their memory and their GPU, beside the engine of the replica that takes its
-place. `register` is called in each of vLLM's processes, as a plugin (`vllm.general_plugins`, pyproject.toml).
+vLLM stops its engine and its worker in an orderly stop. After a `kill -9` or an out-of-memory kill of the
+replica they would stay, with their memory and their GPU, beside the engine of the next replica. `register` is
+called in each of vLLM's processes, as a plugin (`vllm.general_plugins`, pyproject.toml).
 """
 
 import multiprocessing
@@ -13,7 +13,7 @@ from multiprocessing.process import BaseProcess
 
 
 def register() -> None:
-    """In a process that `multiprocessing` did not start, such as a replica, nothing happens."""
+    """Starts the watch. It does nothing in a process that `multiprocessing` did not start, as a replica."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_after, args=(parent,), name="parent-watch", daemon=True).start()

@@ -1,10 +1,10 @@
-"""How vLLM's engine and its worker wait for each other on a machine with few cores.
+"""Changes how vLLM's engine and its worker wait for each other on a machine with few cores.
 
-vLLM's own wait is a loop of `sched_yield` for a second after the last message. A thread that yields gives up
-its claim to the CPU (Linux 6.18: its virtual runtime), so that once others want to run, one that has looped
-for long is served last: up to half a second was seen. Here it naps for a moment and then sleeps until it is
-told, as vLLM does after its second; `register` puts that in the place of vLLM's, as a plugin
-(`vllm.general_plugins`, pyproject.toml). The figures are those of `bench.serving.first_token`.
+vLLM's own wait calls `sched_yield` in a loop for a second after the last message. Each yield lowers the claim
+of the thread to the CPU (its virtual runtime in Linux 6.18). When other threads want to run, a thread that
+has looped for long runs last: delays of up to half a second were seen. Here the thread sleeps in short naps
+for a moment and then until it is notified, as vLLM does after its second. `register` replaces vLLM's wait, as
+a plugin (`vllm.general_plugins`, pyproject.toml). The figures are those of `bench.serving.first_token`.
 """
 
 import time
@@ -16,7 +16,10 @@ NAPPING_S = 0.001
 NAP_S = 0.00005
 ALERT_S = 1.0
 ALERT_SLEEP_MS = 5
-"""While messages come: one that follows another within a millisecond may not be told of, vLLM drops it."""
+"""The longest sleep in the first second after a message.
+
+vLLM can lose the notification of a message that follows another one within a millisecond.
+"""
 
 vllm_wait = SpinCondition.wait
 
@@ -28,7 +31,7 @@ def register() -> None:
 
 
 def patient_wait(self: SpinCondition, timeout_ms: int | None = None) -> None:
-    """Return when there may be something to read, or after `timeout_ms`: the caller looks and waits again."""
+    """Returns when there may be a message, or after `timeout_ms`. The caller checks and waits again."""
     waited_s = time.monotonic() - self.last_read
     if waited_s <= self.busy_loop_s:
         time.sleep(NAP_S)

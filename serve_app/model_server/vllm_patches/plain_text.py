@@ -1,10 +1,10 @@
-"""vLLM's chat layer with what people write as text, also where it spells a control token.
+"""Makes vLLM's chat layer treat the content of messages as text, even if it spells a control token.
 
     conversation  ->  vLLM's renderer  ->  safe_apply_chat_template  ->  text, which vLLM tokenises
                                            \\ a token is spelled: the ids that `training.plain_text` makes
 
-The renderer keeps the function that applies the template in an attribute, and takes ids from it as well as
-text; this is where the native API, training and OpenAI's get the same tokens of the same conversation.
+The renderer keeps the function that applies the template in an attribute. The function may return text or
+ids. With this change the native API, training and OpenAI's API make the same tokens of the same conversation.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ ATTRIBUTE = "_apply_chat_template_async"
 
 
 def keep_content_text(renderer: Any) -> None:
-    """From now on `renderer` makes control tokens of the template alone."""
+    """Changes `renderer` so that control tokens come only from the template."""
     from vllm.renderers.hf import HfRenderer, safe_apply_chat_template
     from vllm.utils.async_utils import make_async
 
@@ -29,7 +29,10 @@ def keep_content_text(renderer: Any) -> None:
 
 
 def with_content_as_text(apply: Callable[..., Any]) -> Callable[..., Any]:
-    """`apply` is vLLM's function of a model's configuration, a tokenizer and a conversation."""
+    """Returns `apply`, changed to treat content as text.
+
+    `apply` is vLLM's function of a model's configuration, a tokenizer and a conversation.
+    """
 
     def apply_as_text(model_config: Any, tokenizer: Any, conversation: list[Any], **options: Any) -> Any:
         return rendered(
@@ -43,7 +46,10 @@ def with_content_as_text(apply: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def refusing_control_tokens(renderer: Any) -> Callable[..., Any]:
-    """`render_messages_async` of one of vLLM's renderers for single models, which have no such place."""
+    """Returns a `render_messages_async` that refuses text with the spelling of a control token.
+
+    It is for vLLM's renderers of special models, which do not have the attribute.
+    """
     render = renderer.render_messages_async
 
     async def render_or_refuse(messages: list[Any], params: Any) -> Any:

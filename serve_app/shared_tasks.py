@@ -19,7 +19,7 @@ def is_being_cancelled() -> bool:
 
 
 class SharedTasks(Generic[T]):
-    """At most one task for each key runs at a time."""
+    """Tasks by key. At most one task for each key runs at a time."""
 
     def __init__(self) -> None:
         self._running: dict[str, asyncio.Task[T]] = {}

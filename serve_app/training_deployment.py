@@ -82,7 +82,7 @@ class Trainer(TrainingController):
         await self.recover()
 
     async def __del__(self) -> None:
-        """Serve awaits this when it stops the replica."""
+        """Closes the meter. Serve awaits this when it stops the replica."""
         if hasattr(self, "_meter"):
             await self._meter.close()
 

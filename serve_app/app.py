@@ -1,4 +1,4 @@
-"""The Serve application, built from one configuration: `serve deploy` names `serve_app.app:build_app`.
+"""Builds the Serve application from a configuration. `serve deploy` calls `serve_app.app:build_app`.
 
 settings  ->  a vLLM server per base model  ->  serve_app.application.build_application
 """
@@ -18,13 +18,13 @@ from training.chat_template import template_path
 from training.settings import SHARED_GPU
 
 HEALTH_CHECK_PERIOD_S = 1.0
-"""Serve finds out with a health check that a replica's process is gone."""
+"""The time between health checks, by which Serve notices that a replica's process has ended."""
 HEALTH_CHECK_TIMEOUT_S = 10.0
-"""A replica answers from memory. One that is stuck has failed three times before another takes its place."""
+"""The time for the answer to a health check. Serve replaces a replica after three failed checks."""
 
 
 class AppArguments(BaseModel):
-    """`args` of the application in a Serve config file."""
+    """The `args` of the application in a Serve config file."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -32,7 +32,7 @@ class AppArguments(BaseModel):
 
 
 def build_app(arguments: AppArguments) -> Application:
-    """Raises: FileNotFoundError, pydantic.ValidationError for a wrong configuration."""
+    """Returns the application. Raises: FileNotFoundError, pydantic.ValidationError: wrong configuration."""
     settings = load_settings(arguments.config)
     servers = {model.id: build_model_server(model, settings) for model in settings.models}
     return build_application(settings, servers)
@@ -49,7 +49,7 @@ def build_model_server(model: BaseModelSettings, settings: Settings) -> Applicat
 
 
 def llm_config(model: BaseModelSettings, settings: Settings) -> LLMConfig:
-    """Ray Serve LLM's configuration of a base model that takes adapters."""
+    """Returns Ray Serve LLM's configuration for a base model with adapters."""
     serving = model.serving
     is_gpu = serving.accelerator.kind == "gpu"
     weights = model.weights_path(settings.weights_directory.expanduser())
@@ -60,8 +60,8 @@ def llm_config(model: BaseModelSettings, settings: Settings) -> LLMConfig:
         "max_cpu_loras": serving.max_adapters,
         "enable_prefix_caching": True,
         "enable_prompt_tokens_details": True,
-        "tool_strict_level": "parameter",  # arguments of a tool call fit their schema, asked for or not
-        # One that holds what it accepts; left to vLLM, the first request would decide for all after it.
+        "tool_strict_level": "parameter",  # arguments of a tool call always follow their schema
+        # This backend enforces all that it accepts. With `auto`, the first request would choose the backend.
         "structured_outputs_config": {"backend": "guidance"},
         "scheduling_policy": "priority",
         **({"chat_template": str(template_path(model.chat_template))} if model.chat_template else {}),

@@ -1,10 +1,10 @@
-"""The deployments of the application around the model servers, which come in from outside.
+"""Builds the application from the given model servers and the other deployments.
 
 Ingress (N)  ->  Catalog (1)
              ->  Trainer (1)  ->  Catalog, ModelServer:<base>;  starts Ray Train runs
              ->  ModelServer:<base> (N per base model)
 
-Nothing here needs vLLM: `serve_app.app` makes the servers.
+This module does not need vLLM, because `serve_app.app` makes the servers.
 """
 
 from typing import Any
@@ -24,7 +24,7 @@ from training.worker.loop import start_run
 def build_application(
     settings: Settings, servers: dict[str, Application], start_run: StartRun = start_run
 ) -> Application:
-    """`servers` has a ModelServer per id of a base model."""
+    """Returns the application. `servers` has a ModelServer for each id of a base model."""
     catalog = _single(Catalog, CATALOG, runtime_env={"env_vars": ONE_LOOP}).bind(settings, TERM_S)
     trainer = _single(Trainer, TRAINER).bind(settings, catalog, servers, start_run)
     ingress = serve.deployment(

@@ -1,4 +1,4 @@
-"""The `tiger` command: brings an installation up on one machine, looks at it, and hands out API keys."""
+"""The `tiger` command: starts and stops an instance, shows its state, and manages API keys."""
 
 import os
 import re
@@ -25,13 +25,13 @@ from serve_app.terminal import Rows, visible, visible_lines
 from serve_app.version import VERSION
 
 app = typer.Typer(
-    help="A self-hosted service for private language models: start it, look at it, hand out keys.",
+    help="A self-hosted service for private language models: start it, see its state, manage API keys.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 keys_app = typer.Typer(
-    help="API keys: whose requests are whose. Storage keeps only a hash of a key.", no_args_is_help=True
+    help="Create, list and revoke API keys. Storage has only a hash of each key.", no_args_is_help=True
 )
 app.add_typer(keys_app, name="keys")
 
@@ -42,12 +42,12 @@ Config = Annotated[
     str | None,
     typer.Option(
         envvar="TIGER_CONFIG",
-        help="Name of a file in configs/, or path of one. [default: as last time, else local]",
+        help="Name of a file in configs/, or a path. [default: that of the last time, or local]",
         show_default=False,
     ),
 ]
 DEFAULT_HOME = Path("~/.tiger")
-# A key is one line also where the output is piped, so that its id can be cut out of it.
+# Each key is one line, also in a pipe, so that other programs can read its id.
 LINE_CHARACTERS = 220
 DAYS_PATTERN = re.compile(r"(\d{1,4})d")
 
@@ -64,7 +64,7 @@ def prepare(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    # boto3 too must reach loopback directly, whatever proxy there is for the rest.
+    # boto3 must reach loopback directly, even if there is a proxy.
     os.environ.update(loopback_without_proxy())
 
 
@@ -75,20 +75,21 @@ def up(
     port: Annotated[
         int | None,
         typer.Option(
-            help="HTTP port, also TIGER_HTTP__PORT. [default: as last time, else 45678]", show_default=False
+            help="HTTP port, also TIGER_HTTP__PORT. [default: that of the last time, or 45678]",
+            show_default=False,
         ),
     ] = None,
     dashboard_port: Annotated[
         int | None,
         typer.Option(
-            help="Port of the Ray dashboard. [default: as last time, else 8265]", show_default=False
+            help="Port of the Ray dashboard. [default: that of the last time, or 8265]", show_default=False
         ),
     ] = None,
 ) -> None:
     """Start everything that is not running, and wait until it is ready.
 
-    Safe to repeat: what runs is left alone, what crashed is started again, and nothing stored is lost.
-    Prints a first API key when there is none yet.
+    It is safe to repeat this command: running processes are not touched, crashed ones are started again, and
+    no stored data is lost. The command prints a first API key if there is none yet.
     """
     instance = open_instance(home, config, port, dashboard_port)
     start = time.monotonic()
@@ -106,7 +107,7 @@ def up(
 
 @app.command()
 def down(home: Home = DEFAULT_HOME) -> None:
-    """Stop what `tiger up` started for this home, and nothing else. Data and keys stay."""
+    """Stop the processes that `tiger up` started for this home, and no others. Data and keys stay."""
     try:
         open_instance(home).down(typer.echo)
     except InstanceError as error:
@@ -115,7 +116,7 @@ def down(home: Home = DEFAULT_HOME) -> None:
 
 @app.command()
 def status(home: Home = DEFAULT_HOME) -> None:
-    """Show what runs. Exits with 0 when requests are answered, with 1 otherwise."""
+    """Show the state of the instance. Exits with 0 if requests are answered, with 1 otherwise."""
     instance = open_instance(home)
     try:
         found = instance.status()
@@ -136,7 +137,7 @@ def status(home: Home = DEFAULT_HOME) -> None:
 
 @app.command()
 def models(home: Home = DEFAULT_HOME) -> None:
-    """List the base models and the private models of the user of the key in TIGER_API_KEY."""
+    """List the base models and the private models of the user whose key is in TIGER_API_KEY."""
     url = f"{open_instance(home).url}/v1/models"
     headers = {"Authorization": f"Bearer {_given_key()}"}
     try:
@@ -159,7 +160,7 @@ def models(home: Home = DEFAULT_HOME) -> None:
 def demo(home: Home = DEFAULT_HOME) -> None:
     """Create a model, teach it with rewards until it answers differently, and show the difference.
 
-    With the key in TIGER_API_KEY; without one, with a key that is made for it and revoked in the end.
+    This uses the key in TIGER_API_KEY. If there is none, it makes a key and revokes it at the end.
     """
     instance = open_instance(home)
     key = _given_key()
@@ -175,12 +176,14 @@ def demo(home: Home = DEFAULT_HOME) -> None:
 
 @app.command()
 def logs(
-    name: Annotated[str | None, typer.Argument(help=f"{log_files.GROUPS}. Without: all of them.")] = None,
+    name: Annotated[str | None, typer.Argument(help=f"{log_files.GROUPS}. Default: all of them.")] = None,
     home: Home = DEFAULT_HOME,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on with what is written from now on.")
+        bool, typer.Option("--follow", "-f", help="Show also the lines that are written from now on.")
     ] = False,
-    lines: Annotated[int, typer.Option("--lines", "-n", help="Lines of each file.")] = log_files.TAIL_LINES,
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", help="Number of lines of each file.")
+    ] = log_files.TAIL_LINES,
 ) -> None:
     """Show the ends of this instance's log files."""
     paths = log_files.log_files(open_instance(home).home, name)
@@ -199,12 +202,12 @@ def logs(
 
 @keys_app.command("create")
 def create_key(
-    user: Annotated[str, typer.Argument(help="Whose key it is; a new name makes a new user.")],
-    name: Annotated[str, typer.Option(help="What the key is for, shown by `tiger keys list`.")] = "default",
+    user: Annotated[str, typer.Argument(help="User of the key. A new name makes a new user.")],
+    name: Annotated[str, typer.Option(help="Purpose of the key, which `tiger keys list` shows.")] = "default",
     expires: Annotated[
         str | None,
         typer.Option(
-            help="When it ends: days from now, as in 90d, or a time in UTC, as in 2030-01-31T12:00:00Z. "
+            help="Expiry: days from now, such as 90d, or a time in UTC, such as 2030-01-31T12:00:00Z. "
             "[default: never]",
             show_default=False,
         ),
@@ -212,7 +215,7 @@ def create_key(
     home: Home = DEFAULT_HOME,
     config: Config = None,
 ) -> None:
-    """Make an API key and print it, and nothing else, on standard output. It cannot be shown again."""
+    """Make an API key and print only the key on standard output. It cannot be shown again."""
     ends = None if expires is None else _expiry(expires)
     try:
         typer.echo(_open_keys(home, config).create(user, name, ends))
@@ -224,7 +227,7 @@ def create_key(
 
 @keys_app.command("list")
 def list_keys(home: Home = DEFAULT_HOME, config: Config = None) -> None:
-    """List the keys: id, user, name, when it was made, when it ends, and the hour of its last use, in UTC."""
+    """List the keys: id, user, name, times of creation and expiry, and hour of the last use, in UTC."""
     try:
         found = _open_keys(home, config).list()
     except TigerError as error:
@@ -243,13 +246,13 @@ def revoke_key(
         str,
         typer.Argument(
             metavar="ID",
-            help="As `tiger keys list` shows it, or the first 8 or more characters of its SHA-256.",
+            help="Id that `tiger keys list` shows, or at least the first 8 characters of the key's SHA-256.",
         ),
     ],
     home: Home = DEFAULT_HOME,
     config: Config = None,
 ) -> None:
-    """Make a key worthless, within seconds. What its user stored stays."""
+    """Revoke a key. Within seconds it is refused everywhere. The data of its user stays."""
     try:
         revoked = _open_keys(home, config).revoke(name)
     except (KeyNotIdentified, TigerError) as error:
@@ -260,7 +263,7 @@ def revoke_key(
 def open_instance(
     home: Path, config: str | None = None, port: int | None = None, dashboard_port: int | None = None
 ) -> Instance:
-    """The instance of a home; exits with a message when its settings cannot be read."""
+    """Returns the instance of a home. Exits with a message if its settings cannot be read."""
     try:
         return Instance(home, config, port, dashboard_port)
     except FileNotFoundError as error:
@@ -270,12 +273,12 @@ def open_instance(
 
 
 def _open_keys(home: Path, config: str | None) -> ApiKeys:
-    """Of the instance; where there never was one (on a cluster), of the storage that the settings name."""
+    """Returns the keys of the instance. Without one, as on a cluster, the settings name the storage."""
     instance = open_instance(home, config)
     try:
         store = instance.store()
         if not instance.exists:
-            # Keys may be made before the application runs for the first time and makes the bucket.
+            # Keys can be made before the application runs for the first time, so the bucket may not exist.
             store.probe()
     except (InstanceError, TigerError, StorageUnfit) as error:
         raise _failed(error) from error
@@ -283,12 +286,12 @@ def _open_keys(home: Path, config: str | None) -> ApiKeys:
 
 
 def _given_key() -> str:
-    """Only from the environment: every user of the machine can see a command line."""
+    """Returns the key in the environment. Every user of the machine could see it in a command line."""
     return os.environ.get("TIGER_API_KEY", "")
 
 
 def _expiry(text: str) -> datetime:
-    """Exits with a message when it is neither days nor a time to come."""
+    """Returns the time of expiry. Exits with a message if the text is neither days nor a future time."""
     days = DAYS_PATTERN.fullmatch(text)
     if days is not None and int(days[1]):
         return utc_now() + timedelta(days=int(days[1]))
@@ -309,7 +312,7 @@ def _show_urls(instance: Instance) -> None:
 
 
 def _failed(reason: object) -> typer.Exit:
-    """Prints the reason; the caller raises what this returns."""
+    """Prints the reason and returns an exception, which the caller raises."""
     typer.secho(
         f"tiger: {visible_lines(reason)}", fg=typer.colors.RED if sys.stderr.isatty() else None, err=True
     )

@@ -1,7 +1,7 @@
-"""The main job of the service in one go, over HTTP: copy a model, teach it with rewards, talk to it.
+"""Demonstrates the service over HTTP: copies a model, teaches it with rewards, and talks to it.
 
-The model's own answers get reward 0, the answer that the team would rather hear gets reward 1; after a few
-trainings it is what the model says by itself.
+The model's own answers get reward 0, and the wanted answer gets reward 1. After a few trainings the model
+gives the wanted answer itself.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,10 @@ TIMEOUT_S = 900
 
 
 class Demo:
-    """`report` is called with each line to show. Raises `httpx.HTTPError` when the API refuses something."""
+    """The demonstration. It calls `report` with each line to show.
+
+    Raises: `httpx.HTTPError`, if the API refuses something.
+    """
 
     def __init__(self, url: str, key: str, report: Callable[[str], None]) -> None:
         headers = {"Authorization": f"Bearer {key}"}

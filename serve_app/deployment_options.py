@@ -1,4 +1,4 @@
-"""Names of the deployments, as the Ray dashboard shows them, and options that several have."""
+"""Names of the deployments, which the Ray dashboard shows, and options that several deployments share."""
 
 APPLICATION = "tiger"
 INGRESS = "Ingress"
@@ -14,11 +14,16 @@ ONE_LOOP = {
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
 }
-"""Of replicas whose code never blocks: a request stays on one event loop, which else are three, whose threads
-take turns at every token."""
+"""Options for replicas whose code never blocks: each request stays on one event loop.
+
+By default there are three loops, whose threads take turns at every token.
+"""
 
 QUIET = {"enable_access_log": False}
-"""Of deployments that only others of ours call: a request is logged once, by the ingress."""
+"""Options for deployments that only our other deployments call: only the ingress logs a request."""
 
 MAX_ONGOING_CALLS = 100_000
-"""Of one replica at a time. Serve's own queue, in which nobody has a turn, must not come before ours."""
+"""The largest number of calls in progress at one replica.
+
+It is so high that calls never wait in Serve's own queue, where users do not take turns.
+"""

@@ -1,7 +1,7 @@
-"""Where the API listens, and what HAProxy in front of it lets a client do.
+"""The address of the API, and the limits of HAProxy in front of it.
 
-HAProxy is started by Ray, which knows nothing of our settings: they reach it as variables of its environment,
-under the names by which an operator may set them too.
+Ray starts HAProxy and does not know our settings. They reach HAProxy as environment variables, with the same
+names by which an operator can set them.
 """
 
 import os
@@ -18,18 +18,18 @@ class HttpSettings(Record):
     host: str = "127.0.0.1"
     port: int = Field(45678, ge=1, le=65535)
     max_connections: int = Field(
-        10_000, ge=100, description="at once; fewer where the system allows fewer open files"
+        10_000, ge=100, description="open connections; fewer if the system allows fewer open files"
     )
     max_connections_per_address: int = Field(
-        4_000, ge=10, description="behind a proxy or a network's gateway all clients share one address"
+        4_000, ge=10, description="all clients behind a proxy or a gateway share one address"
     )
     request_timeout_s: int = Field(
-        20, ge=1, description="for a request's head to arrive whole, and then for the first 16 KB of its body"
+        20, ge=1, description="time for a request's head, and again for the first 16 KB of its body"
     )
     inactivity_timeout_s: int = Field(
         30,
         ge=1,
-        description="without a byte of a body that is being sent, or of an answer that is being read",
+        description="longest pause in a body that the client sends, or in an answer that it reads",
     )
 
     def as_environment(self) -> dict[str, str]:
@@ -37,7 +37,7 @@ class HttpSettings(Record):
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "HttpSettings":
-        """What the environment does not say is the default.
+        """Returns the settings of the environment. Missing values are the defaults.
 
         Raises: pydantic.ValidationError.
         """

@@ -1,4 +1,4 @@
-"""Errors of calls between deployments become errors of ours."""
+"""Turns errors of calls between deployments into our own errors."""
 
 import asyncio
 import logging
@@ -13,7 +13,7 @@ logger = logging.getLogger("ray.serve")
 
 
 def as_tiger_error(error: BaseException) -> errors.TigerError:
-    """What a client may know of `error`; unknown errors are logged and become `internal_error`."""
+    """Returns our own error for `error`, for the client. Unknown errors are logged as `internal_error`."""
     cause = error.cause if isinstance(error, RayTaskError) else error
     if isinstance(cause, errors.TigerError):
         return cause
@@ -28,6 +28,6 @@ def as_tiger_error(error: BaseException) -> errors.TigerError:
 
 
 def _is_broken_off(error: BaseException) -> bool:
-    """Whether the connection to a replica ended: gRPC tells so in several ways, and Serve passes some on."""
+    """Returns True if the connection to a replica ended, as gRPC reports it. Serve passes such errors on."""
     broken = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
     return isinstance(error, grpc.aio.AioRpcError) and error.code() in broken

@@ -1,7 +1,8 @@
-"""Where a replica listens for other deployments: at the address of its node, and not at all of the machine's.
+"""Makes a replica listen for other deployments only at the address of its node.
 
-Ray Serve 2.60 has no setting for it: a replica binds `[::]:0` once its deployment's constructor has returned.
-The others find it by the address of its node, which on one machine is loopback.
+Ray Serve 2.60 has no setting for this: a replica binds `[::]:0` after its deployment's constructor has
+returned, and so listens at all addresses of the machine. Others find it by the address of its node, which is
+loopback on one machine.
 """
 
 from collections.abc import Callable
@@ -15,7 +16,7 @@ EVERYWHERE = "[::]:0"
 
 
 def listen_at_the_node() -> None:
-    """Called in the constructor of every deployment."""
+    """Changes Serve in this process. The constructor of every deployment calls it."""
     replica.add_port_to_grpc_server = _narrowed(replica.add_port_to_grpc_server)
 
 

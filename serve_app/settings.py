@@ -1,8 +1,9 @@
-"""All settings of an installation: environment over file over default, frozen, no unknown keys.
+"""All settings of an installation. They are frozen and refuse unknown keys.
 
     configs/local.yaml  ->  Settings  <-  TIGER_HTTP__PORT=8000
 
-A section lives beside its owner (`registry.settings`, `training.settings`); this file composes them.
+The environment wins over the file, and the file wins over the default. Some sections are beside the code that
+owns them (`registry.settings`, `training.settings`). This file composes all of them.
 """
 
 from pathlib import Path
@@ -27,74 +28,76 @@ class IngressSettings(Record):
     num_replicas: int = Field(1, ge=1)
     num_cpus: float = Field(1, ge=0)
     max_ongoing_requests: int = Field(
-        100_000, ge=1, description="Serve's bound for everybody together: above what the others let in"
+        100_000, ge=1, description="Serve's bound for all users together, higher than the other limits"
     )
     max_request_bytes: int = Field(
-        8 * 2**20, ge=1024, le=2**25, description="of a body; it goes on to other deployments in one message"
+        8 * 2**20, ge=1024, le=2**25, description="size of a body, which goes to deployments in one message"
     )
     max_request_values: int = Field(
-        2**16, ge=1024, description="in a JSON body: they, and not its bytes, are what parsing it costs"
+        2**16, ge=1024, description="values in a JSON body; the cost of parsing depends on their number"
     )
-    max_request_depth: int = Field(100, ge=16, le=200, description="of lists and objects in a JSON body")
-    body_timeout_s: float = Field(60, gt=0, description="in which the whole body of a request arrives")
+    max_request_depth: int = Field(100, ge=16, le=200, description="levels of lists and objects in a body")
+    body_timeout_s: float = Field(60, gt=0, description="time in which the whole body must arrive")
     allowed_origins: tuple[Origin, ...] = Field(
-        (), description="of pages that may use the API in a browser, such as `https://chat.example.com`"
+        (), description="origins of pages that may use the API in a browser: `https://chat.example.com`"
     )
     max_unknown_keys_per_address: int = Field(
-        64, ge=1, description="being looked up in storage at a time, at one ingress replica"
+        64, ge=1, description="keys of one address being looked up in storage, at one ingress replica"
     )
 
 
 class LimitSettings(Record):
-    """What one user, and one training, may ask of everybody's machines."""
+    """The limits of one user and of one training."""
 
     max_models_per_user: int = Field(
-        1000, ge=1, le=3000, description="their descriptions go between deployments in one message"
+        1000, ge=1, le=3000, description="private models, which go between deployments in one message"
     )
-    max_keys_per_user: int = Field(100, ge=1, description="expired ones too, until they are revoked")
+    max_keys_per_user: int = Field(100, ge=1, description="keys, with expired ones that are not revoked")
     max_queued_jobs_per_user: int = Field(100, ge=1, description="trainings that have not ended")
-    max_responses_per_job: int = Field(4096, ge=2, description="over all groups of a training")
+    max_responses_per_job: int = Field(4096, ge=2, description="responses in all groups of a training")
     max_tokens_per_job: int = Field(
-        2**20, ge=1, description="prompt and completion of every response of a training, added up"
+        2**20, ge=1, description="sum of the tokens of all responses of a training, each with its prompt"
     )
     max_learning_steps: int = Field(1000, ge=1, le=1000, description="optimizer steps of a training")
     max_trained_tokens_per_job: int = Field(
-        2**26, ge=1, description="tokens of a training times its steps: how long it may take"
+        2**26, ge=1, description="tokens of a training times its steps, which bounds its duration"
     )
     max_learning_rate: float = Field(0.1, gt=0, allow_inf_nan=False)
-    max_alpha: float = Field(1024, gt=0, allow_inf_nan=False, description="of an adapter")
+    max_alpha: float = Field(1024, gt=0, allow_inf_nan=False, description="alpha of an adapter")
     max_beta: float = Field(100, ge=0, allow_inf_nan=False)
     max_waiting_length_checks_per_user: int = Field(
         8,
         ge=1,
-        description="on one replica: trainings whose tokens are to be counted before they are accepted",
+        description="new trainings on one replica whose tokens have not been counted yet",
     )
     max_answer_tokens: int = Field(
-        2**18, ge=1, le=2**18, description="of all samples of an answer that is not streamed"
+        2**18, ge=1, le=2**18, description="tokens of all samples of an answer that is not streamed"
     )
     max_log_probs_per_answer: int = Field(
-        2**17, ge=1, le=2**17, description="in an answer that is not streamed, over all its tokens"
+        2**17, ge=1, le=2**17, description="log-probabilities in an answer that is not streamed"
     )
     max_requests_per_minute_per_user: int | None = Field(
-        3000, ge=1, description="over all ingress replicas, each of which allows its share; None: any number"
+        3000, ge=1, description="over all ingress replicas, each of which allows its share; None: no limit"
     )
     max_concurrent_requests_per_user: int = Field(
-        1024, ge=1, description="of all kinds, waiting and streaming ones too, at one ingress replica"
+        1024, ge=1, description="requests of all kinds in progress at one ingress replica"
     )
-    max_concurrent_downloads_per_user: int = Field(4, ge=1, description="of adapters, at one ingress replica")
+    max_concurrent_downloads_per_user: int = Field(
+        4, ge=1, description="downloads of adapters in progress at one ingress replica"
+    )
     max_concurrent_generations_per_user: int = Field(
-        512, ge=1, description="on one replica; each of `n` samples is one"
+        512, ge=1, description="generations in progress on one replica; each of `n` samples is one"
     )
     max_queued_tokens_per_user: int = Field(
-        2**22, ge=1, description="on one replica: prompt and max_tokens of generations that have not ended"
+        2**22, ge=1, description="prompt tokens and max_tokens of generations in progress on one replica"
     )
 
 
 class UsageSettings(Record):
-    """How what is used is accounted for."""
+    """The settings of usage accounting."""
 
     flush_interval_s: float = Field(
-        30, gt=0, description="between writes to the bucket: what a crash may leave uncounted"
+        30, gt=0, description="time between writes to the bucket; a crash can lose the usage of this time"
     )
 
 
@@ -104,7 +107,7 @@ class AcceleratorSettings(Record):
 
 
 class ReplicaSettings(Record):
-    """The vLLM replicas of one base model."""
+    """The settings of the vLLM replicas of one base model."""
 
     num_replicas: int = Field(1, ge=1)
     num_cpus: float = Field(1, ge=0)
@@ -114,14 +117,14 @@ class ReplicaSettings(Record):
         1,
         gt=0,
         le=3,
-        description="of the engine's free places, so many times may one user have beside others",
+        description="beside others, a user may have this multiple of the engine's free places",
     )
     engine: dict[str, Any] = Field({}, description="vLLM engine arguments")
     environment: dict[str, str] = Field({}, description="environment of the engine's processes")
 
 
 class BaseModelSettings(Record):
-    """A base model: what the listing says of it, where its weights are, how it is served."""
+    """A base model: its entry in the list of models, its weights, and how it is served and trained."""
 
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
     name: str = Field(min_length=1, max_length=64, pattern=r"^[^/@]+$")
@@ -134,12 +137,12 @@ class BaseModelSettings(Record):
     defaults: Defaults = Defaults()
     chat_template: str | None = Field(
         None,
-        description="a file of `training/chat_templates` without its ending, or an absolute path; "
-        "None: the template that comes with the weights",
+        description="name of a file in `training/chat_templates` without its extension, or an absolute path; "
+        "None: the template of the weights",
     )
     max_context_tokens: int = Field(ge=16, description="prompt and completion together")
-    default_max_tokens: int = Field(512, ge=1, description="when a request gives no max_tokens")
-    rank: int = Field(16, ge=1, description="of an adapter when a request gives none")
+    default_max_tokens: int = Field(512, ge=1, description="max_tokens of a request that gives none")
+    rank: int = Field(16, ge=1, description="rank of an adapter if a request gives none")
     max_rank: int = Field(32, ge=1)
     serving: ReplicaSettings = ReplicaSettings()
     training: TrainingSettings = TrainingSettings()
@@ -151,7 +154,7 @@ class BaseModelSettings(Record):
         return self
 
     def weights_path(self, weights_directory: Path) -> str:
-        """What vLLM and transformers load: a repository id, or a directory."""
+        """Returns the repository id or the directory that vLLM and transformers load."""
         if self.source.startswith("package:"):
             return str(weights_directory / self.id)
         return self.source
@@ -172,9 +175,9 @@ class Settings(BaseSettings):
     limits: LimitSettings = LimitSettings()
     usage: UsageSettings = UsageSettings()
     weights_directory: Path = Field(
-        Path("~/.cache/tiger/weights"), description="where weights shipped in packages are converted to"
+        Path("~/.cache/tiger/weights"), description="directory of weights converted from packages"
     )
-    default_model: str = Field(description="id of the base model that answers when none is named")
+    default_model: str = Field(description="id of the base model for requests that name none")
     models: tuple[BaseModelSettings, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -213,7 +216,7 @@ class Settings(BaseSettings):
 
 
 def load_settings(config: str) -> Settings:
-    """Read `config`: the name of a file in `configs/` without its ending, or a path to one.
+    """Reads `config`: the name of a file in `configs/` without its extension, or a path to a file.
 
     Raises:
         FileNotFoundError: there is no such file.

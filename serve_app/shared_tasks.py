@@ -1,4 +1,4 @@
-"""Work that several requests wait for is done once, beside all of them, and again when it was cancelled."""
+"""Does work that several requests wait for once, in a separate task, and again if the task is cancelled."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
@@ -13,13 +13,13 @@ T = TypeVar("T")
 
 
 def is_being_cancelled() -> bool:
-    """Whether a CancelledError is meant for this task, and not only for something that it waits for."""
+    """Returns True if a CancelledError is for this task, and not only for something that it waits for."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
 class SharedTasks(Generic[T]):
-    """At most one task for each key runs at a time."""
+    """Tasks by key. At most one task for each key runs at a time."""
 
     def __init__(self) -> None:
         self._running: dict[str, asyncio.Task[T]] = {}
@@ -28,9 +28,9 @@ class SharedTasks(Generic[T]):
         return key in self._running
 
     def join(self, key: str, work: Callable[[], Coroutine[Any, Any, T]]) -> Callable[[], Awaitable[T]]:
-        """Begin `work`, unless it runs already; what is returned waits for it.
+        """Starts `work`, unless it runs already, and returns a function that waits for it.
 
-        The waiting raises what the work raises, and Unavailable when it is cancelled again and again.
+        The function raises the errors of the work, and Unavailable if the work is cancelled ATTEMPTS times.
         """
         task = self._start(key, work)
 
@@ -56,4 +56,4 @@ class SharedTasks(Generic[T]):
         if self._running.get(key) is task:
             del self._running[key]
         if not task.cancelled():
-            task.exception()  # seen, should every request that waits for it have gone away
+            task.exception()  # marks the error as seen, as all requests that wait may have gone away

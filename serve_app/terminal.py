@@ -1,7 +1,7 @@
-"""Text that somebody else wrote, shown on a terminal as text, and never as an instruction to the terminal.
+"""Shows text of others on a terminal only as text, so that it cannot control the terminal.
 
-Names, descriptions, answers of models and lines of logs may hold anything: escape sequences that clear the
-screen, marks that turn the direction of writing, ends of lines that forge a line, markup of Rich.
+Names, descriptions, answers of models and lines of logs can have any content: escape sequences that clear the
+screen, marks that change the direction of writing, line ends that fake another line, and markup of Rich.
 """
 
 import re
@@ -13,7 +13,7 @@ COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def visible(text: object) -> str:
-    """One line, in which what cannot be printed is written out: `\\x1b[2J`."""
+    """Returns the text as one line, with escapes for unprintable characters, such as `\\x1b[2J`."""
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode()
         for character in str(text)
@@ -21,13 +21,13 @@ def visible(text: object) -> str:
 
 
 def visible_lines(text: object) -> str:
-    """The same for a text of several lines with tabs in it. Colours, which logs are full of, are left out."""
+    """Does the same for text with several lines and tabs, and removes the colours that logs often have."""
     lines = COLOURS.sub("", str(text)).split("\n")
     return "\n".join("\t".join(map(visible, line.split("\t"))) for line in lines)
 
 
 class Rows:
-    """A table of plain text. `of_lines`: ends of lines in it are kept; they stay within their column."""
+    """A table of plain text. `of_lines` keeps line ends, which stay within their column."""
 
     def __init__(self, *headings: str, of_lines: bool = False) -> None:
         self._table = Table(*headings, box=None)

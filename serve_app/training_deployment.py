@@ -1,4 +1,4 @@
-"""The training controller as a deployment, joined to the serving side through handles."""
+"""The training controller as a deployment. Handles connect it to the Catalog and the model servers."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -19,7 +19,7 @@ StartRun = Callable[[RunConfiguration, Callable[[], None]], None]
 
 
 class ServingSide:
-    """A `controller.Publisher` over the Catalog and the model replicas."""
+    """A `controller.Publisher` that calls the Catalog and the model server replicas."""
 
     def __init__(self, catalog: DeploymentHandle[Any], servers: dict[str, DeploymentHandle[Any]]) -> None:
         self._catalog = catalog
@@ -48,7 +48,7 @@ class ServingSide:
 
 
 async def _reached(response: Awaitable[Any]) -> Any:
-    """A replica that died under a call is `Unavailable`, like storage: the controller asks again."""
+    """Waits for a call. If the replica dies, it raises `Unavailable`, and the controller repeats the call."""
     try:
         return await response
     except Exception as error:
@@ -82,7 +82,7 @@ class Trainer(TrainingController):
         await self.recover()
 
     async def __del__(self) -> None:
-        """Serve awaits this when it stops the replica."""
+        """Closes the meter. Serve awaits this when it stops the replica."""
         if hasattr(self, "_meter"):
             await self._meter.close()
 

@@ -1,6 +1,7 @@
-"""Training as Prometheus metrics, through Ray: every node of the cluster exports those of its processes.
+"""Exports metrics of trainings to Prometheus through Ray. Each node exports those of its own processes.
 
-Labels are the base model and the outcome: few, and nobody's. Users and private models are in none of them.
+The only labels are the base model and the outcome. They have few values, and no names of users or private
+models.
 """
 
 from ray.util.metrics import Counter, Gauge, Histogram
@@ -8,7 +9,7 @@ from ray.util.metrics import Counter, Gauge, Histogram
 from registry.records import JobStatus
 from training.types import StepProgress
 
-# From a job that starts at once to a night of training, about two for each power of ten.
+# These bounds reach from a job that starts at once to one of a night, with about two for each power of ten.
 SECONDS = [0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 43200.0]
 STEP_GAUGES = {
     "loss": "Loss of the last optimizer step",
@@ -21,7 +22,7 @@ STEP_GAUGES = {
 
 
 class RayTrainingMetrics:
-    """A `metrics.TrainingMetrics`. Ray puts `ray_` before every name, `_total` behind counters."""
+    """A `metrics.TrainingMetrics`. Ray adds `ray_` before each name and `_total` after counters."""
 
     def __init__(self) -> None:
         of_base_model = ("base_model",)

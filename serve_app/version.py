@@ -1,4 +1,4 @@
-"""The version of this installation. Its one source is pyproject.toml."""
+"""The version of this installation, which pyproject.toml defines."""
 
 from importlib.metadata import version
 

@@ -20,7 +20,7 @@ DEFAULT_COMPLETION_TOKENS = 16
 
 
 def check_generation(request: GenerateResponse, base: BaseModelSettings, limits: LimitSettings) -> None:
-    """Raises: InvalidRequest."""
+    """Checks a generation. Raises: InvalidRequest: its answer could become too large."""
     each = min(request.max_tokens or base.default_max_tokens, base.max_context_tokens)
     if not request.stream and request.n * each > limits.max_answer_tokens:
         raise _too_many(
@@ -53,7 +53,7 @@ def largest_chat(
 
 
 def check_completion(request: CompletionRequest, base: BaseModelSettings, limits: LimitSettings) -> None:
-    """Raises: InvalidRequest."""
+    """Checks a text completion. Raises: InvalidRequest: its answer could become too large."""
     prompts, num_samples = request.prompts(), request.n or 1
     num_choices = num_samples * len(prompts)
     # Each prompt is admitted separately. More of them than the limit could never all run at the same time.
@@ -79,7 +79,7 @@ def _size(prompt: str | list[int]) -> int:
 def _check(
     num_choices: int, each: int, per_token: int, limits: LimitSettings, log_probs: str, choices: str
 ) -> None:
-    """Raises: InvalidRequest."""
+    """Checks `num_choices` choices with `each` tokens. Raises: InvalidRequest."""
     asked = f"{num_choices} choices of up to {each} tokens"
     if num_choices * each > limits.max_answer_tokens:
         field = choices if num_choices > 1 else "max_tokens"

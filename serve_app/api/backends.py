@@ -1,4 +1,4 @@
-"""The routes of an ingress replica use these: the settings, and handles to the other deployments."""
+"""The settings, handles and caches that the routes of an ingress replica use."""
 
 import asyncio
 import time
@@ -117,7 +117,7 @@ class Backends:
         return self.resolver.resolve(await self.private_models(user) if ref else (), ref or None)
 
     async def private_model(self, user: str, ref: str) -> ModelRecord:
-        """Raises: ModelNotFound, ModelReadOnly, InvalidRequest."""
+        """Finds a private model. Raises: ModelNotFound, ModelReadOnly, InvalidRequest."""
         return self.resolver.private_model(await self.private_models(user), ref)
 
     async def delete_model(self, user: str, ref: str) -> str:
@@ -131,7 +131,7 @@ class Backends:
         return answer
 
     async def job(self, user: str, job_id: str) -> JobRecord:
-        """Raises: JobNotFound."""
+        """Returns the record of a job. Raises: JobNotFound."""
         record: JobRecord = await answered(lambda: self.trainer.job.remote(user, job_id))
         return record
 

@@ -82,7 +82,7 @@ class Door:
             await self._app(scope, _read_already(body, receive), send)
 
     async def _caller(self, scope: Scope) -> Caller:
-        """Raises: InvalidApiKey, Unavailable, RateLimited."""
+        """Finds the caller by the key. Raises: InvalidApiKey, Unavailable, RateLimited."""
         key_hash = presented_hash(Headers(scope=scope).get("authorization"))
         if not self._authenticator.is_stranger(key_hash):
             return await self._authenticator.caller(key_hash)
@@ -92,7 +92,7 @@ class Door:
             return await self._authenticator.caller(key_hash)
 
     def _count(self, scope: Scope, user: str) -> None:
-        """Raises: RateLimited."""
+        """Counts the request for the limit per minute. Raises: RateLimited."""
         scope[ANSWER_HEADERS], refusal = self._request_limit.count(user)
         if refusal is not None:
             raise refusal

@@ -105,7 +105,7 @@ class KeyCheck:
                     raise
 
     async def _check(self, scope: Scope, arrived_s: float) -> None:
-        """Raises: InvalidApiKey, Unavailable."""
+        """Checks the key of the request, if it has one. Raises: InvalidApiKey, Unavailable."""
         caller: Caller | None = scope.get(CALLER)
         if caller is None:
             return

@@ -50,7 +50,8 @@ Every request except `/healthz`, `/readyz` and `/openai/health` carries an API k
 models. A request for something of another user gets the same answer as a request for something that does not
 exist. A model can be named by its `id` or by its `name`.
 If the instance limits requests per minute, every answer to a valid key has the headers
-`x-ratelimit-limit-requests`, `x-ratelimit-remaining-requests` and `x-ratelimit-reset-requests`.
+`x-ratelimit-limit-requests`, `x-ratelimit-remaining-requests` and `x-ratelimit-reset-requests`. They show how
+many requests the user may make in a minute, how many are left, and when the count is zero again.
 
 Bodies are JSON and strict. A field that is not described here, a wrong type or a value out of range is
 refused, and the answer names the field and the reason. A body with too many values or levels is refused too.

@@ -1,4 +1,4 @@
-"""Examples of requests and answers, as /docs shows them; a test sends and checks them all."""
+"""Examples of requests and answers for /docs. A test sends and checks all of them."""
 
 import json
 from typing import Any

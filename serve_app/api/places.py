@@ -17,7 +17,7 @@ class Places:
 
     @contextmanager
     def held_by(self, holder: str) -> Iterator[Callable[[int], None]]:
-        """Returns a function that takes a number of places, or raises RateLimited.
+        """Yields a function that takes a number of places, or raises RateLimited.
 
         All of them are given back at the end of the context.
         """

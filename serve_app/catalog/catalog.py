@@ -51,7 +51,7 @@ class Catalog:
     """
 
     def __init__(self, settings: Settings, lease_term_s: float = 0.0) -> None:
-        """Raises: `StorageUnfit` when the endpoint does not honour conditional writes."""
+        """Opens the storage. Raises: `StorageUnfit` if the endpoint does not honour conditional writes."""
         listen_at_the_node()
         store = ObjectStore(settings.storage)
         store.probe()

@@ -1,8 +1,8 @@
-"""One certificate by which the parts of a program know each other, and nobody else.
+"""Makes a certificate by which the parts of one program recognise each other and refuse all others.
 
-It signs itself and is its own authority: who trusts it alone, and asks the other side for it, talks only to
-who can read its key. It has no end, and no beginning after which a clock that was set back could lie:
-whoever starts the program makes another one.
+The certificate signs itself and is its own authority. A part that trusts only this certificate, and requires
+it of the other side, talks only to processes that can read its key. The certificate is always valid, so a
+wrong clock does no harm. Each start of the program makes a new one.
 """
 
 from datetime import UTC, datetime
@@ -15,11 +15,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 ALWAYS = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
-"""The end is the one that RFC 5280 gives to certificates without an end."""
+"""The first and the last time of validity. RFC 5280 defines this end for certificates that do not expire."""
 
 
 def make_certificate(name: str, host: str) -> tuple[bytes, bytes]:
-    """A new certificate for a server and client called `name` at the address `host`, and its key, as PEM."""
+    """Returns a new certificate and its key, as PEM.
+
+    It is for a server and client called `name` at the address `host`.
+    """
     key = generate_private_key(SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     certificate = (

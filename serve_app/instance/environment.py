@@ -1,10 +1,10 @@
-"""The environment an instance's processes inherit: the operator's, less what would lead them elsewhere."""
+"""The environment for an instance's processes: the operator's, without variables that could mislead them."""
 
 import os
 
 LOOPBACK = "127.0.0.1,localhost"
 
-# They would attach a process to another cluster; and the operator's own API key is nobody's business.
+# These variables would attach a process to another cluster. The operator's own API key must not be passed on.
 FOREIGN_VARIABLES = frozenset(
     {
         "RAY_ADDRESS",
@@ -16,7 +16,7 @@ FOREIGN_VARIABLES = frozenset(
         "TIGER_API_KEY",
     }
 )
-# They win over a credentials file.
+# These variables take precedence over a credentials file.
 AWS_IDENTITY_VARIABLES = frozenset(
     {
         "AWS_ACCESS_KEY_ID",
@@ -30,7 +30,7 @@ AWS_IDENTITY_VARIABLES = frozenset(
 
 
 def inherited_environment(with_aws_identity: bool) -> dict[str, str]:
-    """This process's environment, with loopback exempt from any proxy."""
+    """Returns the environment of this process without those variables, and with no proxy for loopback."""
     dropped = FOREIGN_VARIABLES if with_aws_identity else FOREIGN_VARIABLES | AWS_IDENTITY_VARIABLES
     inherited = {name: value for name, value in os.environ.items() if name not in dropped}
     return inherited | loopback_without_proxy()

@@ -1,13 +1,13 @@
-"""How requests travel: HAProxy in front of the ingress replicas, and gRPC between the deployments.
+"""Puts HAProxy in front of the ingress replicas, and gRPC between the deployments.
 
     client -> HAProxy -> an ingress replica's own HTTP server -> gRPC -> a model replica, and every token back
 
-By default Ray Serve has a Python proxy where HAProxy is, and makes every token a message between actors.
-Serve's processes are told otherwise by their environment, which is that of the Ray processes: `environment`
-for an instance on one machine, cluster/rayservice.yaml for a cluster.
+By default Ray Serve uses a Python proxy in place of HAProxy, and sends every token as a message between
+actors. Environment variables of the Ray processes change that: `environment` has them for an instance on one
+machine, cluster/rayservice.yaml for a cluster.
 
-`tiger-haproxy` is HAProxy as Ray starts it, on Ray's configuration as `instance.haproxy_configuration`
-mends it.
+Ray starts `tiger-haproxy`, which changes Ray's configuration (`instance.haproxy_configuration`) and becomes
+HAProxy.
 """
 
 import os
@@ -26,33 +26,37 @@ HOST_VARIABLE = f"{PREFIX}HOST"
 MAX_REQUEST_BYTES_VARIABLE = "TIGER_INGRESS__MAX_REQUEST_BYTES"
 PORT_VARIABLES = ("RAY_SERVE_FALLBACK_PROXY_HTTP_PORT",)
 SERVE_HOST = "127.0.0.1"
-"""Of Serve on one machine: its replicas and its own proxy listen there, and HAProxy alone at `http.host`."""
+"""The address of Serve's replicas and its own proxy on one machine. Only HAProxy listens at `http.host`."""
 MAX_MESSAGE_BYTES = 2**26
-"""Of a call between deployments. serve_app.settings has the bounds that keep all of them below it."""
+"""The largest size of a call between deployments. Bounds in serve_app.settings keep all calls below it."""
 DATA_PATH = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
     "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(MAX_MESSAGE_BYTES),
-    # A connection that is refused marks a replica as down and tries the next one, or Serve's own proxy, which
-    # waits for a new replica.
+    # A refused connection marks a replica as down. HAProxy then tries the next one, or Serve's own proxy,
+    # which waits for a new replica.
     "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT": "1",
     "RAY_SERVE_HAPROXY_RETRIES": "5",
-    # When replicas come or go a new HAProxy takes over; the old one ends with its last stream, or after this.
+    # When replicas start or end, a new HAProxy takes over. The old one ends after its last stream, or after
+    # this time.
     "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "86400",
-    # A port goes from one replica of the one application to another: nothing can be mixed up.
+    # There is only one application, so its replicas can reuse a port without confusion.
     "RAY_SERVE_PORT_QUARANTINE_S": "5",
-    # What Serve itself answers is in the form of the API too.
+    # Serve's own answers get the form of the API too.
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.api.http_server:http_layers",
-    # Nobody but this HAProxy sends requests to a replica: no other balancer must learn of its end.
+    # Only this HAProxy sends requests to a replica, so no other load balancer has to notice its end.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
 }
-"""Of Serve's processes, wherever they run."""
+"""The environment of Serve's processes, on one machine and in a cluster."""
 
 FILES_BESIDE_CONNECTIONS = 200
 
 
 def environment(directory: Path) -> dict[str, str]:
-    """Of an instance that shares its machine, PORT_VARIABLES aside: files in `directory`, one thread."""
+    """Returns the environment for an instance on one machine, without PORT_VARIABLES.
+
+    HAProxy's files are in `directory`, and it has one thread.
+    """
     return DATA_PATH | {
         BINARY_VARIABLE: str(BINARY),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(directory / "haproxy.cfg"),
@@ -65,12 +69,12 @@ def environment(directory: Path) -> dict[str, str]:
 
 
 def front_door_environment(http: HttpSettings, max_request_bytes: int) -> dict[str, str]:
-    """What `tiger-haproxy` must know; where these are not set, it asks Serve or takes the defaults."""
+    """Returns the variables for `tiger-haproxy`. It uses the values of Serve or defaults for missing ones."""
     return http.as_environment() | {MAX_REQUEST_BYTES_VARIABLE: str(max_request_bytes)}
 
 
 def main() -> None:
-    """`tiger-haproxy <arguments of HAProxy>`: mends the file of `-f`, and becomes HAProxy."""
+    """Runs `tiger-haproxy <arguments of HAProxy>`: changes the file of `-f`, and becomes HAProxy."""
     arguments = sys.argv[1:]
     if "-f" in arguments:
         try:
@@ -85,16 +89,16 @@ def main() -> None:
 
 
 def mend(path: Path) -> None:
-    """Change a configuration that Ray has written in place, and write the error files that it names.
+    """Changes a configuration file of Ray in place, and writes the error files that it names.
 
     Raises:
-        UnexpectedConfiguration: it is not what this version of Ray writes; the file is as it was.
+        UnexpectedConfiguration: the file is not what this version of Ray writes. It is not changed.
     """
     http = HttpSettings.from_environment()
     max_request_bytes = os.environ.get(MAX_REQUEST_BYTES_VARIABLE)
     connections = min(http.max_connections, _connections_allowed())
     door = FrontDoor(
-        # In a cluster the address is Serve's, which says nothing of it here.
+        # In a cluster the variable is not set, and the address is the one that Serve wrote.
         host=http.host if HOST_VARIABLE in os.environ else None,
         max_connections=connections,
         max_connections_per_address=min(http.max_connections_per_address, connections // 2),
@@ -111,7 +115,7 @@ def mend(path: Path) -> None:
 
 
 def _connections_allowed() -> int:
-    """HAProxy does not start if it may not have two files for each connection."""
+    """Returns the number of connections for which HAProxy can open two files each; else it does not start."""
     _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files == resource.RLIM_INFINITY:
         return sys.maxsize

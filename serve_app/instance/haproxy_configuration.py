@@ -1,15 +1,15 @@
-"""The configuration that Ray writes for HAProxy is changed here, so that strangers can send it anything.
+"""Changes the configuration that Ray writes for HAProxy, so that it can face unknown clients.
 
-    global      connections bounded; the admin socket for its owner only
-    defaults    a request's head and the start of its body in time; answers of HAProxy's own in our form, but
-                for the one to what is not HTTP at all, which HAProxy gives in HTML whatever it is told; no
-                splicing: HAProxy would not see that a client has gone away whose body came in another packet
-                than the head
-    frontend    of the API: at `http.host`; connections per address bounded; bodies that are too large refused
-    the rest    the metrics and the status page are gone: Ray has the same figures, and asks for a token
+    global      bounds the connections; only its owner can use the admin socket
+    defaults    bounds the time for a request's head and the start of its body; HAProxy's own answers get the
+                form of the API, except the one to bytes that are not HTTP, which is always HTML; no splicing,
+                because HAProxy would not notice that a client has gone away if the body of its request came
+                in another packet than the head
+    frontend    listens at `http.host`; bounds the connections per address; refuses bodies that are too large
+    the rest    removes the metrics and the status page: Ray has the same figures, and asks for a token
 
-Everything that Ray's template may contain is known here, and a configuration with anything else is refused: a
-port that a later version of Ray opens is not opened by accident.
+Everything that Ray's template may contain is known here. A configuration with anything else is refused, so
+that a port of a later version of Ray is not opened by accident.
 """
 
 import json
@@ -25,16 +25,16 @@ BIND = re.compile(r"^\s*bind (\S+):(\d+)$")
 
 
 class UnexpectedConfiguration(Exception):
-    """It is not what Ray is known to write; the message says where."""
+    """A configuration that is not what Ray is known to write. The message says where."""
 
 
 class FrontDoor(NamedTuple):
-    host: str | None  # None: as Serve says
+    host: str | None  # None: the address that Serve wrote
     max_connections: int
     max_connections_per_address: int
     request_timeout_s: int
     inactivity_timeout_s: int
-    max_request_bytes: int | None  # None: the ingress alone knows
+    max_request_bytes: int | None  # None: only the ingress checks it
     errors: Path
 
 
@@ -44,7 +44,7 @@ class Section(NamedTuple):
 
 
 class OwnError(NamedTuple):
-    """An answer that HAProxy gives by itself, when it would give that of `file` in HTML."""
+    """An answer of HAProxy itself. It replaces HAProxy's HTML answer for the status `file`."""
 
     file: int
     status: str
@@ -107,7 +107,7 @@ OWN_ERRORS = (
 
 
 def mended(text: str, door: FrontDoor) -> str:
-    """Ray's configuration, changed.
+    """Returns Ray's configuration with the changes.
 
     Raises: UnexpectedConfiguration.
     """
@@ -118,7 +118,7 @@ def mended(text: str, door: FrontDoor) -> str:
 
 
 def error_files(door: FrontDoor) -> dict[str, bytes]:
-    """By their names in `door.errors`, the whole answers."""
+    """Returns the complete answers by the names of their files in `door.errors`."""
     return {f"{error.file}.http": _answer(error, door) for error in OWN_ERRORS}
 
 
@@ -131,7 +131,7 @@ def _answer(error: OwnError, door: FrontDoor) -> bytes:
     lines = [f"HTTP/1.1 {error.status}", "Content-Type: application/json", f"Content-Length: {len(body)}"]
     if error.retry_after_s is not None:
         lines.append(f"Retry-After: {error.retry_after_s}")
-    if error.file in (400, 408):  # What else this client has sent is not to be read as a request.
+    if error.file in (400, 408):  # The rest of what this client has sent must not be read as a request.
         lines.append("Connection: close")
     return "\r\n".join([*lines, "", ""]).encode() + body
 
@@ -145,7 +145,7 @@ def _mended(section: Section, door: FrontDoor) -> str:
             return _defaults(section, door)
         case "frontend http_frontend":
             return _frontend(section, door)
-        case "backend default_backend":  # No application is deployed: Ray would answer 404.
+        case "backend default_backend":  # No application is deployed. Ray would answer 404.
             return "    http-request deny deny_status 503\n"
         case head if head.startswith("backend "):
             return section.text
@@ -155,7 +155,7 @@ def _mended(section: Section, door: FrontDoor) -> str:
 
 def _defaults(section: Section, door: FrontDoor) -> str:
     text = _replaced(section, r"timeout client \d+s", f"timeout client {door.inactivity_timeout_s}s")
-    # With `splice`, HAProxy does not see that a client has left whose body came after its head.
+    # With `splice`, HAProxy does not notice that a client has left if its body came after its head.
     dropped = r"errorfile .*|timeout http-request .*|option splice-\w+"
     text = re.sub(rf"^\s*({dropped})\n", "", text, flags=re.MULTILINE)
     lines = (
@@ -175,27 +175,27 @@ def _frontend(section: Section, door: FrontDoor) -> str:
         f"bind {host}:{match[2]}",
         # One connection of HTTP/2 would hold a hundred requests.
         "option disable-h2-upgrade",
-        # A network's holder has as many addresses of IPv6 as they like, in the last 64 bits.
+        # The owner of an IPv6 network can choose the last 64 bits of an address, so only the others count.
         "stick-table type ipv6 size 100k expire 10m store conn_cur",
         "tcp-request connection track-sc0 src,ipmask(32,64)",
-        # Over the bound there is an answer; far over it not even that.
+        # Over the bound a request gets an error. Far over it the connection is rejected without an answer.
         f"tcp-request connection reject if {{ sc0_conn_cur gt {bound + bound // 4} }}",
         f"http-request deny deny_status 429 if {{ sc0_conn_cur gt {bound} }}",
-        # To such requests a server's own answer would not have our form. A client that asks for another
-        # protocol is answered in this one.
+        # Without this rule, the ingress replica's HTTP server would answer such requests in another form. An
+        # upgrade to another protocol is ignored.
         f"http-request deny deny_status 405 unless {{ method {METHODS} }}",
         "http-request deny deny_status 400 unless { path -m beg / }",
         "http-request del-header Upgrade",
-        # Serve's own paths are for its health checks, which do not come this way.
+        # Serve's own paths are only for its health checks, which do not go through this frontend.
         "http-request deny deny_status 404 if { path,url_dec -m beg /-/ }",
-        # The ingress takes this header for the client's address, so it may not come from the client.
+        # The ingress reads the client's address from this header, so the client must not set it.
         "http-request set-header X-Forwarded-For %[src]",
         "http-after-response set-header X-Request-Id %[uuid()] unless { res.hdr(X-Request-Id) -m found }",
     ]
     if door.max_request_bytes is not None:
         too_large = f"{{ req.hdr_val(content-length) gt {door.max_request_bytes} }}"
         lines.append(f"http-request deny deny_status 413 if {too_large}")
-    # Then for the body, or as much of it as HAProxy has room for.
+    # This bounds the time for the body, or for as much of it as fits into HAProxy's buffer.
     lines.append(f"http-request wait-for-body time {door.request_timeout_s}s")
     return _indented(lines) + text
 
@@ -205,7 +205,7 @@ def _indented(lines: Iterable[str]) -> str:
 
 
 def _replaced(section: Section, pattern: str, replacement: str) -> str:
-    """The section's text with exactly one change; group 1 is what stands before the pattern."""
+    """Returns the section's text with exactly one replacement. Group 1 is the indentation."""
     text, count = re.subn(rf"^(\s*){pattern}(?=\s)", rf"\g<1>{replacement}", section.text, flags=re.MULTILINE)
     if count != 1:
         raise UnexpectedConfiguration(f"'{section.head}' has {count} times '{pattern}'")
@@ -213,7 +213,7 @@ def _replaced(section: Section, pattern: str, replacement: str) -> str:
 
 
 def _sections(text: str) -> list[Section]:
-    """Ray indents what belongs to a section, and nothing else."""
+    """Returns the sections. Ray indents all lines of a section except its head."""
     sections: list[Section] = []
     for line in filter(str.strip, text.splitlines()):
         if not line[0].isspace():

@@ -1,10 +1,10 @@
-"""One installation on one machine: a home directory, its ports, and the processes started for it.
+"""An instance: one installation on one machine, with its home directory, its ports and its processes.
 
     up:    weights -> storage (SeaweedFS) -> Ray head -> Serve application -> /readyz
-    down:  Serve application -> Ray head and whatever it left behind -> storage
+    down:  Serve application -> Ray head and all that it left behind -> storage
 
-What was started is written to `<home>/instance.json` at once, so that the next command, after any crash,
-knows what is ours. Two homes share nothing but the converted weights.
+Each process that was started is written to `<home>/instance.json` at once. After any crash, the next command
+therefore knows the processes of this instance. Two homes share only the converted weights.
 """
 
 import fcntl
@@ -46,7 +46,7 @@ class InstanceStatus(Record):
 
 
 class Instance:
-    """`config`, `http_port` and `dashboard_port` are remembered; None: as before, or the default."""
+    """One instance. It remembers `config` and the ports; None: the value of the last time, or the default."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Instance:
 
     @property
     def exists(self) -> bool:
-        """Whether `up` was ever called for this home."""
+        """True if `up` was ever called for this home."""
         return self._remembered.path.exists()
 
     @property
@@ -94,13 +94,13 @@ class Instance:
         return self.home / "ray.log"
 
     def store(self) -> ObjectStore:
-        """The bucket. A home that was never up is that of a cluster's operator: the settings say where."""
+        """Returns the bucket. If this home was never up, as on a cluster, the settings name the bucket."""
         return self.storage.store() if self.exists else ObjectStore(self.settings.storage)
 
     # Ray and Serve
 
     def environment(self) -> dict[str, str]:
-        """Of the Ray processes, and of anything else that is to join them (`ray status`, a test)."""
+        """Returns the environment of Ray's processes and of others that join them (`ray status`, a test)."""
         own = {
             MARKER: str(self.home),
             **haproxy.front_door_environment(
@@ -108,7 +108,7 @@ class Instance:
                 self.settings.ingress.max_request_bytes,
             ),
             "TIGER_WEIGHTS_DIRECTORY": str(self._weights_directory),
-            # What vLLM compiles at start takes the better part of a minute, the same every time.
+            # vLLM compiles kernels at each start, which takes most of a minute. The cache avoids that.
             "TORCHINDUCTOR_CACHE_DIR": str(self._weights_directory.parent / "inductor"),
         }
         if self.storage.is_own:
@@ -133,7 +133,7 @@ class Instance:
 
     def _ensure_ray(self, report: Report) -> None:
         head = self.state.ray
-        # Alive but silent is most likely just busy: do not take it down in haste.
+        # A head that is alive and does not answer is most likely busy, so wait before it is stopped.
         if head is not None and ray_head.wait_until_ready(head, self.home):
             return report(f"Ray: running, dashboard {self.dashboard_url}")
         self._stop_ray()
@@ -146,7 +146,7 @@ class Instance:
         report(f"Ray: started, dashboard {self.dashboard_url}")
 
     def _stop_ray(self) -> None:
-        """The head, then all that carries our marker: what the head could not end because it was killed."""
+        """Stops the head, and then all processes with our marker, which a killed head could not end."""
         if (head := self.state.ray) is not None:
             ray_head.stop(head)
         stop_processes(marked_processes(self.home), SWEEP_GRACE_S)
@@ -174,7 +174,7 @@ class Instance:
         if before.status in ("RUNNING", "DEPLOYING") and before.config == config["applications"][0]:
             return report("deployment: submitted before")
         if before.status == "DEPLOY_FAILED":
-            # Serve would answer with the old failure for a while, and keep the replicas of that attempt.
+            # Otherwise Serve would report the old failure for a while, and keep the replicas of that attempt.
             client.delete_all()
         if not before.deployments:
             self._require_free_http_port()
@@ -211,10 +211,11 @@ class Instance:
     # Commands
 
     def up(self, report: Report = print) -> str | None:
-        """Bring everything up that is not; returns a key for the first user if there is no key at all yet.
+        """Starts everything that is not running. Returns a key for the first user if there is no key yet.
 
         Raises:
-            InstanceError: something cannot be started; what was started stays, for a look and the next `up`.
+            InstanceError: something cannot be started. Processes that were started stay, so that the operator
+                can look at them and call `up` again.
         """
         with self._locked():
             self._require_same_choices()
@@ -244,7 +245,7 @@ class Instance:
         report(f"ready: {self.url}")
 
     def down(self, report: Report = print) -> None:
-        """Stop what was started for this home; data, keys and logs stay."""
+        """Stops the processes that were started for this home. Data, keys and logs stay."""
         if not self.exists:
             return report(f"nothing was ever started for {self.home}")
         with self._locked():
@@ -279,7 +280,7 @@ class Instance:
         )
 
     def _require_same_choices(self) -> None:
-        """The processes that run were started with other ports or another config: these cannot change."""
+        """Raises InstanceError if Ray runs with another config or other ports, which it cannot change."""
         before = self.state
         chosen: tuple[Any, ...] = (self.config, self.http_port, self.dashboard_port)
         if self._is_ray_alive() and chosen != (before.config, before.http_port, before.dashboard_port):
@@ -306,7 +307,7 @@ class Instance:
 
 
 def _absolute(config: str | None) -> str | None:
-    """A path must mean the same file to processes with another working directory; a name is kept."""
+    """Makes a path absolute, because other processes have another working directory. A name is kept."""
     return str(Path(config).resolve()) if config and config.endswith((".yaml", ".yml")) else config
 
 

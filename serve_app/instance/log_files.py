@@ -1,4 +1,4 @@
-"""The log files of an instance, by what they are about, and reading them as they grow."""
+"""Finds the log files of an instance by their subject, and reads them while they grow."""
 
 import time
 from collections.abc import Iterator
@@ -12,9 +12,10 @@ GROUPS = "storage, ray, serve, or part of a deployment's name"
 
 
 def log_files(home: Path, name: str | None) -> list[Path]:
-    """`storage`, `ray`, `serve` (controller, proxy), part of a deployment's name; None: what matters most.
+    """Returns the log files of `name`. Ray's own files are those of its latest session.
 
-    Ray's own files are those of its latest session.
+    `name` is `storage`, `ray`, `serve` (controller, proxy) or a part of a deployment's name. None: the most
+    important files.
     """
     session = ray_head.ray_directory(home) / "session_latest" / "logs"
     storage = [home / "storage" / "weed.log"]
@@ -28,7 +29,7 @@ def log_files(home: Path, name: str | None) -> list[Path]:
     elif name in (groups := {"storage": storage, "ray": head, "serve": control}):
         found = groups[name]
     else:
-        # What an engine prints, vLLM's own log among it, is in its worker's output and not in Serve's files.
+        # The output of an engine, with vLLM's own log, is in its worker's files and not in Serve's files.
         workers = sorted(session.glob("worker-*.out")) + sorted(session.glob("worker-*.err"))
         wanted = [path for path in replicas if name.lower() in path.name.lower()]
         found = wanted + ([path for path in workers if _mentions(path, name)] if wanted else [])
@@ -40,7 +41,7 @@ def tail(path: Path, lines: int = TAIL_LINES) -> list[str]:
 
 
 def follow(paths: list[Path]) -> Iterator[tuple[Path, str]]:
-    """Lines written from now on, for ever."""
+    """Yields the lines that are written from now on. It never ends."""
     files = {path: path.open(errors="replace") for path in paths}
     for file in files.values():
         file.seek(0, 2)

@@ -1,4 +1,4 @@
-"""TCP ports of an instance: free ones for what only its own processes use, a clear error for a taken one."""
+"""Finds free TCP ports for an instance's own processes, and makes a clear error for a port that is taken."""
 
 import random
 import socket
@@ -8,12 +8,12 @@ import psutil
 from serve_app.instance.processes import InstanceError
 
 LOOPBACK = "127.0.0.1"
-# Below the kernel's range for outgoing connections, which could take a port between choice and use.
+# These are below the kernel's range for outgoing connections, which could take a port before it is used.
 PRIVATE_PORTS = range(20000, 30000)
 
 
 class PortTaken(InstanceError):
-    """A port that the operator chose, or the default one, belongs to somebody else."""
+    """The port that the operator chose, or the default one, is used by another process."""
 
     def __init__(self, port: int, use: str, remedy: str) -> None:
         super().__init__(port, use, remedy)
@@ -24,9 +24,9 @@ class PortTaken(InstanceError):
 
 
 def is_free(port: int, host: str = "127.0.0.1") -> bool:
-    """Whether a server could listen on `port` now."""
+    """Returns True if a server could listen on `port` now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # Connections in TIME_WAIT of an earlier server are no obstacle to a server, nor to this probe.
+        # With this option, connections in TIME_WAIT of an earlier server do not block a server or this probe.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
@@ -36,7 +36,7 @@ def is_free(port: int, host: str = "127.0.0.1") -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """`count` different ports nobody listens on, chosen at random so that two instances rarely meet."""
+    """Returns `count` different free ports, chosen at random so that two instances rarely choose the same."""
     chosen: list[int] = []
     for port in random.sample(PRIVATE_PORTS, len(PRIVATE_PORTS)):
         if len(chosen) == count:
@@ -51,7 +51,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def interface_of(address: str) -> str:
-    """The network interface that has this address."""
+    """Returns the name of the network interface that has this address."""
     return next(
         name for name, known in psutil.net_if_addrs().items() if address in {it.address for it in known}
     )

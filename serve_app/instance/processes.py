@@ -1,8 +1,8 @@
-"""Processes of one instance: told apart from all others, and stopped by id, never by name.
+"""Finds the processes of one instance among all others, and stops them by id, never by name.
 
-A process is known in two ways. The ones we start are written down as a `ProcessIdentity`, which no later
-process with the same id matches. Everything they start in turn (Ray workers, vLLM engines, which can outlive
-a killed replica) inherits the marker `TIGER_INSTANCE=<home>` in its environment.
+A process is recognised in one of two ways. Each process that we start is stored as a `ProcessIdentity`, which
+does not match a later process with the same id. The processes that they start (Ray workers, vLLM engines,
+which can outlive a killed replica) inherit the marker `TIGER_INSTANCE=<home>` in their environment.
 """
 
 import os
@@ -22,11 +22,11 @@ Report = Callable[[str], None]
 
 
 class InstanceError(Exception):
-    """Something the operator can act on; the message is one line, or a line and details below it."""
+    """An error that the operator can repair. The message is one line, or a line with details below it."""
 
 
 class ProcessIdentity(Record):
-    """A process id, and when it was started: counted by the kernel, so a changed clock changes nothing."""
+    """A process id and the time of its start in the kernel's count, which does not depend on the clock."""
 
     pid: int
     started: str
@@ -37,9 +37,10 @@ class ProcessIdentity(Record):
 
 
 def process_start(pid: int) -> str | None:
-    """Boot and tick at which `pid` was started; None when there is none, or a dead one not yet reaped."""
+    """Returns the boot and the tick at which `pid` started; None: there is no such process, or it is dead."""
     try:
-        # The command name, in parentheses, may hold spaces; state and start time are 1st and 20th after it.
+        # The command name, in parentheses, may have spaces. After it, the state is the 1st field and the
+        # start time the 20th.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
@@ -53,7 +54,7 @@ def identify(process: subprocess.Popen[bytes]) -> ProcessIdentity:
 
 
 def start_process(command: list[str], environment: Mapping[str, str], log: Path) -> ProcessIdentity:
-    """Start `command` in a session of its own: Ctrl-C in the terminal must not reach it."""
+    """Starts `command` in a separate session, so that Ctrl-C in the terminal does not reach it."""
     with log.open("ab") as output:
         process = subprocess.Popen(
             command,
@@ -67,7 +68,7 @@ def start_process(command: list[str], environment: Mapping[str, str], log: Path)
 
 
 def processes_with(variable: str, value: str) -> list[psutil.Process]:
-    """All processes with this in their environment, less this one and its ancestors."""
+    """Returns all processes with this variable in their environment, except this one and its ancestors."""
     spared = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     return [
         process
@@ -81,7 +82,7 @@ def marked_processes(home: Path) -> list[psutil.Process]:
 
 
 def _environment(process: psutil.Process) -> dict[str, str]:
-    """Empty for a process of another user, or one that is ending."""
+    """Returns the environment of a process. It is empty for another user's process and for one that ends."""
     try:
         return process.environ()
     except (psutil.Error, OSError):
@@ -89,7 +90,7 @@ def _environment(process: psutil.Process) -> dict[str, str]:
 
 
 def stop_processes(processes: list[psutil.Process], grace_s: float) -> None:
-    """SIGTERM, then SIGKILL for those that are still there after `grace_s`."""
+    """Sends SIGTERM, and after `grace_s` SIGKILL to those that still run."""
     for process in processes:
         _signal(process.terminate)
     _, remaining = psutil.wait_procs(processes, timeout=grace_s)
@@ -99,7 +100,7 @@ def stop_processes(processes: list[psutil.Process], grace_s: float) -> None:
 
 
 def stop_process(identity: ProcessIdentity | None, grace_s: float) -> None:
-    """Stop this very process; a later one with the same id is left alone."""
+    """Stops exactly this process. A later process with the same id is not touched."""
     if identity is not None and identity.is_alive:
         try:
             stop_processes([psutil.Process(identity.pid)], grace_s)
@@ -115,7 +116,7 @@ def _signal(send: Callable[[], None]) -> None:
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float, interval_s: float = POLL_INTERVAL_S) -> bool:
-    """Poll `condition`; False when it does not hold within `timeout_s`."""
+    """Polls `condition` until it holds. Returns False if it does not hold within `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:

@@ -1,7 +1,8 @@
-"""One Ray head of one instance: started in its own session, on loopback, with its own ports, files and token.
+"""Starts and stops the Ray head of one instance, on loopback, with its own session, ports, files and token.
 
-`ray stop` would stop every Ray on the machine and `~/.ray` is shared, so neither is used: `ray start --block`
-watches the Ray processes it started, and ends them when it is told to end or one of them dies.
+`ray stop` would stop every Ray on the machine, and all Rays of a user share `~/.ray`, so neither is used.
+`ray start --block` watches the Ray processes that it starts. It ends them when it gets a signal to end, or
+when one of them dies.
 """
 
 import os
@@ -29,12 +30,12 @@ from serve_app.instance.processes import (
 OBJECT_STORE_BYTES = 256 * 2**20
 START_TIMEOUT_S = 120
 STOP_GRACE_S = 20
-# Logical CPUs: what deployments and trainers ask for must not wait for cores that a small machine lacks.
+# Deployments and trainers reserve logical CPUs. They must not wait because a small machine has few cores.
 MIN_LOGICAL_CPUS = 16
-# Unix sockets below the directory have names of up to 107 characters; Ray and HAProxy add about 80 of them.
+# The path of a Unix socket has at most 107 characters, and Ray and HAProxy add about 80 to the directory.
 MAX_TEMP_DIRECTORY_CHARS = 16
 WORKER_PORTS = range(10002, 20000)
-"""Ray gives these to its workers, and refuses to start with one of them elsewhere."""
+"""The ports that Ray gives to its workers. Ray does not start if another option uses one of them."""
 PORT_OPTIONS = (
     "--port",
     "--node-manager-port",
@@ -45,12 +46,12 @@ PORT_OPTIONS = (
     "--metrics-export-port",
     "--ray-client-server-port",
 )
-# Ports that Ray takes from the environment.
+# Ray reads these ports from the environment.
 PORT_VARIABLES = ("AUTOSCALER_METRIC_PORT", "DASHBOARD_METRIC_PORT", *haproxy.PORT_VARIABLES)
 
 
 class RayHead(Record):
-    """A head that was started: enough to find it again from another process."""
+    """A head that was started, with what another process needs to find it."""
 
     process: ProcessIdentity
     gcs_port: int
@@ -58,19 +59,19 @@ class RayHead(Record):
 
 
 def private_directory(home: Path) -> Path:
-    """Where Ray of this home keeps sockets and logs: a short path, in a directory that others use too."""
+    """Returns the directory for Ray's sockets and logs. Its path is short, and its parent is shared."""
     root = tempfile.gettempdir()
     root = root if len(root) <= MAX_TEMP_DIRECTORY_CHARS else "/tmp"
     return Path(root) / f"tiger-{sha256(str(home).encode()).hexdigest()[:8]}"
 
 
 def ray_directory(home: Path) -> Path:
-    """Ray makes its own directory writable to everybody, so it gets one inside the private one."""
+    """Returns Ray's own directory. Ray makes it writable for all users, so it is inside the private one."""
     return private_directory(home) / "r"
 
 
 def ensure_private(directory: Path) -> None:
-    """Make `directory`, or see that it is ours alone: anybody could have made it before us."""
+    """Makes `directory`, or checks that it is private: another user could have made it before."""
     directory.mkdir(mode=0o700, exist_ok=True)
     status = directory.lstat()
     if directory.is_symlink() or status.st_uid != os.getuid() or status.st_mode & 0o077:
@@ -78,7 +79,7 @@ def ensure_private(directory: Path) -> None:
 
 
 def ensure_token(home: Path) -> Path:
-    """The file with the token that this instance's Ray asks of every connection, made once."""
+    """Returns the file with the token that Ray requires of every connection. The first call makes it."""
     path = home / "ray-token"
     if not path.exists():
         descriptor = os.open(path.with_suffix(".new"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -89,27 +90,27 @@ def ensure_token(home: Path) -> Path:
 
 
 def ray_environment(home: Path, gcs_port: int) -> dict[str, str]:
-    """What makes a process belong to this Ray and to no other."""
+    """Returns the variables that connect a process to this Ray and to no other."""
     return {
         "RAY_ADDRESS": f"{LOOPBACK}:{gcs_port}",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(ensure_token(home)),
-        # Despite its name: with 0, Ray listens on loopback only.
+        # Despite its name, the value 0 lets Ray listen only on loopback.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-        # What vLLM and torch listen at, which would be the address that the machine's name has.
+        # The address where vLLM and torch listen. The default is the address of the machine's name.
         "VLLM_HOST_IP": LOOPBACK,
         "GLOO_SOCKET_IFNAME": interface_of(LOOPBACK),
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "5",
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-        # A process of 0.1 GB beside each trainer, for machines that a cloud takes back.
+        # The watcher is a process of 0.1 GB for each run. It only helps on machines that a cloud takes back.
         "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-        # Process titles of Ray and vLLM would overwrite the environment that /proc shows, our marker with it.
+        # Otherwise process titles of Ray and vLLM would overwrite the environment in /proc, with our marker.
         "SPT_NOENV": "1",
     }
 
 
 def start(home: Path, environment: Mapping[str, str], dashboard_port: int, log: Path) -> RayHead:
-    """Start a head. It is not yet ready: see `wait_until_ready`."""
+    """Starts a head. It is not ready yet; see `wait_until_ready`."""
     ensure_private(private_directory(home))
     directory = ray_directory(home)
     _remove_old_sessions(directory)
@@ -134,13 +135,13 @@ def start(home: Path, environment: Mapping[str, str], dashboard_port: int, log: 
 
 
 def wait_until_ready(head: RayHead, home: Path) -> bool:
-    """Wait for the dashboard, the last to come up, to answer; False when the head ended or time is up."""
+    """Waits until the dashboard, which starts last, answers. Returns False if the head ended or is late."""
     wait_until(lambda: not head.process.is_alive or is_ready(head, home), START_TIMEOUT_S)
     return is_ready(head, home)
 
 
 def is_ready(head: RayHead, home: Path) -> bool:
-    """Whether this head, not another one that has its port now, answers."""
+    """Returns True if this head answers, and not another one that now has its port."""
     if not head.process.is_alive:
         return False
     url = f"http://127.0.0.1:{head.dashboard_port}/api/version"
@@ -157,7 +158,10 @@ def stop(head: RayHead) -> None:
 
 
 def _empty_temporary_directory(home: Path) -> Path:
-    """Of the Ray processes: adapters and scratch files of those that were killed end with the next start."""
+    """Returns the emptied temporary directory of the Ray processes.
+
+    Killed processes leave adapters and other files there. Each start deletes them.
+    """
     directory = private_directory(home) / "t"
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(mode=0o700)
@@ -165,7 +169,7 @@ def _empty_temporary_directory(home: Path) -> Path:
 
 
 def _remove_old_sessions(directory: Path) -> None:
-    """Keep the logs of the last session only: a session's logs are needed after it, not for ever."""
+    """Deletes all sessions except the last one, whose logs may still be needed."""
     latest = directory / "session_latest"
     for session in directory.glob("session_2*"):
         if not latest.exists() or session.resolve() != latest.resolve():

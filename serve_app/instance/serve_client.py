@@ -1,7 +1,7 @@
-"""Talks to Ray Serve as `serve deploy` does: the documented REST API of the Ray dashboard.
+"""Calls Ray Serve through the REST API of the Ray dashboard, as `serve deploy` does.
 
-Ray's own client for it reads one token per process and honours proxy variables; this one serves several
-instances from one process and goes straight to loopback.
+Ray's own client reads one token per process and uses proxy variables. This client can serve several instances
+in one process, and it connects to loopback directly.
 """
 
 from pathlib import Path
@@ -27,20 +27,20 @@ class DeploymentState(Record):
 
 
 class ApplicationState(Record):
-    """What Serve says of the application; `status` is Serve's own word, or NOT_STARTED."""
+    """The state of the application in Serve. `status` is Serve's own value, or NOT_STARTED."""
 
     status: str = "NOT_STARTED"
     message: str = ""
     deployments: tuple[DeploymentState, ...] = ()
-    config: dict[str, Any] = Field({}, description="as it was submitted")
+    config: dict[str, Any] = Field({}, description="the submitted configuration")
 
     def as_line(self) -> str:
-        """`ingress 1/1, catalog 0/1`, or the application's status before there are deployments."""
+        """Returns a line such as `Ingress 1/1, Catalog 0/1`. Without deployments it is the status."""
         parts = (f"{each.name} {each.replicas}/{each.target_replicas}" for each in self.deployments)
         return ", ".join(parts) or self.status.lower()
 
     def reason(self) -> str:
-        """Why it is not running, in Serve's words."""
+        """Returns Serve's messages, which say why the application does not run."""
         messages = [
             self.message,
             *(f"{each.name}: {each.message}" for each in self.deployments if each.message),
@@ -49,9 +49,9 @@ class ApplicationState(Record):
 
 
 def read_serve_config(config: str, host: str, port: int, path: Path | None = None) -> dict[str, Any]:
-    """The Serve config of a configuration, with the address at which this instance is to listen.
+    """Returns the Serve config for a configuration, with the address of this instance.
 
-    `config` names `cluster/serve.<config>.yaml`; the path of a settings file goes with the local one.
+    `config` names `cluster/serve.<config>.yaml`. If it is the path of a settings file, the local one is used.
     """
     is_name = not config.endswith((".yaml", ".yml"))
     path = path or CLUSTER_DIRECTORY / f"serve.{config if is_name else 'local'}.yaml"
@@ -74,7 +74,7 @@ class ServeClient:
         self._send("PUT", config)
 
     def delete_all(self) -> None:
-        """Returns when the replicas have finished what they were doing, or their grace time is over."""
+        """Deletes all applications. Returns when the replicas have finished, or their grace time is over."""
         self._send("DELETE", None)
 
     def state(self, name: str) -> ApplicationState:
@@ -92,7 +92,7 @@ class ServeClient:
         try:
             try:
                 response = self._client.request(method, PATH, json=body)
-            except httpx.RemoteProtocolError:  # it closed a connection that was idle; asked twice is as once
+            except httpx.RemoteProtocolError:  # the idle connection was closed; a repetition is harmless
                 response = self._client.request(method, PATH, json=body)
         except httpx.HTTPError as error:
             raise InstanceError(f"the Ray dashboard does not answer: {error!r}") from error

@@ -1,4 +1,4 @@
-"""What a home remembers between commands: the operator's choices, and the processes started for it."""
+"""The state that a home keeps between commands: the operator's choices, and the processes started for it."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from serve_app.instance.ray_head import RayHead
 
 
 class InstanceState(Record):
-    """`instance.json`. None: not chosen or not started yet."""
+    """The content of `instance.json`. None: not chosen or not started yet."""
 
     config: str | None = None
     http_port: int | None = None
@@ -22,13 +22,13 @@ class InstanceState(Record):
 
 
 class StateFile:
-    """The file of an `InstanceState`; every change is on disk, whole, before anything else happens."""
+    """The file of an `InstanceState`. Each change is completely on disk before `update` returns."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def read(self) -> InstanceState:
-        """A file that cannot be read counts as none: what it named is found again by its marker."""
+        """Returns the state. An unreadable file counts as empty: the marker still finds its processes."""
         try:
             return InstanceState.model_validate_json(self.path.read_text())
         except (FileNotFoundError, ValidationError):

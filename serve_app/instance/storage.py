@@ -24,12 +24,12 @@ class InstanceStorage:
 
     @property
     def is_own(self) -> bool:
-        """Started and stopped by the instance; otherwise somebody else runs what the settings name."""
+        """True if the instance starts and stops the storage. Otherwise the settings name its endpoint."""
         return self._settings.endpoint_url is None
 
     @property
     def settings(self) -> StorageSettings:
-        """With the endpoint that clients are to use."""
+        """The settings with the endpoint that clients use."""
         if not self.is_own:
             return self._settings
         return self._settings.model_copy(update={"endpoint_url": self._server().endpoint_url})
@@ -48,7 +48,7 @@ class InstanceStorage:
         return not self.is_own or (process is not None and process.is_alive)
 
     def store(self) -> ObjectStore:
-        """The bucket, with the generated credentials where the storage is our own."""
+        """Returns the bucket. Our own storage uses the generated credentials."""
         if not self.is_own:
             return ObjectStore(self._settings)
         if not self.is_running:
@@ -56,7 +56,7 @@ class InstanceStorage:
         return ObjectStore(self.settings, partial(build_client, credentials_path=self.credentials_path))
 
     def ensure(self, report: Report, may_move: bool) -> None:
-        """Start it unless it works. `may_move`: nobody knows its port yet, so another one will do."""
+        """Starts the storage, unless it works. `may_move`: no process uses its port, so it may change."""
         if not self.is_own:
             if problem := self._problem():
                 raise InstanceError(f"storage at {self._settings.endpoint_url}: {problem}")
@@ -82,7 +82,7 @@ class InstanceStorage:
         process = self._remembered.read().storage
         if process is not None and process.is_alive:
             seaweedfs.stop(process.pid)
-        # One that was started by an `up` which died before it could write that down.
+        # An `up` may have started one and died before it could store its id.
         stop_processes(processes_with("HOME", str(self._directory)), STOP_GRACE_S)
         self._remembered.update(storage=None)
 

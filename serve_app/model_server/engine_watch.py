@@ -65,11 +65,11 @@ class EngineWatch:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Starts to watch, in a separate context: Serve cancels the tasks of a cancelled request."""
+        """Starts the watch in a separate context, because Serve cancels the tasks of a cancelled request."""
         self._task = asyncio.get_running_loop().create_task(self._watch(), context=contextvars.Context())
 
     def stop(self) -> None:
-        """Stops to watch, before the engine is stopped on purpose."""
+        """Stops the watch, before the engine is stopped on purpose."""
         if self._task is not None:
             self._task.cancel()
 

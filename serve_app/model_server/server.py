@@ -117,7 +117,7 @@ class ModelServer(LLMServer):
         self._schemas.start()
 
     async def __del__(self) -> None:
-        """Serve awaits this when it stops a replica."""
+        """Stops the parts of the replica. Serve awaits this when it stops the replica."""
         if hasattr(self, "_watch"):
             self._watch.stop()
         if hasattr(self, "_meter"):

@@ -15,7 +15,8 @@ These guarantees hold beside a greedy user, with the scheduling policy `priority
   more in progress: the priority is the number of the user's other generations in progress.
 - vLLM preempts a running sequence only if a running one needs memory for its next token and there is none. It
   preempts the sequence with the highest priority number, which is the latest one of a greedy user. A waiting
-  request preempts nothing. While there is no memory for its prompt, it waits at the front of the queue.
+  request preempts nothing. While there is no memory for its prompt, it waits before those with higher
+  numbers.
 - If more than `max_loras` adapters are in use, a request with a further adapter waits until one is free. Its
   priority does not help it.
 

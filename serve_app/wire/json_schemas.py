@@ -78,7 +78,7 @@ class RefusedSchema(Exception):
 
 
 def check_schema(schema: dict[str, Any]) -> None:
-    """Raises: RefusedSchema."""
+    """Checks a schema. Raises: RefusedSchema."""
     check_size(schema, MAX_SCHEMA_BYTES)
     places = _Keywords(schema).check()
     _check_references(schema, places)

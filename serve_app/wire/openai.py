@@ -171,7 +171,8 @@ class ChatCompletionRequest(Sampling):
         None, description="tools that the model may call; an empty list means none"
     )
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = Field(
-        None, description="the model may not call a tool, may call one, must call one, or must call this one"
+        None,
+        description="`none`: no calls; `auto`: calls are possible; `required`: a call; or the tool to call",
     )
     parallel_tool_calls: bool | None = Field(None, description="false: at most one call")
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = Field(

@@ -185,7 +185,8 @@ class ResponsesRequest(Request):
         None, description="tools that the model may call"
     )
     tool_choice: Literal["none", "auto", "required"] | FunctionChoice | None = Field(
-        None, description="the model may not call a tool, may call one, must call one, or must call this one"
+        None,
+        description="`none`: no calls; `auto`: calls are possible; `required`: a call; or the tool to call",
     )
     parallel_tool_calls: bool | None = Field(None, description="false: at most one call")
     text: TextOptions | None = Field(None, description="options of the answer's text")

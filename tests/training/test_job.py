@@ -83,7 +83,7 @@ class Job:
             output,
             self.steps.append,
             lambda: False,
-            parent_moments=optimizer_state,
+            parent_optimizer=optimizer_state,
         )
 
     def column(self, name: str) -> list[float]:

@@ -27,14 +27,14 @@ class Beginnings:
         publisher: Publisher,
         revisions: Revisions,
         settings: dict[str, TrainingSettings],
-        endings: Outcomes,
+        outcomes: Outcomes,
         metrics: TrainingMetrics,
     ) -> None:
         self._jobs = jobs
         self._publisher = publisher
         self._revisions = revisions
         self._settings = settings
-        self._outcomes = endings
+        self._outcomes = outcomes
         self._metrics = metrics
 
     async def assign(self, job: ActiveJob) -> Assignment | None:

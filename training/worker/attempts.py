@@ -198,7 +198,7 @@ class Attempt:
                 on_step=self._progress,
                 look=lambda place: self._link.look(assignment, place),
                 states=self._states,
-                parent_moments=optimizer_state,
+                parent_optimizer=optimizer_state,
             )
         return self._training
 

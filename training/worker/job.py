@@ -56,14 +56,14 @@ def train(
     on_step: Callable[[StepProgress], None],
     is_cancelled: Callable[[], bool],
     states: States | None = None,
-    parent_moments: OptimizerState | None = None,
+    parent_optimizer: OptimizerState | None = None,
 ) -> tuple[TrainingOutcome, OptimizerState]:
     """Run a `Training` in one turn. `is_cancelled` is called before each pack."""
 
     def look(place: Place) -> Standing:
         return Standing.IS_CANCELLED if is_cancelled() else Standing.GOES_ON
 
-    training = Training(resident, assignment, parent_adapter, output, on_step, look, states, parent_moments)
+    training = Training(resident, assignment, parent_adapter, output, on_step, look, states, parent_optimizer)
     made = training.go_on()
     assert made is not None, "it never gives way"
     return made
@@ -80,7 +80,7 @@ class Training:
         on_step: called after each optimizer step.
         look: called before each pack; its result says if the job goes on.
         states: loads the state to continue from, and stores new ones; None: start anew, store nothing.
-        parent_moments: the state of the optimizer that made `parent_adapter`; None: a new optimizer.
+        parent_optimizer: the state of the optimizer that made `parent_adapter`; None: a new optimizer.
 
     Raises:
         InvalidRequest: a conversation cannot be rendered, or is too long.
@@ -96,9 +96,9 @@ class Training:
         on_step: Callable[[StepProgress], None],
         look: Callable[[Place], Standing],
         states: States | None = None,
-        parent_moments: OptimizerState | None = None,
+        parent_optimizer: OptimizerState | None = None,
     ) -> None:
-        self._policy = resident
+        self._resident = resident
         self._workers = resident.workers
         self._assignment = assignment
         self._output = output
@@ -113,7 +113,7 @@ class Training:
                 None if states is None else states.load(),
             )
         )
-        self._moments = None if parent_moments is None else parent_moments.tensors
+        self._optimizer_tensors = None if parent_optimizer is None else parent_optimizer.tensors
         self._file: Path | None = None
         self._last: StepProgress | None = None
         self._seconds = 0.0
@@ -130,11 +130,13 @@ class Training:
             TrainingDiverged: loss, gradient, weights or outputs are beyond all bounds.
         """
         started = time.perf_counter()
-        if self._policy.is_sharded:
+        if self._resident.is_sharded:
             # An attempt that ran out of memory ended its process, so each attempt halves the packs anew.
             divisor = self._assignment.attempt - 1
-            self._policy.max_tokens_per_pack = max(1, self._policy.settings.max_tokens_per_pack >> divisor)
-        with self._policy.lend():
+            self._resident.max_tokens_per_pack = max(
+                1, self._resident.settings.max_tokens_per_pack >> divisor
+            )
+        with self._resident.lend():
             optimizer_state = self._turn()
         self._seconds += time.perf_counter() - started
         if optimizer_state is None:
@@ -165,18 +167,18 @@ class Training:
         state = self._take_up()
         with tempfile.TemporaryDirectory(prefix="tiger-train-") as scratch:
             trainer = SuppliedResponsesTrainer(
-                self._policy,
-                _arguments(self._policy, self._assignment, state, Path(scratch)),
+                self._resident,
+                _arguments(self._resident, self._assignment, state, Path(scratch)),
                 lora_of(self._assignment),
                 self._rows,
                 self._is_fresh,
                 state.adapter if state is not None else self._weights,
-                state.optimizer if state is not None else self._moments,
+                state.optimizer if state is not None else self._optimizer_tensors,
                 state,
                 self._record,
                 self._between_packs,
             )
-            self._weights = self._moments = None
+            self._weights = self._optimizer_tensors = None
             step = 1 if state is None else state.step + 1
             del state
             try:

@@ -30,7 +30,7 @@ class Memory:
     def __init__(
         self, resident: ResidentModel, model: Any, rows: Sequence[Row], max_tokens: int | None = None
     ) -> None:
-        self._policy = resident
+        self._resident = resident
         self._model = model
         self._rows = rows
         workers = resident.workers
@@ -59,7 +59,7 @@ class Memory:
         except RuntimeError as error:
             if not _is_out_of_memory(error):
                 raise
-            if self._policy.is_sharded:
+            if self._resident.is_sharded:
                 raise ShardedOutOfMemory from error
             return False
         return True
@@ -72,10 +72,10 @@ class Memory:
         largest = self.packs[0]
         if largest.num_rows > 1:
             self.max_tokens = largest.num_tokens // 2
-            self._policy.max_tokens_per_pack = min(self.max_tokens, self._policy.max_tokens_per_pack)
+            self._resident.max_tokens_per_pack = min(self.max_tokens, self._resident.max_tokens_per_pack)
             logger.warning("out of memory: packs of %d tokens from now on", self.max_tokens)
-        elif not self._policy.checkpoints:
-            self._policy.checkpoints = True
+        elif not self._resident.checkpoints:
+            self._resident.checkpoints = True
             self._checkpoint()
             logger.warning("out of memory: activations are checkpointed from now on")
         else:
@@ -92,11 +92,11 @@ class Memory:
 
         Workers of a sharded model gather its layers together, so each gets the same number of packs.
         """
-        mine = packs(self._rows, self._numbers, self.max_tokens, self._policy.device)
-        if not self._policy.is_sharded:
+        mine = packs(self._rows, self._numbers, self.max_tokens, self._resident.device)
+        if not self._resident.is_sharded:
             return mine
-        number = max(self._policy.workers.each(lambda: len(mine)))
-        filler = mine or packs(self._rows, [0], self.max_tokens, self._policy.device)
+        number = max(self._resident.workers.each(lambda: len(mine)))
+        filler = mine or packs(self._rows, [0], self.max_tokens, self._resident.device)
         return mine + [replace(filler[-1], counts=False)] * (number - len(mine))
 
 

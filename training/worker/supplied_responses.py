@@ -78,7 +78,7 @@ class SuppliedResponsesTrainer(GRPOTrainer):
         self._workers = resident.workers
         self._is_sharded = resident.is_sharded
         self._resumed = state
-        self._moments = optimizer_state
+        self._optimizer_tensors = optimizer_state
         self._num_tokens = torch.tensor(float(num_tokens), device=resident.device)
         has_dropout = bool(getattr(lora, "lora_dropout", 0))
         self._scores = Scores(num_tokens, resident.device, is_fresh, has_dropout, state)
@@ -101,10 +101,10 @@ class SuppliedResponsesTrainer(GRPOTrainer):
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         optimizer: torch.optim.Optimizer = super().create_optimizer(model)
-        if self._moments is not None:
-            states = by_parameter(self._moments)
+        if self._optimizer_tensors is not None:
+            states = by_parameter(self._optimizer_tensors)
             optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
-            self._moments = None
+            self._optimizer_tensors = None
         return optimizer
 
     def optimizer_state(self) -> dict[str, Tensor]:

@@ -79,6 +79,7 @@ class Changes:
             self.num_turns += 1
 
 
+@pytest.mark.timeout(1800)
 def test_no_answer_of_thousands_carries_the_others_word(tenants: dict[str, Client]) -> None:
     """Four adapters for two places in the engine and three on the replica, and the base model beside them."""
     refs = {name: refs_of(client) for name, client in tenants.items()}

@@ -7,6 +7,7 @@ and it shows an error to the page only if the error has these headers too.
 from collections.abc import Sequence
 
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 METHODS = ("GET", "POST", "PATCH", "DELETE")
@@ -19,11 +20,20 @@ SHOWN_HEADERS = (
 )
 
 
+class OpenToOrigins(CORSMiddleware):
+    """The routes are those of the application: Serve names requests by them, in its log and its metrics."""
+
+    @property
+    def routes(self) -> list[BaseRoute]:
+        found: list[BaseRoute] = getattr(self.app, "routes", [])
+        return found
+
+
 def open_to(origins: Sequence[str], app: ASGIApp) -> ASGIApp:
     """Returns the application, open to pages of these origins. Cookies are not allowed: keys are headers."""
     if not origins:
         return app
-    return CORSMiddleware(
+    return OpenToOrigins(
         app,
         allow_origins=origins,
         allow_methods=METHODS,

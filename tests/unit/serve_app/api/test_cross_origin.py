@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -82,3 +83,9 @@ def test_origin_is_one_of_a_browser(origin: str) -> None:
     with pytest.raises(ValidationError):
         IngressSettings(allowed_origins=(origin,))
     assert IngressSettings(allowed_origins=(PAGE, "http://localhost:3000", "*"))
+
+
+def test_serve_sees_the_routes_of_the_application() -> None:
+    """It names requests by them in its log and its metrics."""
+    application = FastAPI()
+    assert getattr(open_to(["https://page.example.com"], application), "routes", None) == application.routes

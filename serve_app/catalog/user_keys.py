@@ -22,6 +22,7 @@ from datetime import datetime
 from registry.errors import InvalidApiKey, QuotaExceeded, RateLimited
 from registry.keys import ApiKeys, ListedKey, hour_of
 from registry.records import KeyRecord, utc_now
+from registry.tasks import start_apart
 
 logger = logging.getLogger("ray.serve")
 
@@ -58,7 +59,7 @@ class UserKeys:
             raise RateLimited(f"{MAX_BEING_MADE} keys of yours are being made; wait for one of them")
         self._being_made[user] += 1
         # A client that goes away must not free the lock while a thread still counts or writes.
-        making = asyncio.ensure_future(self._create(user, name, expires, key_hash, maker_hash))
+        making = start_apart(self._create(user, name, expires, key_hash, maker_hash))
         making.add_done_callback(lambda _: self._made(user))
         return await asyncio.shield(making)
 

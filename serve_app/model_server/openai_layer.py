@@ -90,8 +90,10 @@ class OpenAILayer:
             message = str(first["msg"]).removeprefix("Value error, ")
             param = ".".join(str(part) for part in first["loc"][:1]) or _spoken_of(message, call)
             raise InvalidRequest(message, param) from None
-        except (TigerError, GracefulHTTPError, VLLMClientError, ValueError, NotImplementedError) as error:
+        except (TigerError, GracefulHTTPError, VLLMClientError) as error:
             raise _as_ours(error, call) from None
+        except (ValueError, NotImplementedError) as error:
+            raise _refused(error, call) from None
         if isinstance(answer, ErrorResponse):
             if is_being_cancelled():  # the client went away, and vLLM reports that as an error of the client
                 raise asyncio.CancelledError
@@ -142,10 +144,12 @@ def _as_ours(error: Exception, call: OpenAICall) -> Exception:
         return _of_generation(error, call)
     if isinstance(error, GracefulHTTPError):
         return Unavailable("the model has too much to do at the moment; try again")
-    if isinstance(error, VLLMClientError | ValueError | NotImplementedError):
-        message = str(error.args[0]) if error.args else str(error)  # the whole text repeats the value
-        return _refusal(call, message, getattr(error, "parameter", None))
-    return error
+    return _refused(error, call) if isinstance(error, VLLMClientError) else error
+
+
+def _refused(error: Exception, call: OpenAICall) -> TigerError:
+    message = str(error.args[0]) if error.args else str(error)  # the whole text repeats the value
+    return _refusal(call, message, getattr(error, "parameter", None))
 
 
 def _of_generation(error: Exception, call: OpenAICall) -> Exception:

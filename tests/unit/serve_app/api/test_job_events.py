@@ -15,7 +15,7 @@ STOP = '{"type":"stop"}\n'
 
 
 class Answer:
-    """What one call gives: lines, and errors where they are raised."""
+    """The answer to one call. Lines are given, and errors are raised, in this order."""
 
     def __init__(self, *items: Any) -> None:
         self._items = items

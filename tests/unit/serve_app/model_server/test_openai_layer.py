@@ -1,10 +1,11 @@
 """The schemas of a request are prepared before vLLM's layer sees it."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from vllm.exceptions import VLLMValidationError
 
 from registry.errors import InvalidRequest, TigerError
 from serve_app.model_server.calls import OpenAICall
@@ -128,3 +129,33 @@ async def test_answer_that_came_to_no_end_is_the_schemas_error() -> None:
     assert error.param == PLACE
     with pytest.raises(TigerError, match="internal error"):
         await ask(Reply(), StubServing(TigerError("internal error")))
+
+
+class StreamingServing(StubServing):
+    """A stream whose engine has failed: vLLM's layer makes an event of that."""
+
+    async def create_chat_completion(self, request: Any) -> Any:
+        async def events() -> AsyncIterator[str]:
+            yield 'data: {"error": {"message": "what the engine said"}}\n\n'
+
+        return events()
+
+
+@pytest.mark.parametrize(
+    ("failure", "expected"),
+    [
+        (VLLMValidationError("logit_bias has an unknown token", parameter="logit_bias"), InvalidRequest),
+        (ValueError("the engine's own words"), ValueError),
+    ],
+)
+async def test_only_what_the_engine_refuses_blames_the_client_of_a_stream(
+    failure: Exception, expected: type[Exception]
+) -> None:
+    """Any other failure is passed on as it is. The ingress logs it, and says no more than internal error."""
+    layer = OpenAILayer(StreamingServing(), None, SchemaCompiler(StubWorker(Reply())), ToolSupport())
+    body = {"messages": [{"role": "user", "content": "x"}], "stream": True}
+    call = OpenAICall(kind="chat", user="alice", model="base", revision=None, adapter_id=None, body=body)
+    with pytest.raises(expected) as raised:
+        async for _ in layer.events(call, SimpleNamespace(failure=failure), None):
+            raise AssertionError("an event came through")
+    assert getattr(raised.value, "param", "logit_bias") == "logit_bias"

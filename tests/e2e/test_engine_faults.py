@@ -80,6 +80,25 @@ def victim_of(server: psutil.Process, victim: str) -> psutil.Process:
     return server if victim == REPLICA else engine_of(server)[victim]
 
 
+def num_refused_until_ready(client: Client) -> int:
+    """Ask for short answers until `/readyz` is 200 again; each is refused at once, with 503."""
+    deadline = time.monotonic() + BACK_AFTER_S
+    refused = 0
+    while client.http.get("/readyz").status_code == 503:
+        assert time.monotonic() < deadline, "the engine did not come back"
+        for path in ("/v1/generate_response", "/openai/v1/chat/completions"):
+            asked_at = time.monotonic()
+            body = {"model": "mine", "messages": LONG["messages"], "max_tokens": 2}
+            answer = client.http.post(path, json=body)
+            if answer.status_code == 200:  # the engine is back before `readyz` says so
+                continue
+            assert (answer.status_code, error_of(answer)["code"]) == (503, "unavailable")
+            assert time.monotonic() - asked_at < AT_ONCE_S
+            refused += 1
+        time.sleep(0.2)
+    return refused
+
+
 @pytest.mark.parametrize("victim", [ENGINE, ENGINE_WORKER, REPLICA])
 def test_every_open_request_ends_with_an_error_and_the_engine_comes_back(
     system: System, learned: Client, bob: Client, victim: str
@@ -102,29 +121,6 @@ def test_every_open_request_ends_with_an_error_and_the_engine_comes_back(
             assert (end.status in (200, 503), end.error["code"]) == (True, "unavailable"), end
             assert end.at - killed_at < TOLD_AFTER_S, end
         assert wait_until(lambda: not any(map(runs, before)), 20), "orphans"
-        assert wait_until(lambda: learned.http.get("/readyz").status_code == 200, BACK_AFTER_S)
+        assert num_refused_until_ready(learned) > 4
         assert learned.greedy("mine", PROMPT, 8)["message"] == expected
     assert model_server(system, BASE).pid != server.pid
-
-
-def test_new_requests_are_refused_at_once_while_there_is_no_engine(
-    system: System, learned: Client, bob: Client
-) -> None:
-    server = model_server(system, BASE)
-    engine_of(server)[ENGINE].kill()
-    refused = 0
-    with Talk(bob, "twin"):
-        assert wait_until(lambda: learned.http.get("/readyz").status_code == 503, NOTICED_AFTER_S)
-        while learned.http.get("/readyz").status_code == 503:
-            for path in ("/v1/generate_response", "/openai/v1/chat/completions"):
-                asked_at = time.monotonic()
-                body = {"model": "mine", "messages": LONG["messages"], "max_tokens": 2}
-                answer = learned.http.post(path, json=body)
-                if answer.status_code == 200:  # the engine is back before `readyz` says so
-                    continue
-                assert (answer.status_code, error_of(answer)["code"]) == (503, "unavailable")
-                assert time.monotonic() - asked_at < AT_ONCE_S
-                refused += 1
-            time.sleep(0.2)
-        assert refused > 4
-        learned.greedy("mine", PROMPT, 8)

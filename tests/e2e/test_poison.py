@@ -19,7 +19,7 @@ from training.conversation import tokenise_prompt
 
 LENGTHS = (1, 6, 13, 26, 29, 30, 31, 32, 60, 62, 64, 93, 110, 120, 124, 125, 126, 127, 158, 190, 250)
 """Words of prompts, a token each and a few: about every border of the kernel and of blocks."""
-NUM_ROUNDS = 5
+NUM_ROUNDS = 3
 MESSAGES = [{"role": "user", "content": "Say something long. " * 20}]
 ROUTES: dict[str, tuple[str, dict[str, Any]]] = {
     "generate": ("/v1/generate_response", {"messages": MESSAGES, "temperature": 0}),

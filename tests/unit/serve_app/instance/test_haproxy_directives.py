@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 import pytest
-from ray.serve._private.haproxy_templates import HAPROXY_CONFIG_TEMPLATE
 
 from serve_app.instance.haproxy_configuration import FrontDoor, mended
 from serve_app.instance.haproxy_directives import (
@@ -14,6 +13,7 @@ from serve_app.instance.haproxy_directives import (
     require_one_address,
 )
 from tests.support.front_door import ray_configuration
+from tests.support.ray_private import HAPROXY_CONFIG_TEMPLATE
 
 PORT = 45678
 BIND = f"    bind 127.0.0.1:{PORT}\n"

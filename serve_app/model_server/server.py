@@ -37,6 +37,7 @@ from serve_app.model_server.tenant_engine import TenantEngine
 from serve_app.model_server.training_lengths import LengthChecks
 from serve_app.model_server.vllm_objects_private import num_unfinished
 from serve_app.model_server.vllm_patches.plain_text import keep_content_text
+from serve_app.model_server.vllm_patches.plugins import require_plugins
 from serve_app.replica_address import listen_at_the_node
 from serve_app.serve_log import keep_open
 from serve_app.settings import BaseModelSettings, Settings
@@ -161,6 +162,7 @@ class ModelServer(LLMServer):
 
     async def _start_engine(self) -> None:
         """Starts the engine without Ray's telemetry, which would need a process of 0.25 GB."""
+        require_plugins()
         await self.engine.start()
         leave_out_adapters(self._llm)
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import ray
-from ray._common.network_utils import build_address
-from ray.serve._private import replica
+
+from serve_app.ray_private import build_address, replica
 
 EVERYWHERE = "[::]:0"
 

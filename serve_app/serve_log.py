@@ -9,7 +9,7 @@ import atexit
 import logging
 from logging.handlers import MemoryHandler
 
-from ray.serve._private.constants import SERVE_LOGGER_NAME
+from serve_app.ray_private import SERVE_LOGGER_NAME
 
 
 def keep_open() -> None:

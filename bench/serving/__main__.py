@@ -4,7 +4,8 @@
 
 A request has about 150 tokens, and its greedy answer up to 64. Each number of requests at once is measured in
 many short rounds. In a round every system is asked once, and each round begins with another system, so that a
-slow minute of a shared machine is the same for all. All systems are up all the time.
+slow minute of a shared machine is the same for all. All systems are up all the time. Their engines have the
+same arguments and the same plugins.
 
 The parts are:
 
@@ -39,6 +40,7 @@ from bench.serving.load import Pass, Prompts, ask, cpu_ms_per_request, summary
 from bench.serving.plot import plot
 from bench.serving.systems import System, bare_vllm, configuration, instance_beside_ray_llm, on_ray
 from serve_app.instance.weights import prepare_weights
+from serve_app.model_server.vllm_patches.plugins import PLUGINS, require_plugins
 from serve_app.settings import load_settings
 
 PARTS = ("doors", "adapters", "zipf")
@@ -50,6 +52,7 @@ ROUNDS = {1: (8, 3), 4: (4, 12), 16: (4, 32)}
 def main() -> None:
     options = _options()
     machine = describe()
+    require_plugins()
     report: dict[str, Any] = json.loads(options.output.read_text()) if options.output.exists() else {}
     with ExitStack() as stack:
         scratch = tempfile.TemporaryDirectory(prefix="tiger-bench-", ignore_cleanup_errors=True)
@@ -63,7 +66,8 @@ def main() -> None:
         systems = [bare, *on_ray(instance, base.id)]
         native = systems[-1]
         if "doors" in options.only:
-            report |= {"machine": machine, "setup": {"max_tokens": MAX_TOKENS, "rounds": ROUNDS}}
+            setup = {"max_tokens": MAX_TOKENS, "rounds": ROUNDS, "plugins_of_every_engine": PLUGINS}
+            report |= {"machine": machine, "setup": setup}
             report |= asyncio.run(measure(systems, options.at_once))
         if "adapters" in options.only:
             report["adapters"] = asyncio.run(compare_adapters(native, instance.url))

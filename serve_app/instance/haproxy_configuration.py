@@ -8,8 +8,9 @@
     frontend    listens at `http.host`; bounds the connections per address; refuses bodies that are too large
     the rest    removes the metrics and the status page: Ray has the same figures, and asks for a token
 
-Everything that Ray's template may contain is known here. A configuration with anything else is refused, so
-that a port of a later version of Ray is not opened by accident.
+All sections that Ray's template may contain are known here. A configuration with another one is refused, so
+that a port of a later version of Ray is not opened by accident. `instance.haproxy_directives` checks the
+result line by line.
 """
 
 import json
@@ -18,14 +19,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from serve_app.instance.haproxy_directives import UnexpectedConfiguration, address_of, require_one_address
+
 RETRY_AFTER_S = 2
+FRONTEND = "frontend http_frontend"
 CLOSED_SECTIONS = ("frontend prometheus", "listen stats")
 METHODS = "GET HEAD POST PUT PATCH DELETE OPTIONS"
-BIND = re.compile(r"^\s*bind (\S+):(\d+)$")
-
-
-class UnexpectedConfiguration(Exception):
-    """A configuration that is not what Ray is known to write. The message says where."""
 
 
 class FrontDoor(NamedTuple):
@@ -112,8 +111,9 @@ def mended(text: str, door: FrontDoor) -> str:
     Raises: UnexpectedConfiguration.
     """
     sections = [section for section in _sections(text) if section.head not in CLOSED_SECTIONS]
-    result = "".join(f"{section.head}\n{_mended(section, door)}" for section in sections)
-    _require_one_door(result)
+    address = _address(sections, door)
+    result = "".join(f"{section.head}\n{_mended(section, door, address)}" for section in sections)
+    require_one_address(result, address)
     return result
 
 
@@ -136,15 +136,24 @@ def _answer(error: OwnError, door: FrontDoor) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-def _mended(section: Section, door: FrontDoor) -> str:
+def _address(sections: Iterable[Section], door: FrontDoor) -> str:
+    """Returns the address of the API. The frontend's first line has the port, and the host if none is set."""
+    (text,) = (section.text for section in sections if section.head == FRONTEND)
+    host, port = address_of(text.partition("\n")[0], FRONTEND)
+    if door.host is not None:
+        host = f"[{door.host}]" if ":" in door.host else door.host
+    return f"{host}:{port}"
+
+
+def _mended(section: Section, door: FrontDoor, address: str) -> str:
     match section.head:
         case "global":
             text = _replaced(section, r"maxconn \d+", f"maxconn {door.max_connections}")
             return _replaced(section._replace(text=text), r"(stats socket /.*) mode 666", r"\2 mode 600")
         case "defaults":
             return _defaults(section, door)
-        case "frontend http_frontend":
-            return _frontend(section, door)
+        case head if head == FRONTEND:
+            return _frontend(section, door, address)
         case "backend default_backend":  # No application is deployed. Ray would answer 404.
             return "    http-request deny deny_status 503\n"
         case head if head.startswith("backend "):
@@ -165,14 +174,11 @@ def _defaults(section: Section, door: FrontDoor) -> str:
     return text + _indented(lines)
 
 
-def _frontend(section: Section, door: FrontDoor) -> str:
-    bind, _, text = section.text.partition("\n")
-    if (match := BIND.match(bind)) is None:
-        raise UnexpectedConfiguration(f"'{section.head}' begins with '{bind.strip()}'")
-    host = match[1] if door.host is None else f"[{door.host}]" if ":" in door.host else door.host
+def _frontend(section: Section, door: FrontDoor, address: str) -> str:
+    _, _, text = section.text.partition("\n")
     bound = door.max_connections_per_address
     lines = [
-        f"bind {host}:{match[2]}",
+        f"bind {address}",
         # One connection of HTTP/2 would hold a hundred requests.
         "option disable-h2-upgrade",
         # The owner of an IPv6 network can choose the last 64 bits of an address, so only the others count.
@@ -223,16 +229,7 @@ def _sections(text: str) -> list[Section]:
         else:
             raise UnexpectedConfiguration(f"'{line.strip()}' comes before any section")
     heads = [section.head for section in sections]
-    for head in ("global", "defaults", "frontend http_frontend"):
+    for head in ("global", "defaults", FRONTEND):
         if heads.count(head) != 1:
             raise UnexpectedConfiguration(f"there are {heads.count(head)} sections '{head}'")
     return sections
-
-
-def _require_one_door(text: str) -> None:
-    doors = re.findall(r"^\s*bind\s.*$", text, re.MULTILINE)
-    if len(doors) != 1:
-        raise UnexpectedConfiguration(f"it listens at {[door.strip() for door in doors]}")
-    sockets = re.findall(r"^\s*stats socket (\S+)", text, re.MULTILINE)
-    if not all(socket.startswith("/") for socket in sockets):
-        raise UnexpectedConfiguration(f"its administration listens at {sockets}")

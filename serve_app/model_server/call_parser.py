@@ -23,7 +23,7 @@ def with_whole_calls(parser_class: Any) -> Any:
 
     A parser that is built on vLLM's parser engine, or that has no tools, is returned unchanged.
     """
-    from vllm.parser.abstract_parser import DelegatingParser
+    from serve_app.model_server.vllm_openai_private import DelegatingParser
 
     if parser_class is None or not issubclass(parser_class, DelegatingParser):
         return parser_class
@@ -95,7 +95,7 @@ class WholeCalls:
 
         Such a parser can also read a whole answer as one piece.
         """
-        from vllm.tool_parsers.hermes_tool_parser import Hermes2ProToolParser
+        from serve_app.model_server.vllm_openai_private import Hermes2ProToolParser
 
         return isinstance(self._tool_parser, Hermes2ProToolParser)
 
@@ -108,7 +108,7 @@ class WholeCalls:
         return [_call(piece.name, piece.arguments, piece.id) for piece in pieces] or None, content
 
     def _sendable(self, message: Any, request: Any, finished: bool) -> Any:
-        from vllm.entrypoints.generate.base.protocol import DeltaMessage
+        from serve_app.model_server.vllm_openai_private import DeltaMessage
 
         pieces = [] if message is None else _merged(message.tool_calls or ())
         content = None if message is None else message.content
@@ -127,16 +127,19 @@ class WholeCalls:
 
     def _held_back(self) -> str:
         """Returns the end of a text that the parser held back because it could have begun a call."""
+        from serve_app.model_server.vllm_openai_private import set_sent
+
         if not self._rereads():
             return ""
         text: str = self._stream_state.previous_text
-        sent: int = self._tool_parser._sent_content_idx
-        self._tool_parser._sent_content_idx = len(text)
-        return text[sent:]
+        return text[set_sent(self._tool_parser, len(text)) :]
 
     def _delta(self, piece: "_Piece") -> Any:
-        from vllm.entrypoints.generate.base.protocol import DeltaFunctionCall, DeltaToolCall
-        from vllm.renderers.chat_utils import make_tool_call_id
+        from serve_app.model_server.vllm_openai_private import (
+            DeltaFunctionCall,
+            DeltaToolCall,
+            make_tool_call_id,
+        )
 
         if piece.index in self._begun:
             if not piece.arguments:
@@ -173,7 +176,7 @@ def _merged(deltas: Any) -> list[_Piece]:
 
 
 def _call(name: str | None, arguments: str, call_id: str | None = None) -> Any:
-    from vllm.entrypoints.generate.base.protocol import FunctionCall
+    from serve_app.model_server.vllm_openai_private import FunctionCall
 
     return FunctionCall(id=call_id, name=name, arguments=arguments)
 

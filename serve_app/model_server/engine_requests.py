@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import Field
 from vllm import SamplingParams
-from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
-from vllm.entrypoints.openai.completion.protocol import CompletionRequest
+
+from serve_app.model_server.vllm_openai_private import ChatCompletionRequest, CompletionRequest
 
 
 class ChatRequest(ChatCompletionRequest):

@@ -7,7 +7,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from ray import serve
-from ray.serve.multiplex import _ModelMultiplexWrapper
+
+from serve_app.model_server.vllm_objects_private import remove_adapter_gauge
+from serve_app.ray_private import MULTIPLEX_WRAPPER, ModelMultiplexWrapper
 
 T = TypeVar("T")
 
@@ -24,16 +26,13 @@ def multiplexed(load: Callable[[str], Awaitable[T]], max_models: int) -> Callabl
 
     It must be called in a replica.
     """
-    wrapper = _ModelMultiplexWrapper(load, None, max_models)
+    wrapper = ModelMultiplexWrapper(load, None, max_models)
     wrapper.registered_model_gauge = Unset()
-    setattr(load, "__serve_multiplex_wrapper", wrapper)  # Serve uses this attribute if it exists
+    setattr(load, MULTIPLEX_WRAPPER, wrapper)  # Serve uses this attribute if it exists
     loader: Callable[[str], Awaitable[T]] = serve.multiplexed(max_num_models_per_replica=max_models)(load)
     return loader
 
 
 def leave_out_adapters(engine: Any) -> None:
     """Removes vLLM's metric `lora_requests_info`, which names all adapters. `engine` is an AsyncLLM."""
-    if engine.logger_manager is not None:
-        for logger in engine.logger_manager.stat_loggers:
-            if hasattr(logger, "gauge_lora_info"):
-                logger.gauge_lora_info = None
+    remove_adapter_gauge(engine)

@@ -9,7 +9,6 @@ different users cannot be confused, and the answer has the user's name for the m
 """
 
 import asyncio
-import copy
 import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -23,6 +22,7 @@ from serve_app.model_server.grammars import HELD_OUTPUTS, HeldEngine, schemas_of
 from serve_app.model_server.schema_compiler import SchemaCompiler
 from serve_app.model_server.told_fields import answer_told, event_told
 from serve_app.model_server.tool_calls import check_tools, settle, settle_event
+from serve_app.model_server.vllm_objects_private import serving_with
 from serve_app.shared_tasks import is_being_cancelled
 from training.chat_template import ToolSupport
 
@@ -65,16 +65,14 @@ class OpenAILayer:
                 yield event_told(settle_event(event), call)
 
     async def _create(self, call: OpenAICall, engine: Any, lora_request: Any) -> Any:
-        from vllm.entrypoints.serve.engine.protocol import ErrorResponse
         from vllm.exceptions import GracefulHTTPError, VLLMClientError
 
         from serve_app.model_server.engine_requests import ChatRequest, TextRequest
+        from serve_app.model_server.vllm_openai_private import ErrorResponse
 
         check_tools(call.body, self._tool_support, call.model)
         await self._compile(call)
-        serving = copy.copy(self._serving[call.kind])
-        serving.models = OnlyModel(call.answering, lora_request)
-        serving.engine_client = engine
+        serving = serving_with(self._serving[call.kind], OnlyModel(call.answering, lora_request), engine)
         fields = {
             **without_schema(call.body),
             "model": call.answering,

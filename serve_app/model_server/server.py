@@ -14,7 +14,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
-from ray.llm._internal.common.callbacks.base import CallbackBase
 from ray.serve.llm import LLMConfig, LLMServer
 
 from registry.errors import ContextLengthExceeded, InvalidRequest, ModelNotFound
@@ -31,11 +30,14 @@ from serve_app.model_server.calls import Completion, Generation, GenerationCall,
 from serve_app.model_server.engine_watch import EngineWatch
 from serve_app.model_server.labels import leave_out_adapters, multiplexed
 from serve_app.model_server.openai_layer import OpenAILayer
+from serve_app.model_server.ray_llm_private import CallbackBase, chat_serving, engine_client, text_serving
 from serve_app.model_server.schema_compiler import SchemaCompiler, WorkerProcess
 from serve_app.model_server.schema_worker import TokenizerText
 from serve_app.model_server.tenant_engine import TenantEngine
 from serve_app.model_server.training_lengths import LengthChecks
+from serve_app.model_server.vllm_objects_private import num_unfinished
 from serve_app.model_server.vllm_patches.plain_text import keep_content_text
+from serve_app.model_server.vllm_patches.plugins import require_plugins
 from serve_app.replica_address import listen_at_the_node
 from serve_app.serve_log import keep_open
 from serve_app.settings import BaseModelSettings, Settings
@@ -98,10 +100,10 @@ class ModelServer(LLMServer):
         self._probe_tokens = tokenise_prompt(self._tokenizer, [Message(role="user", content=PROBE)])
         num_tokens = self._llm.model_config.get_vocab_size()
         self._schemas = SchemaCompiler(WorkerProcess(TokenizerText.of(self._tokenizer, num_tokens)))
-        chat = self.engine._oai_serving_chat
+        chat = chat_serving(self.engine)
         chat.parser_cls = with_whole_calls(chat.parser_cls)
         self._openai = OpenAILayer(
-            chat, self.engine._oai_serving_completion, self._schemas, tool_support(self._tokenizer)
+            chat, text_serving(self.engine), self._schemas, tool_support(self._tokenizer)
         )
         scheduler = self._llm.vllm_config.scheduler_config
         self._admission = Admission(
@@ -129,7 +131,7 @@ class ModelServer(LLMServer):
     @property
     def _llm(self) -> Any:
         """vLLM's AsyncLLM."""
-        return self.engine._engine_client
+        return engine_client(self.engine)
 
     def _tenant_engine(
         self, call: GenerationCall | OpenAICall, num_prompts: int, num_samples: int, num_copies: int = 1
@@ -160,6 +162,7 @@ class ModelServer(LLMServer):
 
     async def _start_engine(self) -> None:
         """Starts the engine without Ray's telemetry, which would need a process of 0.25 GB."""
+        require_plugins()
         await self.engine.start()
         leave_out_adapters(self._llm)
 
@@ -218,8 +221,7 @@ class ModelServer(LLMServer):
 
     async def num_unfinished(self) -> int:
         """Returns the number of generations that are admitted or still in the engine."""
-        num: int = self._llm.output_processor.get_num_unfinished_requests()
-        return max(num, self._admission.num_all_generations)
+        return max(num_unfinished(self._llm), self._admission.num_all_generations)
 
     async def generate(self, call: GenerationCall) -> Generation:
         """Returns all completions of a call."""

@@ -34,6 +34,7 @@ from typing import Any, Self
 from registry.errors import ModelUnusable, TigerError, Unavailable
 from serve_app.model_server.admission import Admission, Ticket
 from serve_app.model_server.running_count import RunningCount, UsageMeter
+from serve_app.model_server.vllm_objects_private import reads_prompt
 
 ABORT_TIMEOUT_S = 1.0
 READING_INTERVAL_S = 0.05
@@ -233,9 +234,7 @@ class TenantEngine:
 
     def _reads_prompt(self, engine_id: str) -> bool:
         """Returns True until the engine has read the prompt, also before the engine knows the request."""
-        known = self._engine.output_processor
-        states = [known.request_states.get(each) for each in known.external_req_ids.get(engine_id, ())]
-        return all(state.is_prefilling for state in states if state is not None)
+        return reads_prompt(self._engine, engine_id)
 
 
 class Run:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import httpx
 import uvicorn
-from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig, ServerConfig
 from ray.serve.config import HTTPOptions
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -21,6 +20,12 @@ from starlette.routing import Route
 
 from serve_app.http_settings import HttpSettings
 from serve_app.instance.haproxy import front_door_environment
+from tests.support.ray_private import (
+    BackendConfig,
+    HAProxyConfig,
+    ServerConfig,
+    write_haproxy_configuration,
+)
 from tests.support.storage import free_port
 
 SILENCE_S = 4.0
@@ -49,7 +54,7 @@ def ray_configuration(directory: Path, port: int, server_port: int) -> Path:
     server = ServerConfig(name="replica", host="127.0.0.1", port=server_port)
     backend = BackendConfig(name="http-tiger", path_prefix="/", app_name="tiger", servers=[server])
     path = directory / "haproxy.cfg"
-    HAProxyApi(config, {backend.name: backend}, str(path))._generate_config_file_internal()
+    write_haproxy_configuration(config, backend, path)
     return path
 
 

@@ -64,18 +64,14 @@ def test_registry_imports_neither_training_nor_serving() -> None:
 def test_heavy_library_is_imported_in_its_own_files_only(package: str) -> None:
     owners = {
         "vllm": {
-            "serve_app/model_server/vllm_patches/bounded_grammar.py",
-            "serve_app/model_server/call_parser.py",
-            "serve_app/model_server/vllm_patches/cpu_worker.py",
             "serve_app/model_server/engine_requests.py",
-            "serve_app/model_server/vllm_patches/finite_numbers.py",
-            "serve_app/model_server/vllm_patches/grouped_lora.py",
-            "serve_app/model_server/server.py",
             "serve_app/model_server/openai_layer.py",
-            "serve_app/model_server/vllm_patches/patient_wait.py",
-            "serve_app/model_server/vllm_patches/plain_text.py",
+            "serve_app/model_server/server.py",
+            "serve_app/model_server/vllm_openai_private.py",
+            "serve_app/model_server/vllm_private.py",
+            "serve_app/model_server/vllm_worker_private.py",
         },
-        "trl": {"training/worker/trl_classes.py"},
+        "trl": {"training/worker/trl_private.py"},
         "boto3": {"registry/client.py", "registry/store.py"},
     }
     users = {

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import AttentionInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from training.worker.transformers_private import AttentionInterface, sdpa_attention_forward
 
 IMPLEMENTATION = "tiger_packed"
 

@@ -45,7 +45,7 @@ from training.worker.resident_model import ResidentModel
 from training.worker.soundness import check_finite, check_soundness, diverging
 from training.worker.state import OptimizerState, States, TrainingState
 from training.worker.supplied_responses import SuppliedResponsesTrainer
-from training.worker.trl_classes import GRPOConfig
+from training.worker.trl_private import GRPOConfig
 
 
 def train(

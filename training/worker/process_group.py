@@ -17,12 +17,13 @@ from pathlib import Path
 
 import psutil
 import ray
-from ray.train._internal.base_worker_group import BaseWorkerGroup
-from ray.train.torch.config import (
-    TorchConfig,
-    _set_torch_distributed_env_vars,
-    _setup_torch_process_group,
-    _TorchBackend,
+from ray.train.torch import TorchConfig
+
+from training.worker.ray_train_private import (
+    BaseWorkerGroup,
+    TorchBackend,
+    set_torch_variables,
+    set_up_process_group,
 )
 
 INTERFACE_VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
@@ -38,25 +39,25 @@ class PrivateTorchConfig(TorchConfig):
     directory: str = ""
 
     @property
-    def backend_cls(self) -> type[_TorchBackend]:
+    def backend_cls(self) -> type[TorchBackend]:
         return _PrivateBackend
 
 
-class _PrivateBackend(_TorchBackend):
+class _PrivateBackend(TorchBackend):
     def on_start(self, worker_group: BaseWorkerGroup, backend_config: PrivateTorchConfig) -> None:
         if len(worker_group) == 1:
-            worker_group.execute(_set_torch_distributed_env_vars)
+            worker_group.execute(set_torch_variables)
             return
         if not all(worker_group.execute(stay_on_loopback)):
             super().on_start(worker_group, backend_config)
             return
-        worker_group.execute(_set_torch_distributed_env_vars)
+        worker_group.execute(set_torch_variables)
         meeting = Path(backend_config.directory) / f"workers-{secrets.token_hex(8)}"
         ray.get(
             [
                 worker_group.execute_single_async(
                     rank,
-                    _setup_torch_process_group,
+                    set_up_process_group,
                     backend=backend_config.backend,
                     world_rank=rank,
                     world_size=len(worker_group),

@@ -30,7 +30,7 @@ from training.worker.packs import Pack, Row
 from training.worker.resident_model import ResidentModel
 from training.worker.scores import Scores
 from training.worker.state import PartialStep, TrainingState, by_parameter, random_state, set_random_state
-from training.worker.trl_classes import GRPOConfig, GRPOTrainer
+from training.worker.trl_private import GRPOConfig, GRPOTrainer
 
 
 class SuppliedResponsesTrainer(GRPOTrainer):

@@ -13,11 +13,14 @@ This plugin (`vllm.general_plugins`, pyproject.toml) changes three things in vLL
 from typing import Any
 
 from llguidance import LLMatcher
-from vllm.v1.structured_output import backend_guidance
-from vllm.v1.structured_output.backend_guidance import GuidanceBackend, GuidanceGrammar
-from vllm.v1.structured_output.backend_types import StructuredOutputOptions
 
 from serve_app.model_server.schema_worker import LIMITS
+from serve_app.model_server.vllm_private import (
+    GuidanceBackend,
+    GuidanceGrammar,
+    StructuredOutputOptions,
+    backend_guidance,
+)
 
 
 def register() -> None:

@@ -11,8 +11,8 @@ An engine argument (serve_app.app) names this module, and vLLM loads it only in 
 from typing import Any
 
 import numpy as np
-from vllm.v1.worker import cpu_worker
-from vllm.v1.worker.cpu_model_runner import CPUModelRunner
+
+from serve_app.model_server.vllm_worker_private import CPUModelRunner, cpu_worker
 
 
 class RewindingModelRunner(CPUModelRunner):

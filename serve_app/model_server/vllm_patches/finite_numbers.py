@@ -31,24 +31,28 @@ also for the log-probabilities of prompts.
 """
 
 import os
-import sys
 from typing import Any
 
 import torch
-from vllm.model_executor.layers.logits_processor import LogitsProcessor
-from vllm.v1.core.sched.scheduler import Scheduler
-from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
-from vllm.v1.kv_cache_interface import KVCacheConfig
-from vllm.v1.request import RequestStatus
 
 from serve_app.model_server.tenant_engine import SENSELESS
+from serve_app.model_server.vllm_private import (
+    NANS_VARIABLE,
+    EngineCoreOutput,
+    EngineCoreOutputs,
+    KVCacheConfig,
+    LogitsProcessor,
+    RequestStatus,
+    Scheduler,
+    loaded_model_runner,
+)
 
 vllm_logits = LogitsProcessor.forward
 vllm_update = Scheduler.update_from_output
 
 
 def register() -> None:
-    os.environ["VLLM_COMPUTE_NANS_IN_LOGITS"] = "1"
+    os.environ[NANS_VARIABLE] = "1"
     KVCacheConfig.needs_kv_cache_zeroing = property(lambda config: True)
     LogitsProcessor.forward = marked_logits
     Scheduler.update_from_output = update_from_output
@@ -63,7 +67,7 @@ def marked_logits(self: LogitsProcessor, *args: Any, **kwargs: Any) -> torch.Ten
     if not logits.is_cpu or is_senseless.any():  # on a GPU the check itself would make the host wait
         logits.masked_fill_(is_senseless.unsqueeze(-1), torch.nan)
     # Only the worker's process has loaded this heavy module. Other processes do not need the faster counter.
-    if runner := sys.modules.get("vllm.v1.worker.gpu_model_runner"):
+    if runner := loaded_model_runner():
         runner.count_nans_per_row = count_marked  # type: ignore[attr-defined]
     return logits
 

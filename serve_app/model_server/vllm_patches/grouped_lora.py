@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from vllm.lora import model_manager
-from vllm.lora.punica_wrapper.punica_cpu import PunicaWrapperCPU
+
+from serve_app.model_server.vllm_private import CpuPlatform, PunicaWrapperCPU, model_manager
 
 FEW_ROWS = 64
 """The largest number of rows for which one call for all adapters can be faster than a call per adapter."""
@@ -32,8 +32,6 @@ vllm_supported_modules = model_manager.get_supported_lora_modules
 
 
 def register() -> None:
-    from vllm.platforms.cpu import CpuPlatform
-
     qualified_name = f"{GroupedLora.__module__}.{GroupedLora.__qualname__}"
     CpuPlatform.get_punica_wrapper = classmethod(lambda cls: qualified_name)
     model_manager.get_supported_lora_modules = linear_modules

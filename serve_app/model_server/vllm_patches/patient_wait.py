@@ -9,8 +9,7 @@ a plugin (`vllm.general_plugins`, pyproject.toml). The figures are those of `ben
 
 import time
 
-from vllm.distributed.device_communicators.shm_broadcast import SpinCondition
-from vllm.platforms import current_platform
+from serve_app.model_server.vllm_private import SpinCondition, current_platform
 
 NAPPING_S = 0.001
 NAP_S = 0.00005

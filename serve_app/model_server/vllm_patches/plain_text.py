@@ -13,18 +13,12 @@ from typing import Any
 from registry.errors import InvalidRequest
 from training.plain_text import is_spelled_in, rendered
 
-ATTRIBUTE = "_apply_chat_template_async"
-
 
 def keep_content_text(renderer: Any) -> None:
     """Changes `renderer` so that control tokens come only from the template."""
-    from vllm.renderers.hf import HfRenderer, safe_apply_chat_template
-    from vllm.utils.async_utils import make_async
+    from serve_app.model_server.vllm_openai_private import safe_apply_chat_template, set_template_function
 
-    if isinstance(renderer, HfRenderer) and hasattr(renderer, ATTRIBUTE):
-        apply = with_content_as_text(safe_apply_chat_template)
-        setattr(renderer, ATTRIBUTE, make_async(apply, executor=renderer._executor))
-    else:
+    if not set_template_function(renderer, with_content_as_text(safe_apply_chat_template)):
         renderer.render_messages_async = refusing_control_tokens(renderer)
 
 

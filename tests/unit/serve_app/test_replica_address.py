@@ -1,8 +1,7 @@
 import inspect
 from typing import Any
 
-from ray.serve._private import replica
-
+from serve_app.ray_private import replica
 from serve_app.replica_address import EVERYWHERE, _narrowed
 
 

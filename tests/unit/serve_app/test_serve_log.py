@@ -7,8 +7,8 @@ from logging.handlers import MemoryHandler
 from pathlib import Path
 
 import pytest
-from ray.serve._private.constants import SERVE_LOGGER_NAME
 
+from serve_app.ray_private import SERVE_LOGGER_NAME
 from serve_app.serve_log import keep_open
 
 

@@ -17,7 +17,7 @@ import yaml
 
 from serve_app.http_settings import HttpSettings
 from serve_app.instance.haproxy import DATA_PATH, mend
-from serve_app.instance.haproxy_configuration import UnexpectedConfiguration
+from serve_app.instance.haproxy_directives import UnexpectedConfiguration
 from serve_app.instance.serve_client import CLUSTER_DIRECTORY
 from tests.support.front_door import HALF_SENT, SILENCE_S, front_door, held, ray_configuration
 from tests.support.storage import free_port

@@ -5,12 +5,12 @@ import pickle
 import grpc
 import pytest
 import ray.exceptions
-from ray.serve._private.common import DeploymentID
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 
 from registry import errors
 from serve_app.api.errors import body_of, headers_of, status_of
 from serve_app.remote_errors import as_tiger_error
+from tests.support.ray_private import DeploymentID
 
 TABLE = [
     (errors.InvalidApiKey, 401, "authentication_error", "invalid_api_key"),

@@ -8,7 +8,8 @@ import pytest
 
 from registry.errors import RateLimited, RequestTooLarge, Unavailable
 from serve_app.api.errors import RETRY_AFTER_S, body_of
-from serve_app.instance.haproxy_configuration import FrontDoor, UnexpectedConfiguration, error_files, mended
+from serve_app.instance.haproxy_configuration import FrontDoor, error_files, mended
+from serve_app.instance.haproxy_directives import UnexpectedConfiguration
 from tests.support.front_door import ray_configuration
 
 PORT = 45678

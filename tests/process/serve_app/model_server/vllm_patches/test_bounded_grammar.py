@@ -8,7 +8,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ray.llm._internal.serve.engines.vllm.vllm_engine import _normalize_vllm_engine_kwargs
 from ray.serve.llm import LLMConfig
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.sampling_params import SamplingParams, StructuredOutputsParams
@@ -20,6 +19,7 @@ from vllm.v1.structured_output.backend_types import StructuredOutputOptions
 from serve_app.app import llm_config
 from serve_app.model_server.vllm_patches.bounded_grammar import BoundedGrammar, register
 from serve_app.settings import load_settings
+from tests.support.ray_private import vllm_arguments
 
 JSON = StructuredOutputOptions.JSON
 END = 2
@@ -102,6 +102,6 @@ def test_every_model_has_the_same_backend(profile: str) -> None:
     settings = load_settings(profile)
     for model in settings.models:
         config: LLMConfig = llm_config(model, settings)
-        given = _normalize_vllm_engine_kwargs(config.get_engine_config().engine_kwargs)
+        given = vllm_arguments(config.get_engine_config().engine_kwargs)
         arguments = AsyncEngineArgs(structured_outputs_config=given["structured_outputs_config"])
         assert arguments.structured_outputs_config.backend == "guidance"

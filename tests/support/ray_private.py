@@ -1,0 +1,31 @@
+"""The private names of Ray that only tests need. Tests take them from here."""
+
+from pathlib import Path
+from typing import Any
+
+from ray.serve._private.common import DeploymentID
+from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig, ServerConfig
+from ray.serve._private.haproxy_templates import HAPROXY_CONFIG_TEMPLATE
+
+__all__ = [
+    "HAPROXY_CONFIG_TEMPLATE",
+    "BackendConfig",
+    "DeploymentID",
+    "HAProxyConfig",
+    "ServerConfig",
+    "vllm_arguments",
+    "write_haproxy_configuration",
+]
+
+
+def write_haproxy_configuration(config: HAProxyConfig, backend: BackendConfig, path: Path) -> None:
+    """Writes the file with which Ray starts HAProxy for one application."""
+    HAProxyApi(config, {backend.name: backend}, str(path))._generate_config_file_internal()
+
+
+def vllm_arguments(engine_kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Returns the arguments that Ray Serve LLM gives to vLLM for those of a configuration."""
+    from ray.llm._internal.serve.engines.vllm.vllm_engine import _normalize_vllm_engine_kwargs
+
+    arguments: dict[str, Any] = _normalize_vllm_engine_kwargs(engine_kwargs)
+    return arguments

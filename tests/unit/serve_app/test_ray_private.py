@@ -1,0 +1,99 @@
+"""The names of Ray that we lean on are in the installed Ray, in the shapes that we use."""
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+from ray import serve
+from ray.serve._private import constants, logging_utils, replica
+
+from serve_app.api.http_server import NOT_FOR_CLIENTS
+from serve_app.api.ingress import Ingress
+from serve_app.deployment_options import ONE_LOOP
+from serve_app.instance import haproxy, ray_head
+from serve_app.ray_private import MULTIPLEX_WRAPPER
+from tests.support.shapes import ATTRIBUTE, Shapes, check_names, check_shape, names_of
+
+VERSION = f"ray {ray.__version__}"
+READERS = (
+    "_private/*.py",
+    "_private/authentication/*.py",
+    "autoscaler/_private/constants.py",
+    "dashboard/consts.py",
+    "serve/_private/constants.py",
+    "serve/_private/haproxy.py",
+    "train/v2/_internal/constants.py",
+)
+"""The files of Ray that read environment variables."""
+SEAM = "serve_app/ray_private.py"
+SHAPES: Shapes = {
+    "ray._common.network_utils": {
+        "build_address": "host, port",
+    },
+    "ray.serve._private.constants": {
+        "SERVE_LOGGER_NAME": ATTRIBUTE,
+    },
+    "ray.serve._private.replica": {
+        "SERVE_BUILD_ASGI_APP_METHOD": ATTRIBUTE,
+        "add_port_to_grpc_server": "server, address",
+    },
+    "ray.serve.multiplex._ModelMultiplexWrapper": {
+        "__init__": "self, model_load_func, self_arg, max_num_models_per_replica",
+        "registered_model_gauge": ATTRIBUTE,
+    },
+}
+
+
+@pytest.mark.parametrize(("owner", "name"), names_of(SHAPES), ids=".".join)
+def test_name_has_the_shape_that_we_use(owner: str, name: str) -> None:
+    check_shape(owner, name, SHAPES[owner][name])
+
+
+def test_every_name_of_the_seam_has_a_shape() -> None:
+    check_names(SEAM, SHAPES)
+
+
+def test_serve_asks_the_ingress_for_its_application() -> None:
+    assert hasattr(Ingress, replica.SERVE_BUILD_ASGI_APP_METHOD), VERSION
+
+
+def test_serve_keeps_the_wrapper_of_multiplexed_functions_where_we_put_ours() -> None:
+    assert f'"{MULTIPLEX_WRAPPER}"' in inspect.getsource(serve.multiplexed), VERSION
+
+
+def test_log_of_a_replica_has_a_memory_handler() -> None:
+    assert "MemoryHandler(" in inspect.getsource(logging_utils), VERSION
+
+
+@pytest.mark.parametrize(
+    "constant",
+    [
+        "SERVE_HTTP_REQUEST_DISCONNECT_DISABLED_HEADER",
+        "SERVE_HTTP_REQUEST_TIMEOUT_S_HEADER",
+        "SERVE_MULTIPLEXED_MODEL_ID",
+        "SERVE_SESSION_ID",
+    ],
+)
+def test_headers_that_serve_obeys_are_kept_from_clients(constant: str) -> None:
+    assert getattr(constants, constant).encode() in NOT_FOR_CLIENTS, f"{VERSION}: {constant}"
+
+
+def ray_variables(home: Path) -> Iterator[str]:
+    """The environment variables that we set and Ray reads."""
+    ours = {
+        **haproxy.environment(home),
+        **dict.fromkeys(ray_head.PORT_VARIABLES),
+        **ONE_LOOP,
+        **ray_head.ray_environment(home, 1),
+    }
+    return (name for name in ours if name.startswith("RAY_") or name in ray_head.PORT_VARIABLES)
+
+
+def test_ray_reads_every_variable_that_we_set(tmp_path: Path) -> None:
+    root = Path(ray.__file__).parent
+    text = "".join(path.read_text() for pattern in READERS for path in root.glob(pattern))
+    names = set(ray_variables(tmp_path))
+    assert len(names) > 20
+    assert sorted(name for name in names if name not in text) == [], f"{VERSION} does not read these"

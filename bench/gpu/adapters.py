@@ -7,7 +7,8 @@ straight to the bucket. An adapter of the first asks was never asked for before,
 import asyncio
 from typing import Any
 
-from bench.gpu.measures import aim, first_over_warm, ratio
+from bench.gpu.aims import adapter_aims, first_ask_aim
+from bench.gpu.measures import first_over_warm
 from bench.gpu.parts import Record
 from bench.gpu.published import publish_models, write_adapter
 from bench.gpu.stage import Stage
@@ -22,9 +23,6 @@ USER = "adapters"
 QUESTION = "Number {number:06d}. Say hello to {subject}."
 NUM_ROUNDS = 2
 REQUESTS_PER_PLACE = 2
-LEAST_OF_BASE = 0.85
-LEAST_OF_ONE_LESS = 0.9
-MOST_FIRST_OVER_WARM_MS = 150.0
 
 
 def measure(stage: Stage, record: Record) -> None:
@@ -62,11 +60,11 @@ async def _measure(stage: Stage, system: System, models: list[str], record: Reco
         levels[number] = beside(passes, "base")
         levels[number]["requests_that_loaded"] = NATIVE_STREAM.num_loading - loading_before
         record(f"{number} adapters", levels[number])
-        record("aims", aims(levels))
+        record("aims", adapter_aims(levels))
         if number == scale.adapters[0]:
             first = await _first_asks(system, models[max(scale.adapters) :], scale.settle_s)
             record("first ask", first)
-            record("first ask aim", aim(first["over_warm_p50_ms"], at_most=MOST_FIRST_OVER_WARM_MS))
+            record("first ask aim", first_ask_aim(first))
 
 
 async def _first_asks(system: System, models: list[str], settle_s: float) -> dict[str, Any]:
@@ -78,19 +76,3 @@ async def _first_asks(system: System, models: list[str], settle_s: float) -> dic
             found = await ask(system, prompts.take(1), 1, 2, [model], settle_s)
             times += found.ttfts
     return first_over_warm(first, warm)
-
-
-def aims(levels: dict[int, Any]) -> dict[str, Any]:
-    """The aims for one adapter, and for one adapter more than 32."""
-    found = {}
-    if 1 in levels:
-        of_base = levels[1]["adapters"]["output_tokens_ratio"]
-        found["one adapter: tokens a second, of the base model's"] = aim(of_base, at_least=LEAST_OF_BASE)
-    if 32 in levels and 33 in levels:
-        of_one_less = ratio(
-            levels[33]["adapters"]["output_tokens_ratio"], levels[32]["adapters"]["output_tokens_ratio"]
-        )
-        found["33 adapters: tokens a second, of those of 32"] = aim(
-            of_one_less or 0.0, at_least=LEAST_OF_ONE_LESS
-        )
-    return found

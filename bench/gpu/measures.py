@@ -10,22 +10,17 @@ FELL_ASLEEP = re.compile(r"It took ([0-9.]+) seconds to fall asleep")
 WOKE_UP = re.compile(r"It took ([0-9.]+) seconds to wake up")
 
 
-def aim(measured: float, *, at_least: float | None = None, at_most: float | None = None) -> dict[str, Any]:
-    """A measured value beside its aim, and whether the aim is met."""
-    bounds = {"at_least": at_least, "at_most": at_most}
-    is_met = (at_least is None or measured >= at_least) and (at_most is None or measured <= at_most)
-    given = {name: bound for name, bound in bounds.items() if bound is not None}
-    return {"measured": measured, **given, "is_met": is_met}
-
-
 def ratio(value: float, baseline: float) -> float | None:
     """`value` divided by `baseline`; None if the baseline is 0, as after a failure."""
     return round(value / baseline, 3) if baseline else None
 
 
-def gaps_of(arrivals_s: Sequence[float]) -> dict[str, Any]:
-    """The median and the longest time between two arrivals, and their ratio. None if there are too few."""
-    gaps_ms = [1000 * (later - earlier) for earlier, later in pairwise(arrivals_s)]
+def gaps_of(streams_s: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """The median and the longest time between two tokens of one stream, and their ratio.
+
+    `streams_s` has the times at which the tokens of each stream arrived.
+    """
+    gaps_ms = [1000 * (later - earlier) for stream in streams_s for earlier, later in pairwise(stream)]
     if not gaps_ms:
         return {"gaps": 0, "median_ms": None, "longest_ms": None, "ratio": None}
     median_ms, longest_ms = statistics.median(gaps_ms), max(gaps_ms)

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import httpx
 
-from bench.gpu.measures import gaps_of, ratio
+from bench.gpu.measures import gaps_of
 
 READ_TIMEOUT_S = 120
 
@@ -33,7 +33,7 @@ class StreamReader:
     def __enter__(self) -> Self:
         """Returns when tokens arrive. Raises: RuntimeError if there are none."""
         self._thread.start()
-        if not self._flows.wait(READ_TIMEOUT_S) or self.error:
+        if not self._flows.wait(READ_TIMEOUT_S) or not self.first_tokens:
             raise RuntimeError(f"the stream has no tokens: {self.error}")
         return self
 
@@ -46,16 +46,10 @@ class StreamReader:
 
     def between(self, start: float, end: float) -> dict[str, Any]:
         """The gaps inside the streams, and the first tokens of new streams, in this time."""
-        gaps = [gaps_of([at for at in arrivals if start <= at <= end]) for arrivals in self.arrivals]
-        longest = [each["longest_ms"] for each in gaps if each["gaps"]]
-        medians = sorted(each["median_ms"] for each in gaps if each["gaps"])
-        median_ms = medians[len(medians) // 2] if medians else None
+        streams = [[at for at in arrivals if start <= at <= end] for arrivals in self.arrivals]
         first_s = [seconds for asked_at, seconds in self.first_tokens if start <= asked_at <= end]
         return {
-            "tokens": sum(each["gaps"] for each in gaps),
-            "median_gap_ms": median_ms,
-            "longest_gap_ms": max(longest, default=None),
-            "ratio": ratio(max(longest), median_ms) if longest and median_ms else None,
+            **gaps_of(streams),
             "new_streams": len(first_s),
             "longest_first_token_ms": round(1000 * max(first_s), 1) if first_s else None,
         }

@@ -7,7 +7,7 @@ ended at the end of this part, because a training needs its memory.
 import asyncio
 from typing import Any
 
-from bench.gpu.measures import aim
+from bench.gpu.aims import AIM_AT_ONCE, serving_aims
 from bench.gpu.parts import Record
 from bench.gpu.stage import Stage
 from bench.serving.first_token import first_tokens
@@ -16,9 +16,6 @@ from bench.serving.load import Prompts, ask
 from bench.serving.systems import System, bare_vllm, on_tiger
 
 WARM_TOKENS = 8
-AIM_AT_ONCE = 64
-MOST_ADDED_MS = 5.0
-LEAST_TOKENS_RATIO = 0.97
 
 
 def measure(stage: Stage, record: Record) -> None:
@@ -40,16 +37,4 @@ async def _measure(stage: Stage, systems: list[System], record: Record) -> None:
         level = Level(num_at_once, num_requests, num_rounds, scale.max_tokens)
         levels[num_at_once] = beside(await in_turns(systems, prompts, level, scale.settle_s), BASELINE)
         record(f"{num_at_once} at once", levels[num_at_once])
-        record("aims", aims(added, levels.get(AIM_AT_ONCE)))
-
-
-def aims(added: dict[str, Any], level: dict[str, Any] | None) -> dict[str, Any]:
-    """The aims of our two APIs: what they add to a first token, and their tokens a second at 64 requests."""
-    found = {}
-    for name in (name for name in added if name != BASELINE):
-        found[f"{name}: ms added to a first token"] = aim(added[name]["added_ms"], at_most=MOST_ADDED_MS)
-        if level is not None:
-            found[f"{name}: tokens a second at {AIM_AT_ONCE}"] = aim(
-                level[name]["output_tokens_ratio"], at_least=LEAST_TOKENS_RATIO
-            )
-    return found
+        record("aims", serving_aims(added, levels.get(AIM_AT_ONCE), BASELINE))

@@ -14,7 +14,7 @@ The parts, in their order:
 
 The report `gpu.json` is written again after every row. When the time is over, the part that runs is
 interrupted, later ones are skipped, and all that was started is ended. The ends of all logs are kept in
-`logs/` if a part did not succeed.
+`logs/` if a part did not succeed. The exit status is 1 if a part failed.
 """
 
 import argparse
@@ -59,16 +59,17 @@ def main() -> None:
     report = Report(options.output / "gpu.json", head)
     with tempfile.TemporaryDirectory(prefix="tiger-bench-", ignore_cleanup_errors=True) as scratch:
         directory = Path(scratch)
-        weights = options.weights or directory / "weights"
+        weights = (options.weights or directory / "weights").resolve()
         make = Part("weights", lambda record: _make_weights(scale, options.tokenizer, weights), 0)
         run_parts([make], budget, report)
         if set(options.only) - {"training"}:
-            values = configuration(scale, weights.resolve(), engine)
+            values = configuration(scale, weights, engine)
             _measure_instance(values, scale, directory, options, budget, report)
         if "training" in options.only:
             run_parts([_training(scale, weights, options)], budget, report)
     print(json.dumps(report.states))
     print(f"written to {report.path}")
+    sys.exit(1 if "failed" in report.states.values() else 0)
 
 
 def _measure_instance(
@@ -118,7 +119,7 @@ def _training(scale: Scale, weights: Path, options: argparse.Namespace) -> Part:
     """The steps are measured in a process of their own, which leaves nothing on the GPU."""
     output = options.output / "training.json"
     command = [sys.executable, "-m", "bench.gpu.training", "--few", "--scale", scale.name]
-    command += ["--weights", str(weights.resolve()), "--output", str(output.resolve())]
+    command += ["--weights", str(weights), "--output", str(output.resolve())]
     if options.commit:
         command += ["--commit", options.commit]
 
@@ -134,7 +135,8 @@ def _make_weights(scale: Scale, tokenizer: Path | None, weights: Path) -> None:
     if weights.is_dir():
         return
     command = [sys.executable, "-m", "bench.gpu.weights", "--scale", scale.name]
-    command += ["--tokenizer", str(tokenizer or _packaged_tokenizer()), "--output", str(weights)]
+    source = (tokenizer or _packaged_tokenizer()).resolve()
+    command += ["--tokenizer", str(source), "--output", str(weights)]
     subprocess.run(command, check=True, cwd=ROOT)
 
 

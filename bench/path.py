@@ -15,7 +15,8 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,25 @@ RESPONSES = [
     {"content": "I cannot.", "reward": 0.0},
     {"content": "What?", "reward": 0.0},
 ]
+WORK = {"messages": PROMPT, "responses": RESPONSES, "learning_steps": 5}
+"""The request of a training, without its model."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """The times of one training, as its client sees them.
+
+    `events` are the messages and steps of its stream, with the seconds since the request.
+    """
+
+    total_s: float
+    steps_s: float
+    last_step_at: float
+    events: tuple[tuple[str, float], ...]
+
+    @property
+    def outside_steps_s(self) -> float:
+        return self.total_s - self.steps_s
 
 
 def main() -> None:
@@ -92,23 +112,28 @@ def listing(http: httpx.Client) -> dict[str, Any]:
 
 def train(http: httpx.Client) -> dict[str, Any]:
     runs = [training(http, "model-0") for _ in range(1 + NUM_TRAININGS)]
-    outside = [run["total_s"] - run["steps_s"] for run in runs]
+    outside = [run.outside_steps_s for run in runs]
     warm_s = statistics.median(outside[1:])
     return {
         "outside_steps_cold_s": round(outside[0], 2),
         "outside_steps_warm_s": round(warm_s, 2),
-        "step_s": round(statistics.median(run["steps_s"] / 5 for run in runs[1:]), 2),
+        "step_s": round(statistics.median(run.steps_s / 5 for run in runs[1:]), 2),
         "ratio_cold_to_warm": round(outside[0] / warm_s, 1),
     }
 
 
-def publish(http: httpx.Client) -> dict[str, Any]:
+def publish(
+    http: httpx.Client,
+    model: str = "model-1",
+    num_trainings: int = NUM_TRAININGS,
+    work: Mapping[str, Any] = WORK,
+) -> dict[str, Any]:
     gaps, new, warm = [], [], []
-    for _ in range(NUM_TRAININGS):
-        run = training(http, "model-1")
-        new.append(timed(lambda: first_token(http, "model-1")))
-        gaps.append(time.perf_counter() - run["last_step_at"])
-        warm += [timed(lambda: first_token(http, "model-1")) for _ in range(5)]
+    for _ in range(num_trainings):
+        run = training(http, model, work)
+        new.append(timed(lambda: first_token(http, model)))
+        gaps.append(time.perf_counter() - run.last_step_at)
+        warm += [timed(lambda: first_token(http, model)) for _ in range(5)]
     gap_s, new_s, warm_s = (statistics.median(times) for times in (gaps, new, warm))
     return {
         "last_step_to_first_token_s": round(gap_s, 2),
@@ -119,18 +144,22 @@ def publish(http: httpx.Client) -> dict[str, Any]:
     }
 
 
-def training(http: httpx.Client, model: str) -> dict[str, float]:
-    body = {"model": model, "messages": PROMPT, "responses": RESPONSES, "learning_steps": 5, "stream": True}
+def training(http: httpx.Client, model: str, work: Mapping[str, Any] = WORK) -> Run:
+    """Train `model`. Raises: RuntimeError if the training does not succeed."""
+    body = {**work, "model": model, "stream": True}
     start, steps_s, last_step_at = time.perf_counter(), 0.0, 0.0
+    events: list[tuple[str, float]] = []
     with http.stream("POST", "/v1/train", json=body) as answer:
         for line in answer.iter_lines():
             chunk = json.loads(line)
+            name = f"step {chunk['step']}" if chunk["type"] == "progress" else chunk.get("message")
+            events.append((name or chunk["type"], round(time.perf_counter() - start, 3)))
             if chunk["type"] == "progress":
                 steps_s += chunk["seconds"]
                 last_step_at = time.perf_counter()
     if chunk["type"] != "stop":
         raise RuntimeError(f"the training failed: {chunk}")
-    return {"total_s": time.perf_counter() - start, "steps_s": steps_s, "last_step_at": last_step_at}
+    return Run(time.perf_counter() - start, steps_s, last_step_at, tuple(events))
 
 
 def first_token(http: httpx.Client, model: str) -> None:

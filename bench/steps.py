@@ -11,7 +11,7 @@ import torch
 from bench.by_hand import train_by_hand
 from registry.records import Group, Hyperparameters, JobRequest, Message, RewardedResponse
 from training.types import Assignment, StepProgress
-from training.worker.job import train
+from training.worker.job import rows_of, train
 from training.worker.resident_model import ResidentModel
 
 RANK = 16
@@ -70,11 +70,16 @@ def job_of(shape: Shape, words: list[str], separator: str, steps: int) -> JobReq
 def compare(resident: ResidentModel, shape: Shape, job: JobRequest) -> dict[str, Any]:
     """Run both sides on the same job. The time of a side is the median of its steps after the first."""
     mine, hand = _or_out_of_memory(resident, job, ours), _or_out_of_memory(resident, job, by_hand)
+    num_tokens = tokens_of_step(resident, job)
+    for side in (mine, hand):
+        if "step_s" in side:
+            side["tokens_per_s"] = round(num_tokens / side["step_s"])
     row: dict[str, Any] = {
         "groups": shape.groups,
         "responses": shape.responses,
         "prompt_tokens": shape.prompt_tokens,
         "completion_tokens": shape.completion_tokens,
+        "tokens_per_step": num_tokens,
         "gradient_checkpointing": resident.settings.gradient_checkpointing,
         "tiger": mine,
         "by_hand": hand,
@@ -90,6 +95,12 @@ def compare(resident: ResidentModel, shape: Shape, job: JobRequest) -> dict[str,
     return row
 
 
+def tokens_of_step(resident: ResidentModel, job: JobRequest) -> int:
+    """The tokens of all responses, each with its prompt, without padding. One device computes all of them."""
+    exchanges = [row.exchange for row in rows_of(resident, job)]
+    return sum(len(exchange.prompt_ids) + len(exchange.completion_ids) for exchange in exchanges)
+
+
 def ours(resident: ResidentModel, job: JobRequest) -> dict[str, Any]:
     steps: list[StepProgress] = []
     with tempfile.TemporaryDirectory() as directory:
@@ -97,7 +108,7 @@ def ours(resident: ResidentModel, job: JobRequest) -> dict[str, Any]:
             resident, assignment_of(job), None, Path(directory) / "adapter", steps.append, lambda: False
         )
     return {
-        "step_s": round(statistics.median(step.seconds for step in steps[1:]), 3),
+        "step_s": round(statistics.median(step.seconds for step in steps[1:]), 4),
         "outside_steps_s": round(outcome.duration_s - sum(step.seconds for step in steps), 2),
         "losses": [step.loss for step in steps],
     }
@@ -106,7 +117,7 @@ def ours(resident: ResidentModel, job: JobRequest) -> dict[str, Any]:
 def by_hand(resident: ResidentModel, job: JobRequest) -> dict[str, Any]:
     steps = train_by_hand(resident, job, RANK, MICRO_BATCH_SIZE)
     return {
-        "step_s": round(statistics.median(seconds for _, seconds in steps[1:]), 3),
+        "step_s": round(statistics.median(seconds for _, seconds in steps[1:]), 4),
         "losses": [loss for loss, _ in steps],
     }
 

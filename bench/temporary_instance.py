@@ -42,7 +42,6 @@ def bearer(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
-def client(instance: Instance) -> httpx.Client:
-    return httpx.Client(
-        base_url=instance.url, headers=bearer(new_key(instance)), timeout=600, trust_env=False
-    )
+def client(instance: Instance, user: str = "bench") -> httpx.Client:
+    headers = bearer(new_key(instance, user))
+    return httpx.Client(base_url=instance.url, headers=headers, timeout=600, trust_env=False)

@@ -28,9 +28,13 @@ class Accounts:
         """Make a user with models `model-0` and so on; returns a key of that user."""
         key = self.create_key(user)
         if num_models:
-            models = tuple(self._model(number, latest_revision) for number in range(num_models))
-            self._user_models.save(user, UserModels(models=models), None)
+            models = tuple(self.model(number, latest_revision) for number in range(num_models))
+            self.save(user, models)
         return key
+
+    def save(self, user: str, models: tuple[ModelRecord, ...]) -> None:
+        """Write the first list of models of a user."""
+        self._user_models.save(user, UserModels(models=models), None)
 
     def create_key(self, user: str) -> str:
         return self._keys.create(user, "bench")
@@ -39,7 +43,7 @@ class Accounts:
         """Make users that send no requests, each with one or two models."""
         write_all("users", range(number), lambda index: self.create(other_user(index), 1 + index % 2))
 
-    def _model(self, number: int, latest_revision: int) -> ModelRecord:
+    def model(self, number: int, latest_revision: int, revision: int = 0) -> ModelRecord:
         now = utc_now()
         return ModelRecord(
             uid=generate_uid(),
@@ -54,5 +58,6 @@ class Accounts:
             defaults=self.base.defaults,
             created=now,
             last_modified=now,
+            revision=revision,
             latest_revision=latest_revision,
         )

@@ -36,7 +36,8 @@ from typing import Any
 from bench.machine import describe
 from bench.serving.adapters import compare_adapters, spread
 from bench.serving.first_token import first_tokens
-from bench.serving.load import Pass, Prompts, ask, cpu_ms_per_request, summary
+from bench.serving.levels import BASELINE, Level, beside, in_turns
+from bench.serving.load import Pass, Prompts, ask, cpu_ms_per_request
 from bench.serving.plot import plot
 from bench.serving.systems import System, bare_vllm, configuration, instance_beside_ray_llm, on_ray
 from serve_app.instance.weights import prepare_weights
@@ -106,31 +107,20 @@ async def measure(systems: list[System], numbers_at_once: list[int]) -> dict[str
     added = await first_tokens(systems)
     levels: dict[str, Any] = {}
     for num_at_once in numbers_at_once:
-        passes: dict[str, list[Pass]] = {system.name: [] for system in systems}
         num_rounds, num_requests = ROUNDS[num_at_once]
-        for number in range(num_rounds):
-            first = number % len(systems)
-            for system in systems[first:] + systems[:first]:
-                found = await ask(system, prompts.take(num_requests), num_at_once, MAX_TOKENS)
-                passes[system.name].append(found)
-        levels[str(num_at_once)] = _level(passes)
+        level = Level(num_at_once, num_requests, num_rounds, MAX_TOKENS)
+        passes = await in_turns(systems, prompts, level)
+        levels[str(num_at_once)] = _with_cpu(beside(passes, BASELINE), passes)
         print(num_at_once, "at once", json.dumps(levels[str(num_at_once)]), flush=True)
     idle = {system.name: round(system.processes.idle_cpu_share, 3) for system in systems}
     return {"idle_cpu_share": idle, "first_token": added, "at_once": levels}
 
 
-def _level(passes: dict[str, list[Pass]]) -> dict[str, Any]:
-    """The summary of each system, with its ratios to bare vLLM."""
-    level: dict[str, Any] = {
-        name: {**summary(found), "cpu_ms_per_request": cpu_ms_per_request(found)}
-        for name, found in passes.items()
+def _with_cpu(level: dict[str, Any], passes: dict[str, list[Pass]]) -> dict[str, Any]:
+    return {
+        name: {**found, "cpu_ms_per_request": cpu_ms_per_request(passes[name])}
+        for name, found in level.items()
     }
-    bare = level["vllm"]
-    for found in level.values():
-        found["ttft_added_ms"] = round(found["ttft_p50_ms"] - bare["ttft_p50_ms"], 1)
-        found["ttft_ratio"] = round(found["ttft_p50_ms"] / bare["ttft_p50_ms"], 3)
-        found["output_tokens_ratio"] = round(found["output_tokens_per_s"] / bare["output_tokens_per_s"], 3)
-    return level
 
 
 def table(report: dict[str, Any]) -> str:

@@ -1,12 +1,13 @@
 """Measures adapters compared with the base model, and more adapters than a replica holds."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import httpx
 
-from bench.serving.load import Pass, Prompts, ask, summary
+from bench.serving.levels import Level, beside
+from bench.serving.load import SPIN_S, Pass, Prompts, ask, summary
 from bench.serving.native import NATIVE_STREAM
 from bench.serving.systems import System
 
@@ -24,21 +25,36 @@ async def compare_adapters(system: System, url: str) -> dict[str, Any]:
     """Measures and ratios to the base model. The base model and the adapters are asked in turns."""
     models = make_models(system, url, "mixed", 4)
     asked: dict[str, Sequence[str]] = {"base": [system.model], "one": models[:1], "four": models}
-    passes: dict[str, list[Pass]] = {name: [] for name in asked}
     prompts = Prompts()
     for names in asked.values():
         await ask(system, prompts.take(8), NUM_AT_ONCE, 4, names)
-    for _ in range(NUM_ROUNDS):
-        for name, names in asked.items():
-            found = await ask(system, prompts.take(NUM_REQUESTS), NUM_AT_ONCE, MAX_TOKENS, names)
-            passes[name].append(found)
-    results: dict[str, Any] = {name: summary(found) for name, found in passes.items()}
-    for found in results.values():
-        base = results["base"]
-        found["ttft_ratio"] = round(found["ttft_p50_ms"] / base["ttft_p50_ms"], 2)
-        found["output_tokens_ratio"] = round(found["output_tokens_per_s"] / base["output_tokens_per_s"], 2)
+    level = Level(NUM_AT_ONCE, NUM_REQUESTS, NUM_ROUNDS, MAX_TOKENS)
+    results = beside(await models_in_turns(system, prompts, asked, level), "base")
     print("adapters", results, flush=True)
     return results
+
+
+async def models_in_turns(
+    system: System,
+    prompts: Prompts,
+    asked: Mapping[str, Sequence[str]],
+    level: Level,
+    settle_s: float = SPIN_S,
+) -> dict[str, list[Pass]]:
+    """Ask for each entry of `asked` once in each round. The requests go to its models one after another."""
+    passes: dict[str, list[Pass]] = {name: [] for name in asked}
+    for _ in range(level.num_rounds):
+        for name, names in asked.items():
+            found = await ask(
+                system,
+                prompts.take(level.num_requests),
+                level.num_at_once,
+                level.max_tokens,
+                names,
+                settle_s,
+            )
+            passes[name].append(found)
+    return passes
 
 
 async def spread(system: System, url: str) -> dict[str, Any]:

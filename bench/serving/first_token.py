@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy
 
-from bench.serving.load import Pass, Prompts, ask
+from bench.serving.load import SPIN_S, Pass, Prompts, ask
 from bench.serving.systems import System
 
 QUESTION = "Number {number:06d}. Say hello to {subject}."
@@ -14,7 +14,12 @@ MAX_TOKENS = 2
 NUM_RESAMPLED = 2000
 
 
-async def first_tokens(systems: list[System]) -> dict[str, Any]:
+async def first_tokens(
+    systems: list[System],
+    num_rounds: int = NUM_ROUNDS,
+    num_requests: int = NUM_REQUESTS,
+    settle_s: float = SPIN_S,
+) -> dict[str, Any]:
     """Times by system. One short question is asked at a time, of all systems in another order each round.
 
     `added_ms` is the difference between a system's median and that of the first system. `added_ms_90` is the
@@ -23,10 +28,11 @@ async def first_tokens(systems: list[System]) -> dict[str, Any]:
     prompts = Prompts(QUESTION)
     passes: dict[str, list[Pass]] = {system.name: [] for system in systems}
     draw = numpy.random.default_rng(0)
-    for _ in range(NUM_ROUNDS):
+    for _ in range(num_rounds):
         for index in draw.permutation(len(systems)):
             system = systems[index]
-            passes[system.name].append(await ask(system, prompts.take(NUM_REQUESTS), 1, MAX_TOKENS))
+            found = await ask(system, prompts.take(num_requests), 1, MAX_TOKENS, settle_s=settle_s)
+            passes[system.name].append(found)
     times = {
         name: 1000 * numpy.array([ttft for each in found for ttft in each.ttfts])
         for name, found in passes.items()

@@ -63,12 +63,15 @@ async def ask(
     num_at_once: int,
     max_tokens: int,
     models: Sequence[str] | None = None,
+    settle_s: float = SPIN_S,
 ) -> Pass:
     """Ask for greedy answers. Each prompt goes to the system's model, or to the one in its place in `models`.
 
+    It waits for `settle_s` before.
+
     Raises: RuntimeError if a single request fails.
     """
-    await asyncio.sleep(SPIN_S)
+    await asyncio.sleep(settle_s)
     began_at, cpu_before_s = time.perf_counter(), system.processes.cpu_s()
     with contextlib.redirect_stdout(io.StringIO()):
         result = await benchmark(

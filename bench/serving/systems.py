@@ -11,6 +11,7 @@ what is in front of them. Tiger keeps a quarter of its places free for other use
 of one user. The two APIs of tiger share one engine.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -74,16 +75,21 @@ class System:
 
 
 def on_ray(instance: Instance, model: str) -> list[System]:
+    ours = on_tiger(instance, model)
+    url = f"{instance.url}{RAY_LLM_PREFIX}/v1/chat/completions"
+    return [System("ray-serve-llm", CHAT, url, model, {}, ours[0].processes), *ours]
+
+
+def on_tiger(instance: Instance, model: str, user: str = "bench") -> list[System]:
+    """The two APIs of tiger, with a new key of `user`."""
     processes = Processes(lambda: marked_processes(instance.home))
-
-    def system(name: str, backend: str, path: str, headers: dict[str, str]) -> System:
-        return System(name, backend, instance.url + path, model, headers, processes)
-
-    ours = bearer(new_key(instance))
+    headers = bearer(new_key(instance, user))
+    paths = (
+        ("tiger-openai", CHAT, "/openai/v1/chat/completions"),
+        ("tiger-native", BACKEND, "/v1/generate_response"),
+    )
     return [
-        system("ray-serve-llm", CHAT, f"{RAY_LLM_PREFIX}/v1/chat/completions", {}),
-        system("tiger-openai", CHAT, "/openai/v1/chat/completions", ours),
-        system("tiger-native", BACKEND, "/v1/generate_response", ours),
+        System(name, backend, instance.url + path, model, headers, processes) for name, backend, path in paths
     ]
 
 
@@ -158,7 +164,7 @@ def _as_options(arguments: dict[str, object]) -> Iterator[str]:
         if isinstance(value, bool):
             yield f"--{option}" if value else f"--no-{option}"
         else:
-            yield from (f"--{option}", str(value))
+            yield from (f"--{option}", json.dumps(value) if isinstance(value, dict) else str(value))
 
 
 def _wait(url: str, may_come: Callable[[], bool] = lambda: True) -> None:

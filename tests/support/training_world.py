@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from registry.errors import ModelNotFound, Unavailable
+from registry.meter import Meter
 from registry.records import (
     Defaults,
     Group,
@@ -21,6 +22,7 @@ from registry.records import (
 from registry.retry import Retry
 from registry.revisions import Revisions
 from registry.store import ObjectStore
+from registry.usage import UsageParts
 from training.controller.controller import TrainingController
 from training.settings import TrainingSettings
 from training.types import Assignment, Order, StepProgress
@@ -135,15 +137,20 @@ class World:
         self.serving = ServingSide(private_model("uid-1"), private_model("uid-2"), private_model("uid-3"))
         self.revisions = Revisions(store)
         self.runs: list[Callable[[], None]] = []
+        self.meters: list[Meter] = []
+        """The meters of all controllers, the oldest first. Nothing flushes them but a test."""
         self._adapter = adapter
 
     def controller(self, store: ObjectStore | None = None, **settings: Any) -> TrainingController:
+        store = store or self.store
+        self.meters.append(Meter(UsageParts(store)))
         return TrainingController(
-            store or self.store,
+            store,
             self.serving,
             {BASE: TrainingSettings(**settings)},
             lambda base_model, on_end: self.runs.append(on_end),
             max_queued_jobs_per_user=3,
+            meter=self.meters[-1],
             retry=SOON,
         )
 

@@ -21,7 +21,8 @@ from serve_app.api.auth import FRESH_S
 from serve_app.deployment_options import INGRESS
 from serve_app.settings import LimitSettings
 from tests.serve.test_http import Connection, connected, head, num_ongoing, request
-from tests.support.service import HELLO, Account, Service, assert_error, chunks_of, wait_until
+from tests.support.service import HELLO, Account, Service, assert_error, chunks_of
+from tests.support.waiting import wait_until
 
 NUM_CLIENTS = 600
 MAX_REQUESTS = 100

@@ -17,7 +17,8 @@ import ray
 from serve_app.deployment_options import APPLICATION, INGRESS, model_server_name
 from serve_app.settings import LimitSettings
 from tests.serve.conftest import WIDE_LIMITS
-from tests.support.service import HELLO, MAX_REQUEST_BYTES, Account, Service, wait_until
+from tests.support.service import HELLO, MAX_REQUEST_BYTES, Account, Service
+from tests.support.waiting import wait_until
 
 GOOD = json.dumps({"messages": HELLO}).encode()
 TIMEOUT_S = 30

@@ -25,8 +25,8 @@ from tests.support.service import (
     assert_error,
     assert_one_request_id,
     chunks_of,
-    wait_until,
 )
+from tests.support.waiting import wait_until
 
 READY_S = 5
 AT_ONCE_S = 3  # and not the minute that the next replica takes

@@ -20,8 +20,8 @@ from tests.support.service import (
     assigned,
     chunks_of,
     train_once,
-    wait_until,
 )
+from tests.support.waiting import wait_until
 
 
 def test_training_answers_when_the_revision_serves(service: Service, alice: Account, tmp_path: Path) -> None:

@@ -372,14 +372,6 @@ def chunks_of(response: httpx.Response) -> list[dict[str, Any]]:
     return chunks
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float) -> float:
-    start = time.monotonic()
-    while not condition():
-        assert time.monotonic() - start < timeout_s, "it did not happen in time"
-        time.sleep(0.02)
-    return time.monotonic() - start
-
-
 @contextmanager
 def running_service(root: Path, limits: LimitSettings, num_ingresses: int = 1) -> Iterator[Service]:
     """Start the application in `root`, with an object store and a Ray of its own."""

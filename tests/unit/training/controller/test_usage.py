@@ -6,15 +6,8 @@ from datetime import timedelta
 from registry.meter import utc_today
 from registry.records import JobStatus
 from registry.usage import Usage, UsageParts
-from tests.support.training_world import (
-    DyingStore,
-    World,
-    ask,
-    assigned,
-    comes_true,
-    ended,
-    submit,
-)
+from tests.support.training_world import DyingStore, World, ask, assigned, ended, submit
+from tests.support.waiting import comes_true
 
 TRAINING = Usage(trained_tokens=42, training_seconds=1.5)
 

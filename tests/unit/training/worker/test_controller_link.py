@@ -11,7 +11,7 @@ from ray.exceptions import RayActorError
 from registry.errors import JobNotFound, Unavailable
 from registry.retry import Retry
 from tests.support.queueing import Clock
-from training.types import Assignment, Order, Place, Standing, StepProgress
+from training.types import Assignment, Instruction, Order, Place, Standing, StepProgress
 from training.worker.controller_link import LOOK_INTERVAL_S, ControllerLink
 
 
@@ -40,7 +40,7 @@ class Controller:
         return self._newest
 
     def next_assignment(self, base_model: str, worker: str) -> Order:
-        return "wait" if worker == self._newest else "leave"
+        return Instruction.WAIT if worker == self._newest else Instruction.LEAVE
 
     def progress(self, job_id: str, attempt: int, step: StepProgress) -> Standing:
         self.steps.append((job_id, attempt, step))
@@ -97,11 +97,11 @@ def link_to(controller: Controller, clock: Clock | None = None) -> tuple[Control
 def test_worker_enters_once_and_asks_in_its_name() -> None:
     controller = Controller(RayActorError())
     link, _ = link_to(controller)
-    assert link.next_assignment() == "wait"
+    assert link.next_assignment() is Instruction.WAIT
     controller.troubles = [Unavailable("storage")]
-    assert link.next_assignment() == "wait"
+    assert link.next_assignment() is Instruction.WAIT
     controller.enter("base")
-    assert link.next_assignment() == "leave", "another worker has taken its place"
+    assert link.next_assignment() is Instruction.LEAVE, "another worker has taken its place"
 
 
 def test_progress_is_not_waited_for_and_its_answer_is_seen_later() -> None:

@@ -43,10 +43,12 @@ class Meter:
         parts: UsageParts,
         flush_interval_s: float = FLUSH_INTERVAL_S,
         today: Callable[[], date] = utc_today,
+        max_clean_tallies: int = MAX_CLEAN_TALLIES,
     ) -> None:
         self._parts = parts
         self._flush_interval_s = flush_interval_s
         self._today = today
+        self._max_clean_tallies = max_clean_tallies
         self._session = secrets.token_hex(8)
         self._numbers = itertools.count()
         self._tallies: dict[tuple[str, date], Tally] = {}
@@ -98,7 +100,7 @@ class Meter:
         """Forget saved tallies: those of past days, and the oldest ones if there are very many."""
         today = self._today()
         clean = [key for key, tally in self._tallies.items() if not tally.is_dirty]
-        num_over = len(clean) - MAX_CLEAN_TALLIES
+        num_over = len(clean) - self._max_clean_tallies
         for index, key in enumerate(clean):
             if index < num_over or key[1] != today:
                 del self._tallies[key]

@@ -6,8 +6,10 @@ from typing import Any
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
+from registry.meter import Meter
 from registry.records import ModelRecord
 from registry.store import ObjectStore
+from registry.usage import UsageParts
 from serve_app.remote_errors import as_tiger_error
 from serve_app.replica_address import listen_at_the_node
 from serve_app.settings import Settings
@@ -68,14 +70,15 @@ class Trainer(TrainingController):
         listen_at_the_node()
         self._configured = settings
         self._start_run = start_run
+        store = ObjectStore(settings.storage)
         super().__init__(
-            ObjectStore(settings.storage),
+            store,
             ServingSide(catalog, servers),
             {model.id: model.training for model in settings.models},
             self._run,
             settings.limits.max_queued_jobs_per_user,
             RayTrainingMetrics(),
-            settings.usage.flush_interval_s,
+            Meter(UsageParts(store), settings.usage.flush_interval_s),
         )
         self._meter.start()
         await catalog.check_storage.remote()  # the catalog makes the bucket

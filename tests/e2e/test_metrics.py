@@ -1,14 +1,13 @@
 """The metrics for an operator, at the endpoints that the Ray dashboard names: numbers, but no user names."""
 
 import secrets
-import time
-from collections.abc import Callable
 from typing import Any
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.system import Client, System
+from tests.support.waiting import wait_until
 
 PROMPT = "What is your favourite colour?"
 REWARDS = {"Green.": 1.0, "I do not have one.": 0.0}
@@ -49,13 +48,6 @@ def tokens_in_prometheus(system: System) -> float:
         if family.name == "ray_vllm_generation_tokens"
         for sample in family.samples
     )
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.5)
 
 
 def test_training_is_seen_in_prometheus(system: System, alice: Client) -> None:

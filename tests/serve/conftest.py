@@ -6,7 +6,8 @@ from contextlib import ExitStack
 import pytest
 
 from serve_app.settings import LimitSettings
-from tests.support.service import Account, Service, running_service
+from tests.support.account import Account
+from tests.support.service import Service, running_service
 
 WIDE_LIMITS = LimitSettings(
     max_models_per_user=3000,
@@ -80,3 +81,13 @@ def bob(service: Service) -> Iterator[Account]:
     account = service.user()
     with account.http:
         yield account
+
+
+@pytest.fixture
+def accounts(service: Service) -> Iterator[list[Account]]:
+    """Eight users."""
+    with ExitStack() as clients:
+        accounts = [service.user() for _ in range(8)]
+        for account in accounts:
+            clients.enter_context(account.http)
+        yield accounts

@@ -15,7 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.service import Account, Service, train_once
+from tests.support.account import Account
+from tests.support.service import Service, train_once
 
 # Of parameters and of fields of bodies: where something of a user is named, and what else there is.
 REFERENCES = {"ref", "job_id", "key_id", "model", "after", "parent_model", "idempotency-key"}

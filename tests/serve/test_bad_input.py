@@ -9,14 +9,8 @@ import pytest
 
 from registry.records import UserModels
 from registry.user_models import UserModelStore
-from tests.support.service import (
-    HELLO,
-    MAX_REQUEST_BYTES,
-    RESPONSES,
-    Account,
-    Service,
-    assert_error,
-)
+from tests.support.account import HELLO, RESPONSES, Account, assert_error
+from tests.support.service import MAX_REQUEST_BYTES, Service
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from jsonschema import Draft202012Validator
 from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
 
 from serve_app.api.errors import ERROR_TYPES
-from tests.support.service import Account, Service
+from tests.support.account import Account
+from tests.support.service import Service
 
 WITHOUT_KEY = {"GET /healthz", "GET /readyz", "GET /openai/health"}
 OBVIOUS = {

@@ -20,7 +20,8 @@ from schemathesis.specs.openapi.checks import (
 
 from serve_app.settings import LimitSettings
 from tests.serve.conftest import WIDE_LIMITS
-from tests.support.service import Account, Service
+from tests.support.account import Account
+from tests.support.service import Service
 
 TIMEOUT_S = 30
 SIZES = ("maxLength", "maxItems", "maxProperties")

@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 import httpx
 
+from tests.support.account import Account
 from tests.support.front_door import HALF_SENT, held
-from tests.support.service import Account, Service
+from tests.support.service import Service
 
 HELD = 2000
 AT_ONCE_S = 10

@@ -12,7 +12,8 @@ import pytest
 
 from serve_app.settings import LimitSettings
 from tests.serve.conftest import WIDE_LIMITS
-from tests.support.service import HELLO, MAX_REQUEST_BYTES, Account, Service
+from tests.support.account import HELLO, Account
+from tests.support.service import MAX_REQUEST_BYTES, Service
 
 PATIENCE_S = 5.0
 ROUTES = (

@@ -3,24 +3,22 @@
 import gzip
 import json
 import socket
-import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
-import ray
 
-from serve_app.deployment_options import APPLICATION, INGRESS, model_server_name
+from serve_app.deployment_options import INGRESS, model_server_name
 from serve_app.settings import LimitSettings
 from tests.serve.conftest import WIDE_LIMITS
-from tests.support.service import HELLO, MAX_REQUEST_BYTES, Account, Service, wait_until
+from tests.support.account import HELLO, Account
+from tests.support.connection import TIMEOUT_S, Answer, Connection, connected, head, request
+from tests.support.replicas import num_ongoing
+from tests.support.service import MAX_REQUEST_BYTES, Service
+from tests.support.waiting import wait_until
 
 GOOD = json.dumps({"messages": HELLO}).encode()
-TIMEOUT_S = 30
 NUM_CLIENTS = 200
 NUM_AT_ONCE = 50
 
@@ -28,81 +26,6 @@ NUM_AT_ONCE = 50
 @pytest.fixture(scope="module")
 def limits() -> LimitSettings:
     return WIDE_LIMITS
-
-
-class Answer:
-    """One response, read from `file` to its end and no further."""
-
-    def __init__(self, file: Any) -> None:
-        self.status = int(file.readline().split()[1])
-        lines = iter(file.readline, b"\r\n")
-        pairs = (line.decode().partition(":") for line in lines)
-        self.headers = {name.lower(): value.strip() for name, _, value in pairs}
-        if "content-length" in self.headers:
-            self.body = file.read(int(self.headers["content-length"]))
-        elif self.headers.get("transfer-encoding") == "chunked":
-            self.body = b"".join(iter(lambda: self._chunk(file), b""))
-        else:
-            self.body = b"" if self.status == 100 else file.read()
-
-    @staticmethod
-    def _chunk(file: Any) -> bytes:
-        content: bytes = file.read(int(file.readline(), 16))
-        file.readline()
-        return content
-
-
-class Connection:
-    def __init__(self, service: Service) -> None:
-        address = urlsplit(service.url)
-        self.socket = socket.create_connection((address.hostname, address.port), timeout=TIMEOUT_S)
-        self.file = self.socket.makefile("rb")
-
-    def send(self, data: bytes) -> None:
-        self.socket.sendall(data)
-
-    def answer(self) -> Answer:
-        return Answer(self.file)
-
-    def is_closed(self) -> bool:
-        """Waits until the server has sent something more, or closed."""
-        try:
-            return not self.file.read(1)
-        except ConnectionResetError:
-            return True
-
-    def vanish(self) -> None:
-        """As a client whose machine is unplugged and plugged in again: a reset, not an end."""
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.close()
-
-    def close(self) -> None:
-        self.file.close()
-        self.socket.close()
-
-
-@contextmanager
-def connected(service: Service) -> Iterator[Connection]:
-    connection = Connection(service)
-    try:
-        yield connection
-    finally:
-        connection.close()
-
-
-def head(account: Account, *headers: str, path: str = "/v1/generate_response", method: str = "POST") -> bytes:
-    lines = [
-        f"{method} {path} HTTP/1.1",
-        "Host: tiger",
-        f"Authorization: Bearer {account.key}",
-        "Content-Type: application/json",
-        *headers,
-    ]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode()
-
-
-def request(account: Account, body: bytes, *headers: str, path: str = "/v1/generate_response") -> bytes:
-    return head(account, f"Content-Length: {len(body)}", *headers, path=path) + body
 
 
 def assert_error(answer: Answer, status: int, code: str) -> None:
@@ -326,16 +249,6 @@ def test_odd_path_is_not_found(service: Service, alice: Account, ref: str) -> No
 
 
 # Clients that vanish
-
-
-def num_ongoing(deployment: str) -> int:
-    """Requests that Serve counts at the replicas of a deployment."""
-    names = [actor["name"] for actor in ray.util.list_named_actors(all_namespaces=True)]
-    replicas = [name for name in names if f"{APPLICATION}#{deployment}#" in name]
-    assert replicas
-    return sum(
-        ray.get(ray.get_actor(name, namespace="serve").get_num_ongoing_requests.remote()) for name in replicas
-    )
 
 
 def streaming(service: Service, account: Account, seed: int) -> Connection:

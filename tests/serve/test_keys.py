@@ -10,7 +10,9 @@ import pytest
 from registry.keys import hash_key, hour_of
 from registry.records import utc_now
 from tests.serve.conftest import MAX_KEYS
-from tests.support.service import Account, Service, assert_error, wait_until
+from tests.support.account import Account, assert_error
+from tests.support.service import Service
+from tests.support.waiting import wait_until
 
 REVOCATION_S = 5
 FIELDS = {"id", "name", "created", "expires", "last_used"}

@@ -7,7 +7,8 @@ from registry.user_models import UserModelStore
 from serve_app.settings import LimitSettings
 from serve_app.wire.models import MAX_DESCRIPTION_CHARACTERS
 from tests.serve.conftest import WIDE_LIMITS
-from tests.support.service import RESPONSES, Account, Service
+from tests.support.account import RESPONSES, Account
+from tests.support.service import Service
 
 NUM_MODELS = 300
 GRPC_DEFAULT_BYTES = 4 * 2**20

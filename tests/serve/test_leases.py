@@ -5,7 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests.support.service import Account, Service
+from tests.support.account import Account
+from tests.support.service import Service
 
 NUM_CHANGES = 30
 NUM_READERS = 4

@@ -14,7 +14,9 @@ from registry.meter import utc_today
 from registry.usage import Usage, UsageParts
 from serve_app.instance.seaweedfs import stop
 from serve_app.settings import LimitSettings
-from tests.support.service import Account, Service, assert_error, chunks_of, train_once, wait_until
+from tests.support.account import Account, assert_error, chunks_of
+from tests.support.service import Service, train_once
+from tests.support.waiting import wait_until
 
 ENDLESS = [{"role": "user", "content": "endless"}]
 HEADERS = {"x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"}

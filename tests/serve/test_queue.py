@@ -15,7 +15,9 @@ from ray import serve
 
 from serve_app.deployment_options import APPLICATION, TRAINER
 from serve_app.settings import LimitSettings
-from tests.support.service import Account, Service, assert_error, assigned, train_once, wait_until
+from tests.support.account import Account, assert_error
+from tests.support.service import Service, assigned, train_once
+from tests.support.waiting import wait_until
 
 NUM_USERS = 20
 JOBS_PER_USER = 50

@@ -7,7 +7,8 @@ import openai
 import pytest
 from openai import OpenAI
 
-from tests.support.service import Account, Service
+from tests.support.account import Account
+from tests.support.service import Service
 
 
 def api_of(service: Service, account: Account) -> OpenAI:

@@ -11,17 +11,9 @@ import ray
 from ray import serve
 
 from serve_app.deployment_options import APPLICATION, TRAINER
-from tests.support.service import (
-    HELLO,
-    Account,
-    Service,
-    assert_error,
-    assert_one_request_id,
-    assigned,
-    chunks_of,
-    train_once,
-    wait_until,
-)
+from tests.support.account import HELLO, Account, assert_error, assert_one_request_id, chunks_of
+from tests.support.service import Service, assigned, train_once
+from tests.support.waiting import wait_until
 
 
 def test_training_answers_when_the_revision_serves(service: Service, alice: Account, tmp_path: Path) -> None:

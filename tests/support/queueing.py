@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from registry.records import (
-    Defaults,
     Group,
     Hyperparameters,
     JobRequest,
     Message,
     ModelRecord,
     RewardedResponse,
-    utc_now,
 )
 from registry.settings import StorageSettings
 from registry.store import ObjectMissing, ObjectStore, StoredObject, WriteConflict
+from tests.support.model_records import model_record
+from tests.support.serving_side import ServingSide
 from training.controller.controller import TrainingController
 from training.controller.metrics import TrainingMetrics
 from training.settings import TrainingSettings
@@ -67,27 +67,15 @@ class CountingStore(ObjectStore):
             self.operations[operation] += 1
 
 
-class ServingSide:
+class ServingSideOfAll(ServingSide):
+    """A serving side on which every user has one model."""
+
     async def model(self, user: str, uid: str) -> ModelRecord:
-        return model_of(user)
-
-    async def publish(self, user: str, uid: str, revision: int) -> ModelRecord:
-        return model_of(user)
-
-    async def preload(self, base_model: str, adapter_id: str) -> None: ...
-
-    async def delete(self, user: str, uid: str, base_model: str) -> None: ...
-
-    async def lend_gpu(self, base_model: str) -> None: ...
-
-    async def take_back_gpu(self, base_model: str) -> None: ...
+        return self.models.setdefault(uid, model_of(user))
 
 
 def model_of(user: str) -> ModelRecord:
-    return ModelRecord(
-        uid=f"uid-of-{user}", id="mine", name="Mine", description="", base_model="base", parent_model="Base",
-        rank=8, alpha=16, dropout=0, defaults=Defaults(), created=utc_now(), last_modified=utc_now(),
-    )  # fmt: skip
+    return model_record(uid=f"uid-of-{user}")
 
 
 def request(content: str = "a") -> JobRequest:
@@ -116,7 +104,7 @@ def controller_over(
 ) -> TrainingController:
     training = {"base": TrainingSettings(**{"idle_timeout_s": 60, **settings})}
     return TrainingController(
-        store, ServingSide(), training, lambda base_model, on_end: None, 100, metrics, clock=clock
+        store, ServingSideOfAll(), training, lambda base_model, on_end: None, 100, metrics, clock=clock
     )
 
 

@@ -7,20 +7,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from registry.errors import ModelNotFound, Unavailable
+from registry.errors import Unavailable
+from registry.meter import Meter
 from registry.records import (
-    Defaults,
     Group,
     Hyperparameters,
     JobRequest,
     Message,
     ModelRecord,
     RewardedResponse,
-    utc_now,
 )
 from registry.retry import Retry
 from registry.revisions import Revisions
 from registry.store import ObjectStore
+from registry.usage import UsageParts
+from tests.support.model_records import model_record
+from tests.support.serving_side import ServingSide
+from tests.support.waiting import comes_true
 from training.controller.controller import TrainingController
 from training.settings import TrainingSettings
 from training.types import Assignment, Order, StepProgress
@@ -39,67 +42,7 @@ REQUEST = JobRequest(
 
 
 def private_model(uid: str = "uid-1") -> ModelRecord:
-    now = utc_now()
-    return ModelRecord(
-        uid=uid,
-        id=f"id-of-{uid}",
-        name=uid,
-        description="",
-        base_model=BASE,
-        parent_model=BASE,
-        rank=8,
-        alpha=16,
-        dropout=0,
-        defaults=Defaults(),
-        created=now,
-        last_modified=now,
-    )
-
-
-class ServingSide:
-    """A Publisher over records in memory. It outlives the controllers of a test, as the real one does."""
-
-    def __init__(self, *models: ModelRecord) -> None:
-        self.models = {model.uid: model for model in models}
-        self.swaps: list[tuple[str, int]] = []
-        self.preloads: list[str] = []
-        self.has_gpu = True
-        self.num_failures = 0
-        self.may_delete = asyncio.Event()
-        self.may_delete.set()
-
-    async def model(self, user: str, uid: str) -> ModelRecord:
-        if uid not in self.models:
-            raise ModelNotFound("there is no such model", "model")
-        return self.models[uid]
-
-    async def publish(self, user: str, uid: str, revision: int) -> ModelRecord:
-        model = await self.model(user, uid)
-        if self.num_failures:
-            self.num_failures -= 1
-            raise Unavailable("storage cannot be reached")
-        if model.latest_revision < revision:
-            self.swaps.append((uid, revision))
-            model = model.model_copy(update={"revision": revision, "latest_revision": revision})
-            self.models[uid] = model
-        return model
-
-    async def preload(self, base_model: str, adapter_id: str) -> None:
-        self.preloads.append(adapter_id)
-
-    async def lend_gpu(self, base_model: str) -> None:
-        self.has_gpu = False
-
-    async def take_back_gpu(self, base_model: str) -> None:
-        if self.num_failures:
-            self.num_failures -= 1
-            raise Unavailable("the replicas cannot be reached")
-        self.has_gpu = True
-
-    async def delete(self, user: str, uid: str, base_model: str) -> None:
-        await self.may_delete.wait()
-        await self.model(user, uid)
-        del self.models[uid]
+    return model_record(uid=uid, id=f"id-of-{uid}", name=uid, base_model=BASE, parent_model=BASE)
 
 
 class DyingStore(ObjectStore):
@@ -135,15 +78,20 @@ class World:
         self.serving = ServingSide(private_model("uid-1"), private_model("uid-2"), private_model("uid-3"))
         self.revisions = Revisions(store)
         self.runs: list[Callable[[], None]] = []
+        self.meters: list[Meter] = []
+        """The meters of all controllers, the oldest first. Nothing flushes them but a test."""
         self._adapter = adapter
 
     def controller(self, store: ObjectStore | None = None, **settings: Any) -> TrainingController:
+        store = store or self.store
+        self.meters.append(Meter(UsageParts(store)))
         return TrainingController(
-            store or self.store,
+            store,
             self.serving,
             {BASE: TrainingSettings(**settings)},
             lambda base_model, on_end: self.runs.append(on_end),
             max_queued_jobs_per_user=3,
+            meter=self.meters[-1],
             retry=SOON,
         )
 
@@ -202,14 +150,6 @@ def progress(step: int) -> StepProgress:
         0.5,
     )
     return StepProgress(step=step, steps=5, **numbers)
-
-
-async def comes_true(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        for pause_s in itertools.chain([0], itertools.repeat(0.01)):
-            await asyncio.sleep(pause_s)
-            if condition():
-                return
 
 
 async def idle(controller: TrainingController, uid: str) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 
 from registry.errors import JobNotFound, ModelInUse, Unavailable
 from registry.jobs import Jobs
-from registry.meter import FLUSH_INTERVAL_S, Meter
+from registry.meter import Meter
 from registry.records import JobRecord, JobRequest, JobStatus, ModelRecord
 from registry.retry import Retry
 from registry.revisions import Revisions
@@ -57,7 +57,7 @@ class TrainingController:
         start_run: StartRun,
         max_queued_jobs_per_user: int,
         metrics: TrainingMetrics | None = None,
-        usage_flush_interval_s: float = FLUSH_INTERVAL_S,
+        meter: Meter | None = None,
         clock: Callable[[], float] = time.monotonic,
         retry: Retry | None = None,
     ) -> None:
@@ -67,7 +67,7 @@ class TrainingController:
         self._publisher = publisher
         self._settings = settings
         self._metrics = metrics or NoMetrics()
-        self._meter = Meter(UsageParts(store), usage_flush_interval_s)
+        self._meter = meter or Meter(UsageParts(store))
         self._active = ActiveJobs()
         self._gpus = SharedGpus(publisher, settings, retry)
         self._launch = start_run

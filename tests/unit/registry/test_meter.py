@@ -7,12 +7,12 @@ from datetime import date, timedelta
 
 import pytest
 
-from registry import meter as meters
 from registry.errors import Unavailable
 from registry.meter import Meter
 from registry.store import ObjectStore
 from registry.usage import Usage, UsageParts
 
+USERS = ("alice", "bob", "carol", "dave")
 DAY = date(2026, 2, 28)
 NEXT = DAY + timedelta(days=1)
 ONE = Usage(requests=1, input_tokens=3, output_tokens=4, generation_seconds=0.5)
@@ -110,20 +110,27 @@ async def test_day_that_is_over_is_written_once_more_and_forgotten(
         await meter.flush()
     assert [day for _, day, _ in parts.saved] == [DAY, NEXT, NEXT]
     assert (parts.of("alice"), parts.of("alice", NEXT)) == (ONE, ONE + ONE)
-    assert set(meter._tallies) == {("alice", NEXT)}
+    clock.day = DAY
+    meter.count("alice", "one", ONE)
+    await meter.flush()
+    parts_of_day = [part for _, day, part in parts.saved if day == DAY]
+    assert len(set(parts_of_day)) == 2, "a tally that is forgotten begins another part"
+    assert parts.of("alice") == ONE + ONE
 
 
 async def test_memory_has_a_bound_and_a_forgotten_user_loses_nothing(
-    meter: Meter, parts: Parts, monkeypatch: pytest.MonkeyPatch
+    parts: Parts,
 ) -> None:
-    monkeypatch.setattr(meters, "MAX_CLEAN_TALLIES", 2)
-    for user in ("alice", "bob", "carol", "dave"):
+    meter = Meter(parts, today=lambda: DAY, max_clean_tallies=2)
+    for user in USERS:
         meter.count(user, "one", ONE)
     await meter.flush()
-    assert len(meter._tallies) == 2
-    meter.count("alice", "one", ONE)
+    for user in ("carol", "dave", "alice", "bob"):
+        meter.count(user, "one", ONE)
     await meter.flush()
-    assert parts.of("alice") == ONE + ONE
+    num_parts = {user: len({part for saved, _, part in parts.saved if saved == user}) for user in USERS}
+    assert num_parts == {"alice": 2, "bob": 2, "carol": 1, "dave": 1}
+    assert [parts.of(user) for user in USERS] == [ONE + ONE] * 4
 
 
 async def test_started_meter_flushes_by_itself_and_at_its_end(parts: Parts) -> None:

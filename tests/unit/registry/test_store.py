@@ -255,30 +255,30 @@ class LaxClient:
 
     def __init__(self, *ignored: str) -> None:
         self._ignored = ignored
-        self._objects: dict[str, bytes] = {}
+        self.objects: dict[str, bytes] = {}
 
     def head_bucket(self, **_: Any) -> None:
         pass
 
     def put_object(self, *, Key: str, Body: bytes, IfNoneMatch: str = "", IfMatch: str = "", **_: Any) -> Any:
-        exists = Key in self._objects
+        exists = Key in self.objects
         if IfNoneMatch and exists and "IfNoneMatch" not in self._ignored:
             raise self._error(412)
         if IfMatch and "IfMatch" not in self._ignored and self._etag(Key) != IfMatch:
             raise self._error(412)
         if IfMatch and "implemented" in self._ignored:
             raise self._error(501)
-        self._objects[Key] = Body
+        self.objects[Key] = Body
         return {"ETag": self._etag(Key)}
 
     def get_object(self, *, Key: str, **_: Any) -> Any:
-        return {"Body": io.BytesIO(self._objects[Key]), "ETag": self._etag(Key)}
+        return {"Body": io.BytesIO(self.objects[Key]), "ETag": self._etag(Key)}
 
     def delete_object(self, *, Key: str, **_: Any) -> None:
-        self._objects.pop(Key, None)
+        self.objects.pop(Key, None)
 
     def _etag(self, key: str) -> str:
-        return repr(self._objects.get(key))
+        return repr(self.objects.get(key))
 
     @staticmethod
     def _error(status: int) -> ClientError:
@@ -297,12 +297,12 @@ def test_probe_refuses_an_endpoint_without_conditions(ignored: str, complaint: s
     client = LaxClient(ignored)
     with pytest.raises(StorageUnfit, match=complaint):
         ObjectStore(StorageSettings(), always(client)).probe()
-    assert client._objects == {}
+    assert client.objects == {}
 
 
 def test_probe_leaves_nothing_behind(store: ObjectStore) -> None:
     client = LaxClient()
     ObjectStore(StorageSettings(), always(client)).probe()
-    assert client._objects == {}
+    assert client.objects == {}
     store.probe()
     assert store.list("") == []

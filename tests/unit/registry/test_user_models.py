@@ -3,26 +3,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from registry.errors import NameTaken, Unavailable
-from registry.records import Defaults, ModelRecord, UserModels, generate_uid, utc_now
+from registry.records import ModelRecord, UserModels, generate_uid
 from registry.store import ObjectStore, WriteConflict
 from registry.user_models import UserModelStore
+from tests.support.model_records import model_record
 
 
 def model(name: str) -> ModelRecord:
-    return ModelRecord(
-        uid=generate_uid(),
-        id=name,
-        name=name,
-        description="",
-        base_model="base",
-        parent_model="base",
-        rank=8,
-        alpha=16,
-        dropout=0,
-        defaults=Defaults(),
-        created=utc_now(),
-        last_modified=utc_now(),
-    )
+    return model_record(id=name, name=name)
 
 
 def added(models: UserModels, record: ModelRecord) -> UserModels:

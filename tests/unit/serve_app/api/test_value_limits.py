@@ -3,11 +3,12 @@ from typing import Any
 import pytest
 
 from registry.errors import InvalidRequest
-from registry.records import Defaults, Hyperparameters, ModelRecord, generate_uid, utc_now
+from registry.records import Defaults, Hyperparameters, ModelRecord
 from serve_app.api.value_limits import check_model_values, check_training_values
 from serve_app.settings import LimitSettings
 from serve_app.wire.models import ChangeModel, CreateModel
 from serve_app.wire.train import Train
+from tests.support.model_records import model_record
 
 LIMITS = LimitSettings(max_learning_rate=0.01, max_learning_steps=20, max_beta=2, max_alpha=64)
 CREATE = {"name": "Mine", "description": "", "parent_model": "base"}
@@ -17,11 +18,7 @@ BEYOND = [("learning_rate", 1e38), ("learning_rate", 0.011), ("beta", 2.1)]
 
 
 def model(alpha: float = 16, **defaults: Any) -> ModelRecord:
-    return ModelRecord(
-        uid=generate_uid(), id="mine", name="Mine", description="", base_model="base", parent_model="Base",
-        rank=8, alpha=alpha, dropout=0, defaults=Defaults(**defaults), created=utc_now(),
-        last_modified=utc_now(),
-    )  # fmt: skip
+    return model_record(alpha=alpha, defaults=Defaults(**defaults))
 
 
 def check_training(model: ModelRecord, **given: Any) -> None:

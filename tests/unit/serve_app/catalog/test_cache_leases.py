@@ -8,16 +8,14 @@ from typing import Any, TypeVar
 
 import pytest
 
-from registry.records import Defaults, ModelRecord, UserModels, utc_now
+from registry.records import UserModels
 from serve_app.api.models_cache import ModelsCache
 from serve_app.catalog.cache_leases import POLL_S, TERM_S, Forgotten, Leases, ReadModels, Renewal
+from tests.support.model_records import model_record
 from tests.support.virtual_time import run_in_virtual_time
 
 USERS = ("alice", "bob")
-MODEL = ModelRecord(
-    uid="uid", id="mine", name="Mine", description="", base_model="base", parent_model="Base",
-    rank=8, alpha=16, dropout=0, defaults=Defaults(), created=utc_now(), last_modified=utc_now(),
-)  # fmt: skip
+MODEL = model_record()
 
 T = TypeVar("T")
 

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import threading
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -14,6 +13,7 @@ from registry.keys import ApiKeys, hash_key
 from registry.records import KeyRecord
 from registry.store import ObjectStore
 from serve_app.catalog.user_keys import MAX_BEING_MADE, UserKeys
+from tests.support.waiting import comes_true
 
 NOON = datetime(2030, 1, 31, 12, tzinfo=UTC)
 MAX_KEYS = 3
@@ -70,13 +70,6 @@ def now() -> Now:
 @pytest.fixture
 def user_keys(keys: Watched, now: Now) -> UserKeys:
     return UserKeys(keys, MAX_KEYS, now)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        await asyncio.sleep(0.01)
 
 
 async def test_key_is_its_users_until_it_is_revoked(user_keys: UserKeys) -> None:
@@ -159,7 +152,7 @@ async def test_use_is_written_once_an_hour(user_keys: UserKeys, keys: Watched, n
         for minutes in (0, 1, 59):
             now.time = NOON + timedelta(hours=hours, minutes=minutes)
             await user_keys.authenticate(hash_key("a"))
-    await until(lambda: keys.num_tried == 3)
+    await comes_true(lambda: keys.num_tried == 3)
     assert keys.list_of("alice")[0].last_used == NOON + timedelta(hours=2)
 
 
@@ -170,7 +163,7 @@ async def test_use_that_cannot_be_written_holds_up_no_request(user_keys: UserKey
         await user_keys.authenticate(hash_key("a"))
     assert keys.list_of("alice")[0].last_used is None
     keys.may_write.set()
-    await until(lambda: keys.num_tried == 1)
+    await comes_true(lambda: keys.num_tried == 1)
     assert keys.list_of("alice")[0].last_used == NOON
 
 
@@ -181,11 +174,11 @@ async def test_use_that_failed_to_be_written_is_written_with_a_later_one(
     keys.is_failing = True
     with caplog.at_level(logging.WARNING, "ray.serve"):
         await user_keys.authenticate(hash_key("a"))
-        await until(lambda: record.id in caplog.text)
+        await comes_true(lambda: record.id in caplog.text)
     assert hash_key("a")[:8] not in caplog.text
     keys.is_failing = False
     await user_keys.authenticate(hash_key("a"))
-    await until(lambda: keys.num_tried == 2)
+    await comes_true(lambda: keys.num_tried == 2)
     assert keys.list_of("alice")[0].last_used == NOON
 
 
@@ -197,7 +190,7 @@ async def test_use_that_waits_during_a_revocation_revives_nothing(
     await user_keys.authenticate(hash_key("a"))
     await user_keys.revoke("alice", record.id, MAKER)
     keys.may_write.set()
-    await until(lambda: keys.num_tried == 1)
+    await comes_true(lambda: keys.num_tried == 1)
     assert not [name for name in store.list("") if MAKER not in name]
     with pytest.raises(InvalidApiKey):
         await user_keys.authenticate(hash_key("a"))
@@ -211,7 +204,7 @@ async def test_key_from_before_there_were_markers_is_listed_after_a_start(
         b'{"user": "alice", "name": "old", "created": "2025-01-01T00:00:00.000Z"}',
     )
     UserKeys(keys, MAX_KEYS)
-    await until(lambda: [key.record.name for key in keys.list_of("alice")] == ["old"])
+    await comes_true(lambda: [key.record.name for key in keys.list_of("alice")] == ["old"])
 
 
 async def test_keys_that_are_being_made_hold_up_no_revocation(user_keys: UserKeys, keys: Watched) -> None:

@@ -1,7 +1,6 @@
 """The adapters of a replica, with a real object store, a real disk, and an engine that notes its calls."""
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from registry.records import Manifest
 from registry.revisions import Revisions
 from registry.store import ObjectStore
 from serve_app.model_server.adapters import Adapters, leased
+from tests.support.waiting import comes_true
 
 UID = "uid-1"
 
@@ -111,17 +111,8 @@ def adapters(revisions: CountingRevisions, engine: Engine, disk: Path) -> Adapte
     )
 
 
-async def comes_true(condition: Callable[[], bool]) -> bool:
-    """Whether it holds, or does within a few seconds."""
-    for _ in range(500):
-        if condition():
-            return True
-        await asyncio.sleep(0.01)
-    return False
-
-
-async def is_empty(disk: Path) -> bool:
-    return await comes_true(lambda: not list(disk.iterdir()))
+async def becomes_empty(disk: Path) -> None:
+    await comes_true(lambda: not list(disk.iterdir()))
 
 
 async def test_loaded_adapter_is_in_the_engine(adapters: Adapters, engine: Engine) -> None:
@@ -175,7 +166,7 @@ async def test_changed_bytes_are_unavailable_and_leave_nothing(
     with pytest.raises(Unavailable) as raised:
         await adapters.load(f"{UID}@1")
     assert UID not in raised.value.message
-    assert await is_empty(disk)
+    await becomes_empty(disk)
     store.put(key, b"weights")
     await adapters.load(f"{UID}@1")
 
@@ -183,7 +174,7 @@ async def test_changed_bytes_are_unavailable_and_leave_nothing(
 async def test_absent_revision_is_not_found_and_leaves_nothing(adapters: Adapters, disk: Path) -> None:
     with pytest.raises(RevisionNotFound):
         await adapters.load(f"{UID}@3")
-    assert await is_empty(disk)
+    await becomes_empty(disk)
 
 
 async def test_adapter_that_the_engine_refuses_leaves_nothing(
@@ -192,7 +183,7 @@ async def test_adapter_that_the_engine_refuses_leaves_nothing(
     engine.is_broken = True
     with pytest.raises(RuntimeError):
         await adapters.load(f"{UID}@1")
-    assert await is_empty(disk)
+    await becomes_empty(disk)
     assert not adapters.is_loaded(f"{UID}@1")
     engine.is_broken = False
     await adapters.load(f"{UID}@1")
@@ -219,7 +210,7 @@ async def test_adapter_that_fails_its_probe_is_taken_out_and_not_tried_again(
         with pytest.raises(ModelUnusable):
             await adapters.fetch(f"{UID}@1")
     assert (revisions.num_fetches, engine.num_checks, len(engine.added)) == (1, 1, 1)
-    assert await is_empty(disk)
+    await becomes_empty(disk)
     assert engine.removed == [engine.added[0].lora_int_id]
     assert not adapters.is_loaded(f"{UID}@1")
     engine.is_sound = True
@@ -237,7 +228,7 @@ async def test_adapter_that_fails_its_check_never_reaches_the_engine(
         with pytest.raises(ModelUnusable):
             await adapters.load(f"{UID}@3")
     assert (revisions.num_fetches, engine.added) == (1, [])
-    assert await is_empty(disk)
+    await becomes_empty(disk)
 
 
 async def test_load_that_is_cancelled_leaves_nothing_and_says_nothing_of_the_adapter(
@@ -250,7 +241,7 @@ async def test_load_that_is_cancelled_leaves_nothing_and_says_nothing_of_the_ada
     with pytest.raises(asyncio.CancelledError):
         await loading
     engine.is_open.set()
-    assert await is_empty(disk)
+    await becomes_empty(disk)
     assert engine.removed == [1]
     await adapters.load(f"{UID}@1")
 
@@ -259,7 +250,7 @@ async def test_eviction_frees_engine_and_disk(adapters: Adapters, engine: Engine
     adapter = await adapters.load(f"{UID}@1")
     adapter.evict()
     assert adapter.is_freed and not adapters.is_loaded(f"{UID}@1")
-    assert await is_empty(disk)
+    await becomes_empty(disk)
     assert engine.removed == [adapter.request.lora_int_id]
 
 
@@ -271,7 +262,7 @@ async def test_eviction_waits_for_running_requests(adapters: Adapters, engine: E
         assert first is not None and first.path.is_dir()
         assert engine.removed == []
         assert not adapters.is_loaded(f"{UID}@1"), "an evicted adapter takes new requests"
-    assert await is_empty(disk)
+    await becomes_empty(disk)
     assert engine.removed == [adapter.request.lora_int_id]
 
 
@@ -281,7 +272,7 @@ async def test_failed_request_gives_its_lease_back(adapters: Adapters, disk: Pat
         async with leased(adapter):
             raise RuntimeError("the client went away")
     adapter.evict()
-    assert await is_empty(disk)
+    await becomes_empty(disk)
 
 
 async def test_eviction_by_serve_comes_from_another_thread(
@@ -290,7 +281,7 @@ async def test_eviction_by_serve_comes_from_another_thread(
     """Serve's LRU calls `__del__` in a thread, and the interpreter calls it again."""
     adapter = await adapters.load(f"{UID}@1")
     await asyncio.to_thread(adapter.__del__)
-    assert await is_empty(disk)
+    await becomes_empty(disk)
     adapter.__del__()
     await asyncio.sleep(0)
     assert engine.removed == [adapter.request.lora_int_id]
@@ -300,7 +291,7 @@ async def test_evicting_twice_frees_once(adapters: Adapters, engine: Engine, dis
     adapter = await adapters.load(f"{UID}@1")
     adapter.evict()
     adapter.evict()
-    assert await is_empty(disk)
+    await becomes_empty(disk)
     assert len(engine.removed) == 1
 
 
@@ -313,7 +304,7 @@ async def test_reload_meets_nothing_of_the_load_before(adapters: Adapters, engin
         assert first.request.name != second.request.name, "vLLM would take them for one"
         assert first.directory != second.directory
     assert adapters.is_loaded(f"{UID}@1"), "freeing the first took the second"
-    assert await comes_true(lambda: bool(engine.removed))
+    await comes_true(lambda: bool(engine.removed))
     assert engine.removed == [first.request.lora_int_id]
     assert second.directory.is_dir()
 

@@ -1,12 +1,17 @@
 """The limits of one replica with 16 places, and the turns of its users."""
 
 import asyncio
+import gc
 import pickle
+import tracemalloc
+from collections.abc import Iterable
 
 import pytest
 
 from registry.errors import RateLimited
 from serve_app.model_server.admission import COMPANY_S, Admission, Ticket
+
+NUM_VISITORS = 300
 
 
 class Clock:
@@ -288,14 +293,29 @@ async def test_who_waits_for_prompts_of_their_own_does_not_hold_others_up() -> N
     assert num_running(await started(places, "light", 1, num_prompt_tokens=2000)) == 1
 
 
-async def test_nothing_is_kept_of_users_that_are_gone() -> None:
-    places = admission(num_places=2)
-    for user in ("alice", "bob"):
-        for ticket, _ in await started(places, user, 3):
-            ticket.release()
-    assert not places._generations and not places._tokens and not places._running and not places._waiting
-    assert not places._unread
-    assert places._num_running == 0
+async def test_users_that_are_gone_take_no_memory_and_no_place() -> None:
+    clock = Clock()
+    places = admission(num_places=3, clock=clock)
+
+    async def visit(users: Iterable[str]) -> None:
+        for user in users:
+            for ticket, _ in await started(places, user, 3):
+                ticket.release()
+            clock.now_s += COMPANY_S
+        await settle()
+
+    await visit(f"early-{number}" for number in range(10))
+    tracemalloc.start()
+    try:
+        await visit(f"late-{number}" for number in range(NUM_VISITORS))
+        places.admit("last", 1)[0].release()
+        gc.collect()
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < NUM_VISITORS * 20, "a name alone has more bytes"
+    clock.now_s += COMPANY_S
+    assert num_running(await started(places, "next", 3)) == 2
 
 
 def test_error_survives_pickling() -> None:

@@ -12,21 +12,21 @@ from registry.jobs import Jobs
 from registry.records import (
     JobStatus,
 )
+from tests.support.serving_side import ServingSide
 from tests.support.training_world import (
     REQUEST,
     DyingStore,
-    ServingSide,
     World,
     ask,
     assert_ended_once,
     assigned,
-    comes_true,
     ended,
     idle,
     private_model,
     progress,
     submit,
 )
+from tests.support.waiting import comes_true
 from training.controller.controller import TrainingController
 
 # Journeys

@@ -5,7 +5,6 @@ The tests count operations of the store, calls of Python functions, and bytes. T
 
 import asyncio
 import gc
-import itertools
 import sys
 import threading
 import tracemalloc
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.support.queueing import CountingStore, controller_over, fail_next, model_of, submit
+from tests.support.waiting import comes_true
 from training.controller.controller import TrainingController
 
 NUM_USERS = 20
@@ -46,15 +46,6 @@ async def queue_up(controller: TrainingController) -> dict[str, list[str]]:
         for user in USERS:
             accepted[user].append(await submit(controller, user))
     return accepted
-
-
-async def written_down(store: CountingStore, num_active: int) -> None:
-    """Returns when the bucket says that so many jobs have not ended."""
-    async with asyncio.timeout(20):
-        for pause_s in itertools.chain([0], itertools.repeat(0.01)):
-            await asyncio.sleep(pause_s)
-            if len(store.list("jobs-active/")) == num_active:
-                return
 
 
 async def operations(store: CountingStore, work: Awaitable[object]) -> dict[str, int]:
@@ -100,7 +91,6 @@ async def test_work_for_one_job_does_not_grow_with_the_others(store: CountingSto
     few = await cost()
     await queue_up(controller)
     many = await cost()
-    assert [stored for stored, _ in many[:3]] == [{"put": 3}, {}, {"list": 1}]
     assert [stored for stored, _ in few[:3]] == [stored for stored, _ in many[:3]]
     for (_, with_few), (_, with_many) in zip(few, many, strict=True):
         assert with_many < with_few + 300
@@ -112,7 +102,7 @@ async def test_thousand_jobs_are_recovered_with_one_read_each(store: CountingSto
     in_turn = [await fail_next(before) for _ in USERS]
     assert in_turn == [accepted[user][0] for user in USERS]
     num_left = (JOBS_PER_USER - 1) * NUM_USERS
-    await written_down(store, num_left)
+    await comes_true(lambda: len(store.list("jobs-active/")) == num_left)
 
     after = controller_over(store)
     assert await operations(store, after.recover()) == {"list": 1, "get": num_left}

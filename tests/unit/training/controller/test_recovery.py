@@ -17,11 +17,11 @@ from tests.support.training_world import (
     ask,
     assert_ended_once,
     assigned,
-    comes_true,
     ended,
     progress,
     submit,
 )
+from tests.support.waiting import comes_true
 from training.controller.controller import TrainingController
 from training.types import Assignment
 

@@ -46,13 +46,13 @@ class Worker:
         self.ended_at: dict[str, float] = {}
         self._revisions = Revisions(store)
         self._adapter = adapter
-        self._name = ""
+        self.name = ""
         self._kept: dict[str, Assignment] = {}
 
     async def ask(self) -> Order:
-        if not self._name:
-            self._name = await self.controller.enter("base")
-        return await self.controller.next_assignment("base", self._name)
+        if not self.name:
+            self.name = await self.controller.enter("base")
+        return await self.controller.next_assignment("base", self.name)
 
     async def assigned(self) -> Assignment:
         order = await self.ask()
@@ -252,7 +252,7 @@ async def test_restarted_controller_hands_out_paused_jobs_as_new_attempts(
     assert running.job_id == other
     after = controller_over(store, clock=clock, slice_s=SLICE_S)
     await after.recover()
-    assert await after.next_assignment("base", worker._name) == "leave"
+    assert await after.next_assignment("base", worker.name) == "leave"
     replacement = Worker(after, clock, store, tmp_path)
     found = [await replacement.assigned()]
     await replacement.complete(found[0])

@@ -1,30 +1,24 @@
 """The usage that a training adds to its user's, on a real object store. The test acts as the worker."""
 
 import asyncio
+from datetime import timedelta
 
+from registry.meter import utc_today
 from registry.records import JobStatus
 from registry.usage import Usage, UsageParts
-from tests.support.training_world import (
-    DyingStore,
-    World,
-    ask,
-    assigned,
-    comes_true,
-    ended,
-    submit,
-)
-from training.controller.controller import TrainingController
+from tests.support.training_world import DyingStore, World, ask, assigned, ended, submit
+from tests.support.waiting import comes_true
 
 TRAINING = Usage(trained_tokens=42, training_seconds=1.5)
 
 
-async def usage_of(world: World, *controllers: TrainingController, user: str = "alice") -> dict[str, Usage]:
-    """The last of `controllers` is alive, and has counted a job when it is done with it."""
-    await comes_true(lambda: not controllers[-1]._active._jobs)
-    for controller in controllers:
-        await controller._meter.flush()
-    today = controllers[0]._meter._today()
-    sums = await asyncio.to_thread(UsageParts(world.store).sums, user, today, today)
+async def usage_of(world: World, user: str = "alice") -> dict[str, Usage]:
+    """The usage by model that is in the bucket when all tasks have ended and all meters are flushed."""
+    await comes_true(lambda: asyncio.all_tasks() == {asyncio.current_task()})
+    for meter in world.meters:
+        await meter.flush()
+    today, day = utc_today(), timedelta(days=1)
+    sums = await asyncio.to_thread(UsageParts(world.store).sums, user, today - day, today + day)
     return {model: usage for (_, model), usage in sums.items()}
 
 
@@ -36,8 +30,8 @@ async def test_training_counts_once_though_its_completion_is_told_twice(world: W
     complete = controller.complete
     await asyncio.gather(*(complete(job, assignment.attempt) for _ in range(3)), return_exceptions=True)
     await ended(world, controller, job)
-    assert await usage_of(world, controller) == {"id-of-uid-1": TRAINING}
-    assert await usage_of(world, controller, user="bob") == {}
+    assert await usage_of(world) == {"id-of-uid-1": TRAINING}
+    assert await usage_of(world, user="bob") == {}
 
 
 async def test_training_without_a_revision_costs_nothing(world: World) -> None:
@@ -48,7 +42,7 @@ async def test_training_without_a_revision_costs_nothing(world: World) -> None:
     await controller.fail(failed, assignment.attempt, "training_failed", "no luck")
     for job in (failed, cancelled):
         await ended(world, controller, job)
-    assert await usage_of(world, controller) == {}
+    assert await usage_of(world) == {}
 
 
 async def test_training_whose_end_a_dead_trainer_did_not_save_counts_once(world: World) -> None:
@@ -59,9 +53,11 @@ async def test_training_whose_end_a_dead_trainer_did_not_save_counts_once(world:
     dying.left = 0
     await world.train(lost, assignment)
     await comes_true(lambda: dying.is_dead)
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
     successor = await world.restarted()
     asking = asyncio.ensure_future(ask(successor))
     await ended(world, successor, job)
     asking.cancel()
     assert (await successor.job("alice", job)).status == JobStatus.SUCCEEDED
-    assert await usage_of(world, lost, successor) == {"id-of-uid-1": TRAINING}
+    assert await usage_of(world) == {"id-of-uid-1": TRAINING}

@@ -1,5 +1,7 @@
 """A worker's calls to a controller that is away for a while, with a fake handle."""
 
+import itertools
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +11,7 @@ from ray.exceptions import RayActorError
 from registry.errors import JobNotFound, Unavailable
 from registry.retry import Retry
 from tests.support.queueing import Clock
-from training.types import Assignment, Place, Standing, StepProgress
+from training.types import Assignment, Instruction, Order, Place, Standing, StepProgress
 from training.worker.controller_link import LOOK_INTERVAL_S, ControllerLink
 
 
@@ -20,93 +22,134 @@ def built(kind: Any, **fields: Any) -> Any:
 
 ASSIGNMENT = built(Assignment, job_id="job-1", attempt=2)
 STEP = built(StepProgress, step=1)
-REPORT = ("progress", "job-1", 2, STEP)
 PLACE = Place(step=1, steps=5, share=0.5)
-LOOK = ("look", "job-1", 2, PLACE)
+
+
+class Controller:
+    """A fake controller. It raises the errors of `troubles`, one for each call, before it answers."""
+
+    def __init__(self, *troubles: Exception) -> None:
+        self.troubles = list(troubles)
+        self.standing = Standing.GOES_ON
+        self.steps: list[tuple[str, int, StepProgress]] = []
+        self._names = itertools.count(1)
+        self._newest = ""
+
+    def enter(self, base_model: str) -> str:
+        self._newest = f"{base_model}-{next(self._names)}"
+        return self._newest
+
+    def next_assignment(self, base_model: str, worker: str) -> Order:
+        return Instruction.WAIT if worker == self._newest else Instruction.LEAVE
+
+    def progress(self, job_id: str, attempt: int, step: StepProgress) -> Standing:
+        self.steps.append((job_id, attempt, step))
+        return self.standing
+
+    def look(self, job_id: str, attempt: int, place: Place) -> Standing:
+        assert (job_id, attempt, place) == ("job-1", 2, PLACE)
+        return self.standing
 
 
 class Handle:
-    """Answers calls in turn: an exception is raised, anything else is the result."""
+    """A handle of the controller, as Ray Serve has it. While `may_answer` is not set, no result is there."""
 
-    def __init__(self, *answers: Any) -> None:
-        self.calls: list[tuple[Any, ...]] = []
-        self._answers = list(answers)
+    def __init__(self, controller: Controller) -> None:
+        self.may_answer = threading.Event()
+        self.may_answer.set()
+        self._controller = controller
 
-    def __getattr__(self, method: str) -> "Call":
-        return Call(lambda *arguments: self.calls.append((method, *arguments)), self._answers)
+    def __getattr__(self, method: str) -> "Method":
+        return Method(self, self._controller, getattr(self._controller, method))
 
 
-class Call:
-    def __init__(self, note: Callable[..., None], answers: list[Any]) -> None:
-        self._note = note
-        self._answers = answers
+class Method:
+    def __init__(self, handle: Handle, controller: Controller, method: Callable[..., Any]) -> None:
+        self._handle = handle
+        self._controller = controller
+        self._method = method
 
     def remote(self, *arguments: Any) -> "Response":
-        self._note(*arguments)
-        return Response(self._answers.pop(0))
+        if self._controller.troubles:
+            return Response(self._handle, self._controller.troubles.pop(0))
+        return Response(self._handle, self._method(*arguments))
 
 
 class Response:
-    def __init__(self, answer: Any) -> None:
+    def __init__(self, handle: Handle, answer: Any) -> None:
+        self._handle = handle
         self._answer = answer
 
     def result(self, timeout_s: float) -> Any:
+        if not self._handle.may_answer.is_set():
+            raise AssertionError("the worker waits for an answer")
         if isinstance(self._answer, Exception):
             raise self._answer
         return self._answer
 
 
-def link(*answers: Any, clock: Clock | None = None) -> tuple[ControllerLink, Handle]:
-    handle: Any = Handle(*answers)
+def link_to(controller: Controller, clock: Clock | None = None) -> tuple[ControllerLink, Handle]:
+    handle: Any = Handle(controller)
     at_once = Retry(first_pause_s=0, longest_pause_s=0, kinds=ControllerLink.AWAY)
     return ControllerLink("base", handle, clock or Clock(), at_once), handle
 
 
 def test_worker_enters_once_and_asks_in_its_name() -> None:
-    controller, handle = link(RayActorError(), "me", Unavailable("storage"), "wait", "leave")
-    assert [controller.next_assignment(), controller.next_assignment()] == ["wait", "leave"]
-    asked = ("next_assignment", "base", "me")
-    assert handle.calls == [("enter", "base"), ("enter", "base"), asked, asked, asked]
+    controller = Controller(RayActorError())
+    link, _ = link_to(controller)
+    assert link.next_assignment() is Instruction.WAIT
+    controller.troubles = [Unavailable("storage")]
+    assert link.next_assignment() is Instruction.WAIT
+    controller.enter("base")
+    assert link.next_assignment() is Instruction.LEAVE, "another worker has taken its place"
 
 
 def test_progress_is_not_waited_for_and_its_answer_is_seen_later() -> None:
-    controller, handle = link(Standing.IS_CANCELLED)
-    controller.progress(ASSIGNMENT, STEP)
-    assert handle.calls == [REPORT]
-    assert controller.is_cancelled()
+    controller = Controller()
+    link, handle = link_to(controller)
+    controller.standing = Standing.IS_CANCELLED
+    handle.may_answer.clear()
+    link.progress(ASSIGNMENT, STEP)
+    handle.may_answer.set()
+    assert link.is_cancelled()
+    assert controller.steps == [("job-1", 2, STEP)]
 
 
 @pytest.mark.parametrize("trouble", [RayActorError(), TimeoutError(), Unavailable("storage")])
 def test_progress_that_did_not_get_through_is_reported_again(trouble: Exception) -> None:
     """It is no reason to give up the training."""
-    controller, handle = link(trouble, trouble, Standing.GOES_ON)
-    controller.progress(ASSIGNMENT, STEP)
-    assert not controller.is_cancelled()
-    assert handle.calls == [REPORT] * 3
+    controller = Controller(trouble, trouble)
+    link, _ = link_to(controller)
+    link.progress(ASSIGNMENT, STEP)
+    assert controller.steps == []
+    assert not link.is_cancelled()
+    assert controller.steps == [("job-1", 2, STEP)]
 
 
 def test_attempt_that_was_given_up_learns_of_it() -> None:
-    controller, _ = link(RayActorError(), JobNotFound("given up"))
-    controller.progress(ASSIGNMENT, STEP)
+    link, _ = link_to(Controller(RayActorError(), JobNotFound("given up")))
+    link.progress(ASSIGNMENT, STEP)
     with pytest.raises(JobNotFound):
-        controller.is_cancelled()
+        link.is_cancelled()
 
 
 def test_between_packs_the_controller_is_asked_when_its_last_answer_is_old() -> None:
     clock = Clock()
-    controller, handle = link(Standing.GOES_ON, Standing.GIVES_WAY, clock=clock)
-    controller.progress(ASSIGNMENT, STEP)
+    controller = Controller()
+    link, _ = link_to(controller, clock)
+    link.progress(ASSIGNMENT, STEP)
+    controller.standing = Standing.GIVES_WAY
     for _ in range(100):
-        assert controller.look(ASSIGNMENT, PLACE) is Standing.GOES_ON
-    assert handle.calls == [REPORT], "the answer to the progress is enough"
+        assert link.look(ASSIGNMENT, PLACE) is Standing.GOES_ON, "the answer to the progress is enough"
     clock.now_s += LOOK_INTERVAL_S
-    assert controller.look(ASSIGNMENT, PLACE) is Standing.GIVES_WAY
-    assert handle.calls == [REPORT, LOOK]
+    assert link.look(ASSIGNMENT, PLACE) is Standing.GIVES_WAY
 
 
 def test_what_was_said_of_one_job_is_not_said_of_the_next() -> None:
-    controller, handle = link(Standing.GIVES_WAY, "me", "wait", Standing.GOES_ON)
-    assert controller.look(ASSIGNMENT, PLACE) is Standing.GIVES_WAY
-    controller.next_assignment()
-    assert controller.look(ASSIGNMENT, PLACE) is Standing.GOES_ON
-    assert handle.calls[-1] == LOOK
+    controller = Controller()
+    link, _ = link_to(controller)
+    controller.standing = Standing.GIVES_WAY
+    assert link.look(ASSIGNMENT, PLACE) is Standing.GIVES_WAY
+    link.next_assignment()
+    controller.standing = Standing.GOES_ON
+    assert link.look(ASSIGNMENT, PLACE) is Standing.GOES_ON

@@ -1,0 +1,52 @@
+"""A fake of the serving side for the training controller: records of models in memory."""
+
+import asyncio
+
+from registry.errors import ModelNotFound, Unavailable
+from registry.records import ModelRecord
+
+
+class ServingSide:
+    """A Publisher over records in memory. It outlives the controllers of a test, as the real one does."""
+
+    def __init__(self, *models: ModelRecord) -> None:
+        self.models = {model.uid: model for model in models}
+        self.swaps: list[tuple[str, int]] = []
+        self.preloads: list[str] = []
+        self.has_gpu = True
+        self.num_failures = 0
+        self.may_delete = asyncio.Event()
+        self.may_delete.set()
+
+    async def model(self, user: str, uid: str) -> ModelRecord:
+        if uid not in self.models:
+            raise ModelNotFound("there is no such model", "model")
+        return self.models[uid]
+
+    async def publish(self, user: str, uid: str, revision: int) -> ModelRecord:
+        model = await self.model(user, uid)
+        if self.num_failures:
+            self.num_failures -= 1
+            raise Unavailable("storage cannot be reached")
+        if model.latest_revision < revision:
+            self.swaps.append((uid, revision))
+            model = model.model_copy(update={"revision": revision, "latest_revision": revision})
+            self.models[uid] = model
+        return model
+
+    async def preload(self, base_model: str, adapter_id: str) -> None:
+        self.preloads.append(adapter_id)
+
+    async def lend_gpu(self, base_model: str) -> None:
+        self.has_gpu = False
+
+    async def take_back_gpu(self, base_model: str) -> None:
+        if self.num_failures:
+            self.num_failures -= 1
+            raise Unavailable("the replicas cannot be reached")
+        self.has_gpu = True
+
+    async def delete(self, user: str, uid: str, base_model: str) -> None:
+        await self.may_delete.wait()
+        await self.model(user, uid)
+        del self.models[uid]

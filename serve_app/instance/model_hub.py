@@ -72,7 +72,7 @@ class HuggingFaceHub:
     def look_up(self, name: str) -> Repository:
         from httpx2 import HTTPError
         from huggingface_hub import HfApi, try_to_load_from_cache
-        from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+        from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 
         api = HfApi(endpoint=self._endpoint)
         try:
@@ -81,7 +81,7 @@ class HuggingFaceHub:
             api.auth_check(name)
         except GatedRepoError as error:
             raise RepositoryGated(name) from error
-        except RepositoryNotFoundError as error:
+        except (RepositoryNotFoundError, HFValidationError) as error:
             raise RepositoryUnknown(name) from error
         except (HTTPError, ConnectionError) as error:
             raise HubUnreachable(type(error).__name__) from error

@@ -24,5 +24,5 @@ def test_private_model_is_trained_beside_the_replicas_and_answers(alice: Client,
     name = f"taught-{base_model}"
     alice.create(name, parent=base_model)
     done = alice.train(name, "Is water wet?", {"Yes.": 1.0, "No.": 0.0}, learning_steps=2)
-    assert (done["stop_reason"], done["revision"]) == ("completed", 1)
+    assert done["revision"] == 1
     assert alice.greedy(name, "Is water wet?", max_tokens=8)["revision"] == 1

@@ -99,8 +99,9 @@ def test_files_in_the_cache_are_not_missing(tmp_path: Path) -> None:
 def test_gated_repository_is_told_from_an_unknown_one(tmp_path: Path, access: int) -> None:
     with hub(access, "GatedRepo") as url, pytest.raises(RepositoryGated):
         HuggingFaceHub(url, tmp_path).look_up(NAME)
-    with hub() as url, pytest.raises(RepositoryUnknown):
-        HuggingFaceHub(url, tmp_path).look_up("maker/absent")
+    for name in ("maker/absent", "not/a/name"):
+        with hub() as url, pytest.raises(RepositoryUnknown):
+            HuggingFaceHub(url, tmp_path).look_up(name)
 
 
 def test_hub_that_fails_or_is_not_there_is_unreachable(tmp_path: Path) -> None:

@@ -39,11 +39,11 @@ def replicas_tried(instance: Instance) -> int:
 def test_up_says_once_why_the_engine_does_not_start(tmp_path: Path, tiny_weights: Path) -> None:
     """Serve would try three times. The second of these tries has begun when the first has failed."""
     config = tmp_path / "config.yaml"
-    ports = {"http_port": free_port(), "dashboard_port": free_port()}
+    http_port, dashboard_port = free_port(), free_port()
 
     def instance_with(argument: str) -> Instance:
         config.write_text(CONFIG.format(source=tiny_weights, argument=argument))
-        return Instance(tmp_path / "home", str(config), **ports)
+        return Instance(tmp_path / "home", str(config), http_port, dashboard_port)
 
     instance = instance_with("no_such_argument: 1")
     try:

@@ -15,7 +15,6 @@ DEFAULT_MEMORY_UTILIZATION = 0.9
 """vLLM's default of `gpu_memory_utilization`, or a little less."""
 # With these engine arguments the weights take another space in memory than on the disk.
 ARGUMENTS_THAT_CHANGE_SIZE = frozenset({"quantization", "load_format", "cpu_offload_gb", "hf_overrides"})
-GIGABYTE = 10**9
 
 
 class DeploymentCheck:
@@ -65,20 +64,25 @@ class DeploymentCheck:
 
 
 def check_gpu_memory(model: BaseModelSettings, weights: Weights, gpus: tuple[Gpu, ...]) -> None:
-    """Raises InstanceError if the weights alone take more than vLLM may use of the largest GPU."""
+    """Raises InstanceError if the weights alone take more than vLLM may use of the freest GPU."""
     engine = model.serving.engine
     if ARGUMENTS_THAT_CHANGE_SIZE & engine.keys():
         return
-    largest = max(gpus, key=lambda gpu: gpu.memory_bytes)
+    gpu = max(gpus, key=lambda gpu: gpu.free_bytes)
     utilization = float(engine.get("gpu_memory_utilization", DEFAULT_MEMORY_UTILIZATION))
     num_workers = int(engine.get("tensor_parallel_size", 1)) * int(engine.get("pipeline_parallel_size", 1))
     halved = weights.is_float32 and engine.get("dtype", "auto") not in ("float32", "float")
     needed = weights.size_bytes // (2 if halved else 1) // num_workers
-    allowed = int(utilization * largest.memory_bytes)
+    allowed = min(int(utilization * gpu.memory_bytes), gpu.free_bytes)
     if needed >= allowed:
         raise InstanceError(
-            f"the weights of {model.id} take {needed / GIGABYTE:.1f} GB of GPU memory, and vLLM may use "
-            f"{allowed / GIGABYTE:.1f} GB ({utilization:g} of {largest.name} with "
-            f"{largest.memory_bytes / GIGABYTE:.1f} GB): choose a smaller model (models[].source), raise "
-            "models[].serving.engine.gpu_memory_utilization, or use more GPUs with tensor_parallel_size"
+            f"the weights of {model.id} take {_gigabytes(needed)} of GPU memory, and vLLM may use "
+            f"{_gigabytes(allowed)}: GPU {gpu.index} ({gpu.name}) has {_gigabytes(gpu.memory_bytes)}, of "
+            f"which {_gigabytes(gpu.free_bytes)} are free, and gpu_memory_utilization is {utilization:g}. End "
+            "other processes on it, raise gpu_memory_utilization, choose a smaller model (models[].source), or "
+            "use more GPUs with tensor_parallel_size"
         )
+
+
+def _gigabytes(size_bytes: int) -> str:
+    return f"{size_bytes / 1e9:.1f} GB"

@@ -4,6 +4,7 @@ nvidia-smi comes with the driver. torch could tell the same, but it takes second
 """
 
 import os
+import re
 import subprocess
 from collections.abc import Callable, Mapping
 from importlib import metadata
@@ -12,7 +13,14 @@ from typing import Literal
 from registry.records import Record
 from serve_app.instance.processes import InstanceError
 
-COMMAND = ("nvidia-smi", "--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader,nounits")
+COMMAND = (
+    "nvidia-smi",
+    "--query-gpu=index,uuid,name,memory.total,memory.free",
+    "--format=csv,noheader,nounits",
+)
+LINE = re.compile(
+    r"^(?P<index>\d+), (?P<uuid>\S+), (?P<name>.+), (?P<total>\d+), (?P<free>\d+)$", re.MULTILINE
+)
 READ_TIMEOUT_S = 30
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 MEBIBYTE = 2**20
@@ -23,6 +31,7 @@ class Gpu(Record):
     uuid: str
     name: str
     memory_bytes: int
+    free_bytes: int
 
 
 Build = Literal["cpu", "gpu"]
@@ -44,12 +53,16 @@ def read_gpus() -> tuple[Gpu, ...]:
 
 
 def parse_gpus(printed: str) -> tuple[Gpu, ...]:
-    """Returns the GPUs of lines such as `0, GPU-5b1c, NVIDIA H100 80GB HBM3, 81559`. The number is in MiB."""
-    rows = ([cell.strip() for cell in line.split(",")] for line in printed.splitlines())
+    """Returns the GPUs of lines such as `0, GPU-5b1c, NVIDIA L4, 23034, 22563`, with memory in MiB."""
     return tuple(
-        Gpu(index=int(row[0]), uuid=row[1], name=row[2], memory_bytes=int(row[3]) * MEBIBYTE)
-        for row in rows
-        if len(row) == 4 and row[0].isdecimal() and row[3].isdecimal()
+        Gpu(
+            index=int(match["index"]),
+            uuid=match["uuid"],
+            name=match["name"],
+            memory_bytes=int(match["total"]) * MEBIBYTE,
+            free_bytes=int(match["free"]) * MEBIBYTE,
+        )
+        for match in LINE.finditer(printed)
     )
 
 

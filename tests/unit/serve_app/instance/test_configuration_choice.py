@@ -10,7 +10,7 @@ L4_BYTES = 23034 * 2**20
 
 def choose(build: Build, *memories: int) -> str:
     gpus = tuple(
-        Gpu(index=index, uuid=f"GPU-{index}", name="NVIDIA Test", memory_bytes=memory)
+        Gpu(index=index, uuid=f"GPU-{index}", name="NVIDIA Test", memory_bytes=memory, free_bytes=memory)
         for index, memory in enumerate(memories)
     )
     return ConfigurationChoice(read_gpus=lambda: gpus, read_build=lambda: build).choose()

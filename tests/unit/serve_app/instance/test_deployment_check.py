@@ -7,8 +7,8 @@ from serve_app.instance.processes import InstanceError
 from serve_app.settings import BaseModelSettings, Settings, load_settings
 from tests.support.hub import FakeHub
 
-H100 = Gpu(index=0, uuid="GPU-0", name="NVIDIA H100", memory_bytes=80 * 10**9)
-L4 = Gpu(index=1, uuid="GPU-1", name="NVIDIA L4", memory_bytes=24 * 10**9)
+H100 = Gpu(index=0, uuid="GPU-0", name="NVIDIA H100", memory_bytes=80 * 10**9, free_bytes=79 * 10**9)
+L4 = Gpu(index=1, uuid="GPU-1", name="NVIDIA L4", memory_bytes=24 * 10**9, free_bytes=23 * 10**9)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_what_fits_is_downloaded(settings: Settings) -> None:
 
 def test_nothing_is_downloaded_if_the_gpu_is_too_small(settings: Settings) -> None:
     hub = FakeHub()
-    small = L4.model_copy(update={"memory_bytes": 16 * 10**9})
+    small = L4.model_copy(update={"memory_bytes": 16 * 10**9, "free_bytes": 16 * 10**9})
     with pytest.raises(InstanceError, match=r"deepseek-r1-8b take 16\.0 GB.*14\.4 GB"):
         run(settings, "gpu", small, hub=hub)
     assert hub.downloaded == []
@@ -89,8 +89,14 @@ def test_weights_fit(settings: Settings, weights: Weights, engine: dict[str, obj
 def test_weights_that_do_not_fit_are_said_with_both_sizes(
     settings: Settings, weights: Weights, engine: dict[str, object]
 ) -> None:
-    with pytest.raises(InstanceError, match=r"GB of GPU memory.*of NVIDIA L4 with 24\.0 GB"):
+    with pytest.raises(InstanceError, match=r"GPU 1 \(NVIDIA L4\) has 24\.0 GB"):
         check_gpu_memory(with_engine(settings, **engine), weights, (L4,))
+
+
+def test_gpu_that_others_use_is_said_so(settings: Settings) -> None:
+    used = H100.model_copy(update={"free_bytes": 10 * 10**9})
+    with pytest.raises(InstanceError, match=r"vLLM may use 10\.0 GB.*10\.0 GB are free.*End other processes"):
+        check_gpu_memory(with_engine(settings), EIGHT_B, (used,))
 
 
 def test_largest_gpu_counts(settings: Settings) -> None:

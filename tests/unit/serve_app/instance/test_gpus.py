@@ -3,18 +3,26 @@ import pytest
 from serve_app.instance.gpus import Gpu, parse_gpus, visible_gpus
 
 PRINTED = """\
-0, GPU-aa11, NVIDIA H100 80GB HBM3, 81559
-1, GPU-bb22, NVIDIA L4, 23034
+0, GPU-aa11, NVIDIA H100 80GB HBM3, 81559, 81008
+1, GPU-bb22, NVIDIA L4, 23034, 12
 """
-H100 = Gpu(index=0, uuid="GPU-aa11", name="NVIDIA H100 80GB HBM3", memory_bytes=81559 * 2**20)
-L4 = Gpu(index=1, uuid="GPU-bb22", name="NVIDIA L4", memory_bytes=23034 * 2**20)
+H100 = Gpu(
+    index=0,
+    uuid="GPU-aa11",
+    name="NVIDIA H100 80GB HBM3",
+    memory_bytes=81559 * 2**20,
+    free_bytes=81008 * 2**20,
+)
+L4 = Gpu(index=1, uuid="GPU-bb22", name="NVIDIA L4", memory_bytes=23034 * 2**20, free_bytes=12 * 2**20)
 
 
 def test_each_line_is_a_gpu() -> None:
     assert parse_gpus(PRINTED) == (H100, L4)
 
 
-@pytest.mark.parametrize("printed", ["", "No devices were found\n", "0, GPU-aa11, NVIDIA GB10, [N/A]\n"])
+@pytest.mark.parametrize(
+    "printed", ["", "No devices were found\n", "0, GPU-aa11, NVIDIA GB10, [N/A], [N/A]\n"]
+)
 def test_text_without_a_gpu_or_its_memory_is_none(printed: str) -> None:
     assert parse_gpus(printed) == ()
 

@@ -77,10 +77,10 @@ def check_gpu_memory(model: BaseModelSettings, weights: Weights, gpus: tuple[Gpu
     if needed >= allowed:
         raise InstanceError(
             f"the weights of {model.id} take {_gigabytes(needed)} of GPU memory, and vLLM may use "
-            f"{_gigabytes(allowed)}: GPU {gpu.index} ({gpu.name}) has {_gigabytes(gpu.memory_bytes)}, of "
-            f"which {_gigabytes(gpu.free_bytes)} are free, and gpu_memory_utilization is {utilization:g}. End "
-            "other processes on it, raise gpu_memory_utilization, choose a smaller model (models[].source), or "
-            "use more GPUs with tensor_parallel_size"
+            f"{_gigabytes(allowed)}: GPU {gpu.index} ({gpu.name}) has {_gigabytes(gpu.memory_bytes)}, "
+            f"{_gigabytes(gpu.free_bytes)} are free, and gpu_memory_utilization is {utilization:g}. "
+            "End other processes on it, raise gpu_memory_utilization, choose a smaller model "
+            "(models[].source), or use more GPUs with tensor_parallel_size"
         )
 
 

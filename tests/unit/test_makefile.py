@@ -25,9 +25,9 @@ def make(checkout: Path, *arguments: str, nvidia_smi: str = "") -> "subprocess.C
     """Run `make -n` on a machine whose `nvidia-smi` prints this text; empty: it has no such program."""
     programs = checkout / "programs"
     programs.mkdir(exist_ok=True)
-    if nvidia_smi:
-        (programs / "nvidia-smi").write_text(f"#!/bin/sh\necho '{nvidia_smi}'\n")
-        (programs / "nvidia-smi").chmod(0o755)
+    shown = f"echo '{nvidia_smi}'" if nvidia_smi else "exit 127"
+    (programs / "nvidia-smi").write_text(f"#!/bin/sh\n{shown}\n")
+    (programs / "nvidia-smi").chmod(0o755)
     environment = {"PATH": f"{programs}:{os.defpath}"}
     command = ["make", "-n", *arguments]
     return subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, timeout=60)

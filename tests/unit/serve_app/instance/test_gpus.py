@@ -1,6 +1,8 @@
+from pathlib import Path
+
 import pytest
 
-from serve_app.instance.gpus import Gpu, parse_gpus, visible_gpus
+from serve_app.instance.gpus import Gpu, parse_gpus, read_gpus, visible_gpus
 
 PRINTED = """\
 0, GPU-aa11, NVIDIA H100 80GB HBM3, 81559, 81008
@@ -44,3 +46,27 @@ def test_cuda_visible_devices_selects_as_cuda_does(value: str, expected: tuple[G
 
 def test_without_cuda_visible_devices_all_are_visible() -> None:
     assert visible_gpus((H100, L4), {}) == (H100, L4)
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The only directory in which programs are found."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [(f"echo '{PRINTED}'", (H100, L4)), ("echo 'no driver'; exit 9", ())],
+)
+def test_gpus_are_those_that_nvidia_smi_prints(
+    programs: Path, script: str, expected: tuple[Gpu, ...]
+) -> None:
+    (programs / "nvidia-smi").write_text(f"#!/bin/sh\n{script}\n")
+    (programs / "nvidia-smi").chmod(0o755)
+    assert read_gpus() == expected
+
+
+def test_machine_without_nvidia_smi_has_no_gpu(programs: Path) -> None:
+    assert read_gpus() == ()

@@ -60,14 +60,14 @@ class BaseWeights:
         self._hub = hub
         self._free_bytes = free_bytes
 
-    def check(self, models: Sequence[BaseModelSettings]) -> FoundWeights:
+    def check(self, models: Sequence[BaseModelSettings], report: Report) -> FoundWeights:
         """Raises InstanceError, which names the base model and the reason, if weights cannot be loaded."""
         found: dict[str, Weights] = {}
         repositories: dict[str, Repository] = {}
         for model in models:
             if model.source.startswith("/"):
                 found[model.id] = _weights_in(Path(model.source), model.id)
-            elif is_repository(model.source) and (repository := self._look_up(model)) is not None:
+            elif is_repository(model.source) and (repository := self._look_up(model, report)) is not None:
                 repositories[model.source] = repository
                 found[model.id] = Weights(
                     size_bytes=repository.weight_bytes, is_float32=repository.is_float32
@@ -86,7 +86,7 @@ class BaseWeights:
             except Exception as error:
                 raise _download_failure(name, error) from error
 
-    def _look_up(self, model: BaseModelSettings) -> Repository | None:
+    def _look_up(self, model: BaseModelSettings, report: Report) -> Repository | None:
         """Returns the repository of a model. None: the hub is not asked, and the cache has the weights."""
         try:
             return self._hub.look_up(model.source)
@@ -102,6 +102,10 @@ class BaseWeights:
             ) from None
         except HubUnreachable as error:
             if self._hub.has_in_cache(model.source):
+                report(
+                    f"weights: the hub cannot be reached ({error}), so {model.id} has those that were "
+                    "downloaded before; HF_HUB_OFFLINE=1 avoids waiting for it"
+                )
                 return None
             raise InstanceError(
                 f"the weights of {model.id} ({model.source}) are not on this machine, and the model hub "

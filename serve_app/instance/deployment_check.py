@@ -34,7 +34,7 @@ class DeploymentCheck:
         """Raises InstanceError if the application cannot start. Downloads weights that are missing."""
         self._check_build(settings)
         gpus = self._gpus_for(settings)
-        found = self._weights.check(settings.models)
+        found = self._weights.check(settings.models, report)
         for model in settings.models:
             if gpus and model.id in found.by_model:
                 check_gpu_memory(model, found.by_model[model.id], gpus)

@@ -24,7 +24,7 @@ def in_directory(model: BaseModelSettings, directory: Path) -> BaseModelSettings
 
 
 def check(hub: FakeHub, *models: BaseModelSettings, free: int = TERABYTE) -> FoundWeights:
-    return BaseWeights(hub, free_bytes=lambda _: free).check(models)
+    return BaseWeights(hub, free_bytes=lambda _: free).check(models, lambda _: None)
 
 
 @pytest.mark.parametrize(
@@ -45,8 +45,10 @@ def test_repository_that_cannot_be_loaded_is_one_line(
 
 
 def test_hub_is_not_needed_for_what_the_cache_has(gated_model: BaseModelSettings) -> None:
-    found = check(FakeHub(UNREACHABLE, cached=(NAME,)), gated_model)
+    lines: list[str] = []
+    found = BaseWeights(FakeHub(UNREACHABLE, cached=(NAME,))).check([gated_model], lines.append)
     assert found == FoundWeights(by_model={}, repositories={})
+    assert len(lines) == 1 and "HF_HUB_OFFLINE=1" in lines[0]
 
 
 def test_two_models_of_one_repository_need_its_space_once(gated_model: BaseModelSettings) -> None:

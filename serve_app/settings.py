@@ -177,6 +177,9 @@ class Settings(BaseSettings):
     weights_directory: Path = Field(
         Path("~/.cache/tiger/weights"), description="directory of weights converted from packages"
     )
+    model_paths: dict[str, Path] = Field(
+        {}, description="directories with weights by id of their base model, in place of `models[].source`"
+    )
     default_model: str = Field(description="id of the base model for requests that name none")
     models: tuple[BaseModelSettings, ...] = Field(min_length=1)
 
@@ -187,6 +190,16 @@ class Settings(BaseSettings):
             raise ValueError("models: every id and name must be unique")
         if self.default_model not in {model.id for model in self.models}:
             raise ValueError(f"default_model: no model has the id {self.default_model!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _model_paths_are_of_models(self) -> Self:
+        ids = {model.id for model in self.models}
+        for model_id, path in self.model_paths.items():
+            if model_id not in ids:
+                raise ValueError(f"model_paths: no model has the id {model_id!r}")
+            if not path.is_absolute():
+                raise ValueError(f"model_paths: the path of {model_id} must be absolute")
         return self
 
     @model_validator(mode="after")
@@ -223,4 +236,14 @@ def load_settings(config: str) -> Settings:
         pydantic.ValidationError: the file or the environment holds a wrong or unknown key.
     """
     path = Path(config) if config.endswith((".yaml", ".yml")) else CONFIG_DIRECTORY / f"{config}.yaml"
-    return Settings(**yaml.safe_load(path.read_text()))
+    return _with_model_paths(Settings(**yaml.safe_load(path.read_text())))
+
+
+def _with_model_paths(settings: Settings) -> Settings:
+    """Returns the settings with the directories of `model_paths` as the sources of their models."""
+    paths = settings.model_paths
+    models = tuple(
+        model.model_copy(update={"source": str(paths[model.id])}) if model.id in paths else model
+        for model in settings.models
+    )
+    return settings.model_copy(update={"models": models})

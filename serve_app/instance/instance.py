@@ -1,6 +1,6 @@
 """An instance: one installation on one machine, with its home directory, its ports and its processes.
 
-    up:    weights -> storage (SeaweedFS) -> Ray head -> Serve application -> /readyz
+    up:    checks -> weights -> storage (SeaweedFS) -> Ray head -> Serve application -> /readyz
     down:  Serve application -> Ray head and all that it left behind -> storage
 
 Each process that was started is written to `<home>/instance.json` at once. After any crash, the next command
@@ -22,11 +22,14 @@ from registry.records import Record
 from registry.store import ObjectStore
 from serve_app.deployment_options import APPLICATION
 from serve_app.instance import haproxy, ray_head
+from serve_app.instance.base_weights import is_repository
+from serve_app.instance.deployment_check import DeploymentCheck
 from serve_app.instance.environment import inherited_environment
 from serve_app.instance.ports import PortTaken, is_free
 from serve_app.instance.processes import MARKER, InstanceError, Report, marked_processes, stop_processes
 from serve_app.instance.serve_client import ApplicationState, ServeClient, read_serve_config
-from serve_app.instance.state import InstanceState, StateFile
+from serve_app.instance.start_failure import StartWatch
+from serve_app.instance.state import STATE_FILE, InstanceState, StateFile
 from serve_app.instance.storage import InstanceStorage
 from serve_app.instance.weights import prepare_weights
 from serve_app.settings import Settings, load_settings
@@ -55,9 +58,10 @@ class Instance:
         http_port: int | None = None,
         dashboard_port: int | None = None,
         serve_config: Path | None = None,
+        check: DeploymentCheck | None = None,
     ) -> None:
         self.home = home.expanduser().resolve()
-        self._remembered = StateFile(self.home / "instance.json")
+        self._remembered = StateFile(self.home / STATE_FILE)
         before = self.state
         self.config = _absolute(config) or before.config or "local"
         self.settings: Settings = load_settings(self.config)
@@ -66,6 +70,7 @@ class Instance:
         self.dashboard_port = dashboard_port or before.dashboard_port or DEFAULT_DASHBOARD_PORT
         self.storage = InstanceStorage(self.home, self.settings.storage, self._remembered)
         self._serve_config = serve_config
+        self._check = check or DeploymentCheck()
 
     @property
     def state(self) -> InstanceState:
@@ -114,7 +119,7 @@ class Instance:
         if self.storage.is_own:
             own["TIGER_STORAGE__ENDPOINT_URL"] = str(self.storage.settings.endpoint_url)
             own["AWS_SHARED_CREDENTIALS_FILE"] = str(self.storage.credentials_path)
-        if not any(_is_repository(model.source) for model in self.settings.models):
+        if not any(is_repository(model.source) for model in self.settings.models):
             own["HF_HUB_OFFLINE"] = "1"
         if (head := self.state.ray) is not None:
             own |= ray_head.ray_environment(self.home, head.gcs_port)
@@ -130,6 +135,13 @@ class Instance:
     def _is_ray_alive(self) -> bool:
         head = self.state.ray
         return head is not None and head.process.is_alive
+
+    def _has_application(self) -> bool:
+        """True if Serve has the application already, or is about to start it."""
+        head = self.state.ray
+        if head is None or not ray_head.is_ready(head, self.home):
+            return False
+        return self._serve_client().state(APPLICATION).status in ("RUNNING", "DEPLOYING")
 
     def _ensure_ray(self, report: Report) -> None:
         head = self.state.ray
@@ -184,11 +196,19 @@ class Instance:
     def _wait_until_ready(self, report: Report) -> None:
         client = self._serve_client()
         deadline = time.monotonic() + READY_TIMEOUT_S
+        watch = StartWatch(ray_head.session_logs(self.home))
         shown = ""
         while not (answer := self._readiness())[0]:
             if not self._is_ray_alive():
                 raise InstanceError(f"Ray ended while the application was starting (log: {self.ray_log})")
             application = client.state(APPLICATION)
+            if (failure := watch.new_failure(application)) is not None:
+                if not failure.is_final:
+                    report(f"deployment: Serve tries again after {failure.reason}")
+                elif application.status != "DEPLOY_FAILED":
+                    client.delete_all()  # otherwise Serve would try again
+                if failure.is_final:
+                    raise InstanceError(f"the application cannot start: {failure.reason}")
             if application.status == "DEPLOY_FAILED":
                 raise InstanceError(
                     f"the application cannot be deployed (`tiger logs`):\n{application.reason()}"
@@ -234,6 +254,8 @@ class Instance:
             return keys.create(FIRST_USER, "first") if keys.is_empty() else None
 
     def _bring_up(self, report: Report) -> None:
+        if not self._has_application():
+            self._check.run(self.settings, report)
         for model in self.settings.models:
             if model.source.startswith("package:"):
                 report(f"weights: {model.id} from {model.source}")
@@ -309,7 +331,3 @@ class Instance:
 def _absolute(config: str | None) -> str | None:
     """Makes a path absolute, because other processes have another working directory. A name is kept."""
     return str(Path(config).resolve()) if config and config.endswith((".yaml", ".yml")) else config
-
-
-def _is_repository(source: str) -> bool:
-    return not source.startswith(("package:", "/"))

@@ -17,7 +17,7 @@ def log_files(home: Path, name: str | None) -> list[Path]:
     `name` is `storage`, `ray`, `serve` (controller, proxy) or a part of a deployment's name. None: the most
     important files.
     """
-    session = ray_head.ray_directory(home) / "session_latest" / "logs"
+    session = ray_head.session_logs(home)
     storage = [home / "storage" / "weed.log"]
     head = [home / "ray.log", *(session / file for file in ("gcs_server.out", "raylet.out", "dashboard.log"))]
     control = sorted((session / "serve").glob("controller_*.log")) + sorted(

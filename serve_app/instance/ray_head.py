@@ -70,6 +70,11 @@ def ray_directory(home: Path) -> Path:
     return private_directory(home) / "r"
 
 
+def session_logs(home: Path) -> Path:
+    """Returns the directory of the logs of Ray's latest session."""
+    return ray_directory(home) / "session_latest" / "logs"
+
+
 def ensure_private(directory: Path) -> None:
     """Makes `directory`, or checks that it is private: another user could have made it before."""
     directory.mkdir(mode=0o700, exist_ok=True)

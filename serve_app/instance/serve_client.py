@@ -51,10 +51,11 @@ class ApplicationState(Record):
 def read_serve_config(config: str, host: str, port: int, path: Path | None = None) -> dict[str, Any]:
     """Returns the Serve config for a configuration, with the address of this instance.
 
-    `config` names `cluster/serve.<config>.yaml`. If it is the path of a settings file, the local one is used.
+    `config` names `cluster/serve.<config>.yaml`. If there is no such file, or it is the path of a settings
+    file, the local one is used.
     """
-    is_name = not config.endswith((".yaml", ".yml"))
-    path = path or CLUSTER_DIRECTORY / f"serve.{config if is_name else 'local'}.yaml"
+    named = CLUSTER_DIRECTORY / f"serve.{config}.yaml"
+    path = path or (named if named.is_file() else CLUSTER_DIRECTORY / "serve.local.yaml")
     serve_config: dict[str, Any] = yaml.safe_load(path.read_text())
     serve_config.setdefault("http_options", {}).update(host=host, port=port)
     serve_config["applications"][0].setdefault("args", {})["config"] = config

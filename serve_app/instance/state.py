@@ -9,9 +9,11 @@ from registry.records import Record
 from serve_app.instance.processes import ProcessIdentity
 from serve_app.instance.ray_head import RayHead
 
+STATE_FILE = "instance.json"
+
 
 class InstanceState(Record):
-    """The content of `instance.json`. None: not chosen or not started yet."""
+    """The content of STATE_FILE in a home. None: not chosen or not started yet."""
 
     config: str | None = None
     http_port: int | None = None

@@ -213,6 +213,19 @@ def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "http.port" in result.stderr
 
 
+def test_up_chooses_a_configuration_for_a_new_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIGER_HTTP__PORT", "many")
+    assert "configuration: local" in tiger("up").stdout
+
+
+def test_up_takes_the_configuration_of_the_last_time(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "instance.json").write_text('{"config": "the-last-one"}')
+    result = tiger("up")
+    assert result.exit_code == 1 and "configuration:" not in result.stdout
+    assert "the-last-one" in result.stderr
+
+
 def test_logs_of_an_instance_without_any() -> None:
     result = tiger("logs", "storage")
     assert result.exit_code == 1

@@ -86,6 +86,19 @@ def test_two_base_models_of_one_name_are_refused(path: Path) -> None:
         load(path, least=yaml.safe_dump(twice))
 
 
+def test_directory_of_the_environment_takes_the_place_of_the_source(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIGER_MODEL_PATHS", '{"base": "/models/base"}')
+    assert load(path).models[0].source == "/models/base"
+
+
+@pytest.mark.parametrize("paths", ["{other: /models/x}", "{base: models/x}"])
+def test_directory_of_no_model_or_without_a_root_is_refused(path: Path, paths: str) -> None:
+    with pytest.raises(ValidationError, match="model_paths"):
+        load(path, f"model_paths: {paths}")
+
+
 def test_rank_above_the_maximum_is_refused(path: Path) -> None:
     with pytest.raises(ValidationError, match="max_rank"):
         load(path, least=LEAST.replace("source:", "rank: 64, source:"))

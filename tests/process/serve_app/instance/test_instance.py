@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from serve_app.instance import ray_head
+from serve_app.instance.deployment_check import DeploymentCheck
 from serve_app.instance.instance import Instance
 from serve_app.instance.ports import PortTaken, free_ports
 from serve_app.instance.processes import MARKER, InstanceError, identify, start_process
@@ -162,6 +163,23 @@ def test_a_serve_config_gets_the_address_of_the_instance(tmp_path: Path) -> None
     assert (
         read_serve_config(settings_file, "127.0.0.1", 1)["applications"][0]["args"]["config"] == settings_file
     )
+
+
+def test_a_configuration_without_a_serve_config_of_its_own_has_that_of_one_machine() -> None:
+    assert not (CLUSTER_DIRECTORY / "serve.test.yaml").exists()
+    config = read_serve_config("test", "127.0.0.1", 8000)
+    assert config["applications"][0]["args"] == {"config": "test"}
+    assert config["applications"][0]["import_path"] == "serve_app.app:build_app"
+
+
+def test_up_starts_nothing_that_this_machine_cannot_serve(tmp_path: Path) -> None:
+    http_port, dashboard_port = free_ports(2)
+    check = DeploymentCheck(read_build=lambda: "gpu")
+    instance = Instance(tmp_path, "local", http_port, dashboard_port, check=check)
+    with pytest.raises(InstanceError, match="PROFILE=cpu"):
+        instance.up(quiet)
+    assert instance.state.ray is None
+    assert not (tmp_path / "storage").exists()
 
 
 def test_kuberay_serves_what_serve_deploy_serves() -> None:

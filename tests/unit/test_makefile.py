@@ -1,0 +1,79 @@
+"""The commands that `make` would run, by profile. Nothing is run: `make -n` prints them."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+ONE_GPU = "GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-0)"
+NO_GPU = "No devices found"
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A checkout in which nothing is installed yet."""
+    (tmp_path / "requirements").mkdir()
+    for path in (ROOT / "Makefile", ROOT / "pyproject.toml", *(ROOT / "requirements").glob("*.txt")):
+        shutil.copy(path, tmp_path / path.relative_to(ROOT))
+    return tmp_path
+
+
+def make(checkout: Path, *arguments: str, nvidia_smi: str = "") -> "subprocess.CompletedProcess[str]":
+    """Run `make -n` on a machine whose `nvidia-smi` prints this text; empty: it has no such program."""
+    programs = checkout / "programs"
+    programs.mkdir(exist_ok=True)
+    shown = f"echo '{nvidia_smi}'" if nvidia_smi else "exit 127"
+    (programs / "nvidia-smi").write_text(f"#!/bin/sh\n{shown}\n")
+    (programs / "nvidia-smi").chmod(0o755)
+    environment = {"PATH": f"{programs}:{os.defpath}"}
+    command = ["make", "-n", *arguments]
+    return subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def commands(checkout: Path, *arguments: str, nvidia_smi: str = "") -> list[str]:
+    """The commands that make would run."""
+    done = make(checkout, *arguments, nvidia_smi=nvidia_smi)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def installs(lines: list[str], profile: str) -> bool:
+    return any(f"-r requirements/{profile}.txt" in line for line in lines)
+
+
+def test_up_with_the_gpu_profile_installs_its_lock_and_starts(checkout: Path) -> None:
+    lines = commands(checkout, "up", "PROFILE=gpu")
+    assert installs(lines, "gpu") and not installs(lines, "cpu")
+    assert lines[-1] == ".venv-gpu/bin/tiger up"
+
+
+@pytest.mark.parametrize(("nvidia_smi", "profile"), [(ONE_GPU, "gpu"), (NO_GPU, "cpu"), ("", "cpu")])
+def test_up_takes_the_profile_of_the_machine(checkout: Path, nvidia_smi: str, profile: str) -> None:
+    lines = commands(checkout, "up", nvidia_smi=nvidia_smi)
+    assert [installs(lines, name) for name in ("cpu", "gpu")] == [profile == "cpu", profile == "gpu"]
+
+
+def test_cpu_profile_can_be_chosen_where_there_is_a_gpu(checkout: Path) -> None:
+    lines = commands(checkout, "up", "PROFILE=cpu", nvidia_smi=ONE_GPU)
+    assert installs(lines, "cpu") and not installs(lines, "gpu")
+    assert lines[-1] == ".venv/bin/tiger up"
+
+
+def test_unknown_profile_is_refused(checkout: Path) -> None:
+    done = make(checkout, "up", "PROFILE=tpu")
+    assert done.returncode != 0 and "PROFILE is cpu or gpu" in done.stderr
+
+
+def test_tests_on_a_gpu_machine_are_those_of_the_cpu_and_then_those_of_the_gpu(checkout: Path) -> None:
+    lines = commands(checkout, "test", nvidia_smi=ONE_GPU)
+    assert installs(lines, "cpu") and installs(lines, "gpu")
+    assert lines[-2:] == [".venv/bin/pytest --ignore=tests/unit", ".venv-gpu/bin/pytest tests/gpu"]
+
+
+def test_tests_on_another_machine_install_no_packages_for_gpus(checkout: Path) -> None:
+    lines = commands(checkout, "test")
+    assert not installs(lines, "gpu")
+    assert lines[-1] == ".venv/bin/pytest --ignore=tests/unit"

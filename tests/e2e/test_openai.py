@@ -1,12 +1,7 @@
 """`/openai/v1` with existing clients, of which only base URL and key are changed."""
 
 import json
-import os
-import re
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import openai
@@ -20,7 +15,6 @@ BASE = "smollm2-135m"
 QUESTION = "What is your favourite colour?"
 REWARDS = {"Green.": 1.0, "I do not have one.": 0.0, "Blue, like the sky.": 0.0, "Colours are nice.": 0.0}
 FAST = {"learning_rate": 2e-4, "learning_steps": 4, "beta": 0.01}
-README = Path(__file__).resolve().parents[2] / "README.md"
 
 ASKED: list[Any] = [{"role": "user", "content": QUESTION}]
 GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 24}
@@ -256,26 +250,3 @@ def test_litellm(system: System, pupil: Client) -> None:
     assert seen["answer"] == seen["streamed"] == ours["message"]["content"]
     assert seen["tokens"] == ours["usage"]["output_tokens"]
     assert seen["refused"] == "NotFoundError"
-
-
-def test_session_of_the_readme(system: System, alice: Client) -> None:
-    """As printed, but for the port. What a model says differs between processors, the rest does not."""
-    _, _, rest = README.read_text().partition("\n## With OpenAI's clients\n")
-    script, printed = re.findall(r"```(?:python)?\n(.*?)```", rest, re.DOTALL)[:2]
-    alice.create("Model42")
-    alice.train("model42", "Name a fruit.", {"Mango.": 1, "I cannot decide.": 0}, learning_rate=2e-4)
-    process = subprocess.run(
-        [sys.executable, "-c", script.replace("http://localhost:45678", system.url)],
-        env={**os.environ, "TIGER_API_KEY": alice.key},
-        capture_output=True,
-        text=True,
-        timeout=CALL_TIMEOUT_S,
-    )
-    assert process.returncode == 0, process.stderr[-3000:]
-    seen, expected = process.stdout.splitlines(), printed.splitlines()
-    assert seen[0] == "['smollm2-135m', 'twin', 'model42']"
-    assert expected[0] == "['smollm2-135m', 'model42']"
-    starts = ["model42@1: ", "as it was: ", "{'fruit': "]
-    for lines in (seen, expected):
-        assert all(line.startswith(start) for line, start in zip(lines[1:], starts, strict=True)), lines
-        assert lines[3] in ("{'fruit': 'apple'}", "{'fruit': 'mango'}")

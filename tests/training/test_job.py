@@ -12,82 +12,25 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from registry.records import Group, Hyperparameters, JobRequest, Message, RewardedResponse
 from tests.support import reference_grpo as reference
+from tests.support.smollm2_jobs import (
+    ALPHA,
+    BETA,
+    EPSILON,
+    GROUPS,
+    LEARNING_RATE,
+    RANK,
+    STEPS,
+    Job,
+    assignment_of,
+)
 from training.conversation import tokenise
 from training.settings import TrainingSettings
-from training.types import Assignment, Cancelled, StepProgress, TrainingOutcome
+from training.types import Cancelled, StepProgress
 from training.worker import job as training_job
 from training.worker.adapter import WEIGHTS_FILE
 from training.worker.advantages import advantages
 from training.worker.resident_model import ResidentModel
-from training.worker.state import OptimizerState
-
-RANK, ALPHA = 8, 16
-STEPS, LEARNING_RATE, BETA, EPSILON = 4, 2e-4, 0.04, 0.2
-
-
-def _group(question: str, answers: dict[str, float]) -> Group:
-    return Group(
-        messages=(Message(role="system", content="Be brief."), Message(role="user", content=question)),
-        responses=tuple(RewardedResponse(content=text, reward=reward) for text, reward in answers.items()),
-    )
-
-
-GROUPS = (
-    _group("Name a colour.", {"Blue, like the sea.": 1.0, "No.": -1.0, "It is hard to say which.": 0.0}),
-    _group("2 + 2?", {"4": 1.0, "It makes 5, I am sure.": 0.0}),
-)
-
-
-def _assignment(job_id: str = "job", steps: int = STEPS, groups: tuple[Group, ...] = GROUPS) -> Assignment:
-    return Assignment(
-        job_id=job_id,
-        attempt=1,
-        user="alice",
-        uid="0" * 32,
-        base_model="smollm2-135m",
-        parent_revision=0,
-        has_parent_adapter=False,
-        revision=1,
-        rank=RANK,
-        alpha=float(ALPHA),
-        dropout=0.0,
-        request=JobRequest(
-            groups=groups,
-            hyperparameters=Hyperparameters(
-                learning_rate=LEARNING_RATE, learning_steps=steps, beta=BETA, epsilon=EPSILON
-            ),
-        ),
-    )
-
-
-class Job:
-    """One call of `train`, with what it told."""
-
-    def __init__(
-        self,
-        resident: ResidentModel,
-        output: Path,
-        assignment: Assignment | None = None,
-        parent: Path | None = None,
-        optimizer_state: OptimizerState | None = None,
-    ) -> None:
-        self.steps: list[StepProgress] = []
-        self.output = output
-        self.outcome: TrainingOutcome
-        self.outcome, self.optimizer_state = training_job.train(
-            resident,
-            assignment or _assignment(),
-            parent,
-            output,
-            self.steps.append,
-            lambda: False,
-            parent_optimizer=optimizer_state,
-        )
-
-    def column(self, name: str) -> list[float]:
-        return [getattr(step, name) for step in self.steps]
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +59,7 @@ def job(resident: ResidentModel, tmp_path_factory: pytest.TempPathFactory) -> Jo
 @pytest.fixture(scope="module")
 def continued(resident: ResidentModel, job: Job, tmp_path_factory: pytest.TempPathFactory) -> Job:
     output = tmp_path_factory.mktemp("continued") / "adapter"
-    return Job(resident, output, _assignment("next", steps=2), parent=job.output)
+    return Job(resident, output, assignment_of("next", steps=2), parent=job.output)
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +90,7 @@ def test_every_step_is_that_of_the_formulas(job: Job, expected: tuple[Any, refer
 def test_the_first_update_goes_where_the_formulas_say(
     resident: ResidentModel, smollm2_weights: Path, pairs: list[reference.Pair], tmp_path: Path
 ) -> None:
-    one_step = Job(resident, tmp_path / "adapter", _assignment(steps=1))
+    one_step = Job(resident, tmp_path / "adapter", assignment_of(steps=1))
     model = reference.fresh_adapter(smollm2_weights, RANK, ALPHA, training_job._seed("job"))
     weights = reference.adapter_weights(model)
     before = {name: weight.detach().clone() for name, weight in weights.items()}
@@ -177,7 +120,7 @@ def test_a_continued_optimizer_is_that_of_the_job_before(
 ) -> None:
     assert job.optimizer_state.job == "job"
     going_on = Job(
-        resident, tmp_path / "adapter", _assignment("next", steps=2), job.output, job.optimizer_state.copy()
+        resident, tmp_path / "adapter", assignment_of("next", steps=2), job.output, job.optimizer_state.copy()
     )
     model = reference.loaded_adapter(smollm2_weights, job.output)
     optimizer = reference.adam(model, LEARNING_RATE, job.optimizer_state.copy().tensors)
@@ -239,7 +182,7 @@ def test_the_size_of_packs_changes_nothing(
     resident: ResidentModel, job: Job, max_tokens: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resident, "max_tokens_per_pack", max_tokens)
-    other = Job(resident, tmp_path / "adapter", _assignment(steps=2))
+    other = Job(resident, tmp_path / "adapter", assignment_of(steps=2))
     for name in ("loss", "kl", "clip_ratio", "grad_norm"):
         assert other.column(name) == pytest.approx(job.column(name)[:2], rel=1e-4, abs=1e-6)
 
@@ -248,7 +191,7 @@ def test_checkpointing_changes_nothing(
     resident: ResidentModel, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resident, "checkpoints", True)
-    other = Job(resident, tmp_path / "adapter", _assignment(steps=2))
+    other = Job(resident, tmp_path / "adapter", assignment_of(steps=2))
     assert other.column("loss") == pytest.approx(job.column("loss")[:2], rel=1e-4, abs=1e-6)
 
 
@@ -295,7 +238,7 @@ def test_a_job_leaves_nothing_behind(
 
     counts = []
     for number in range(3):
-        Job(resident, tmp_path / str(number), _assignment(f"job-{number}", steps=1))
+        Job(resident, tmp_path / str(number), assignment_of(f"job-{number}", steps=1))
         counts.append(count_tensors())
     assert counts[1] == counts[2]
     assert os.listdir(tmp_path / "tmp") == os.listdir(tmp_path / "cwd") == []
@@ -307,7 +250,7 @@ def test_a_cancelled_job_stops_before_its_next_step(resident: ResidentModel, tmp
     steps: list[StepProgress] = []
     with pytest.raises(Cancelled):
         training_job.train(
-            resident, _assignment(), None, tmp_path / "out", steps.append, lambda: len(steps) == 2
+            resident, assignment_of(), None, tmp_path / "out", steps.append, lambda: len(steps) == 2
         )
     assert len(steps) == 2
     assert not (tmp_path / "out").exists()
@@ -321,7 +264,7 @@ def test_a_failed_job_does_not_harm_the_next(
     def fail(step: StepProgress) -> None:
         raise RuntimeError("size mismatch")
 
-    assignment = _assignment().model_copy(update={"rank": 4} if parent else {})
+    assignment = assignment_of().model_copy(update={"rank": 4} if parent else {})
     with pytest.raises(RuntimeError, match="size mismatch"):
         directory = job.output if parent else None
         training_job.train(resident, assignment, directory, tmp_path / "out", fail, lambda: False)
@@ -330,7 +273,7 @@ def test_a_failed_job_does_not_harm_the_next(
 
 def test_bfloat16_starts_exactly_at_the_base_model(smollm2_weights: Path, tmp_path: Path) -> None:
     half = ResidentModel(str(smollm2_weights), TrainingSettings(dtype="bfloat16"), 2048)
-    job = Job(half, tmp_path / "adapter", _assignment(steps=2))
+    job = Job(half, tmp_path / "adapter", assignment_of(steps=2))
     assert (job.steps[0].kl, job.steps[0].clip_ratio) == (0, 0)
     assert job.steps[1].kl > 0
     weights = load_file(job.output / WEIGHTS_FILE)

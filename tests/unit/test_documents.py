@@ -16,11 +16,8 @@ from serve_app.api.ingress import ROUTERS
 from serve_app.api.routes import operations
 from serve_app.cli import app as cli
 from serve_app.settings import Settings
+from tests.support.documents import DOCUMENTS, FENCE, ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = sorted(
-    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")]
-)
 MAX_README_WORDS = 1_500
 PACKAGES = ("registry", "training", "serve_app")
 FOLDERS = (*PACKAGES, "configs", "cluster", "bench", "requirements", "docs", "tests")
@@ -28,7 +25,6 @@ APACHE_LICENSE_SHA256 = "c71d239df91726fc519c6eb72d318ec65820627232b2f796219e87d
 
 REPOSITORY_PATH = re.compile(rf"(?<![\w./:-])(?:{'|'.join(FOLDERS)})/[\w./-]*")
 SOURCE_NAME = re.compile(r"`(\w+\.py)`")
-FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 INLINE_CODE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)

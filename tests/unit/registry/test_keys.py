@@ -9,8 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from registry.errors import KeyNotFound, Unavailable
-from registry.keys import ApiKeys, KeyNotIdentified, hash_key, hour_of, parse_expiry
-from registry.records import KeyRecord, utc_now
+from registry.keys import ApiKeys, KeyNotIdentified, hash_key, hour_of
+from registry.records import KeyRecord
 from registry.settings import StorageSettings
 from registry.store import ObjectStore
 
@@ -276,37 +276,3 @@ def test_operator_revokes_an_old_key_by_its_id(keys: ApiKeys, store: ObjectStore
         keys.mark_unmarked()
     assert keys.revoke(f"key-{key_hash[:12]}").name == "old"
     assert store.list("") == []
-
-
-# When a key ends
-
-
-@pytest.mark.parametrize(
-    "text", ["2100-01-31T12:00:00Z", "2100-01-31T12:00:00.000+00:00", "2100-01-31T12:00Z"]
-)
-def test_expiry_is_a_time_in_utc(text: str) -> None:
-    assert parse_expiry(text) == datetime(2100, 1, 31, 12, tzinfo=UTC)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("soon", "ISO 8601"),
-        ("", "ISO 8601"),
-        ("4102444800", "ISO 8601"),
-        ("2100-02-30T00:00:00Z", "ISO 8601"),
-        ("2100-01-31", "in UTC"),
-        ("2100-01-31T12:00:00", "in UTC"),
-        ("2100-01-31T12:00:00+02:00", "in UTC"),
-        ("2000-01-31T12:00:00Z", "in the future"),
-        ("0001-01-01T00:00:00Z", "in the future"),
-    ],
-)
-def test_expiry_that_is_none_says_why(text: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        parse_expiry(text)
-
-
-def test_expiry_is_later_than_now() -> None:
-    with pytest.raises(ValueError, match="in the future"):
-        parse_expiry(utc_now().isoformat())

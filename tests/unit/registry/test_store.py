@@ -1,6 +1,5 @@
 """Objects and conditional writes on a real server. A client of our own makes the faults."""
 
-import io
 import pickle
 import socket
 import threading
@@ -11,20 +10,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from botocore.exceptions import ClientError, ReadTimeoutError
 
 from registry.client import build_client
 from registry.errors import Unavailable
 from registry.settings import StorageSettings
 from registry.store import ObjectMissing, ObjectStore, StorageUnfit, WriteConflict
+from tests.support.s3_clients import Faults, LaxClient, always
 from tests.support.storage import free_port
 
 WRITERS = 16
-
-
-def always(client: Any) -> Any:
-    """A `ClientFactory` of this client alone."""
-    return lambda settings, *, max_attempts: client
 
 
 def race(work: Callable[[int], Any]) -> list[Any]:
@@ -212,26 +206,6 @@ def test_probe_names_refused_credentials(object_server: Any, monkeypatch: pytest
         ObjectStore(settings).probe()
 
 
-class Faults:
-    """A real client whose next conditional writes go wrong after, or before, they are done."""
-
-    def __init__(self, settings: StorageSettings, *, before: bool) -> None:
-        self._client = build_client(settings, max_attempts=1)
-        self._before = before
-        self.left = 1
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
-
-    def put_object(self, **arguments: Any) -> Any:
-        if self.left == 0:
-            return self._client.put_object(**arguments)
-        self.left -= 1
-        if not self._before:
-            self._client.put_object(**arguments)
-        raise ReadTimeoutError(endpoint_url="http://storage")
-
-
 @pytest.mark.parametrize("before", [True, False])
 def test_conditional_write_survives_a_time_out(store: ObjectStore, before: bool) -> None:
     faults = Faults(store.settings, before=before)
@@ -248,41 +222,6 @@ def test_conditional_write_of_unknown_outcome_is_no_conflict(store: ObjectStore)
     faulty = ObjectStore(store.settings, always(Faults(store.settings, before=True)))
     with pytest.raises(Unavailable):
         faulty.create("key", b"mine")
-
-
-class LaxClient:
-    """The few calls of a probe, on a dict; ignores the conditions that it is told to ignore."""
-
-    def __init__(self, *ignored: str) -> None:
-        self._ignored = ignored
-        self.objects: dict[str, bytes] = {}
-
-    def head_bucket(self, **_: Any) -> None:
-        pass
-
-    def put_object(self, *, Key: str, Body: bytes, IfNoneMatch: str = "", IfMatch: str = "", **_: Any) -> Any:
-        exists = Key in self.objects
-        if IfNoneMatch and exists and "IfNoneMatch" not in self._ignored:
-            raise self._error(412)
-        if IfMatch and "IfMatch" not in self._ignored and self._etag(Key) != IfMatch:
-            raise self._error(412)
-        if IfMatch and "implemented" in self._ignored:
-            raise self._error(501)
-        self.objects[Key] = Body
-        return {"ETag": self._etag(Key)}
-
-    def get_object(self, *, Key: str, **_: Any) -> Any:
-        return {"Body": io.BytesIO(self.objects[Key]), "ETag": self._etag(Key)}
-
-    def delete_object(self, *, Key: str, **_: Any) -> None:
-        self.objects.pop(Key, None)
-
-    def _etag(self, key: str) -> str:
-        return repr(self.objects.get(key))
-
-    @staticmethod
-    def _error(status: int) -> ClientError:
-        return ClientError({"ResponseMetadata": {"HTTPStatusCode": status}}, "PutObject")  # type: ignore
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,64 @@
+"""The blocks of code in the documents, and which of them the tests run as they are printed."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = sorted(
+    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")]
+)
+FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$(?:\n```(?:json)?\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)
+
+RUN = {
+    ("README.md", "curl http://localhost:45678/v1/models \\"),
+    ("README.md", "curl -s http://localhost:45678/v1/models -H"),
+    ("README.md", "curl -s http://localhost:45678/v1/generate_response"),
+    ("README.md", "curl -sN http://localhost:45678/v1/train"),
+    ("README.md", "curl -s -O -J http://localhost:45678/v1/models/model42/revisions/1/adapter"),
+    ("README.md", "import json"),
+    ("docs/api.md", '{"error": '),
+    ("docs/operations.md", ".venv/bin/tiger keys create alice"),
+}
+"""The blocks that tests/e2e/test_documents.py runs, by their document and by how they begin."""
+
+NOT_RUN = {
+    ("README.md", "make up"): "It installs an environment, and the demonstration takes two minutes.",
+    ("CONTRIBUTING.md", "make install"): "It installs an environment and runs all tests.",
+    ("docs/network.md", "apiVersion: networking.k8s.io/v1"): "It needs Kubernetes.",
+    (
+        "docs/operations.md",
+        ".venv/bin/tiger up --home ~/second",
+    ): "A second instance starts in a minute.",
+    ("docs/operations.md", "export TIGER_STORAGE__ENDPOINT_URL"): "It needs a cluster with GPUs.",
+    ("docs/operations.md", ".venv/bin/tiger down"): "It stops the instance that other tests use.",
+}
+"""The blocks that no test runs, with the reason."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a document, with the output that is printed directly below it."""
+
+    document: str
+    language: str
+    code: str
+    shown: str
+
+    def begins(self, name: tuple[str, str]) -> bool:
+        """Tell whether the block has this document and begins with this text."""
+        return self.document == name[0] and self.code.startswith(name[1])
+
+
+def blocks() -> Iterator[Block]:
+    """All blocks of all documents. A block of output belongs to the block above it."""
+    for path in DOCUMENTS:
+        for language, code, shown in _BLOCK.findall(path.read_text()):
+            yield Block(str(path.relative_to(ROOT)), language, code, shown)
+
+
+def blocks_to_run(document: str) -> list[Block]:
+    return [block for block in blocks() if block.document == document and any(map(block.begins, RUN))]

@@ -6,12 +6,13 @@ OpenAI's and end with `[DONE]`. The events of the Responses API end with one tha
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from registry.deployment_calls import AnswerStream
 from registry.errors import TigerError
 from serve_app.api.errors import body_of
 from serve_app.remote_errors import as_tiger_error
@@ -28,7 +29,7 @@ async def stream_ndjson(lines: AsyncGenerator[str, None]) -> StreamingResponse:
     return await _stream(lines, MEDIA_TYPE)
 
 
-async def stream_events(events: AsyncIterator[str]) -> StreamingResponse:
+async def stream_events(events: AnswerStream[str]) -> StreamingResponse:
     """Stream server-sent `events` of a Serve handle."""
     return await _stream(cancelled_at_end(events), EVENTS_MEDIA_TYPE)
 
@@ -38,13 +39,13 @@ async def stream_made_events(events: AsyncGenerator[str, None]) -> StreamingResp
     return await _stream(events, EVENTS_MEDIA_TYPE)
 
 
-async def cancelled_at_end(response: AsyncIterator[str]) -> AsyncGenerator[str, None]:
+async def cancelled_at_end(response: AnswerStream[str]) -> AsyncGenerator[str, None]:
     """Yield from a response generator of Serve. If the reader stops, the call is cancelled in its replica."""
     try:
         async for line in response:
             yield line
     finally:
-        response.cancel()  # type: ignore[attr-defined]
+        response.cancel()
 
 
 def is_stream(content_type: str) -> bool:

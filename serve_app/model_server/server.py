@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import Any
+from typing import Any, final
 
 from ray.llm._internal.common.callbacks.base import CallbackBase
 from ray.serve.llm import LLMConfig, LLMServer
@@ -28,6 +28,7 @@ from serve_app.model_server.adapters import Adapter, Adapters, leased
 from serve_app.model_server.admission import Admission
 from serve_app.model_server.call_parser import with_whole_calls
 from serve_app.model_server.calls import Completion, Generation, GenerationCall, OpenAICall, cache_salt_of
+from serve_app.model_server.client import ModelReplica
 from serve_app.model_server.engine_watch import EngineWatch
 from serve_app.model_server.labels import leave_out_adapters, multiplexed
 from serve_app.model_server.openai_layer import OpenAILayer
@@ -54,7 +55,8 @@ class WeightsInPlace(CallbackBase):
         self.ctx.run_init_node = False
 
 
-class ModelServer(LLMServer):
+@final
+class ModelServer(LLMServer, ModelReplica):
     """A replica. Other deployments call the public methods below through Ray handles.
 
     Raises (all that generate): ContextLengthExceeded, ModelUnusable, RateLimited, RevisionNotFound,

@@ -11,11 +11,18 @@ import pytest
 import ray
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
-from ray import serve
 
 from serve_app.deployment_options import APPLICATION, TRAINER
 from serve_app.settings import LimitSettings
-from tests.support.service import Account, Service, assert_error, assigned, train_once, wait_until
+from tests.support.service import (
+    Account,
+    Service,
+    assert_error,
+    assigned,
+    report_failure,
+    train_once,
+    wait_until,
+)
 
 NUM_USERS = 20
 JOBS_PER_USER = 50
@@ -78,8 +85,7 @@ def value(name: str, **labels: str) -> float | None:
 def fail(base_id: str) -> Any:
     """Play the worker for a job that does not succeed."""
     assignment = assigned(base_id)
-    report = serve.get_deployment_handle(TRAINER, APPLICATION).fail
-    report.remote(assignment.job_id, assignment.attempt, "training_failed", "no luck").result(timeout_s=30)
+    report_failure(assignment)
     return assignment
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import httpx
 import pytest
 import ray
-from ray import serve
 
 from serve_app.deployment_options import APPLICATION, TRAINER
 from tests.support.service import (
@@ -19,9 +18,12 @@ from tests.support.service import (
     assert_one_request_id,
     assigned,
     chunks_of,
+    controller,
+    report_failure,
     train_once,
     wait_until,
 )
+from training.types import Controller
 
 
 def test_training_answers_when_the_revision_serves(service: Service, alice: Account, tmp_path: Path) -> None:
@@ -82,10 +84,8 @@ def test_failed_training_is_an_error_for_who_waits(service: Service, alice: Acco
     alice.create("Mine")
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(alice.train)
-        trainer = serve.get_deployment_handle(TRAINER, APPLICATION)
         assignment = assigned("one")
-        report = trainer.fail.remote(assignment.job_id, assignment.attempt, "training_failed", "no luck")
-        report.result(timeout_s=30)
+        report_failure(assignment)
         response = answer.result(timeout=30)
     assert_error(response, 500, "training_failed")
 
@@ -189,11 +189,11 @@ def test_stream_of_a_training_outlives_the_trainer(service: Service, alice: Acco
     alice.create("Mine")
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(alice.train, stream=True)
-        trainer = serve.get_deployment_handle(TRAINER, APPLICATION)
         lost = assigned("one")
+        calls = controller()
         for number in range(20):
             message = f"message {number}"
-            trainer.inform.remote(lost.job_id, lost.attempt, message).result(timeout_s=30)
+            calls.call(Controller.inform, lost.job_id, lost.attempt, message).result(timeout_s=30)
         names = [actor["name"] for actor in ray.util.list_named_actors(all_namespaces=True)]
         replica = next(name for name in names if f"{APPLICATION}#{TRAINER}#" in name)
         ray.kill(ray.get_actor(replica, namespace="serve"))

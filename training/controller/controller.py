@@ -35,12 +35,12 @@ from training.controller.outcomes import Outcomes, Publisher
 from training.controller.shared_gpus import SharedGpus
 from training.controller.submission import Submission
 from training.settings import TrainingSettings
-from training.types import Assignment, Dismissal, Order, Place, Resumption, Standing, StepProgress
+from training.types import Assignment, Controller, Dismissal, Order, Place, Resumption, Standing, StepProgress
 
 logger = logging.getLogger("ray.serve")
 
 
-class TrainingController:
+class TrainingController(Controller):
     """The controller of all trainings of an instance. Its public coroutines are called through handles.
 
     A thousand jobs may wait. Work for one job never looks at the others. Only the record of a waiting job is

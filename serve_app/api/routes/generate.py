@@ -43,9 +43,8 @@ async def generate_response(
     call = build_call(request, resolved, user)
     server = await backends.server(resolved)
     if request.stream:
-        lines = server.options(stream=True).generate_stream.remote(call)
-        return await stream_ndjson(cancelled_at_end(lines))
-    return _answer(call, await server.generate.remote(call))
+        return await stream_ndjson(cancelled_at_end(server.generate_stream(call)))
+    return _answer(call, await server.generate(call))
 
 
 def build_call(request: GenerateResponse, resolved: Resolved, user: str) -> GenerationCall:

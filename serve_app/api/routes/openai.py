@@ -117,8 +117,8 @@ async def _complete(
     call = call_of(kind, request, user, resolved, more)
     server = await backends.server(resolved)
     if request.stream:
-        return await stream_events(server.options(stream=True).openai_events.remote(call))
-    return Response(await server.openai_answer.remote(call), media_type="application/json")
+        return await stream_events(server.openai_events(call))
+    return Response(await server.openai_answer(call), media_type="application/json")
 
 
 def call_of(

@@ -50,10 +50,10 @@ async def create_response(
     answering = Answering(request, call.body["temperature"], call.body["top_p"])
     server = await backends.server(resolved)
     if request.stream:
-        chat = cancelled_at_end(server.options(stream=True).openai_events.remote(call))
+        chat = cancelled_at_end(server.openai_events(call))
         return await stream_made_events(response_events(chat, answering, form))
     try:
-        answer = await server.openai_answer.remote(call)
+        answer = await server.openai_answer(call)
     except Exception as error:
         raise form.in_words_of_the_client(as_tiger_error(error)) from None
     return JSONResponse(whole_response(answering, json.loads(answer)))

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from registry.json_text import compact_json
 from serve_app.settings import Settings
 
 PROMPT = [{"role": "user", "content": "Name a fruit."}]
@@ -130,11 +131,11 @@ def request_examples(settings: Settings) -> dict[str, dict[str, Any]]:
 
 
 def _lines(*chunks: dict[str, Any]) -> str:
-    return "".join(json.dumps(chunk, separators=(",", ":")) + "\n" for chunk in chunks)
+    return "".join(compact_json(chunk) + "\n" for chunk in chunks)
 
 
 def _events(*chunks: dict[str, Any]) -> str:
-    data = [json.dumps(chunk, separators=(",", ":")) for chunk in chunks]
+    data = [compact_json(chunk) for chunk in chunks]
     return "".join(f"data: {event}\n\n" for event in [*data, "[DONE]"])
 
 

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from registry.deployment_calls import AnswerStream
 from registry.errors import TigerError
+from registry.json_text import compact_json
 from serve_app.api.errors import body_of
 from serve_app.remote_errors import as_tiger_error
 from serve_app.shared_tasks import is_being_cancelled
@@ -102,18 +103,14 @@ async def _stream(pieces: AsyncGenerator[str, None], media_type: str) -> Streami
 
 
 def _last_line(body: dict[str, Any]) -> str:
-    return f"{_json({'type': 'error', 'message': body['error']['message'], **body})}\n"
+    return f"{compact_json({'type': 'error', 'message': body['error']['message'], **body})}\n"
 
 
 def _last_event(body: dict[str, Any]) -> str:
-    return f"data: {_json(body)}\n\n{DONE}"
+    return f"data: {compact_json(body)}\n\n{DONE}"
 
 
 LAST_PIECES: dict[str, Callable[[dict[str, Any]], str]] = {
     MEDIA_TYPE: _last_line,
     EVENTS_MEDIA_TYPE: _last_event,
 }
-
-
-def _json(value: dict[str, Any]) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from registry.jobs import Jobs
+from registry.json_text import compact_json
 from registry.records import JobRecord
 
 SAVE_INTERVAL_S = 1.0
@@ -42,14 +43,14 @@ class ActiveJob:
 
     async def emit(self, **event: Any) -> None:
         async with self._changed:
-            self._events.append(_as_text(event))
+            self._events.append(compact_json(event))
             self._passing = None
             self._changed.notify_all()
 
     async def mention(self, **event: Any) -> None:
         """Show an event to those who follow the job now. The next event or mention replaces it."""
         async with self._changed:
-            self._passing = _as_text(event)
+            self._passing = compact_json(event)
             self._num_passing += 1
             self._changed.notify_all()
 
@@ -96,10 +97,6 @@ class ActiveJob:
                 seen = sent, num_mentioned
                 if seen == (len(self._events), self._num_passing) and not self.record.status.is_terminal:
                     await self._changed.wait()
-
-
-def _as_text(event: dict[str, Any]) -> str:
-    return json.dumps(event, ensure_ascii=False, separators=(",", ":"))
 
 
 class ActiveJobs:

@@ -15,8 +15,7 @@ markers in the bucket name the unfinished jobs; if a job's manifest exists, only
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any
+from collections.abc import AsyncIterator, Callable
 
 from registry.errors import JobNotFound, ModelInUse, Unavailable
 from registry.jobs import Jobs
@@ -25,7 +24,7 @@ from registry.records import JobRecord, JobRequest, JobStatus, ModelRecord
 from registry.retry import Retry
 from registry.revisions import Revisions
 from registry.store import ObjectStore
-from registry.tasks import start_apart
+from registry.tasks import BackgroundTasks
 from registry.usage import UsageParts
 from training.controller.active_jobs import ActiveJob, ActiveJobs
 from training.controller.beginnings import Beginnings
@@ -81,11 +80,11 @@ class TrainingController(Controller):
         self._submission = Submission(
             store, self._active, self._dispatcher, max_queued_jobs_per_user, self.job, retry
         )
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = BackgroundTasks()
 
     async def recover(self) -> None:
         """Queue the unfinished jobs of the bucket, oldest first. It is called once, before anything else."""
-        self._spawn(self._gpus.take_all_back())
+        self._background.start(self._gpus.take_all_back())
         for record in await asyncio.to_thread(self._jobs.active):
             if not self._dispatcher.serves(record.base_model):
                 logger.error("job %s waits for base model %s, not configured", record.id, record.base_model)
@@ -219,7 +218,7 @@ class TrainingController(Controller):
         await job.update(step=step.step)
         await job.emit(type="progress", **step.model_dump())
         self._metrics.stepped(job.record.base_model, step)
-        self._spawn(self._save_quietly(job))
+        self._background.start(self._save_quietly(job))
         return self._standing(job)
 
     async def inform(self, job_id: str, attempt: int, message: str) -> Standing:
@@ -246,7 +245,7 @@ class TrainingController(Controller):
             return
         await job.update(is_paused=True)
         await job.emit(type="info", message="Paused: others are having their turn")
-        self._spawn(self._save_quietly(job))
+        self._background.start(self._save_quietly(job))
 
     async def stopped(self, job_id: str, attempt: int) -> None:
         """Report that a cancelled job has ended. Raises: JobNotFound when the attempt was given up."""
@@ -274,7 +273,7 @@ class TrainingController(Controller):
 
     def _begin_run(self, base_model: str, on_end: Callable[[], None]) -> None:
         def end() -> None:
-            self._spawn(self._gpus.take_back(base_model))
+            self._background.start(self._gpus.take_back(base_model))
             on_end()
 
         self._launch(base_model, end)
@@ -286,7 +285,7 @@ class TrainingController(Controller):
             return None
         await job.update(is_paused=False)
         await job.emit(type="info", message="Going on")
-        self._spawn(self._save_quietly(job))
+        self._background.start(self._save_quietly(job))
         return Resumption(job_id=job.record.id, attempt=job.record.attempt)
 
     def _standing(self, job: ActiveJob) -> Standing:
@@ -306,8 +305,3 @@ class TrainingController(Controller):
             await job.save_soon()
         except Unavailable:
             logger.warning("progress of job %s is not saved: storage is away", job.record.id)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = start_apart(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)

@@ -69,6 +69,7 @@ def test_heavy_library_is_imported_in_its_own_files_only(package: str) -> None:
             "serve_app/model_server/vllm_patches/cpu_worker.py",
             "serve_app/model_server/engine_requests.py",
             "serve_app/model_server/vllm_patches/finite_numbers.py",
+            "serve_app/model_server/generations.py",
             "serve_app/model_server/vllm_patches/grouped_lora.py",
             "serve_app/model_server/server.py",
             "serve_app/model_server/openai_layer.py",

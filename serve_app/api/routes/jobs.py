@@ -7,9 +7,9 @@ from fastapi.responses import StreamingResponse
 
 from registry.errors import InvalidRequest, JobNotFound, ModelNotFound, RevisionNotFound
 from registry.records import JobStatus
+from serve_app.api.answer_examples import EVENT_LINES, JOB
 from serve_app.api.backends import Backends, BackendsDependency, UserDependency
 from serve_app.api.openapi import errors, one, streamed, success
-from serve_app.api.openapi_examples import EVENT_LINES, JOB
 from serve_app.api.streams import MEDIA_TYPE, stream_ndjson
 from serve_app.wire.base import Ref
 from serve_app.wire.jobs import Job

@@ -7,10 +7,10 @@ from fastapi import APIRouter, Path, Response
 
 from registry.errors import InvalidRequest, KeyNotFound, QuotaExceeded, RateLimited
 from registry.keys import generate_key, hash_key
+from serve_app.api.answer_examples import CREATED_KEY, KEY, REVOKED_KEY
 from serve_app.api.backends import BackendsDependency, CallerDependency
 from serve_app.api.bodies import BoundedRoute
 from serve_app.api.openapi import BODY, errors, success
-from serve_app.api.openapi_examples import CREATED_KEY, KEY, REVOKED_KEY
 from serve_app.wire.keys import CreatedKey, CreateKey, OwnKey, RevokedKey
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"], route_class=BoundedRoute)

@@ -9,11 +9,7 @@ from fastapi.responses import Response, StreamingResponse
 from registry.errors import IdempotencyConflict, ModelInUse, NameTaken, QuotaExceeded
 from registry.records import ModelRecord
 from serve_app.api.adapter_archive import AdapterArchive, ArchiveResponse
-from serve_app.api.backends import Backends, BackendsDependency, PresumedUserDependency, UserDependency
-from serve_app.api.bodies import BoundedRoute
-from serve_app.api.model_listing import as_array
-from serve_app.api.openapi import BODY, MODEL, PRIVATE_MODEL, errors, one, streamed, success
-from serve_app.api.openapi_examples import (
+from serve_app.api.answer_examples import (
     BASE_MODEL_INFO,
     DELETED_MODEL,
     MODEL_DETAIL,
@@ -21,6 +17,10 @@ from serve_app.api.openapi_examples import (
     MODEL_LINES,
     REVISION,
 )
+from serve_app.api.backends import Backends, BackendsDependency, PresumedUserDependency, UserDependency
+from serve_app.api.bodies import BoundedRoute
+from serve_app.api.model_listing import as_array
+from serve_app.api.openapi import BODY, MODEL, PRIVATE_MODEL, errors, one, streamed, success
 from serve_app.api.streams import MEDIA_TYPE
 from serve_app.api.value_limits import check_model_values
 from serve_app.wire.base import IdempotencyKey

@@ -13,11 +13,11 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from registry.errors import ContextLengthExceeded, ModelUnusable, RateLimited, TigerError
+from serve_app.api.answer_examples import RESPONSE, RESPONSE_EVENTS
 from serve_app.api.answer_size import largest_chat
 from serve_app.api.backends import Backends, BackendsDependency, PresumedUserDependency
 from serve_app.api.bodies import BoundedRoute
 from serve_app.api.openapi import BODY, MODEL, errors, streamed, success
-from serve_app.api.openapi_examples import RESPONSE, RESPONSE_EVENTS
 from serve_app.api.responses.input import ChatForm, chat_form
 from serve_app.api.responses.output import Answering, whole_response
 from serve_app.api.responses.stream import response_events

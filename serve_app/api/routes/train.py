@@ -19,10 +19,10 @@ from registry.errors import (
     TrainingFailed,
 )
 from registry.records import Group, Hyperparameters, JobRequest, ModelRecord, RewardedResponse
+from serve_app.api.answer_examples import EVENT_LINES, QUEUED_JOB, TRAINED
 from serve_app.api.backends import Backends, BackendsDependency, UserDependency
 from serve_app.api.bodies import BoundedRoute
 from serve_app.api.openapi import BODY, PRIVATE_MODEL, errors, streamed, success
-from serve_app.api.openapi_examples import EVENT_LINES, QUEUED_JOB, TRAINED
 from serve_app.api.streams import MEDIA_TYPE, stream_ndjson
 from serve_app.api.value_limits import check_training_values
 from serve_app.wire.base import IdempotencyKey

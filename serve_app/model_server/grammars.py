@@ -18,7 +18,7 @@ from typing import Any
 from registry.errors import InvalidRequest
 from registry.json_text import compact_json
 from serve_app.model_server.schema_worker import REGEX
-from serve_app.wire.json_schemas import held
+from serve_app.wire.schema_keywords import held
 
 ANSWER = "response_format.json_schema.schema"
 HELD_OUTPUTS = "structured_outputs"

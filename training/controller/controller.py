@@ -16,6 +16,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 
 from registry.errors import JobNotFound, ModelInUse, Unavailable
 from registry.jobs import Jobs
@@ -29,6 +30,7 @@ from registry.usage import UsageParts
 from training.controller.active_jobs import ActiveJob, ActiveJobs
 from training.controller.beginnings import Beginnings
 from training.controller.dispatcher import Dispatcher, StartRun
+from training.controller.job_listing import JobListing
 from training.controller.metrics import NoMetrics, TrainingMetrics
 from training.controller.outcomes import Outcomes, Publisher
 from training.controller.shared_gpus import SharedGpus
@@ -68,6 +70,7 @@ class TrainingController(Controller):
         self._metrics = metrics or NoMetrics()
         self._meter = Meter(UsageParts(store), usage_flush_interval_s)
         self._active = ActiveJobs()
+        self._listing = JobListing(self._jobs, self._active)
         self._gpus = SharedGpus(publisher, settings, retry)
         self._launch = start_run
         self._dispatcher = Dispatcher(settings, self._begin_run, self._metrics, clock)
@@ -78,7 +81,7 @@ class TrainingController(Controller):
             self._jobs, publisher, self._revisions, settings, self._outcomes, self._metrics
         )
         self._submission = Submission(
-            store, self._active, self._dispatcher, max_queued_jobs_per_user, self.job, retry
+            store, self._active, self._dispatcher, max_queued_jobs_per_user, self._listing.job, retry
         )
         self._background = BackgroundTasks()
 
@@ -122,38 +125,22 @@ class TrainingController(Controller):
 
     async def job(self, user: str, job_id: str) -> JobRecord:
         """The record of a job. Raises: JobNotFound, also for a job of another user."""
-        active = self._active.get(job_id)
-        if active is not None and active.record.user == user:
-            return active.record
-        return await asyncio.to_thread(self._jobs.load, user, job_id)
+        return await self._listing.job(user, job_id)
 
     async def list_jobs(
         self, user: str, model: str | None, status: JobStatus | None, after: str | None, limit: int
     ) -> list[JobRecord]:
         """A user's jobs after the job `after`, newest first. Raises: JobNotFound (malformed `after`)."""
-        found: list[JobRecord] = []
-        while True:
-            known = self._active.records_of_user(user)
-            page = await asyncio.to_thread(self._jobs.page, user, after, limit, known)
-            records = [job.record if (job := self._active.get(r.id)) is not None else r for r in page]
-            found += [r for r in records if model in (None, r.model) and status in (None, r.status)]
-            if len(found) >= limit or len(page) < limit:
-                return found[:limit]
-            after = page[-1].id
+        return await self._listing.page(user, model, status, after, limit)
 
     async def events(self, user: str, job_id: str, follow: bool) -> AsyncIterator[str]:
         """The NDJSON lines of a job from its first one on; with `follow`, until the job has ended.
 
         Raises: JobNotFound.
         """
-        job = self._active.get(job_id)
-        if job is not None and job.record.user == user:
-            async for line in job.follow(follow):
+        async with aclosing(self._listing.events(user, job_id, follow)) as lines:
+            async for line in lines:
                 yield line
-            return
-        await asyncio.to_thread(self._jobs.load, user, job_id)
-        for event in await asyncio.to_thread(self._jobs.load_events, user, job_id):
-            yield f"{event}\n"
 
     async def cancel(self, user: str, job_id: str) -> JobRecord:
         """End a job without a revision. A waiting or paused job ends at once, a running one within a pack.
@@ -162,7 +149,7 @@ class TrainingController(Controller):
         """
         job = self._active.get(job_id)
         if job is None or job.record.user != user:
-            return await asyncio.to_thread(self._jobs.load, user, job_id)
+            return await self._listing.job(user, job_id)
         if job.publishing is None and not job.record.status.is_terminal:
             await job.update(is_cancelled=True)
             await job.save()

@@ -2,14 +2,18 @@
 
 import asyncio
 import json
+import logging
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from typing import Any
 
+from registry.errors import Unavailable
 from registry.jobs import Jobs
 from registry.json_text import compact_json
 from registry.records import JobRecord
+
+logger = logging.getLogger("ray.serve")
 
 SAVE_INTERVAL_S = 1.0
 
@@ -79,6 +83,13 @@ class ActiveJob:
             self._is_save_due = False
         if not self.record.status.is_terminal:
             await self.save()
+
+    async def save_quietly(self) -> None:
+        """Save within a second. If storage is away, the next save has what this one had."""
+        try:
+            await self.save_soon()
+        except Unavailable:
+            logger.warning("progress of job %s is not saved: storage is away", self.record.id)
 
     async def follow(self, until_end: bool) -> AsyncIterator[str]:
         """Every event from the first one on, as a line. With `until_end`, also the events to come."""

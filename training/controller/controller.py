@@ -12,13 +12,11 @@ was given up are refused. The manifest in the bucket decides whether a training 
 markers in the bucket name the unfinished jobs; if a job's manifest exists, only bookkeeping is left.
 """
 
-import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 
-from registry.errors import JobNotFound, ModelInUse, Unavailable
+from registry.errors import JobNotFound, ModelInUse
 from registry.jobs import Jobs
 from registry.meter import FLUSH_INTERVAL_S, Meter
 from registry.records import JobRecord, JobRequest, JobStatus, ModelRecord
@@ -33,12 +31,11 @@ from training.controller.dispatcher import Dispatcher, StartRun
 from training.controller.job_listing import JobListing
 from training.controller.metrics import NoMetrics, TrainingMetrics
 from training.controller.outcomes import Outcomes, Publisher
+from training.controller.recovery import take_up
 from training.controller.shared_gpus import SharedGpus
 from training.controller.submission import Submission
 from training.settings import TrainingSettings
 from training.types import Assignment, Controller, Dismissal, Order, Place, Resumption, Standing, StepProgress
-
-logger = logging.getLogger("ray.serve")
 
 
 class TrainingController(Controller):
@@ -88,18 +85,7 @@ class TrainingController(Controller):
     async def recover(self) -> None:
         """Queue the unfinished jobs of the bucket, oldest first. It is called once, before anything else."""
         self._background.start(self._gpus.take_all_back())
-        for record in await asyncio.to_thread(self._jobs.active):
-            if not self._dispatcher.serves(record.base_model):
-                logger.error("job %s waits for base model %s, not configured", record.id, record.base_model)
-                continue
-            # A job that only waited has no saved events, so nothing is read for each of a thousand of them.
-            has_events = record.attempt > 0 or record.is_cancelled
-            load = self._jobs.load_events
-            events = await asyncio.to_thread(load, record.user, record.id) if has_events else []
-            job = ActiveJob(self._jobs, record, events)
-            self._active.add(job)
-            await job.emit(type="info", message="Taken up again after a restart")
-            await self._dispatcher.put(record)
+        await take_up(self._jobs, self._active, self._dispatcher)
 
     async def submit(
         self, user: str, model: ModelRecord, request: JobRequest, idempotency_key: str | None = None
@@ -205,7 +191,7 @@ class TrainingController(Controller):
         await job.update(step=step.step)
         await job.emit(type="progress", **step.model_dump())
         self._metrics.stepped(job.record.base_model, step)
-        self._background.start(self._save_quietly(job))
+        self._background.start(job.save_quietly())
         return self._standing(job)
 
     async def inform(self, job_id: str, attempt: int, message: str) -> Standing:
@@ -232,7 +218,7 @@ class TrainingController(Controller):
             return
         await job.update(is_paused=True)
         await job.emit(type="info", message="Paused: others are having their turn")
-        self._background.start(self._save_quietly(job))
+        self._background.start(job.save_quietly())
 
     async def stopped(self, job_id: str, attempt: int) -> None:
         """Report that a cancelled job has ended. Raises: JobNotFound when the attempt was given up."""
@@ -272,7 +258,7 @@ class TrainingController(Controller):
             return None
         await job.update(is_paused=False)
         await job.emit(type="info", message="Going on")
-        self._background.start(self._save_quietly(job))
+        self._background.start(job.save_quietly())
         return Resumption(job_id=job.record.id, attempt=job.record.attempt)
 
     def _standing(self, job: ActiveJob) -> Standing:
@@ -286,9 +272,3 @@ class TrainingController(Controller):
         if job is None or job.record.attempt != attempt or not self._dispatcher.has_taken(job.record):
             raise JobNotFound("this attempt was given up")
         return job
-
-    async def _save_quietly(self, job: ActiveJob) -> None:
-        try:
-            await job.save_soon()
-        except Unavailable:
-            logger.warning("progress of job %s is not saved: storage is away", job.record.id)

@@ -3,10 +3,11 @@
 import math
 import time
 from collections.abc import Awaitable, Callable
-from typing import Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
 
 from registry.deployment_calls import Answer, DeploymentCalls
 from registry.errors import TigerError, Unavailable
@@ -50,13 +51,13 @@ class ControllerLink(Link):
     def __init__(
         self,
         base_model: str,
-        controller: DeploymentCalls[Controller],
+        handle: DeploymentHandle[Any],
         clock: Callable[[], float] = time.monotonic,
         retry: Retry | None = None,
     ) -> None:
         self._retry = retry or Retry(kinds=self.AWAY)
         self._base_model = base_model
-        self._controller = controller
+        self._controller: DeploymentCalls[Controller] = DeploymentCalls(handle)
         self._clock = clock
         self._name: str | None = None
         self._sent: tuple[Answer[Standing], tuple[str, int, StepProgress]] | None = None

@@ -18,7 +18,6 @@ from typing import Any
 
 from ray import serve
 
-from registry.deployment_calls import DeploymentCalls
 from registry.records import Record
 from registry.revisions import Revisions
 from registry.settings import StorageSettings
@@ -108,7 +107,7 @@ def work(config: dict[str, Any]) -> None:
         os.environ.pop(name, None)
     link = ControllerLink(
         configuration.base_model,
-        DeploymentCalls(serve.get_deployment_handle(configuration.controller, configuration.application)),
+        serve.get_deployment_handle(configuration.controller, configuration.application),
     )
     _choose_device(configuration.settings)
     workers = Workers()

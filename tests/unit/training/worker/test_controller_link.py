@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from ray.exceptions import RayActorError
 
-from registry.deployment_calls import DeploymentCalls
 from registry.errors import JobNotFound, Unavailable
 from registry.retry import Retry
 from tests.support.queueing import Clock
@@ -60,7 +59,7 @@ class Response:
 def link(*answers: Any, clock: Clock | None = None) -> tuple[ControllerLink, Handle]:
     handle: Any = Handle(*answers)
     at_once = Retry(first_pause_s=0, longest_pause_s=0, kinds=ControllerLink.AWAY)
-    return ControllerLink("base", DeploymentCalls(handle), clock or Clock(), at_once), handle
+    return ControllerLink("base", handle, clock or Clock(), at_once), handle
 
 
 def test_worker_enters_once_and_asks_in_its_name() -> None:

@@ -25,6 +25,11 @@ class Leftovers:
     def clear(self, uid: str) -> None:
         self._store.delete(PREFIX + uid)
 
+    def delete_model(self, uid: str) -> None:
+        """Delete the bytes of a marked model that no list names, and then the mark."""
+        self._revisions.delete_model(uid)
+        self.clear(uid)
+
     def sweep(self) -> None:
         """Delete the bytes of marked models that no list of models names."""
         for key in self._store.list(PREFIX):
@@ -33,6 +38,7 @@ class Leftovers:
             except ObjectMissing:
                 continue
             uid = key.removeprefix(PREFIX)
-            if all(model.uid != uid for model in self._user_models.load(user).models.models):
-                self._revisions.delete_model(uid)
-            self.clear(uid)
+            if any(model.uid == uid for model in self._user_models.load(user).models.models):
+                self.clear(uid)
+            else:
+                self.delete_model(uid)

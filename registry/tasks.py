@@ -15,3 +15,17 @@ T = TypeVar("T")
 def start_apart(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     """Start `work` as a task in a context of its own."""
     return asyncio.create_task(work, context=Context())
+
+
+class BackgroundTasks:
+    """Work that nobody waits for. asyncio keeps no reference to a task, so it is kept here until its end."""
+
+    def __init__(self) -> None:
+        self._running: set[asyncio.Task[Any]] = set()
+
+    def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Start `work` as a task in a context of its own."""
+        task = start_apart(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task

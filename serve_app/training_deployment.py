@@ -1,7 +1,7 @@
-"""The training controller as a deployment. Handles connect it to the Catalog and the model servers."""
+"""The training controller as a deployment. Clients connect it to the Catalog and the model servers."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from ray import serve
 from ray.serve.handle import DeploymentHandle
@@ -10,6 +10,8 @@ from registry.meter import Meter
 from registry.records import ModelRecord
 from registry.store import ObjectStore
 from registry.usage import UsageParts
+from serve_app.catalog.client import CatalogClient
+from serve_app.model_server.client import ModelClient
 from serve_app.remote_errors import as_tiger_error
 from serve_app.replica_address import listen_at_the_node
 from serve_app.settings import Settings
@@ -19,37 +21,37 @@ from training.worker.loop import RunConfiguration, start_run
 
 StartRun = Callable[[RunConfiguration, Callable[[], None]], None]
 
+T = TypeVar("T")
+
 
 class ServingSide:
     """A `controller.Publisher` that calls the Catalog and the model server replicas."""
 
-    def __init__(self, catalog: DeploymentHandle[Any], servers: dict[str, DeploymentHandle[Any]]) -> None:
+    def __init__(self, catalog: CatalogClient, servers: dict[str, ModelClient]) -> None:
         self._catalog = catalog
         self._servers = servers
 
     async def model(self, user: str, uid: str) -> ModelRecord:
-        model: ModelRecord = await _reached(self._catalog.model_by_uid.remote(user, uid))
-        return model
+        return await _reached(self._catalog.model_by_uid(user, uid))
 
     async def publish(self, user: str, uid: str, revision: int) -> ModelRecord:
-        model: ModelRecord = await _reached(self._catalog.publish.remote(user, uid, revision))
-        return model
+        return await _reached(self._catalog.publish(user, uid, revision))
 
     async def preload(self, base_model: str, adapter_id: str) -> None:
-        await self._servers[base_model].broadcast("preload", adapter_id).results_async()
+        await self._servers[base_model].preload(adapter_id)
 
     async def delete(self, user: str, uid: str, base_model: str) -> None:
-        await _reached(self._catalog.delete.remote(user, uid))
-        await self._servers[base_model].broadcast("unload", uid).results_async(return_exceptions=True)
+        await _reached(self._catalog.delete(user, uid))
+        await self._servers[base_model].unload(uid)
 
     async def lend_gpu(self, base_model: str) -> None:
-        await _reached(self._servers[base_model].broadcast("lend_gpu").results_async())
+        await _reached(self._servers[base_model].lend_gpu())
 
     async def take_back_gpu(self, base_model: str) -> None:
-        await _reached(self._servers[base_model].broadcast("take_back_gpu").results_async())
+        await _reached(self._servers[base_model].take_back_gpu())
 
 
-async def _reached(response: Awaitable[Any]) -> Any:
+async def _reached(response: Awaitable[T]) -> T:
     """Waits for a call. If the replica dies, it raises `Unavailable`, and the controller repeats the call."""
     try:
         return await response
@@ -71,9 +73,10 @@ class Trainer(TrainingController):
         self._configured = settings
         self._start_run = start_run
         store = ObjectStore(settings.storage)
+        client = CatalogClient(catalog)
         super().__init__(
             store,
-            ServingSide(catalog, servers),
+            ServingSide(client, {name: ModelClient(handle) for name, handle in servers.items()}),
             {model.id: model.training for model in settings.models},
             self._run,
             settings.limits.max_queued_jobs_per_user,
@@ -81,7 +84,7 @@ class Trainer(TrainingController):
             Meter(UsageParts(store), settings.usage.flush_interval_s),
         )
         self._meter.start()
-        await catalog.check_storage.remote()  # the catalog makes the bucket
+        await client.check_storage()  # the catalog makes the bucket
         await self.recover()
 
     async def __del__(self) -> None:

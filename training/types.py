@@ -1,8 +1,8 @@
-"""The messages between the controller and the workers of a resident run."""
+"""The messages between the controller and the workers of a resident run, and the calls that carry them."""
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Self
+from typing import Protocol, Self
 
 from pydantic import Field
 
@@ -101,6 +101,28 @@ class StepProgress(Record):
     reward_std: float
     learning_rate: float
     seconds: float
+
+
+class Controller(Protocol):
+    """The methods of the controller that a worker calls. `TrainingController` describes them."""
+
+    async def enter(self, base_model: str) -> str: ...
+
+    async def next_assignment(self, base_model: str, worker: str) -> Order: ...
+
+    async def look(self, job_id: str, attempt: int, place: Place) -> Standing: ...
+
+    async def progress(self, job_id: str, attempt: int, step: StepProgress) -> Standing: ...
+
+    async def inform(self, job_id: str, attempt: int, message: str) -> Standing: ...
+
+    async def paused(self, job_id: str, attempt: int) -> None: ...
+
+    async def stopped(self, job_id: str, attempt: int) -> None: ...
+
+    async def complete(self, job_id: str, attempt: int) -> None: ...
+
+    async def fail(self, job_id: str, attempt: int, code: str, message: str) -> None: ...
 
 
 @dataclass(frozen=True)

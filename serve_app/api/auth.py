@@ -10,10 +10,11 @@ wait for the result first.
 """
 
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
+
+from cachetools import LRUCache
 
 from registry.errors import InvalidApiKey, Unavailable
 from registry.keys import hash_key
@@ -65,7 +66,7 @@ class Authenticator:
         self._lookup = lookup
         self._clock = clock
         self._now = now
-        self._known: OrderedDict[str, tuple[KeyRecord, float]] = OrderedDict()
+        self._known: LRUCache[str, tuple[KeyRecord, float]] = LRUCache(MAX_KEYS)
         self._checks: SharedTasks[KeyRecord] = SharedTasks()
 
     def is_stranger(self, key_hash: str) -> bool:
@@ -114,7 +115,7 @@ class Authenticator:
         except InvalidApiKey:
             self._known.pop(key_hash, None)
             raise
-        self._remember(key_hash, record, asking_at)
+        self._known[key_hash] = (record, asking_at)
         return record
 
     async def _ask(self, key_hash: str) -> KeyRecord:
@@ -126,9 +127,3 @@ class Authenticator:
             return await self._lookup(key_hash)
         except Exception as error:
             raise as_tiger_error(error) from None
-
-    def _remember(self, key_hash: str, record: KeyRecord, asked_at: float) -> None:
-        self._known[key_hash] = (record, asked_at)
-        self._known.move_to_end(key_hash)
-        if len(self._known) > MAX_KEYS:
-            self._known.popitem(last=False)

@@ -1,66 +1,43 @@
-"""The settings, handles and caches that the routes of an ingress replica use."""
+"""The settings, clients and caches that the routes of an ingress replica use."""
 
 import asyncio
-import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
-from ray.exceptions import RayActorError
-from ray.serve.handle import DeploymentHandle
 
-from registry.records import JobRecord, KeyRecord, ModelRecord
+from registry.records import ModelRecord
 from registry.store import ObjectStore
 from serve_app.api import in_progress
 from serve_app.api.auth import Authenticator, Caller
 from serve_app.api.base_model_health import BaseModelHealth, asking
-from serve_app.api.job_events import followed
 from serve_app.api.key_check import CALLER, KeyWatch
 from serve_app.api.model_listing import as_lines, base_infos
 from serve_app.api.models_cache import ModelsCache
 from serve_app.api.places import Places
 from serve_app.api.rate_limits import RequestLimit
-from serve_app.catalog.cache_leases import Forgotten, ReadModels, Renewal
+from serve_app.api.trainer_client import TrainerClient
+from serve_app.catalog.client import CatalogClient
 from serve_app.catalog.references import Resolved, Resolver
+from serve_app.model_server.client import ModelClient
 from serve_app.settings import Settings
 from serve_app.shared_tasks import SharedTasks
 
-PATIENCE_S = 60.0
-PAUSE_S = 0.1
 STORAGE_TIMEOUT_S = 5.0
-
-T = TypeVar("T")
-
-
-async def answered(read: Callable[[], Awaitable[T]]) -> T:
-    """Returns the answer to a read. If the replica dies before it answers, the next replica is asked.
-
-    A call that is made while there is no replica waits in Serve until there is one.
-    """
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            return await read()
-        except RayActorError:
-            if time.monotonic() > deadline:
-                raise
-            await asyncio.sleep(PAUSE_S)
 
 
 @dataclass
 class Backends:
-    """The settings and handles that the routes use, and the state of this ingress replica.
+    """The settings and clients that the routes use, and the state of this ingress replica.
 
-    `catalog` is a Catalog, `trainer` a Trainer. `servers` has a ModelServer for each id of a base model.
+    `servers` has the replicas for each id of a base model.
     """
 
     settings: Settings
-    catalog: DeploymentHandle[Any]
-    trainer: DeploymentHandle[Any]
-    servers: dict[str, DeploymentHandle[Any]]
+    catalog: CatalogClient
+    trainer: TrainerClient
+    servers: dict[str, ModelClient]
     store: ObjectStore = field(init=False)
     authenticator: Authenticator = field(init=False)
     key_watch: KeyWatch = field(init=False)
@@ -71,22 +48,10 @@ class Backends:
     downloads: Places = field(init=False)
 
     def __post_init__(self) -> None:
-        async def lookup(key_hash: str) -> KeyRecord:
-            record: KeyRecord = await answered(lambda: self.catalog.authenticate.remote(key_hash))
-            return record
-
-        async def read(user: str, replica: str) -> ReadModels:
-            models: ReadModels = await answered(lambda: self.catalog.models.remote(user, replica))
-            return models
-
-        async def renew(replica: str, forgotten: Forgotten) -> Renewal:
-            renewal: Renewal = await self.catalog.renew.remote(replica, forgotten)
-            return renewal
-
         self.store = ObjectStore(self.settings.storage)
-        self.authenticator = Authenticator(lookup)
+        self.authenticator = Authenticator(self.catalog.authenticate)
         self.key_watch = KeyWatch(self.authenticator.recheck)
-        self.user_models = ModelsCache(read, renew)
+        self.user_models = ModelsCache(self.catalog.models, self.catalog.renew)
         self.resolver = Resolver(self.settings)
         self.health = {
             base_model: BaseModelHealth(base_model, asking(server))
@@ -123,41 +88,20 @@ class Backends:
     async def delete_model(self, user: str, ref: str) -> str:
         """Deletes a model and returns its id. Raises: ModelInUse, and the errors of private_model."""
         model = await self.private_model(user, ref)
-        await self.trainer.delete_model.remote(user, model)
+        await self.trainer.delete_model(user, model)
         return model.id
 
-    async def is_training(self, model: ModelRecord) -> bool:
-        answer: bool = await answered(lambda: self.trainer.is_training.remote(model.uid))
-        return answer
-
-    async def job(self, user: str, job_id: str) -> JobRecord:
-        """Returns the record of a job. Raises: JobNotFound."""
-        record: JobRecord = await answered(lambda: self.trainer.job.remote(user, job_id))
-        return record
-
-    async def job_events(self, user: str, job_id: str, follow: bool) -> AsyncGenerator[str, None]:
-        """Yields a job's events as NDJSON lines, even if the Trainer is replaced.
-
-        Raises: JobNotFound, Unavailable.
-        """
-        events = self.trainer.options(stream=True).events
-        async with aclosing(followed(lambda: events.remote(user, job_id, follow))) as lines:
-            async for line in lines:
-                yield line
-
-    async def server(self, resolved: Resolved) -> DeploymentHandle[Any]:
-        """Returns a handle to the replicas of a model. Serve prefers those that have its adapter loaded.
+    async def server(self, resolved: Resolved) -> ModelClient:
+        """Returns the replicas that run a model.
 
         Raises: Unavailable: no replica is healthy. If all replicas become unhealthy later, the current
         request ends with this error too, unless its answer has begun.
         """
         await self.health[resolved.base.id].require(in_progress.current.get(None))
-        handle = self.servers[resolved.base.id]
-        adapter_id = resolved.adapter_id
-        return handle.options(multiplexed_model_id=adapter_id) if adapter_id else handle
+        return self.servers[resolved.base.id]
 
-    async def tokenising_server(self, base_model: str) -> DeploymentHandle[Any]:
-        """Returns a handle to the replicas that count tokens for trainings.
+    async def tokenising_server(self, base_model: str) -> ModelClient:
+        """Returns the replicas that count tokens for trainings.
 
         Raises: Unavailable: no replica is healthy.
         """
@@ -168,7 +112,7 @@ class Backends:
         """Reads from storage. Calls at the same time share one read. Raises an error if the read fails."""
 
         async def check() -> None:
-            await asyncio.wait_for(self.catalog.check_storage.remote(), STORAGE_TIMEOUT_S)
+            await asyncio.wait_for(self.catalog.check_storage(), STORAGE_TIMEOUT_S)
 
         await self._storage_checks.join("storage", check)()
 

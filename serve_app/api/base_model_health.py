@@ -8,14 +8,12 @@ it may only be busy: the base model is unavailable after SILENCE_S seconds.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
 from weakref import WeakSet
-
-from ray.serve.handle import DeploymentHandle
 
 from registry.errors import Unavailable
 from registry.tasks import start_apart
 from serve_app.api.in_progress import InProgress
+from serve_app.model_server.client import ModelClient
 from serve_app.shared_tasks import SharedTasks
 
 PAUSE_S = 1.0
@@ -27,7 +25,7 @@ WAITING_S = 5.0
 Ask = Callable[[], Awaitable[bool | None]]
 
 
-def asking(server: DeploymentHandle[Any], timeout_s: float = ASK_S) -> Ask:
+def asking(server: ModelClient, timeout_s: float = ASK_S) -> Ask:
     """Returns a function that asks the replicas of a ModelServer for their health.
 
     It returns True: one is healthy; False: none is; None: this is not known.
@@ -35,25 +33,22 @@ def asking(server: DeploymentHandle[Any], timeout_s: float = ASK_S) -> Ask:
 
     async def ask() -> bool | None:
         try:
-            answers = await server.broadcast("check_health").results_async(
-                timeout_s=timeout_s, return_exceptions=True
-            )
+            return await server.num_healthy(timeout_s) > 0
         except TimeoutError:
             return await _ask_one(server, timeout_s)
         except Exception:
             return False  # there is no replica
-        return any(not isinstance(answer, BaseException) for answer in answers)
 
     return ask
 
 
-async def _ask_one(server: DeploymentHandle[Any], timeout_s: float) -> bool | None:
+async def _ask_one(server: ModelClient, timeout_s: float) -> bool | None:
     """Asks one replica that Serve picks.
 
     It is used when a broadcast got no answer in time: one silent replica says nothing about the others.
     """
     try:
-        await asyncio.wait_for(server.check_health.remote(), timeout_s)
+        await server.check_one(timeout_s)
     except Exception:
         return None
     return True

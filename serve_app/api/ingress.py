@@ -18,6 +18,9 @@ from serve_app.api.key_check import KeyCheck
 from serve_app.api.middleware import AnswerHeaders
 from serve_app.api.openapi import ALWAYS, DESCRIPTION, TAGS, describe, errors
 from serve_app.api.routes import generate, jobs, keys, models, openai, operations, responses, train, usage
+from serve_app.api.trainer_client import TrainerClient
+from serve_app.catalog.client import CatalogClient
+from serve_app.model_server.client import ModelClient
 from serve_app.replica_address import listen_at_the_node
 from serve_app.settings import Settings
 from serve_app.version import VERSION
@@ -76,7 +79,12 @@ class Ingress:
         servers: dict[str, DeploymentHandle[Any]],
     ) -> None:
         listen_at_the_node()
-        self._services = Backends(settings, catalog, trainer, servers)
+        self._services = Backends(
+            settings,
+            CatalogClient(catalog),
+            TrainerClient(trainer),
+            {base_model: ModelClient(handle) for base_model, handle in servers.items()},
+        )
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
         # The health is asked for now, so that the first request of a new replica does not wait for it.

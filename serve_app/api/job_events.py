@@ -3,10 +3,10 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
-from typing import Any
 
 from ray.exceptions import RayActorError
 
+from registry.deployment_calls import AnswerStream
 from registry.errors import Unavailable
 from training.controller.active_jobs import is_last
 
@@ -16,12 +16,12 @@ AWAY_S = 600.0
 
 
 async def followed(
-    ask: Callable[[], Any], away_s: float = AWAY_S, clock: Callable[[], float] = time.monotonic
+    ask: Callable[[], AnswerStream[str]], away_s: float = AWAY_S, clock: Callable[[], float] = time.monotonic
 ) -> AsyncGenerator[str, None]:
     """NDJSON lines, each once and in order, up to the last one.
 
     Args:
-        ask: Calls a trainer for all events from the first on; a response generator of a Serve handle.
+        ask: Calls a trainer for all events from the first on.
 
     Raises: JobNotFound; Unavailable, after `away_s` seconds without a trainer.
     """

@@ -2,7 +2,7 @@
 
 errors(...)    ->  the error statuses of a route, with the codes that each can have
 streamed(...)  ->  an answer in pieces, with an example of them
-describe(api)  ->  the whole document; `api.openapi_examples` has the bodies of requests
+describe(api)  ->  the whole document; `api.request_examples` has the bodies of requests
 """
 
 from collections.abc import Callable
@@ -37,7 +37,7 @@ from registry.errors import (
     UnsupportedEncoding,
 )
 from serve_app.api.errors import body_of, headers_of, status_of
-from serve_app.api.openapi_examples import request_examples
+from serve_app.api.request_examples import request_examples
 from serve_app.settings import Settings
 from serve_app.wire.base import ErrorAnswer
 

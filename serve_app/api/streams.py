@@ -6,13 +6,15 @@ OpenAI's and end with `[DONE]`. The events of the Responses API end with one tha
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from registry.deployment_calls import AnswerStream
 from registry.errors import TigerError
+from registry.json_text import compact_json
 from serve_app.api.errors import body_of
 from serve_app.remote_errors import as_tiger_error
 from serve_app.shared_tasks import is_being_cancelled
@@ -28,7 +30,7 @@ async def stream_ndjson(lines: AsyncGenerator[str, None]) -> StreamingResponse:
     return await _stream(lines, MEDIA_TYPE)
 
 
-async def stream_events(events: AsyncIterator[str]) -> StreamingResponse:
+async def stream_events(events: AnswerStream[str]) -> StreamingResponse:
     """Stream server-sent `events` of a Serve handle."""
     return await _stream(cancelled_at_end(events), EVENTS_MEDIA_TYPE)
 
@@ -38,13 +40,13 @@ async def stream_made_events(events: AsyncGenerator[str, None]) -> StreamingResp
     return await _stream(events, EVENTS_MEDIA_TYPE)
 
 
-async def cancelled_at_end(response: AsyncIterator[str]) -> AsyncGenerator[str, None]:
+async def cancelled_at_end(response: AnswerStream[str]) -> AsyncGenerator[str, None]:
     """Yield from a response generator of Serve. If the reader stops, the call is cancelled in its replica."""
     try:
         async for line in response:
             yield line
     finally:
-        response.cancel()  # type: ignore[attr-defined]
+        response.cancel()
 
 
 def is_stream(content_type: str) -> bool:
@@ -101,18 +103,14 @@ async def _stream(pieces: AsyncGenerator[str, None], media_type: str) -> Streami
 
 
 def _last_line(body: dict[str, Any]) -> str:
-    return f"{_json({'type': 'error', 'message': body['error']['message'], **body})}\n"
+    return f"{compact_json({'type': 'error', 'message': body['error']['message'], **body})}\n"
 
 
 def _last_event(body: dict[str, Any]) -> str:
-    return f"data: {_json(body)}\n\n{DONE}"
+    return f"data: {compact_json(body)}\n\n{DONE}"
 
 
 LAST_PIECES: dict[str, Callable[[dict[str, Any]], str]] = {
     MEDIA_TYPE: _last_line,
     EVENTS_MEDIA_TYPE: _last_event,
 }
-
-
-def _json(value: dict[str, Any]) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

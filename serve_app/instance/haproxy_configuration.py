@@ -13,12 +13,12 @@ that a port of a later version of Ray is not opened by accident. `instance.hapro
 result line by line.
 """
 
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from registry.json_text import compact_json
 from serve_app.instance.haproxy_directives import UnexpectedConfiguration, address_of, require_one_address
 
 RETRY_AFTER_S = 2
@@ -127,7 +127,7 @@ def _answer(error: OwnError, door: FrontDoor) -> bytes:
     if error.file == 413 and door.max_request_bytes:
         message = f"the body is over {door.max_request_bytes} bytes"
     content = {"type": error.type, "code": error.code, "message": message, "param": None}
-    body = json.dumps({"error": content}, separators=(",", ":")).encode()
+    body = compact_json({"error": content}).encode()
     lines = [f"HTTP/1.1 {error.status}", "Content-Type: application/json", f"Content-Length: {len(body)}"]
     if error.retry_after_s is not None:
         lines.append(f"Retry-After: {error.retry_after_s}")

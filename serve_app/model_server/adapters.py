@@ -16,7 +16,7 @@ import itertools
 import logging
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,6 +25,7 @@ from cachetools import LRUCache
 
 from registry.errors import ModelUnusable, Unavailable
 from registry.revisions import DigestMismatch, Revisions
+from registry.tasks import BackgroundTasks
 from serve_app.model_server.tenant_engine import UNUSABLE
 
 logger = logging.getLogger("ray.serve")
@@ -104,7 +105,7 @@ class Adapters:
         self._lora_ids = itertools.count(1)
         self._fetches: dict[str, asyncio.Task[Path]] = {}
         self._loaded: dict[str, Adapter] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = BackgroundTasks()
 
     def is_loaded(self, adapter_id: str) -> bool:
         return adapter_id in self._loaded
@@ -145,7 +146,8 @@ class Adapters:
             if isinstance(error, ModelUnusable):
                 self._verdicts[adapter_id] = False
                 logger.warning("adapter %s is refused: %s", adapter_id, error.__cause__ or "its logits")
-            self._start(self._remove(adapter_id, request, directory))
+            message = f"removed the failed load of adapter {adapter_id}"
+            self._background.start(self._remove(request, directory, message))
             raise
         finally:
             # This comes last, so that a request during the load does not download the adapter again.
@@ -182,20 +184,16 @@ class Adapters:
             self._fetches.pop(adapter_id, None)
 
     def free(self, adapter: Adapter) -> None:
-        self._start(self._remove(adapter.adapter_id, adapter.request, adapter.directory))
+        message = f"freed adapter {adapter.adapter_id}"
+        self._background.start(self._remove(adapter.request, adapter.directory, message))
 
-    async def _remove(self, adapter_id: str, request: Any, directory: Path) -> None:
+    async def _remove(self, request: Any, directory: Path, message: str) -> None:
         """Removes an adapter from the engine and from disk, even if the engine did not load all of it."""
         try:
             await self._engine().remove_lora(request.lora_int_id)
         finally:
             await asyncio.to_thread(shutil.rmtree, directory.parent, ignore_errors=True)
-        logger.info("freed adapter %s", adapter_id)
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        logger.info("%s", message)
 
 
 @asynccontextmanager

@@ -42,20 +42,20 @@ class Engine(Protocol):
 class EngineWatch:
     """A watch over the engine of one replica.
 
-    `num_waiting` returns the number of generations in progress. `last_words` is awaited before the process
-    ends.
+    `count_generations` returns the number of generations in progress. `last_words` is awaited before the
+    process ends.
     """
 
     def __init__(
         self,
         engine: Engine,
-        num_waiting: Callable[[], int],
+        count_generations: Callable[[], int],
         last_words: Callable[[], Awaitable[None]],
         end: Callable[[], None] = lambda: os._exit(1),
         hangs_after_s: float = HANGS_AFTER_S,
     ) -> None:
         self._engine = engine
-        self._num_waiting = num_waiting
+        self._count_generations = count_generations
         self._last_words = last_words
         self._end = end
         self._hangs_after_s = hangs_after_s
@@ -92,7 +92,7 @@ class EngineWatch:
         logger.error("the engine %s: this replica ends", reason)
         for _ in range(int(LAST_ANSWERS_S / LEAVING_S)):
             await asyncio.sleep(LEAVING_S)
-            if not self._num_waiting():
+            if not self._count_generations():
                 break
         try:
             await asyncio.wait_for(self._last_words(), LAST_WORDS_S)

@@ -16,8 +16,9 @@ from dataclasses import replace
 from typing import Any
 
 from registry.errors import InvalidRequest
+from registry.json_text import compact_json
 from serve_app.model_server.schema_worker import REGEX
-from serve_app.wire.json_schemas import held
+from serve_app.wire.schema_keywords import held
 
 ANSWER = "response_format.json_schema.schema"
 HELD_OUTPUTS = "structured_outputs"
@@ -66,7 +67,7 @@ def _exactly(text: str) -> str:
 
 
 def _as_json(schema: Any) -> str:
-    return json.dumps(held(schema), separators=(",", ":"))
+    return compact_json(held(schema), ascii_only=True)
 
 
 def _of_arguments(parameters: Any) -> str:

@@ -1,33 +1,30 @@
 """Runs one base model in vLLM, with the adapters of its private models. It extends Ray Serve LLM's server.
 
-    generate, generate_stream  ->  adapter lease  ->  TenantEngine  ->  completions or NDJSON lines
-
-The prompt is rendered here with the tokenizer's own chat template, as in the trainer, so that training and
-generation see the same tokens. This replica also makes the NDJSON lines, and the ingress passes them on.
+generate, generate_stream     ->  Generations  ->  adapter lease  ->  TenantEngine
+openai_answer, openai_events  ->  adapter lease  ->  OpenAILayer  ->  TenantEngine
 """
 
 import asyncio
-import json
-import time
-import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import Any
+from typing import Any, final
 
 from ray.serve.llm import LLMConfig, LLMServer
 
-from registry.errors import ContextLengthExceeded, InvalidRequest, ModelNotFound
+from registry.errors import ModelNotFound
 from registry.meter import Meter
 from registry.records import Group, Message
 from registry.revisions import Revisions
 from registry.store import ObjectStore
-from registry.usage import Usage, UsageParts, durations
+from registry.usage import UsageParts
 from serve_app.model_server.adapter_check import Probe, check_files
 from serve_app.model_server.adapters import Adapter, Adapters, leased
 from serve_app.model_server.admission import Admission
 from serve_app.model_server.call_parser import with_whole_calls
-from serve_app.model_server.calls import Completion, Generation, GenerationCall, OpenAICall, cache_salt_of
+from serve_app.model_server.calls import Generation, GenerationCall, OpenAICall
+from serve_app.model_server.client import ModelReplica
 from serve_app.model_server.engine_watch import EngineWatch
+from serve_app.model_server.generations import Generations
 from serve_app.model_server.labels import leave_out_adapters, multiplexed
 from serve_app.model_server.openai_layer import OpenAILayer
 from serve_app.model_server.ray_llm_private import CallbackBase, chat_serving, engine_client, text_serving
@@ -41,7 +38,6 @@ from serve_app.model_server.vllm_patches.plugins import require_plugins
 from serve_app.replica_address import listen_at_the_node
 from serve_app.serve_log import keep_open
 from serve_app.settings import BaseModelSettings, Settings
-from serve_app.wire.generate import StopReason
 from training.chat_template import tool_support, use_template
 from training.conversation import tokenise_prompt
 
@@ -56,7 +52,8 @@ class WeightsInPlace(CallbackBase):
         self.ctx.run_init_node = False
 
 
-class ModelServer(LLMServer):
+@final
+class ModelServer(LLMServer, ModelReplica):
     """A replica. Other deployments call the public methods below through Ray handles.
 
     Raises (all that generate): ContextLengthExceeded, ModelUnusable, RateLimited, RevisionNotFound,
@@ -100,6 +97,14 @@ class ModelServer(LLMServer):
         self._probe_tokens = tokenise_prompt(self._tokenizer, [Message(role="user", content=PROBE)])
         num_tokens = self._llm.model_config.get_vocab_size()
         self._schemas = SchemaCompiler(WorkerProcess(TokenizerText.of(self._tokenizer, num_tokens)))
+        self._generations = Generations(
+            base,
+            self._tokenizer,
+            self._meter,
+            admit=lambda call, num_samples: self._tenant_engine(call, 1, num_samples),
+            leased=self._leased,
+            is_loaded=self._adapters.is_loaded,
+        )
         chat = chat_serving(self.engine)
         chat.parser_cls = with_whole_calls(chat.parser_cls)
         self._openai = OpenAILayer(
@@ -225,65 +230,13 @@ class ModelServer(LLMServer):
 
     async def generate(self, call: GenerationCall) -> Generation:
         """Returns all completions of a call."""
-        from vllm.sampling_params import RequestOutputKind
-
-        start = time.monotonic()
-        # At temperature 0 all samples are the same, and vLLM refuses to make more than one.
-        samples = 1 if call.temperature == 0 else call.n
-        async with self._tenant_engine(call, 1, samples) as engine:
-            prompt = await self._prompt(call)
-            async with self._leased(engine, call) as lora_request:
-                outputs = self._run(engine, call, prompt, RequestOutputKind.FINAL_ONLY, lora_request)
-                final = [output async for output in outputs][-1]
-        completions = tuple(
-            Completion(
-                content=c.text,
-                stop_reason=_stop_reason(c.finish_reason, c.stop_reason),
-                output_tokens=len(c.token_ids),
-            )
-            for c in final.outputs
-        )
-        num_tokens = sum(c.output_tokens for c in completions)
-        if samples != call.n:
-            self._meter.count(call.user, call.model, Usage(output_tokens=num_tokens * (call.n - samples)))
-            completions, num_tokens = completions * call.n, num_tokens * call.n
-        return Generation(
-            completions=completions,
-            input_tokens=len(prompt),
-            output_tokens=num_tokens,
-            duration_s=time.monotonic() - start,
-        )
+        return await self._generations.generate(call)
 
     async def generate_stream(self, call: GenerationCall) -> AsyncIterator[str]:
         """Yields NDJSON lines: `info` if the adapter has to be loaded, `delta` with text, then `stop`."""
-        from vllm.sampling_params import RequestOutputKind
-
-        start = time.monotonic()
-        num_tokens = 0
-        async with self._tenant_engine(call, 1, 1) as engine:
-            prompt = await self._prompt(call)
-            # After the first line, a refusal could no longer be the status of the answer.
-            engine.claim(len(prompt) + self._max_tokens(call, prompt))
-            if call.adapter_id is not None and not self._adapters.is_loaded(call.adapter_id):
-                yield _line(type="info", message=f"Loading model {call.model}")
-            async with self._leased(engine, call) as lora_request:
-                async for output in self._run(engine, call, prompt, RequestOutputKind.DELTA, lora_request):
-                    completion = output.outputs[0]
-                    num_tokens += len(completion.token_ids)
-                    if completion.text:
-                        yield _line(type="delta", delta=completion.text)
-        yield _line(
-            type="stop",
-            id=call.id,
-            stop_reason=_stop_reason(completion.finish_reason, completion.stop_reason),
-            model=call.model,
-            revision=call.revision,
-            usage={
-                "input_tokens": len(prompt),
-                "output_tokens": num_tokens,
-                **durations(time.monotonic() - start),
-            },
-        )
+        async with aclosing(self._generations.stream(call)) as lines:
+            async for line in lines:
+                yield line
 
     async def openai_answer(self, call: OpenAICall) -> str:
         """Returns a JSON object in OpenAI's form. Raises also: InvalidRequest."""
@@ -311,52 +264,3 @@ class ModelServer(LLMServer):
         Raises: ContextLengthExceeded, InvalidRequest (there are more than `max_tokens`), RateLimited.
         """
         return await self._length_checks.count(user, groups, max_tokens, is_single)
-
-    async def _prompt(self, call: GenerationCall) -> list[int]:
-        try:
-            prompt = await asyncio.to_thread(tokenise_prompt, self._tokenizer, call.messages)
-        except InvalidRequest as error:
-            raise InvalidRequest(error.message, "messages") from None
-        limit = self._base.max_context_tokens
-        if len(prompt) + (call.max_tokens or 1) > limit:
-            asked = f" and max_tokens is {call.max_tokens}" if call.max_tokens else ""
-            message = f"the messages have {len(prompt)} tokens{asked}; the model takes {limit} in all"
-            raise ContextLengthExceeded(message, "messages")
-        return prompt
-
-    def _max_tokens(self, call: GenerationCall, prompt: list[int]) -> int:
-        room = self._base.max_context_tokens - len(prompt)
-        return call.max_tokens or min(room, self._base.default_max_tokens)
-
-    def _run(
-        self,
-        engine: TenantEngine,
-        call: GenerationCall,
-        prompt: list[int],
-        output_kind: Any,
-        lora_request: Any,
-    ) -> AsyncGenerator[Any, None]:
-        from vllm import SamplingParams
-        from vllm.inputs import TokensPrompt
-
-        params = SamplingParams(
-            n=engine.num_samples,
-            temperature=call.temperature,
-            top_p=call.top_p,
-            max_tokens=self._max_tokens(call, prompt),
-            stop=list(call.stop),
-            seed=call.seed,
-            output_kind=output_kind,
-        )
-        tokens = TokensPrompt(prompt_token_ids=prompt, cache_salt=cache_salt_of(call.user))
-        return engine.generate(tokens, params, uuid.uuid4().hex, lora_request=lora_request)
-
-
-def _line(**chunk: Any) -> str:
-    return json.dumps(chunk, ensure_ascii=False, separators=(",", ":")) + "\n"
-
-
-def _stop_reason(finish_reason: str | None, matched: str | int | None) -> StopReason:
-    if finish_reason == "length":
-        return "max_tokens"
-    return "stop_sequence" if isinstance(matched, str) else "end_turn"

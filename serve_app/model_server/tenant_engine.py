@@ -275,7 +275,13 @@ def raise_of_ended(output: Any) -> None:
 
 
 async def _last(outputs: AsyncGenerator[Any, None]) -> Any:
-    return [output async for output in outputs][-1]
+    """Returns the last output. Raises: TigerError if the engine ended the request without an output."""
+    last = None
+    async for output in outputs:
+        last = output
+    if last is None:
+        raise TigerError("internal error")
+    return last
 
 
 def _num_prompt_tokens(prompt: Any) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from registry.errors import InvalidRequest
+from registry.json_text import compact_json
 from training.chat_template import ToolSupport
 
 FINISHED_BY_CALLS = '"finish_reason":"tool_calls"'
@@ -50,4 +51,4 @@ def settle_event(event: str) -> str:
     for choice in chunk["choices"]:
         if choice["finish_reason"] == "tool_calls" and isinstance(choice.get("stop_reason"), str):
             choice["finish_reason"] = "stop"
-    return f"data: {json.dumps(chunk, ensure_ascii=False, separators=(',', ':'))}\n\n"
+    return f"data: {compact_json(chunk)}\n\n"

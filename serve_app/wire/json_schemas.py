@@ -1,7 +1,6 @@
 """Checks JSON Schemas that clients send, in one pass and before any work is done.
 
     check_schema   size, nesting, counts, keywords, references; RefusedSchema names the place
-    held           the part of a checked schema that constrains the answer
 
 A schema is read as draft 2020-12. The structured output of the engine (llguidance) enforces each accepted
 schema. A keyword that it does not enforce is refused by name. A keyword that no draft knows is an annotation,
@@ -10,8 +9,22 @@ properties of an object, and with counts such as `maxItems`. No function here re
 be as deep as a body.
 """
 
-from collections.abc import Iterator
 from typing import Any
+
+from serve_app.wire.schema_keywords import (
+    COUNTS,
+    DRAFTS,
+    FORMATS,
+    LENGTHS,
+    NUMBERS,
+    REFUSED,
+    SCHEMA_LISTS,
+    SCHEMA_MAPS,
+    TYPES,
+    Path,
+    required_names,
+    subschemas,
+)
 
 MAX_SCHEMA_BYTES = 64 * 1024
 MAX_TOOLS_BYTES = 128 * 1024
@@ -34,38 +47,6 @@ MAX_NAME = 256
 MAX_MULTIPLE = 1_000
 MAX_EXACT = 2**53
 """The largest integer that is the same in JavaScript, in Python and in the engine."""
-
-TYPES = {"null", "boolean", "integer", "number", "string", "array", "object"}
-FORMATS = {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"}
-DRAFTS = {
-    f"{prefix}.org/{draft}schema{end}"
-    for prefix, draft in (
-        ("https://json-schema", "draft/2020-12/"),
-        ("https://json-schema", "draft/2019-09/"),
-        ("http://json-schema", "draft-07/"),
-        ("http://json-schema", "draft-06/"),
-    )
-    for end in ("", "#")
-}
-
-ONE_SCHEMA = {"items", "additionalProperties"}
-SCHEMA_LISTS = {"anyOf", "oneOf", "allOf", "prefixItems"}
-SCHEMA_MAPS = {"properties", "patternProperties", "$defs", "definitions"}
-COUNTS = {"minItems", "maxItems", "minProperties", "maxProperties"}
-LENGTHS = {"minLength", "maxLength"}
-NUMBERS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}
-VALUES = {"const", "enum", "type", "required", "pattern", "format", "$ref"}
-HELD = ONE_SCHEMA | SCHEMA_LISTS | SCHEMA_MAPS | COUNTS | LENGTHS | NUMBERS | VALUES
-
-REFUSED = {
-    "not", "if", "then", "else", "dependentRequired", "dependentSchemas", "dependencies", "contains",
-    "minContains", "maxContains", "propertyNames", "unevaluatedItems", "unevaluatedProperties",
-    "additionalItems", "contentSchema", "$anchor", "$dynamicRef", "$dynamicAnchor", "$recursiveRef",
-    "$recursiveAnchor", "$vocabulary", "x-guidance",
-}  # fmt: skip
-"""Keywords that a draft knows and the engine does not enforce. The last one sets options of llguidance."""
-
-Path = tuple[str | int, ...]
 
 
 class RefusedSchema(Exception):
@@ -121,17 +102,6 @@ def _text_bytes(path: Path, text: Any) -> int:
         return len(str(text).encode())
     except UnicodeEncodeError:
         raise RefusedSchema(path, "the text has a lone surrogate, which is no character") from None
-
-
-def subschemas(schema: dict[str, Any]) -> Iterator[tuple[Path, Any]]:
-    """Yields the schemas directly inside `schema`, each with its path there."""
-    for keyword, value in schema.items():
-        if keyword in ONE_SCHEMA:
-            yield (keyword,), value
-        elif keyword in SCHEMA_LISTS:
-            yield from (((keyword, index), part) for index, part in enumerate(value))
-        elif keyword in SCHEMA_MAPS:
-            yield from (((keyword, name), part) for name, part in value.items())
 
 
 class _Keywords:
@@ -204,7 +174,7 @@ class _Keywords:
                     here, f"the counts of items and properties sum up to more than {MAX_TOTAL_COUNT}"
                 )
         # The engine may write a name that is not in `properties` twice, and would count it twice.
-        if keyword == "minProperties" and value > max(1, len(_required(schema))):
+        if keyword == "minProperties" and value > max(1, len(required_names(schema))):
             raise RefusedSchema(here, "minProperties is held up to 1, or the number of required properties")
 
     def _check_values(self, here: Path, value: Any) -> None:
@@ -260,11 +230,6 @@ def _is_exact(number: float) -> bool:
     return abs(number) <= MAX_EXACT  # this is False for NaN
 
 
-def _required(schema: dict[str, Any]) -> set[str]:
-    names = schema.get("required")
-    return {name for name in names if isinstance(name, str)} if isinstance(names, list) else set()
-
-
 def _may_be_text(schema: dict[str, Any]) -> bool:
     types = schema.get("type", "string")
     return "string" in (types if isinstance(types, list) else [types])
@@ -294,26 +259,3 @@ def _check_references(root: dict[str, Any], places: dict[str, Any]) -> None:
                 if target not in seen:
                     seen.add(target)
                     todo.append((path, places[target], depth + 1))
-
-
-def held(schema: Any) -> Any:
-    """Returns a checked schema without annotations and without keywords that are always fulfilled."""
-    if not isinstance(schema, dict):
-        return schema
-    kept: dict[str, Any] = {}
-    for keyword, value in schema.items():
-        if keyword in ONE_SCHEMA:
-            kept[keyword] = held(value)
-        elif keyword in SCHEMA_LISTS:
-            kept[keyword] = [held(part) for part in value]
-        elif keyword in SCHEMA_MAPS:
-            kept[keyword] = {name: held(part) for name, part in value.items()}
-        elif keyword in HELD and not _is_void(keyword, value, schema):
-            kept[keyword] = value
-    return kept
-
-
-def _is_void(keyword: str, value: Any, schema: dict[str, Any]) -> bool:
-    if keyword == "minProperties":
-        return bool(value <= len(_required(schema)))
-    return keyword == "format" and value not in FORMATS

@@ -163,7 +163,7 @@ def test_every_example_of_a_request_is_answered(
                 continue
             method, path = route.split()
             examples = operation["requestBody"]["content"]["application/json"].get("examples", {})
-            assert examples, f"{route} has no example in serve_app/api/openapi_examples.py"
+            assert examples, f"{route} has no example in serve_app/api/request_examples.py"
             for name, example in examples.items():
                 answer = alice.http.request(method, path.replace("{ref}", "model42"), json=example["value"])
                 assert answer.status_code < 300, (route, name, answer.text)

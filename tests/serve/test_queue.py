@@ -11,12 +11,11 @@ import pytest
 import ray
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
-from ray import serve
 
 from serve_app.deployment_options import APPLICATION, TRAINER
 from serve_app.settings import LimitSettings
 from tests.support.account import Account, assert_error
-from tests.support.service import Service, assigned, train_once
+from tests.support.service import Service, assigned, report_failure, train_once
 from tests.support.waiting import wait_until
 
 NUM_USERS = 20
@@ -80,8 +79,7 @@ def value(name: str, **labels: str) -> float | None:
 def fail(base_id: str) -> Any:
     """Play the worker for a job that does not succeed."""
     assignment = assigned(base_id)
-    report = serve.get_deployment_handle(TRAINER, APPLICATION).fail
-    report.remote(assignment.job_id, assignment.attempt, "training_failed", "no luck").result(timeout_s=30)
+    report_failure(assignment)
     return assignment
 
 

@@ -8,12 +8,12 @@ from typing import Any
 import httpx
 import pytest
 import ray
-from ray import serve
 
 from serve_app.deployment_options import APPLICATION, TRAINER
 from tests.support.account import HELLO, Account, assert_error, assert_one_request_id, chunks_of
-from tests.support.service import Service, assigned, train_once
+from tests.support.service import Service, assigned, controller, report_failure, train_once
 from tests.support.waiting import wait_until
+from training.types import Controller
 
 
 def test_training_answers_when_the_revision_serves(service: Service, alice: Account, tmp_path: Path) -> None:
@@ -74,10 +74,8 @@ def test_failed_training_is_an_error_for_who_waits(service: Service, alice: Acco
     alice.create("Mine")
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(alice.train)
-        trainer = serve.get_deployment_handle(TRAINER, APPLICATION)
         assignment = assigned("one")
-        report = trainer.fail.remote(assignment.job_id, assignment.attempt, "training_failed", "no luck")
-        report.result(timeout_s=30)
+        report_failure(assignment)
         response = answer.result(timeout=30)
     assert_error(response, 500, "training_failed")
 
@@ -181,11 +179,11 @@ def test_stream_of_a_training_outlives_the_trainer(service: Service, alice: Acco
     alice.create("Mine")
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(alice.train, stream=True)
-        trainer = serve.get_deployment_handle(TRAINER, APPLICATION)
         lost = assigned("one")
+        calls = controller()
         for number in range(20):
             message = f"message {number}"
-            trainer.inform.remote(lost.job_id, lost.attempt, message).result(timeout_s=30)
+            calls.call(Controller.inform, lost.job_id, lost.attempt, message).result(timeout_s=30)
         names = [actor["name"] for actor in ray.util.list_named_actors(all_namespaces=True)]
         replica = next(name for name in names if f"{APPLICATION}#{TRAINER}#" in name)
         ray.kill(ray.get_actor(replica, namespace="serve"))

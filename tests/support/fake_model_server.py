@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, final
 
 from registry.errors import ContextLengthExceeded, InvalidRequest
 from registry.meter import Meter
@@ -16,6 +16,7 @@ from registry.store import ObjectStore
 from registry.usage import UsageParts, durations
 from serve_app.model_server.admission import Admission
 from serve_app.model_server.calls import Completion, Generation, GenerationCall, OpenAICall
+from serve_app.model_server.client import ModelReplica
 from serve_app.model_server.tenant_engine import TenantEngine
 from serve_app.replica_address import listen_at_the_node
 from serve_app.settings import (
@@ -51,8 +52,9 @@ class FakeEngine:
         """Do nothing: a generator stops when it is closed."""
 
 
-class FakeModelServer:
-    """A fake with the public methods of ModelServer. Files in `signals` give orders and record its calls."""
+@final
+class FakeModelServer(ModelReplica):
+    """A fake without vLLM. Files in `signals` give orders and record its calls."""
 
     def __init__(self, base_model: str, signals: Path, settings: Settings) -> None:
         listen_at_the_node()
@@ -67,7 +69,7 @@ class FakeModelServer:
         while self._is_down():
             time.sleep(0.05)
 
-    def check_health(self) -> None:
+    async def check_health(self) -> None:
         if self._is_down():
             raise RuntimeError("down")
 
@@ -151,6 +153,12 @@ class FakeModelServer:
 
     async def unload(self, uid: str) -> None:
         (self._signals / f"unloaded {uid}").touch()
+
+    async def lend_gpu(self) -> None:
+        (self._signals / f"lent {self._base_model}").touch()
+
+    async def take_back_gpu(self) -> None:
+        (self._signals / f"lent {self._base_model}").unlink(missing_ok=True)
 
     def _is_down(self) -> bool:
         return (self._signals / f"down {self._base_model}").exists()

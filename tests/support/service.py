@@ -20,6 +20,7 @@ import ray
 from ray import serve
 from ray.exceptions import RayActorError
 
+from registry.deployment_calls import DeploymentCalls
 from registry.keys import ApiKeys
 from registry.records import utc_now
 from registry.revisions import Revisions
@@ -30,6 +31,7 @@ from serve_app.deployment_options import APPLICATION, TRAINER, model_server_name
 from serve_app.http_settings import HttpSettings
 from serve_app.instance import haproxy
 from serve_app.instance.seaweedfs import ObjectServer, stop
+from serve_app.model_server.client import ModelReplica
 from serve_app.settings import (
     BaseModelSettings,
     IngressSettings,
@@ -40,13 +42,23 @@ from serve_app.settings import (
 from tests.support.account import Account, assert_one_request_id
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.storage import free_port
-from training.types import Assignment, Standing, StepProgress
+from training.types import Assignment, Controller, Standing, StepProgress
 from training.worker.loop import RunConfiguration
 
 MAX_REQUEST_BYTES = IngressSettings().max_request_bytes
 PAGE = "https://page.example.com"
 """The origin of pages that may use the API in a browser."""
 BODY_TIMEOUT_S = 20
+
+
+def deployment_of(server: type[ModelReplica], base_model: str) -> serve.Deployment:
+    return serve.deployment(
+        server,
+        name=model_server_name(base_model),
+        ray_actor_options={"num_cpus": 0},
+        health_check_period_s=0.5,
+        max_ongoing_requests=1000,
+    )
 
 
 def start_no_run(configuration: RunConfiguration, on_end: Callable[[], None]) -> None:
@@ -105,32 +117,31 @@ class Service:
                 yield
             finally:
                 is_over.set()
-                trainer = serve.get_deployment_handle(TRAINER, APPLICATION)
                 for base_id in base_ids:  # a worker that waits for work is sent away
-                    trainer.enter.remote(base_id).result(timeout_s=30)
+                    controller().call(Controller.enter, base_id).result(timeout_s=30)
             for worker in workers:
                 worker.result(timeout=60)
 
     def _work_on(self, base_id: str, directory: Path, is_over: threading.Event) -> None:
-        trainer = serve.get_deployment_handle(TRAINER, APPLICATION)
+        calls = controller()
         own_directory = directory / base_id
         own_directory.mkdir()
-        worker = trainer.enter.remote(base_id).result(timeout_s=30)
+        worker = calls.call(Controller.enter, base_id).result(timeout_s=30)
         while not is_over.is_set():
-            answer = trainer.next_assignment.remote(base_id, worker).result(timeout_s=60)
+            answer = calls.call(Controller.next_assignment, base_id, worker).result(timeout_s=60)
             if isinstance(answer, Assignment):
                 self.train(base_id, answer, own_directory)
 
     def train(self, base_id: str, assignment: Assignment, directory: Path) -> None:
         """Make one step, unless the job was cancelled, and publish the new revision."""
-        trainer = serve.get_deployment_handle(TRAINER, APPLICATION)
+        calls = controller()
         step = StepProgress(
             step=1, steps=5, loss=0.5, kl=0, clip_ratio=0, grad_norm=1, reward_mean=0.5, reward_std=0.5,
             learning_rate=1e-5, seconds=0.1,
         )  # fmt: skip
         attempt = (assignment.job_id, assignment.attempt)
-        if trainer.progress.remote(*attempt, step).result(timeout_s=30) is Standing.IS_CANCELLED:
-            trainer.stopped.remote(*attempt).result(timeout_s=30)
+        if calls.call(Controller.progress, *attempt, step).result(timeout_s=30) is Standing.IS_CANCELLED:
+            calls.call(Controller.stopped, *attempt).result(timeout_s=30)
             return
         (directory / "adapter_config.json").write_text("{}")
         (directory / "adapter_model.safetensors").write_bytes(assignment.job_id.encode())
@@ -143,17 +154,28 @@ class Service:
             base_model=base_id,
             metrics={"loss": 0.5, "trained_tokens": 40, "duration_s": 1.5},
         )
-        trainer.complete.remote(*attempt).result(timeout_s=30)
+        calls.call(Controller.complete, *attempt).result(timeout_s=30)
+
+
+def controller() -> DeploymentCalls[Controller]:
+    """The calls of a training worker to the running Trainer."""
+    return DeploymentCalls(serve.get_deployment_handle(TRAINER, APPLICATION))
+
+
+def report_failure(assignment: Assignment) -> None:
+    """Report, as a training worker, that the training of this assignment failed."""
+    report = (assignment.job_id, assignment.attempt, "training_failed", "no luck")
+    controller().call(Controller.fail, *report).result(timeout_s=30)
 
 
 def assigned(base_id: str) -> Assignment:
     """The assignment of a training worker that has just begun. If the Trainer dies, it asks the next one."""
-    trainer = serve.get_deployment_handle(TRAINER, APPLICATION)
+    calls = controller()
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
-            worker = trainer.enter.remote(base_id).result(timeout_s=30)
-            answer = trainer.next_assignment.remote(base_id, worker).result(timeout_s=30)
+            worker = calls.call(Controller.enter, base_id).result(timeout_s=30)
+            answer = calls.call(Controller.next_assignment, base_id, worker).result(timeout_s=30)
         except RayActorError:  # it asks the next Trainer, as a real worker does
             time.sleep(0.1)
             continue
@@ -211,13 +233,7 @@ def running_service(root: Path, limits: LimitSettings, num_ingresses: int = 1) -
             )
             serve.start(http_options={"host": haproxy.SERVE_HOST, "port": settings.http.port})
             servers = {
-                model.id: serve.deployment(
-                    FakeModelServer,
-                    name=model_server_name(model.id),
-                    ray_actor_options={"num_cpus": 0},
-                    health_check_period_s=0.5,
-                    max_ongoing_requests=1000,
-                ).bind(model.id, service.signals, settings)
+                model.id: deployment_of(FakeModelServer, model.id).bind(model.id, service.signals, settings)
                 for model in settings.models
             }
             application = build_application(settings, servers, start_no_run)

@@ -65,6 +65,7 @@ def test_heavy_library_is_imported_in_its_own_files_only(package: str) -> None:
     owners = {
         "vllm": {
             "serve_app/model_server/engine_requests.py",
+            "serve_app/model_server/generations.py",
             "serve_app/model_server/openai_layer.py",
             "serve_app/model_server/server.py",
             "serve_app/model_server/vllm_openai_private.py",

@@ -2,13 +2,18 @@
 
 import asyncio
 import json
+import logging
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from typing import Any
 
+from registry.errors import Unavailable
 from registry.jobs import Jobs
+from registry.json_text import compact_json
 from registry.records import JobRecord
+
+logger = logging.getLogger("ray.serve")
 
 SAVE_INTERVAL_S = 1.0
 
@@ -42,14 +47,14 @@ class ActiveJob:
 
     async def emit(self, **event: Any) -> None:
         async with self._changed:
-            self._events.append(_as_text(event))
+            self._events.append(compact_json(event))
             self._passing = None
             self._changed.notify_all()
 
     async def mention(self, **event: Any) -> None:
         """Show an event to those who follow the job now. The next event or mention replaces it."""
         async with self._changed:
-            self._passing = _as_text(event)
+            self._passing = compact_json(event)
             self._num_passing += 1
             self._changed.notify_all()
 
@@ -79,6 +84,13 @@ class ActiveJob:
         if not self.record.status.is_terminal:
             await self.save()
 
+    async def save_quietly(self) -> None:
+        """Save within a second. If storage is away, the next save has what this one had."""
+        try:
+            await self.save_soon()
+        except Unavailable:
+            logger.warning("progress of job %s is not saved: storage is away", self.record.id)
+
     async def follow(self, until_end: bool) -> AsyncIterator[str]:
         """Every event from the first one on, as a line. With `until_end`, also the events to come."""
         sent = num_mentioned = 0
@@ -96,10 +108,6 @@ class ActiveJob:
                 seen = sent, num_mentioned
                 if seen == (len(self._events), self._num_passing) and not self.record.status.is_terminal:
                     await self._changed.wait()
-
-
-def _as_text(event: dict[str, Any]) -> str:
-    return json.dumps(event, ensure_ascii=False, separators=(",", ":"))
 
 
 class ActiveJobs:

@@ -12,35 +12,33 @@ was given up are refused. The manifest in the bucket decides whether a training 
 markers in the bucket name the unfinished jobs; if a job's manifest exists, only bookkeeping is left.
 """
 
-import asyncio
-import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 
-from registry.errors import JobNotFound, ModelInUse, Unavailable
+from registry.errors import JobNotFound, ModelInUse
 from registry.jobs import Jobs
 from registry.meter import Meter
 from registry.records import JobRecord, JobRequest, JobStatus, ModelRecord
 from registry.retry import Retry
 from registry.revisions import Revisions
 from registry.store import ObjectStore
-from registry.tasks import start_apart
+from registry.tasks import BackgroundTasks
 from registry.usage import UsageParts
 from training.controller.active_jobs import ActiveJob, ActiveJobs
 from training.controller.beginnings import Beginnings
 from training.controller.dispatcher import Dispatcher, StartRun
+from training.controller.job_listing import JobListing
 from training.controller.metrics import NoMetrics, TrainingMetrics
 from training.controller.outcomes import Outcomes, Publisher
+from training.controller.recovery import take_up
 from training.controller.shared_gpus import SharedGpus
 from training.controller.submission import Submission
 from training.settings import TrainingSettings
-from training.types import Assignment, Dismissal, Order, Place, Resumption, Standing, StepProgress
-
-logger = logging.getLogger("ray.serve")
+from training.types import Assignment, Controller, Dismissal, Order, Place, Resumption, Standing, StepProgress
 
 
-class TrainingController:
+class TrainingController(Controller):
     """The controller of all trainings of an instance. Its public coroutines are called through handles.
 
     A thousand jobs may wait. Work for one job never looks at the others. Only the record of a waiting job is
@@ -69,6 +67,7 @@ class TrainingController:
         self._metrics = metrics or NoMetrics()
         self._meter = meter or Meter(UsageParts(store))
         self._active = ActiveJobs()
+        self._listing = JobListing(self._jobs, self._active)
         self._gpus = SharedGpus(publisher, settings, retry)
         self._launch = start_run
         self._dispatcher = Dispatcher(settings, self._begin_run, self._metrics, clock)
@@ -79,25 +78,14 @@ class TrainingController:
             self._jobs, publisher, self._revisions, settings, self._outcomes, self._metrics
         )
         self._submission = Submission(
-            store, self._active, self._dispatcher, max_queued_jobs_per_user, self.job, retry
+            store, self._active, self._dispatcher, max_queued_jobs_per_user, self._listing.job, retry
         )
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = BackgroundTasks()
 
     async def recover(self) -> None:
         """Queue the unfinished jobs of the bucket, oldest first. It is called once, before anything else."""
-        self._spawn(self._gpus.take_all_back())
-        for record in await asyncio.to_thread(self._jobs.active):
-            if not self._dispatcher.serves(record.base_model):
-                logger.error("job %s waits for base model %s, not configured", record.id, record.base_model)
-                continue
-            # A job that only waited has no saved events, so nothing is read for each of a thousand of them.
-            has_events = record.attempt > 0 or record.is_cancelled
-            load = self._jobs.load_events
-            events = await asyncio.to_thread(load, record.user, record.id) if has_events else []
-            job = ActiveJob(self._jobs, record, events)
-            self._active.add(job)
-            await job.emit(type="info", message="Taken up again after a restart")
-            await self._dispatcher.put(record)
+        self._background.start(self._gpus.take_all_back())
+        await take_up(self._jobs, self._active, self._dispatcher)
 
     async def submit(
         self, user: str, model: ModelRecord, request: JobRequest, idempotency_key: str | None = None
@@ -123,38 +111,22 @@ class TrainingController:
 
     async def job(self, user: str, job_id: str) -> JobRecord:
         """The record of a job. Raises: JobNotFound, also for a job of another user."""
-        active = self._active.get(job_id)
-        if active is not None and active.record.user == user:
-            return active.record
-        return await asyncio.to_thread(self._jobs.load, user, job_id)
+        return await self._listing.job(user, job_id)
 
     async def list_jobs(
         self, user: str, model: str | None, status: JobStatus | None, after: str | None, limit: int
     ) -> list[JobRecord]:
         """A user's jobs after the job `after`, newest first. Raises: JobNotFound (malformed `after`)."""
-        found: list[JobRecord] = []
-        while True:
-            known = self._active.records_of_user(user)
-            page = await asyncio.to_thread(self._jobs.page, user, after, limit, known)
-            records = [job.record if (job := self._active.get(r.id)) is not None else r for r in page]
-            found += [r for r in records if model in (None, r.model) and status in (None, r.status)]
-            if len(found) >= limit or len(page) < limit:
-                return found[:limit]
-            after = page[-1].id
+        return await self._listing.page(user, model, status, after, limit)
 
     async def events(self, user: str, job_id: str, follow: bool) -> AsyncIterator[str]:
         """The NDJSON lines of a job from its first one on; with `follow`, until the job has ended.
 
         Raises: JobNotFound.
         """
-        job = self._active.get(job_id)
-        if job is not None and job.record.user == user:
-            async for line in job.follow(follow):
+        async with aclosing(self._listing.events(user, job_id, follow)) as lines:
+            async for line in lines:
                 yield line
-            return
-        await asyncio.to_thread(self._jobs.load, user, job_id)
-        for event in await asyncio.to_thread(self._jobs.load_events, user, job_id):
-            yield f"{event}\n"
 
     async def cancel(self, user: str, job_id: str) -> JobRecord:
         """End a job without a revision. A waiting or paused job ends at once, a running one within a pack.
@@ -163,7 +135,7 @@ class TrainingController:
         """
         job = self._active.get(job_id)
         if job is None or job.record.user != user:
-            return await asyncio.to_thread(self._jobs.load, user, job_id)
+            return await self._listing.job(user, job_id)
         if job.publishing is None and not job.record.status.is_terminal:
             await job.update(is_cancelled=True)
             await job.save()
@@ -219,7 +191,7 @@ class TrainingController:
         await job.update(step=step.step)
         await job.emit(type="progress", **step.model_dump())
         self._metrics.stepped(job.record.base_model, step)
-        self._spawn(self._save_quietly(job))
+        self._background.start(job.save_quietly())
         return self._standing(job)
 
     async def inform(self, job_id: str, attempt: int, message: str) -> Standing:
@@ -246,7 +218,7 @@ class TrainingController:
             return
         await job.update(is_paused=True)
         await job.emit(type="info", message="Paused: others are having their turn")
-        self._spawn(self._save_quietly(job))
+        self._background.start(job.save_quietly())
 
     async def stopped(self, job_id: str, attempt: int) -> None:
         """Report that a cancelled job has ended. Raises: JobNotFound when the attempt was given up."""
@@ -274,7 +246,7 @@ class TrainingController:
 
     def _begin_run(self, base_model: str, on_end: Callable[[], None]) -> None:
         def end() -> None:
-            self._spawn(self._gpus.take_back(base_model))
+            self._background.start(self._gpus.take_back(base_model))
             on_end()
 
         self._launch(base_model, end)
@@ -286,7 +258,7 @@ class TrainingController:
             return None
         await job.update(is_paused=False)
         await job.emit(type="info", message="Going on")
-        self._spawn(self._save_quietly(job))
+        self._background.start(job.save_quietly())
         return Resumption(job_id=job.record.id, attempt=job.record.attempt)
 
     def _standing(self, job: ActiveJob) -> Standing:
@@ -300,14 +272,3 @@ class TrainingController:
         if job is None or job.record.attempt != attempt or not self._dispatcher.has_taken(job.record):
             raise JobNotFound("this attempt was given up")
         return job
-
-    async def _save_quietly(self, job: ActiveJob) -> None:
-        try:
-            await job.save_soon()
-        except Unavailable:
-            logger.warning("progress of job %s is not saved: storage is away", job.record.id)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = start_apart(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)

@@ -24,7 +24,7 @@ from registry.meter import Meter
 from registry.records import JobError, JobRecord, JobStatus, Manifest, ModelRecord, utc_now
 from registry.retry import Retry
 from registry.revisions import Revisions
-from registry.tasks import start_apart
+from registry.tasks import BackgroundTasks, start_apart
 from registry.usage import Usage, durations
 from training.controller.active_jobs import ActiveJob, ActiveJobs
 from training.controller.dispatcher import Dispatcher
@@ -74,7 +74,7 @@ class Outcomes:
         self._metrics = metrics
         self._meter = meter
         self._retry = retry
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = BackgroundTasks()
 
     async def publish(self, job: ActiveJob, manifest: Manifest) -> None:
         """Make the revision current in models.json. The rest of the job's end runs beside the next job."""
@@ -160,9 +160,7 @@ class Outcomes:
         self._metrics.ended(
             job.record.base_model, job.record.status, _run_seconds(job.record), job.record.trained_tokens
         )
-        task = start_apart(self._keep(job, before))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._background.start(self._keep(job, before))
 
     async def _keep(self, job: ActiveJob, before: JobRecord) -> None:
         if before.revision is not None and job.record.revision is None:

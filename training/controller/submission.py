@@ -17,7 +17,7 @@ from registry.records import JobRecord, JobRequest, ModelRecord, utc_now
 from registry.reservations import Reservations
 from registry.retry import Retry
 from registry.store import ObjectStore
-from registry.tasks import start_apart
+from registry.tasks import BackgroundTasks
 from training.controller.active_jobs import ActiveJob, ActiveJobs
 from training.controller.dispatcher import Dispatcher
 
@@ -51,7 +51,7 @@ class Submission:
         self._keyed: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
         self._refused: set[str] = set()
         self._uncertain: dict[str, asyncio.Task[None]] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._background = BackgroundTasks()
 
     @contextmanager
     def refusing(self, uid: str) -> Iterator[None]:
@@ -104,7 +104,7 @@ class Submission:
         try:
             await asyncio.to_thread(self._jobs.accept, record, request)
         except Unavailable:
-            self._uncertain[record.id] = self._spawn(self._find_out(record))
+            self._uncertain[record.id] = self._background.start(self._find_out(record))
             raise
         except BaseException:
             self._active.forget(record)
@@ -130,10 +130,4 @@ class Submission:
 
     async def _to_its_end(self, work: Coroutine[Any, Any, T]) -> T:
         """Finish `work` even if the client goes away: half of it would be a durable job in no queue."""
-        return await asyncio.shield(self._spawn(work))
-
-    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = start_apart(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+        return await asyncio.shield(self._background.start(work))

@@ -30,7 +30,7 @@ from training.types import (
     StepProgress,
     TrainingOutcome,
 )
-from training.worker.controller_link import ControllerLink
+from training.worker.controller_link import Link
 from training.worker.job import Training
 from training.worker.resident_model import ResidentModel
 from training.worker.starting_point import StartingPoints
@@ -46,7 +46,7 @@ class WorkerContext:
     resident: ResidentModel
     revisions: Revisions
     starting_points: StartingPoints
-    link: ControllerLink
+    link: Link
     retry: Retry = field(default_factory=Retry)
     """Repeats the calls that fail while storage is away."""
 

@@ -30,6 +30,7 @@ from training.worker.packs import Pack, Row
 from training.worker.resident_model import ResidentModel
 from training.worker.scores import Scores
 from training.worker.state import PartialStep, TrainingState, by_parameter, random_state, set_random_state
+from training.worker.step_sums import StepSums
 from training.worker.trl_private import GRPOConfig, GRPOTrainer
 
 
@@ -90,8 +91,8 @@ class SuppliedResponsesTrainer(GRPOTrainer):
         self._start_of_step = 0.0
         self._at_hand: dict[str, Any] = {}
         self._log_probs = torch.zeros(0)
-        # Sums of loss, KL and clipped tokens over the packs that this step has done so far.
-        self._sums = torch.zeros(3, device=resident.device)
+        self._device = resident.device
+        self._sums = StepSums(resident.device)
         self._num_done = 0
 
     def get_train_dataloader(self) -> DataLoader[dict[str, int]]:
@@ -123,15 +124,15 @@ class SuppliedResponsesTrainer(GRPOTrainer):
             self._look(self._place())
             is_through = self._all_advance(model)
         gradients = [_gradient(weight) for _, weight in self._trained()]
-        self._workers.sum([*gradients, self._sums])
+        self._workers.sum([*gradients, self._sums.tensor])
         self._scores.complete(self._workers)
-        return self._sums[0]
+        return self._sums.loss
 
     def _begin_step(self) -> None:
         partial = None
         if self._resumed is not None:
             # Not before this: Trainer seeds the generators, and its data loader draws from them.
-            set_random_state(self._resumed.random, self._sums.device)
+            set_random_state(self._resumed.random, self._device)
             partial, self._resumed = self._resumed.partial, None
         self._start_of_step = time.perf_counter()
         if partial is None:
@@ -139,7 +140,7 @@ class SuppliedResponsesTrainer(GRPOTrainer):
             return
         self._start_of_step -= partial.seconds
         self._num_done = partial.num_done
-        self._sums.copy_(partial.sums)
+        self._sums.tensor.copy_(partial.sums)
         for name, weight in self._trained():
             if name in partial.gradients:
                 weight.grad = partial.gradients[name].to(weight.device, copy=True)
@@ -147,7 +148,7 @@ class SuppliedResponsesTrainer(GRPOTrainer):
     def _begin_again(self) -> None:
         """Begin the step from its start, with no pack done."""
         self._num_done = 0
-        self._sums.zero_()
+        self._sums.tensor.zero_()
         self.model.zero_grad(set_to_none=True)
         self._scores.begin_again()
 
@@ -224,14 +225,9 @@ class SuppliedResponsesTrainer(GRPOTrainer):
         loss: Tensor = super()._compute_loss(model, inputs)
         pack: Pack = inputs["pack"]
         if pack.counts:
-            # Schulman's k3 estimator of KL(policy || base), as in DeepSeekMath arXiv:2402.03300, equation 4.
-            log_ratio_to_base = self._scores.ref[pack.places] - self._log_probs
-            kl = log_ratio_to_base.exp() - log_ratio_to_base - 1
-            ratio = (self._log_probs - self._scores.old[pack.places]).exp()
-            is_clipped = ((ratio > 1 + self.epsilon_high) & (pack.advantages > 0)) | (
-                (ratio < 1 - self.epsilon_low) & (pack.advantages < 0)
-            )
-            self._sums += torch.stack([loss.detach(), kl.sum(), is_clipped.sum()])
+            old, ref = self._scores.old[pack.places], self._scores.ref[pack.places]
+            epsilons = (self.epsilon_low, self.epsilon_high)
+            self._sums.add(loss, pack, self._log_probs, old, ref, *epsilons)
         return loss
 
     def _trained(self) -> list[tuple[str, Tensor]]:
@@ -244,7 +240,7 @@ class SuppliedResponsesTrainer(GRPOTrainer):
             num_done=self._num_done,
             max_tokens_per_pack=self._memory.max_tokens,
             gradients=_on_cpu(gradients),
-            sums=self._sums.cpu(),
+            sums=self._sums.tensor.cpu(),
             seconds=time.perf_counter() - self._start_of_step,
         )
         return replace(self._state_after(self._first_step + self.state.global_step), partial=partial)
@@ -257,7 +253,7 @@ class SuppliedResponsesTrainer(GRPOTrainer):
             optimizer=self.optimizer_state(),
             old=self._scores.old.cpu(),
             ref=self._scores.ref.cpu(),
-            random=random_state(self._sums.device),
+            random=random_state(self._device),
         )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -265,14 +261,13 @@ class SuppliedResponsesTrainer(GRPOTrainer):
         self._metrics["train"].clear()
         if "grad_norm" not in logs:
             return
-        loss, kl, num_clipped = self._sums.tolist()
-        num_tokens = len(self._scores.old)
+        loss, kl, clip_ratio = self._sums.measures(len(self._scores.old))
         self._on_step(
             StepMeasures(
                 step=self._first_step + self.state.global_step,
                 loss=loss,
-                kl=kl / num_tokens,
-                clip_ratio=num_clipped / num_tokens,
+                kl=kl,
+                clip_ratio=clip_ratio,
                 grad_norm=logs["grad_norm"],
                 learning_rate=logs["learning_rate"],
                 seconds=time.perf_counter() - self._start_of_step,

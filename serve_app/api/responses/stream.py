@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
+from registry.json_text import compact_json
 from serve_app.api.responses.input import ChatForm
 from serve_app.api.responses.output import Answering
 from serve_app.api.streams import DONE
@@ -37,4 +38,4 @@ async def response_events(
 
 
 def _server_sent(event: dict[str, Any]) -> str:
-    return f"event: {event['type']}\ndata: {json.dumps(event, ensure_ascii=False, separators=(',', ':'))}\n\n"
+    return f"event: {event['type']}\ndata: {compact_json(event)}\n\n"

@@ -5,11 +5,11 @@ from typing import Any
 from fastapi import APIRouter
 
 from registry.errors import ContextLengthExceeded, ModelUnusable, RateLimited
+from serve_app.api.answer_examples import GENERATED, GENERATED_LINES
 from serve_app.api.answer_size import check_generation
 from serve_app.api.backends import BackendsDependency, PresumedUserDependency
 from serve_app.api.bodies import BoundedRoute
 from serve_app.api.openapi import BODY, MODEL, errors, streamed, success
-from serve_app.api.openapi_examples import GENERATED, GENERATED_LINES
 from serve_app.api.streams import MEDIA_TYPE, cancelled_at_end, stream_ndjson
 from serve_app.catalog.references import Resolved
 from serve_app.model_server.calls import Generation, GenerationCall
@@ -43,9 +43,8 @@ async def generate_response(
     call = build_call(request, resolved, user)
     server = await backends.server(resolved)
     if request.stream:
-        lines = server.options(stream=True).generate_stream.remote(call)
-        return await stream_ndjson(cancelled_at_end(lines))
-    return _answer(call, await server.generate.remote(call))
+        return await stream_ndjson(cancelled_at_end(server.generate_stream(call)))
+    return _answer(call, await server.generate(call))
 
 
 def build_call(request: GenerateResponse, resolved: Resolved, user: str) -> GenerationCall:

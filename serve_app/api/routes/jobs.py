@@ -6,10 +6,10 @@ from fastapi import APIRouter, Path, Query
 from fastapi.responses import StreamingResponse
 
 from registry.errors import InvalidRequest, JobNotFound, ModelNotFound, RevisionNotFound
-from registry.records import JobRecord, JobStatus
-from serve_app.api.backends import Backends, BackendsDependency, UserDependency, answered
+from registry.records import JobStatus
+from serve_app.api.answer_examples import EVENT_LINES, JOB
+from serve_app.api.backends import Backends, BackendsDependency, UserDependency
 from serve_app.api.openapi import errors, one, streamed, success
-from serve_app.api.openapi_examples import EVENT_LINES, JOB
 from serve_app.api.streams import MEDIA_TYPE, stream_ndjson
 from serve_app.wire.base import Ref
 from serve_app.wire.jobs import Job
@@ -36,17 +36,14 @@ async def list_jobs(
 ) -> Any:
     """List your trainings, newest first."""
     model_id = await _model_id(backends, user, model)
-    trainer = backends.trainer
-    records: list[JobRecord] = await answered(
-        lambda: trainer.list_jobs.remote(user, model_id, status, after, limit)
-    )
+    records = await backends.trainer.list_jobs(user, model_id, status, after, limit)
     return [Job.of(record) for record in records]
 
 
 @router.get("/{job_id}", response_model=Job, responses=ONE_JOB)
 async def get_job(job_id: JobId, user: UserDependency, backends: BackendsDependency) -> Any:
     """Get one training."""
-    return Job.of(await backends.job(user, job_id))
+    return Job.of(await backends.trainer.job(user, job_id))
 
 
 @router.post("/{job_id}/cancel", response_model=Job, responses=ONE_JOB)
@@ -56,7 +53,7 @@ async def cancel_job(job_id: JobId, user: UserDependency, backends: BackendsDepe
     A training that waits ends at once; one that runs ends within a step. A training that has ended, or whose
     revision is being published, does not change.
     """
-    return Job.of(await backends.trainer.cancel.remote(user, job_id))
+    return Job.of(await backends.trainer.cancel(user, job_id))
 
 
 @router.get(
@@ -71,7 +68,7 @@ async def job_events(
     follow: Annotated[bool, Query(description="wait for further events, until the job has ended")] = False,
 ) -> Any:
     """Get the events of a training so far, as NDJSON. With `follow`, get also those until its end."""
-    return await stream_ndjson(backends.job_events(user, job_id, follow))
+    return await stream_ndjson(backends.trainer.events(user, job_id, follow))
 
 
 async def _model_id(backends: Backends, user: str, ref: str | None) -> str | None:

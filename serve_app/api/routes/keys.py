@@ -6,12 +6,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Response
 
 from registry.errors import InvalidRequest, KeyNotFound, QuotaExceeded, RateLimited
-from registry.keys import ListedKey, generate_key, hash_key
-from registry.records import KeyRecord
-from serve_app.api.backends import BackendsDependency, CallerDependency, answered
+from registry.keys import generate_key, hash_key
+from serve_app.api.answer_examples import CREATED_KEY, KEY, REVOKED_KEY
+from serve_app.api.backends import BackendsDependency, CallerDependency
 from serve_app.api.bodies import BoundedRoute
 from serve_app.api.openapi import BODY, errors, success
-from serve_app.api.openapi_examples import CREATED_KEY, KEY, REVOKED_KEY
 from serve_app.wire.keys import CreatedKey, CreateKey, OwnKey, RevokedKey
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"], route_class=BoundedRoute)
@@ -35,7 +34,7 @@ async def create_key(
     maker = await backends.authenticator.record(caller.key_hash)
     expires = _within(maker.expires, request.expires)
     key = generate_key()
-    record: KeyRecord = await backends.catalog.create_key.remote(
+    record = await backends.catalog.create_key(
         caller.user, request.name, expires, hash_key(key), caller.key_hash
     )
     response.headers["Cache-Control"] = "no-store"
@@ -45,7 +44,7 @@ async def create_key(
 @router.get("", response_model=list[OwnKey], responses=success([{**KEY, "current": True}], "your keys"))
 async def list_keys(caller: CallerDependency, backends: BackendsDependency) -> Any:
     """List your keys, oldest first. Expired keys are listed until they are revoked."""
-    found: list[ListedKey] = await answered(lambda: backends.catalog.list_keys.remote(caller.user))
+    found = await backends.catalog.list_keys(caller.user)
     return [OwnKey.of_listed(listed, caller.key_hash) for listed in found]
 
 
@@ -59,7 +58,7 @@ async def revoke_key(key_id: KeyId, caller: CallerDependency, backends: Backends
 
     Within five seconds all requests with it are refused.
     """
-    await backends.catalog.revoke_key.remote(caller.user, key_id, caller.key_hash)
+    await backends.catalog.revoke_key(caller.user, key_id, caller.key_hash)
     return RevokedKey(id=key_id)
 
 

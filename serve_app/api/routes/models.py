@@ -7,19 +7,9 @@ from fastapi import APIRouter, Header, Path
 from fastapi.responses import Response, StreamingResponse
 
 from registry.errors import IdempotencyConflict, ModelInUse, NameTaken, QuotaExceeded
-from registry.records import Manifest, ModelRecord
+from registry.records import ModelRecord
 from serve_app.api.adapter_archive import AdapterArchive, ArchiveResponse
-from serve_app.api.backends import (
-    Backends,
-    BackendsDependency,
-    PresumedUserDependency,
-    UserDependency,
-    answered,
-)
-from serve_app.api.bodies import BoundedRoute
-from serve_app.api.model_listing import as_array
-from serve_app.api.openapi import BODY, MODEL, PRIVATE_MODEL, errors, one, streamed, success
-from serve_app.api.openapi_examples import (
+from serve_app.api.answer_examples import (
     BASE_MODEL_INFO,
     DELETED_MODEL,
     MODEL_DETAIL,
@@ -27,6 +17,10 @@ from serve_app.api.openapi_examples import (
     MODEL_LINES,
     REVISION,
 )
+from serve_app.api.backends import Backends, BackendsDependency, PresumedUserDependency, UserDependency
+from serve_app.api.bodies import BoundedRoute
+from serve_app.api.model_listing import as_array
+from serve_app.api.openapi import BODY, MODEL, PRIVATE_MODEL, errors, one, streamed, success
 from serve_app.api.streams import MEDIA_TYPE
 from serve_app.api.value_limits import check_model_values
 from serve_app.wire.base import IdempotencyKey
@@ -73,7 +67,7 @@ async def create_model(
 ) -> Any:
     """Create a private copy of a base model or of one of your own models."""
     check_model_values(request, backends.settings.limits)
-    model: ModelRecord = await backends.catalog.create.remote(user, request, idempotency_key)
+    model = await backends.catalog.create(user, request, idempotency_key)
     return ModelDetail.describe_private(model, is_training=False)
 
 
@@ -104,7 +98,7 @@ async def change_model(
 ) -> Any:
     """Change the name, the description or the defaults of one of your models. The id does not change."""
     check_model_values(request, backends.settings.limits)
-    return await _detail(backends, await backends.catalog.change.remote(user, ref, request))
+    return await _detail(backends, await backends.catalog.change(user, ref, request))
 
 
 @router.delete(
@@ -124,7 +118,7 @@ async def delete_model(ref: Ref, user: UserDependency, backends: BackendsDepende
 )
 async def list_revisions(ref: Ref, user: UserDependency, backends: BackendsDependency) -> Any:
     """List the revisions of one of your models that have weights, newest first."""
-    manifests: list[Manifest] = await answered(lambda: backends.catalog.revisions.remote(user, ref))
+    manifests = await backends.catalog.revisions(user, ref)
     return [RevisionInfo.of(manifest) for manifest in manifests]
 
 
@@ -136,7 +130,7 @@ async def list_revisions(ref: Ref, user: UserDependency, backends: BackendsDepen
 )
 async def activate_revision(ref: Ref, n: Revision, user: UserDependency, backends: BackendsDependency) -> Any:
     """Make revision `n` the current one. This goes back to an earlier revision, or forward again."""
-    return await _detail(backends, await backends.catalog.activate.remote(user, ref, n))
+    return await _detail(backends, await backends.catalog.activate(user, ref, n))
 
 
 @router.get(
@@ -148,9 +142,9 @@ async def download_adapter(ref: Ref, n: Revision, user: UserDependency, backends
     """Download the adapter of a revision as a tar archive. PEFT and vLLM can load the unpacked directory."""
     with ExitStack() as held:
         held.enter_context(backends.downloads.held_by(user))(1)
-        model, manifest = await answered(lambda: backends.catalog.manifest.remote(user, ref, n))
+        model, manifest = await backends.catalog.manifest(user, ref, n)
         return ArchiveResponse(AdapterArchive(backends.store, model.id, manifest), held.pop_all())
 
 
 async def _detail(backends: Backends, model: ModelRecord) -> ModelDetail:
-    return ModelDetail.describe_private(model, await backends.is_training(model))
+    return ModelDetail.describe_private(model, await backends.trainer.is_training(model.uid))

@@ -7,12 +7,7 @@ from fastapi.responses import Response
 
 from registry.errors import ContextLengthExceeded, ModelInUse, ModelUnusable, RateLimited
 from registry.records import ModelRecord
-from serve_app.api.answer_size import check_completion, largest_chat
-from serve_app.api.backends import Backends, BackendsDependency, PresumedUserDependency, UserDependency
-from serve_app.api.bodies import BoundedRoute
-from serve_app.api.model_listing import base_models
-from serve_app.api.openapi import BODY, MODEL, PRIVATE_MODEL, Responses, errors, streamed, success
-from serve_app.api.openapi_examples import (
+from serve_app.api.answer_examples import (
     CHAT_COMPLETION,
     CHAT_EVENTS,
     COMPLETION,
@@ -20,6 +15,11 @@ from serve_app.api.openapi_examples import (
     DELETED_OPENAI_MODEL,
     OPENAI_MODEL,
 )
+from serve_app.api.answer_size import check_completion, largest_chat
+from serve_app.api.backends import Backends, BackendsDependency, PresumedUserDependency, UserDependency
+from serve_app.api.bodies import BoundedRoute
+from serve_app.api.model_listing import base_models
+from serve_app.api.openapi import BODY, MODEL, PRIVATE_MODEL, Responses, errors, streamed, success
 from serve_app.api.routes.models import Ref
 from serve_app.api.streams import EVENTS_MEDIA_TYPE, stream_events
 from serve_app.catalog.references import Resolved
@@ -117,8 +117,8 @@ async def _complete(
     call = call_of(kind, request, user, resolved, more)
     server = await backends.server(resolved)
     if request.stream:
-        return await stream_events(server.options(stream=True).openai_events.remote(call))
-    return Response(await server.openai_answer.remote(call), media_type="application/json")
+        return await stream_events(server.openai_events(call))
+    return Response(await server.openai_answer(call), media_type="application/json")
 
 
 def call_of(

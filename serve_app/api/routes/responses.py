@@ -13,11 +13,11 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from registry.errors import ContextLengthExceeded, ModelUnusable, RateLimited, TigerError
+from serve_app.api.answer_examples import RESPONSE, RESPONSE_EVENTS
 from serve_app.api.answer_size import largest_chat
 from serve_app.api.backends import Backends, BackendsDependency, PresumedUserDependency
 from serve_app.api.bodies import BoundedRoute
 from serve_app.api.openapi import BODY, MODEL, errors, streamed, success
-from serve_app.api.openapi_examples import RESPONSE, RESPONSE_EVENTS
 from serve_app.api.responses.input import ChatForm, chat_form
 from serve_app.api.responses.output import Answering, whole_response
 from serve_app.api.responses.stream import response_events
@@ -50,10 +50,10 @@ async def create_response(
     answering = Answering(request, call.body["temperature"], call.body["top_p"])
     server = await backends.server(resolved)
     if request.stream:
-        chat = cancelled_at_end(server.options(stream=True).openai_events.remote(call))
+        chat = cancelled_at_end(server.openai_events(call))
         return await stream_made_events(response_events(chat, answering, form))
     try:
-        answer = await server.openai_answer.remote(call)
+        answer = await server.openai_answer(call)
     except Exception as error:
         raise form.in_words_of_the_client(as_tiger_error(error)) from None
     return JSONResponse(whole_response(answering, json.loads(answer)))

@@ -18,11 +18,11 @@ from registry.errors import (
     TrainingDiverged,
     TrainingFailed,
 )
-from registry.records import Group, Hyperparameters, JobRecord, JobRequest, ModelRecord, RewardedResponse
+from registry.records import Group, Hyperparameters, JobRequest, ModelRecord, RewardedResponse
+from serve_app.api.answer_examples import EVENT_LINES, QUEUED_JOB, TRAINED
 from serve_app.api.backends import Backends, BackendsDependency, UserDependency
 from serve_app.api.bodies import BoundedRoute
 from serve_app.api.openapi import BODY, PRIVATE_MODEL, errors, streamed, success
-from serve_app.api.openapi_examples import EVENT_LINES, QUEUED_JOB, TRAINED
 from serve_app.api.streams import MEDIA_TYPE, stream_ndjson
 from serve_app.api.value_limits import check_training_values
 from serve_app.wire.base import IdempotencyKey
@@ -69,10 +69,10 @@ async def train(
     model = await backends.private_model(user, request.model)
     job_request = build_job(request, model)
     await _check(backends, user, model, request, job_request)
-    record: JobRecord = await backends.trainer.submit.remote(user, model, job_request, idempotency_key)
+    record = await backends.trainer.submit(user, model, job_request, idempotency_key)
     if request.background:
         return JSONResponse(Job.of(record).model_dump(mode="json"), 202)
-    events = backends.job_events(user, record.id, follow=True)
+    events = backends.trainer.events(user, record.id, follow=True)
     if request.stream:
         return await stream_ndjson(events)
     last = ""
@@ -123,9 +123,7 @@ async def _check(backends: Backends, user: str, model: ModelRecord, request: Tra
     if is_lost(_sizes(job.groups)):
         raise NoLearningSignal(NOTHING_LEFT, examples)
     server = await backends.tokenising_server(model.base_model)
-    num_tokens: int = await server.check_lengths.remote(
-        user, job.groups, limits.max_tokens_per_job, is_single
-    )
+    num_tokens = await server.check_lengths(user, job.groups, limits.max_tokens_per_job, is_single)
     steps = job.hyperparameters.learning_steps
     if num_tokens * steps > limits.max_trained_tokens_per_job:
         raise InvalidRequest(

@@ -12,9 +12,9 @@ from pydantic import BeforeValidator
 from registry.errors import InvalidRequest
 from registry.meter import utc_today
 from registry.usage import Usage, UsageParts
+from serve_app.api.answer_examples import USAGE_REPORT
 from serve_app.api.backends import BackendsDependency, UserDependency
 from serve_app.api.openapi import errors, success
-from serve_app.api.openapi_examples import USAGE_REPORT
 from serve_app.wire.usage import By, DayUsage, ModelUsage, UsageReport, UsageTotals
 
 router = APIRouter(prefix="/v1", tags=["usage"])

@@ -25,7 +25,7 @@ from serve_app.model_server.schema_worker import (
     compile_schemas,
     reply_to,
 )
-from serve_app.wire.json_schemas import held
+from serve_app.wire.schema_keywords import held
 from tests.support.schemas import HEAVY, REFUSED_BY_COMPILING, RandomSchemas, chain, doubling
 
 NUM_SCHEMAS = 200

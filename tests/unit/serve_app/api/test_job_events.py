@@ -1,7 +1,6 @@
 """A follower of a job while trainers come and go. The trainers are played by the test."""
 
-from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from ray.exceptions import RayActorError
@@ -18,14 +17,18 @@ class Answer:
     """The answer to one call. Lines are given, and errors are raised, in this order."""
 
     def __init__(self, *items: Any) -> None:
-        self._items = items
+        self._items = iter(items)
         self.is_cancelled = False
 
-    async def __aiter__(self) -> AsyncIterator[str]:
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> str:
         for item in self._items:
             if isinstance(item, Exception):
                 raise item
-            yield item
+            return str(item)
+        raise StopAsyncIteration
 
     def cancel(self) -> None:
         self.is_cancelled = True

@@ -120,15 +120,20 @@ async def test_absent_revision_is_not_found_and_leaves_nothing(adapters: Adapter
 
 
 async def test_adapter_that_the_engine_refuses_leaves_nothing(
-    adapters: Adapters, engine: Engine, disk: Path
+    adapters: Adapters, engine: Engine, disk: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", logger="ray.serve")
     engine.is_broken = True
     with pytest.raises(RuntimeError):
         await adapters.load(f"{UID}@1")
     await becomes_empty(disk)
     assert not adapters.is_loaded(f"{UID}@1")
+    await comes_true(lambda: "removed the failed load" in caplog.text)
+    assert "freed" not in caplog.text, "it was never loaded"
     engine.is_broken = False
-    await adapters.load(f"{UID}@1")
+    adapter = await adapters.load(f"{UID}@1")
+    adapter.evict()
+    await comes_true(lambda: f"freed adapter {UID}@1" in caplog.text)
 
 
 async def test_adapter_is_checked_and_tried_at_its_first_load_alone(

@@ -11,15 +11,12 @@ from jsonschema import Draft202012Validator
 from serve_app.wire.json_schemas import (
     MAX_NESTING,
     MAX_SCHEMA_BYTES,
-    REFUSED,
-    Path,
     RefusedSchema,
     check_parameters,
     check_schema,
     check_size,
-    held,
-    subschemas,
 )
+from serve_app.wire.schema_keywords import REFUSED, Path, held, subschemas
 from tests.support.schemas import HEAVY, REFUSED_AT_SIGHT, REFUSED_BY_COMPILING, RandomSchemas, nested
 
 NUM_RANDOM = 300

@@ -1,0 +1,51 @@
+"""Reads jobs: those that are not finished from memory, all others from the bucket."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from registry.jobs import Jobs
+from registry.records import JobRecord, JobStatus
+from training.controller.active_jobs import ActiveJobs
+
+
+class JobListing:
+    """The jobs of all users. Raises (all): Unavailable."""
+
+    def __init__(self, jobs: Jobs, active: ActiveJobs) -> None:
+        self._jobs = jobs
+        self._active = active
+
+    async def job(self, user: str, job_id: str) -> JobRecord:
+        """The record of a job. Raises: JobNotFound, also for a job of another user."""
+        active = self._active.get(job_id)
+        if active is not None and active.record.user == user:
+            return active.record
+        return await asyncio.to_thread(self._jobs.load, user, job_id)
+
+    async def page(
+        self, user: str, model: str | None, status: JobStatus | None, after: str | None, limit: int
+    ) -> list[JobRecord]:
+        """A user's jobs after the job `after`, newest first. Raises: JobNotFound (malformed `after`)."""
+        found: list[JobRecord] = []
+        while True:
+            known = self._active.records_of_user(user)
+            page = await asyncio.to_thread(self._jobs.page, user, after, limit, known)
+            records = [job.record if (job := self._active.get(r.id)) is not None else r for r in page]
+            found += [r for r in records if model in (None, r.model) and status in (None, r.status)]
+            if len(found) >= limit or len(page) < limit:
+                return found[:limit]
+            after = page[-1].id
+
+    async def events(self, user: str, job_id: str, follow: bool) -> AsyncGenerator[str, None]:
+        """The NDJSON lines of a job from its first one on; with `follow`, until the job has ended.
+
+        Raises: JobNotFound.
+        """
+        job = self._active.get(job_id)
+        if job is not None and job.record.user == user:
+            async for line in job.follow(follow):
+                yield line
+            return
+        await asyncio.to_thread(self._jobs.load, user, job_id)
+        for event in await asyncio.to_thread(self._jobs.load_events, user, job_id):
+            yield f"{event}\n"

@@ -1,7 +1,12 @@
-"""The running application, which is shared by modules with the same limits, and two of its users."""
+"""The running application, which is shared by modules with the same limits, and two of its users.
+
+A module that needs other limits has a constant `LIMITS`. One that needs several ingress replicas has
+`NUM_INGRESSES`. Modules with the same values run one after another, so that the application starts once.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -18,20 +23,42 @@ WIDE_LIMITS = LimitSettings(
     max_queued_tokens_per_user=10**8,
 )
 """The limits of modules that must not reach any limit."""
+SMALL_LIMITS = LimitSettings(
+    max_models_per_user=8,
+    max_queued_jobs_per_user=3,
+    max_responses_per_job=6,
+    max_tokens_per_job=3000,
+    max_learning_steps=50,
+    max_trained_tokens_per_job=100_000,
+)
+"""The limits of modules without others: small enough to reach."""
 MAX_KEYS = 4
+LIMITS_OF_TWO = LimitSettings(max_keys_per_user=MAX_KEYS, max_requests_per_minute_per_user=None)
+"""The limits of modules with two ingress replicas."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    ours = [item for item in items if item.path.parent == Path(__file__).parent]
+    if not ours:
+        return
+    first = items.index(ours[0])
+    applications: list[tuple[LimitSettings, int]] = []
+    for item in ours:
+        if application_of(item) not in applications:
+            applications.append(application_of(item))
+    ours.sort(key=lambda item: applications.index(application_of(item)))
+    items[first : first + len(ours)] = ours
+
+
+def application_of(item: pytest.Item) -> tuple[LimitSettings, int]:
+    """Returns the limits and the number of ingress replicas of the application that a test needs."""
+    module = item.getparent(pytest.Module).obj  # type: ignore[union-attr]
+    return getattr(module, "LIMITS", SMALL_LIMITS), getattr(module, "NUM_INGRESSES", 1)
 
 
 @pytest.fixture(scope="module")
-def limits() -> LimitSettings:
-    """Limits that are small enough to reach. A module that needs others has a fixture of this name."""
-    return LimitSettings(
-        max_models_per_user=8,
-        max_queued_jobs_per_user=3,
-        max_responses_per_job=6,
-        max_tokens_per_job=3000,
-        max_learning_steps=50,
-        max_trained_tokens_per_job=100_000,
-    )
+def limits(request: pytest.FixtureRequest) -> LimitSettings:
+    return getattr(request.module, "LIMITS", SMALL_LIMITS)
 
 
 @pytest.fixture(scope="package")
@@ -58,15 +85,12 @@ def service_with(
 
 
 @pytest.fixture(scope="module")
-def service(service_with: Callable[[LimitSettings, int], Service], limits: LimitSettings) -> Service:
-    return service_with(limits, 1)
-
-
-@pytest.fixture(scope="module")
-def service_of_two(service_with: Callable[[LimitSettings, int], Service]) -> Service:
-    """The application with two ingress replicas, which both remember keys and models."""
-    limits = LimitSettings(max_keys_per_user=MAX_KEYS, max_requests_per_minute_per_user=None)
-    return service_with(limits, 2)
+def service(
+    request: pytest.FixtureRequest,
+    service_with: Callable[[LimitSettings, int], Service],
+    limits: LimitSettings,
+) -> Service:
+    return service_with(limits, getattr(request.module, "NUM_INGRESSES", 1))
 
 
 @pytest.fixture

@@ -31,11 +31,7 @@ GOOD = json.dumps({"messages": HELLO}).encode()
 HALF = b"{" + b" " * 2**16
 """What has arrived of a body, of which more is announced: more than HAProxy keeps for itself."""
 HALF_SENT = f"Content-Length: {2 * len(HALF)}"
-
-
-@pytest.fixture(scope="module")
-def limits() -> LimitSettings:
-    return LimitSettings(max_concurrent_requests_per_user=MAX_REQUESTS, max_requests_per_minute_per_user=None)
+LIMITS = LimitSettings(max_concurrent_requests_per_user=MAX_REQUESTS, max_requests_per_minute_per_user=None)
 
 
 def seconds(call: Callable[[], httpx.Response]) -> float:

@@ -11,7 +11,6 @@ import pytest
 from registry.keys import ApiKeys, hash_key
 from registry.records import utc_now
 from serve_app.deployment_options import INGRESS
-from serve_app.settings import LimitSettings
 from tests.serve.conftest import WIDE_LIMITS
 from tests.support.account import ENDLESS, Account, assert_error, chunks_of
 from tests.support.replicas import num_ongoing
@@ -26,11 +25,7 @@ STREAMS = [
     ("/openai/v1/chat/completions", {"model": "one", "messages": ENDLESS, "stream": True}),
     ("/openai/v1/responses", {"model": "one", "input": ENDLESS, "stream": True}),
 ]
-
-
-@pytest.fixture(scope="module")
-def limits() -> LimitSettings:
-    return WIDE_LIMITS
+LIMITS = WIDE_LIMITS
 
 
 def test_revoked_key_changes_no_keys_though_it_was_good_a_moment_ago(

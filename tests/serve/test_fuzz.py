@@ -18,7 +18,6 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from serve_app.settings import LimitSettings
 from tests.serve.conftest import WIDE_LIMITS
 from tests.support.account import Account
 from tests.support.service import Service
@@ -34,11 +33,7 @@ CHECKS = [
     content_type_conformance,
     negative_data_rejection,
 ]
-
-
-@pytest.fixture(scope="module")
-def limits() -> LimitSettings:
-    return WIDE_LIMITS
+LIMITS = WIDE_LIMITS
 
 
 @pytest.fixture(scope="module")

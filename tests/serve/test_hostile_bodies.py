@@ -10,7 +10,6 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from serve_app.settings import LimitSettings
 from tests.serve.conftest import WIDE_LIMITS
 from tests.support.account import HELLO, Account
 from tests.support.service import MAX_REQUEST_BYTES, Service
@@ -24,6 +23,7 @@ ROUTES = (
     "/openai/v1/responses",
     "/openai/v1/completions",
 )
+LIMITS = WIDE_LIMITS
 
 
 def filled(start: bytes, piece: bytes, end: bytes, size: int) -> bytes:
@@ -62,11 +62,6 @@ def shapes(size: int) -> dict[str, bytes]:
         "role": filled(b'{"messages":[{"role":"', b"a", b'"}]}', size),
         "nothing": b" " * size,
     }
-
-
-@pytest.fixture(scope="module")
-def limits() -> LimitSettings:
-    return WIDE_LIMITS
 
 
 @contextmanager

@@ -10,7 +10,6 @@ import httpx
 import pytest
 
 from serve_app.deployment_options import INGRESS, model_server_name
-from serve_app.settings import LimitSettings
 from tests.serve.conftest import WIDE_LIMITS
 from tests.support.account import HELLO, Account
 from tests.support.connection import TIMEOUT_S, Answer, Connection, connected, head, request
@@ -21,11 +20,7 @@ from tests.support.waiting import wait_until
 GOOD = json.dumps({"messages": HELLO}).encode()
 NUM_CLIENTS = 200
 NUM_AT_ONCE = 50
-
-
-@pytest.fixture(scope="module")
-def limits() -> LimitSettings:
-    return WIDE_LIMITS
+LIMITS = WIDE_LIMITS
 
 
 def assert_error(answer: Answer, status: int, code: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from registry.keys import hash_key, hour_of
 from registry.records import utc_now
-from tests.serve.conftest import MAX_KEYS
+from tests.serve.conftest import LIMITS_OF_TWO, MAX_KEYS
 from tests.support.account import Account, assert_error
 from tests.support.service import Service
 from tests.support.waiting import wait_until
@@ -17,10 +17,8 @@ from tests.support.waiting import wait_until
 REVOCATION_S = 5
 FIELDS = {"id", "name", "created", "expires", "last_used"}
 
-
-@pytest.fixture(scope="module")
-def service(service_of_two: Service) -> Service:
-    return service_of_two
+LIMITS = LIMITS_OF_TWO
+NUM_INGRESSES = 2
 
 
 def created(account: Account, **body: Any) -> dict[str, Any]:

@@ -1,10 +1,7 @@
 """A user with many models that have long descriptions: the list exceeds gRPC's default message limit."""
 
-import pytest
-
 from registry.records import UserModels, generate_uid
 from registry.user_models import UserModelStore
-from serve_app.settings import LimitSettings
 from serve_app.wire.models import MAX_DESCRIPTION_CHARACTERS
 from tests.serve.conftest import WIDE_LIMITS
 from tests.support.account import RESPONSES, Account
@@ -12,11 +9,7 @@ from tests.support.service import Service
 
 NUM_MODELS = 300
 GRPC_DEFAULT_BYTES = 4 * 2**20
-
-
-@pytest.fixture(scope="module")
-def limits() -> LimitSettings:
-    return WIDE_LIMITS
+LIMITS = WIDE_LIMITS
 
 
 def test_many_models_with_long_descriptions_work(service: Service, alice: Account) -> None:

@@ -3,18 +3,16 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
-import pytest
 
+from tests.serve.conftest import LIMITS_OF_TWO
 from tests.support.account import Account
 from tests.support.service import Service
 
 NUM_CHANGES = 30
 NUM_READERS = 4
 
-
-@pytest.fixture(scope="module")
-def service(service_of_two: Service) -> Service:
-    return service_of_two
+LIMITS = LIMITS_OF_TWO
+NUM_INGRESSES = 2
 
 
 def listed(account: Account) -> dict[str, str]:

@@ -21,13 +21,9 @@ from tests.support.waiting import wait_until
 ENDLESS = [{"role": "user", "content": "endless"}]
 HEADERS = {"x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"}
 REQUESTS_PER_MINUTE = 300
-
-
-@pytest.fixture(scope="module")
-def limits() -> LimitSettings:
-    return LimitSettings(
-        max_requests_per_minute_per_user=REQUESTS_PER_MINUTE, max_concurrent_generations_per_user=2
-    )
+LIMITS = LimitSettings(
+    max_requests_per_minute_per_user=REQUESTS_PER_MINUTE, max_concurrent_generations_per_user=2
+)
 
 
 @contextmanager

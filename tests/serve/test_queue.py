@@ -38,11 +38,7 @@ METRICS = {
     "step_clip_ratio": OF_BASE_MODEL,
     "step_seconds": OF_BASE_MODEL,
 }
-
-
-@pytest.fixture(scope="module")
-def limits() -> LimitSettings:
-    return LimitSettings(max_queued_jobs_per_user=JOBS_PER_USER)
+LIMITS = LimitSettings(max_queued_jobs_per_user=JOBS_PER_USER)
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ CONSEQUENCES = (
     "Frontend process failed during engine core initialization",
     "Traceback (most recent call last)",
 )
+# Ray LLM passes pydantic's errors on as the text of its own.
 VALIDATION = re.compile(r"\d+ validation errors? for ")
 PYDANTIC_DETAILS = re.compile(r" \[type=.*")
 # The same arguments, files and packages give the same error in the next try.
@@ -119,7 +120,7 @@ def errors_in(lines: Iterable[str]) -> list[ErrorLine]:
         if match is not None:
             name = match["name"].rpartition(".")[2]
             found.append(ErrorLine(name=name, text=match["text"], process=match["process"] or ""))
-            is_open = VALIDATION.match(match["text"]) is not None
+            is_open = VALIDATION.search(match["text"]) is not None
         elif is_open:
             rest = PREFIX_PATTERN.sub("", line)
             is_open = rest.startswith("  ") or rest[:1].isalpha()
@@ -145,4 +146,5 @@ def _engine_errors(logs: Path, since: float) -> list[ErrorLine]:
 
 
 def _is_final(error: ErrorLine) -> bool:
-    return error.name in FINAL_ERRORS and not error.text.startswith(PASSING)
+    is_lasting = error.name in FINAL_ERRORS or VALIDATION.search(error.text) is not None
+    return is_lasting and not error.text.startswith(PASSING)

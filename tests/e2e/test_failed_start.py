@@ -37,7 +37,7 @@ def test_up_says_once_what_vllm_refuses_and_waits_for_no_other_try(
         with pytest.raises(InstanceError) as caught:
             instance.up(lambda line: None)
         reason = str(caught.value)
-        assert reason.startswith("the application cannot start: ModelServer:tiny: ValidationError: ")
+        assert reason.startswith("the application cannot start: ModelServer:tiny: RuntimeError: ")
         assert "max_model_len (4096)" in reason and "512" in reason and "\n" not in reason
         logs = ray_head.session_logs(instance.home) / "serve"
         assert 1 <= len(list(logs.glob("replica_*ModelServer*"))) <= 2

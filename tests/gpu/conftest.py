@@ -14,6 +14,8 @@ from tests.support.system import System
 from tests.support.tokenizers import byte_level
 
 CONFIG = "one-gpu"
+TOOL_CALL_MARK = "<|python_tag|>"
+"""The token that vLLM's parser of Llama's tool calls needs. That of thoughts needs <think> and </think>."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -26,11 +28,12 @@ def gpu() -> None:
 
 
 def write_small_weights(directory: Path, max_context_tokens: int) -> Path:
-    """A Llama with two layers and random weights, and a tokenizer of bytes with the marks of a thought."""
+    """A Llama with two layers and random weights, and a tokenizer of bytes with what the parsers look for."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     tokenizer = byte_level()
+    tokenizer.add_tokens([TOOL_CALL_MARK])
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer),

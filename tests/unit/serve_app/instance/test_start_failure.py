@@ -24,6 +24,12 @@ RuntimeError: Traceback (most recent call last):
     raise ValueError(f"Unknown engine argument: {key}")
 ValueError: Unknown engine argument: tool_strict_level
 """
+LENGTH_REFUSED = """\
+A replica failed to start with exception. Retrying 2 more time(s). Error:
+RuntimeError: Failed to create vLLM engine config: 1 validation error for ModelConfig
+  Value error, User-specified max_model_len (4096) is greater than 512. [type=value_error, input_value=Args()]
+    For further information visit https://errors.pydantic.dev/2.14/v/value_error
+"""
 STORAGE_AWAY = """\
 A replica failed to start with exception. Retrying 2 more time(s). Error:
 registry.errors.StorageUnavailable: storage cannot be reached
@@ -74,6 +80,12 @@ def test_refused_argument_is_final_at_the_first_try(logs: Path) -> None:
     failure = find_failure(application(ARGUMENT_REFUSED), logs, since=2)
     assert failure is not None and failure.is_final
     assert failure.reason == f"{SERVER}: ValueError: Unknown engine argument: tool_strict_level"
+
+
+def test_refusal_by_vllm_in_several_lines_is_final_and_becomes_one_line(logs: Path) -> None:
+    failure = find_failure(application(LENGTH_REFUSED), logs, since=2)
+    assert failure is not None and failure.is_final
+    assert failure.reason.endswith("Value error, User-specified max_model_len (4096) is greater than 512.")
 
 
 def test_passing_fault_is_left_to_serve(logs: Path) -> None:

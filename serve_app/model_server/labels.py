@@ -4,11 +4,10 @@ The id of a private model reveals what its user does, and each new label would b
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ray import serve
 
-from serve_app.model_server.vllm_objects_private import remove_adapter_gauge
 from serve_app.ray_private import MULTIPLEX_WRAPPER, ModelMultiplexWrapper
 
 T = TypeVar("T")
@@ -31,8 +30,3 @@ def multiplexed(load: Callable[[str], Awaitable[T]], max_models: int) -> Callabl
     setattr(load, MULTIPLEX_WRAPPER, wrapper)  # Serve uses this attribute if it exists
     loader: Callable[[str], Awaitable[T]] = serve.multiplexed(max_num_models_per_replica=max_models)(load)
     return loader
-
-
-def leave_out_adapters(engine: Any) -> None:
-    """Removes vLLM's metric `lora_requests_info`, which names all adapters. `engine` is an AsyncLLM."""
-    remove_adapter_gauge(engine)

@@ -25,14 +25,14 @@ from serve_app.model_server.calls import Generation, GenerationCall, OpenAICall
 from serve_app.model_server.client import ModelReplica
 from serve_app.model_server.engine_watch import EngineWatch
 from serve_app.model_server.generations import Generations
-from serve_app.model_server.labels import leave_out_adapters, multiplexed
+from serve_app.model_server.labels import multiplexed
 from serve_app.model_server.openai_layer import OpenAILayer
 from serve_app.model_server.ray_llm_private import CallbackBase, chat_serving, engine_client, text_serving
 from serve_app.model_server.schema_compiler import SchemaCompiler, WorkerProcess
 from serve_app.model_server.schema_worker import TokenizerText
 from serve_app.model_server.tenant_engine import TenantEngine
 from serve_app.model_server.training_lengths import LengthChecks
-from serve_app.model_server.vllm_objects_private import num_unfinished
+from serve_app.model_server.vllm_objects_private import num_unfinished, remove_adapter_gauge
 from serve_app.model_server.vllm_patches.plain_text import keep_content_text
 from serve_app.model_server.vllm_patches.plugins import require_plugins
 from serve_app.replica_address import listen_at_the_node
@@ -169,7 +169,7 @@ class ModelServer(LLMServer, ModelReplica):
         """Starts the engine without Ray's telemetry, which would need a process of 0.25 GB."""
         require_plugins()
         await self.engine.start()
-        leave_out_adapters(self._llm)
+        remove_adapter_gauge(self._llm)
 
     async def lend_gpu(self) -> None:
         """Finishes running generations and frees the engine's memory for the training worker.

@@ -15,6 +15,8 @@ from textwrap import dedent
 from types import ModuleType
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 ATTRIBUTE = "an attribute"
 """The shape of a class, a module, or another attribute. Only its name is compared."""
@@ -23,6 +25,11 @@ MISSING = object()
 
 Shapes = Mapping[str, Mapping[str, str]]
 """The shapes of the names of each module or class."""
+
+
+def cases_of(shapes: Shapes) -> list[pytest.ParameterSet]:
+    """Returns the owners and names as the cases of a test. The id of a case is the whole name."""
+    return [pytest.param(owner, name, id=f"{owner}.{name}") for owner, name in names_of(shapes)]
 
 
 def names_of(shapes: Shapes) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ from serve_app.api.ingress import Ingress
 from serve_app.deployment_options import ONE_LOOP
 from serve_app.instance import haproxy, ray_head
 from serve_app.ray_private import MULTIPLEX_WRAPPER
-from tests.support.shapes import ATTRIBUTE, Shapes, check_names, check_shape, names_of
+from tests.support.shapes import ATTRIBUTE, Shapes, cases_of, check_names, check_shape
 
 VERSION = f"ray {ray.__version__}"
 READERS = (
@@ -46,7 +46,7 @@ SHAPES: Shapes = {
 }
 
 
-@pytest.mark.parametrize(("owner", "name"), names_of(SHAPES), ids=".".join)
+@pytest.mark.parametrize(("owner", "name"), cases_of(SHAPES))
 def test_name_has_the_shape_that_we_use(owner: str, name: str) -> None:
     check_shape(owner, name, SHAPES[owner][name])
 

@@ -13,7 +13,7 @@ from serve_app.model_server import vllm_private
 from serve_app.model_server.vllm_patches.bounded_grammar import BoundedGrammar
 from serve_app.model_server.vllm_patches.grouped_lora import GroupedLora
 from serve_app.settings import load_settings
-from tests.support.shapes import ATTRIBUTE, Shapes, check_names, check_overrides, check_shape, names_of
+from tests.support.shapes import ATTRIBUTE, Shapes, cases_of, check_names, check_overrides, check_shape
 
 SEAM = "serve_app/model_server/vllm_private.py"
 SHAPES: Shapes = {
@@ -100,7 +100,7 @@ SHAPES: Shapes = {
 }
 
 
-@pytest.mark.parametrize(("owner", "name"), names_of(SHAPES), ids=".".join)
+@pytest.mark.parametrize(("owner", "name"), cases_of(SHAPES))
 def test_name_has_the_shape_that_we_use(owner: str, name: str) -> None:
     check_shape(owner, name, SHAPES[owner][name])
 

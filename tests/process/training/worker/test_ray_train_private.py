@@ -3,7 +3,7 @@
 import pytest
 from ray.train.torch import TorchConfig
 
-from tests.support.shapes import ATTRIBUTE, Shapes, check_names, check_overrides, check_shape, names_of
+from tests.support.shapes import ATTRIBUTE, Shapes, cases_of, check_names, check_overrides, check_shape
 from training.worker.process_group import PrivateTorchConfig
 from training.worker.ray_train_private import TorchBackend
 
@@ -29,7 +29,7 @@ SHAPES: Shapes = {
 }
 
 
-@pytest.mark.parametrize(("owner", "name"), names_of(SHAPES), ids=".".join)
+@pytest.mark.parametrize(("owner", "name"), cases_of(SHAPES))
 def test_name_has_the_shape_that_we_use(owner: str, name: str) -> None:
     check_shape(owner, name, SHAPES[owner][name])
 

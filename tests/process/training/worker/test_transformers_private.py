@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.shapes import Shapes, check_names, check_shape, names_of
+from tests.support.shapes import Shapes, cases_of, check_names, check_shape
 
 SEAM = "training/worker/transformers_private.py"
 SHAPES: Shapes = {
@@ -18,7 +18,7 @@ SHAPES: Shapes = {
 }
 
 
-@pytest.mark.parametrize(("owner", "name"), names_of(SHAPES), ids=".".join)
+@pytest.mark.parametrize(("owner", "name"), cases_of(SHAPES))
 def test_name_has_the_shape_that_we_use(owner: str, name: str) -> None:
     check_shape(owner, name, SHAPES[owner][name])
 

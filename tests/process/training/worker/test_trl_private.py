@@ -5,7 +5,7 @@ import inspect
 import pytest
 import trl
 
-from tests.support.shapes import ATTRIBUTE, Shapes, check_names, check_overrides, check_shape, names_of
+from tests.support.shapes import ATTRIBUTE, Shapes, cases_of, check_names, check_overrides, check_shape
 from training.worker.supplied_responses import SuppliedResponsesTrainer
 from training.worker.trl_private import LOSS_INPUTS, GRPOTrainer
 
@@ -45,7 +45,7 @@ SHAPES: Shapes = {
 }
 
 
-@pytest.mark.parametrize(("owner", "name"), names_of(SHAPES), ids=".".join)
+@pytest.mark.parametrize(("owner", "name"), cases_of(SHAPES))
 def test_name_has_the_shape_that_we_use(owner: str, name: str) -> None:
     check_shape(owner, name, SHAPES[owner][name])
 

@@ -22,9 +22,9 @@ GRPC = re.compile(
 )
 
 
-@pytest.fixture
-def text(tmp_path: Path) -> str:
-    return ray_configuration(tmp_path, PORT, 30000).read_text()
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return ray_configuration(tmp_path_factory.mktemp("ray"), PORT, 30000).read_text()
 
 
 def door(directory: Path, host: str | None) -> FrontDoor:

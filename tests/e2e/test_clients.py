@@ -23,7 +23,7 @@ def tokenizer() -> str:
 
 @pytest.fixture(scope="module")
 def shared_packages() -> str:
-    """Where packages are that the clients' environment does not have for their size."""
+    """The directories of packages that the clients' environment does not have because of their size."""
     found = importlib.util.find_spec("datasets")
     assert found is not None and found.origin is not None
     return str(Path(found.origin).parents[1])
@@ -48,7 +48,7 @@ def test_pydantic_ai(system: System, alice: Client) -> None:
 
 
 def test_lm_eval(system: System, alice: Client, tokenizer: str, shared_packages: str) -> None:
-    """Log-likelihoods of prompts as tokens, several in a request, and generation over both routes."""
+    """It asks for log-likelihoods of tokens, several in a request, and for generations over both routes."""
     seen = outside("with_lm_eval.py", system, alice, BASE, tokenizer, shared_packages)
     assert seen["accuracy"] == 1
     assert len(seen["words"]) == len(seen["chat"]) == 2

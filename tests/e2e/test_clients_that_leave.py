@@ -30,7 +30,7 @@ CALLS: list[tuple[str, dict[str, Any]]] = [
 
 
 def logs_of_replicas(system: System) -> str:
-    """Serve's, and what the processes print: vLLM's."""
+    """The logs of Serve, and the output of the processes, which is vLLM's."""
     directory = ray_head.ray_directory(system.instance.home) / "session_latest" / "logs"
     files = [*sorted(directory.glob("serve/replica_*")), *sorted(directory.glob("worker-*"))]
     assert files
@@ -38,7 +38,7 @@ def logs_of_replicas(system: System) -> str:
 
 
 async def leave_and_stay(client: Client, seconds: float) -> None:
-    """Of every kind of call one goes away after so long; as many others are answered."""
+    """For each kind of call one client goes away after this time, and another one stays and is answered."""
     async with httpx.AsyncClient(
         base_url=client.http.base_url, headers=client.http.headers, timeout=120, trust_env=False
     ) as http:

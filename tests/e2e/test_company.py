@@ -110,7 +110,10 @@ def assert_refused(client: Client, path: str, body: dict[str, Any], param: str |
 def test_rare_requests_disturb_nobody(
     system: System, user: Callable[[], Client], speakers: list[tuple[Client, str]]
 ) -> None:
-    """On the base model and on a private one, each while two others generate on models of their own."""
+    """The requests go to the base model and to a private model.
+
+    Two others generate on their own models meanwhile.
+    """
     before = scores(user(), BASE, LENGTHS)
     with company(speakers):
         for client, model in ((user(), BASE), speakers[0]):
@@ -127,7 +130,10 @@ def test_rare_requests_disturb_nobody(
 def test_log_probabilities_of_a_prompt_are_those_it_has_alone(
     user: Callable[[], Client], speakers: list[tuple[Client, str]], is_private: bool
 ) -> None:
-    """Each row by the weights of its own request: beside others, almost to the bit what it is by itself."""
+    """Each row is computed with the weights of its own request.
+
+    Beside others it is almost the same to the bit.
+    """
     client, model = speakers[0] if is_private else (user(), BASE)
     body = {"prompt": "The capital of France is", "max_tokens": 1, "echo": True, "logprobs": 1}
 

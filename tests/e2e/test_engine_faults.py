@@ -52,7 +52,7 @@ def ask(client: Client, path: str, model: str) -> Ended:
 
 
 def stream(client: Client, path: str, model: str, on_first: Callable[[], object]) -> Ended:
-    """To its end, which must be an error of the contract."""
+    """The chunks of a stream, which must end with an error of the contract."""
     with client.http.stream("POST", path, json={"model": model, "stream": True, **LONG}) as answer:
         if answer.status_code != 200:
             on_first()

@@ -48,7 +48,7 @@ STORAGE_AWAY_S = 20.0
 
 @pytest.fixture(scope="module")
 def speaker(system: System) -> Iterator[Client]:
-    """Has a model with a revision of its own, which nobody trains any more."""
+    """A client that has a model with a revision of its own, which nobody trains any more."""
     client = system.client(f"speaker-{secrets.token_hex(4)}")
     client.create("Steady")
     client.train("steady", PROMPT, REWARDS, learning_steps=1, learning_rate=1e-3)
@@ -89,7 +89,10 @@ def test_training_happens_once_whatever_dies(
 def test_training_whose_manifest_is_written_is_not_made_again(
     system: System, alice: Client, talk: Talk, tmp_path: Path
 ) -> None:
-    """The trainer dies between manifest and swap of models.json, for which a frozen catalog makes room."""
+    """The trainer dies between the manifest and the swap of models.json.
+
+    A catalog that stands still makes time for that.
+    """
     alice.create("Pupil")
     with talk:
         jobs = accepted(alice, "pupil", 3, 1)
@@ -109,7 +112,7 @@ def test_training_whose_manifest_is_written_is_not_made_again(
 
 
 def test_replicas_outlive_serves_controller(system: System, talk: Talk) -> None:
-    """Another controller takes over the replicas that it finds, with their engines and what they generate."""
+    """The next controller takes over the replicas that it finds, with their engines and their generations."""
     before = {process.pid for process in processes(system, REPLICA)}
     with talk:
         kill(system, SERVE_CONTROLLER)
@@ -121,7 +124,7 @@ def test_replicas_outlive_serves_controller(system: System, talk: Talk) -> None:
 def test_streamed_training_goes_on_without_its_ingress(
     system: System, alice: Client, talk: Talk, tmp_path: Path
 ) -> None:
-    """The connection breaks; the job goes on, and its events tell everything from the first on."""
+    """The connection breaks. The job goes on, and its events tell everything from the first one on."""
     alice.create("Pupil")
     with talk:
         body = training("pupil", PROMPT, REWARDS, learning_steps=3, stream=True)
@@ -162,7 +165,7 @@ def test_storage_away_while_a_revision_is_published_delays_it_only(
 def test_nothing_is_lost_when_everything_dies(
     system: System, speaker: Client, alice: Client, tmp_path: Path
 ) -> None:
-    """With one training running and five that wait."""
+    """One training runs and five wait at that moment."""
     alice.create("Survivor", temperature=0.3)
     alice.create("Other")
     first = alice.train("survivor", PROMPT, REWARDS, learning_steps=1)["job"]

@@ -28,7 +28,7 @@ BASE = "smollm2-135m"
 
 @pytest.fixture(scope="module")
 def tenants(system: System) -> dict[str, Client]:
-    """Each has taught its model to answer with its own word."""
+    """Users who have each taught their model to answer with a word of their own."""
     clients = {name: system.client(f"{name}-{secrets.token_hex(4)}") for name in WORDS}
     for name, client in clients.items():
         client.create("Mine")
@@ -42,20 +42,20 @@ def tenants(system: System) -> dict[str, Client]:
 
 
 def asked(client: Client, ref: str, num_prompts: int = 1) -> list[str]:
-    """The greedy answers of one request that asks so many times."""
+    """The greedy answers of one request with this number of prompts."""
     prompts = [TEMPLATE.format(prompt=PROMPT)] * num_prompts
     body = {"model": ref, "prompt": prompts, "temperature": 0, "max_tokens": MAX_TOKENS}
     return [choice["text"] for choice in client.post("/openai/v1/completions", body)["choices"]]
 
 
 def refs_of(client: Client) -> list[str]:
-    """The model, its last two revisions, which both have the word, and the base model."""
+    """The names of the model, of its last two revisions, which both have the word, and of the base model."""
     latest = client.get("/v1/models/mine/revisions")[0]["revision"]
     return ["mine", f"mine@{latest - 1}", f"mine@{latest}", BASE]
 
 
 class Changes:
-    """Activates one of the last two revisions of every user, then the other, over and over, in a block."""
+    """During a block it activates the last two revisions of every user in turn, repeatedly."""
 
     def __init__(self, clients: list[Client]) -> None:
         self.num_turns = 0
@@ -81,7 +81,7 @@ class Changes:
 
 @pytest.mark.timeout(1800)
 def test_no_answer_of_thousands_carries_the_others_word(tenants: dict[str, Client]) -> None:
-    """Four adapters for two places in the engine and three on the replica, and the base model beside them."""
+    """Four adapters share two places in the engine and three on the replica, beside the base model."""
     refs = {name: refs_of(client) for name, client in tenants.items()}
     # As many at once as later: bfloat16 sums differ with the size of the batch, and a near tie falls by them.
     alone = {
@@ -110,7 +110,7 @@ def test_no_answer_of_thousands_carries_the_others_word(tenants: dict[str, Clien
 
 
 def cached_tokens(client: Client, prompt: str, model: str) -> int:
-    """As vLLM counted them for this request."""
+    """The number of cached tokens that vLLM counted for this request."""
     body = {"model": model, "messages": [{"role": "user", "content": prompt}], "max_tokens": 1}
     usage = client.post("/openai/v1/chat/completions", body)["usage"]
     details = usage["prompt_tokens_details"] or {}

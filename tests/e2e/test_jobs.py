@@ -22,7 +22,10 @@ def last_event(client: Client, job: str) -> dict[str, object]:
 
 
 def test_cancelled_jobs_leave_no_revision(alice: Client) -> None:
-    """A running one ends within a step, a waiting one at once; the next goes on from where it was."""
+    """A running job ends within a step and a waiting job at once.
+
+    The next job starts from the same revision.
+    """
     alice.create("Changing")
     body = training("changing", PROMPT, REWARDS, learning_steps=1000, background=True)
     running, waiting = (alice.post("/v1/train", body, 202)["id"] for _ in range(2))

@@ -30,7 +30,7 @@ def processes_of(system: System) -> list[psutil.Process]:
 
 @pytest.fixture(scope="module")
 def doors(system: System) -> set[Door]:
-    """Seen while both base models train, one with a single worker and one with two."""
+    """The doors that are seen while both base models train, one with one worker and one with two."""
     client = system.client("machine")
     client.create("Alone")
     client.create("Together", parent="twin")
@@ -52,7 +52,7 @@ def client_train(client: Client, model: str) -> None:
 
 
 def test_every_port_is_on_loopback(doors: set[Door]) -> None:
-    """The API's too: configs/test.yaml says nothing of `http.host`."""
+    """The API's port is too, because configs/test.yaml does not set `http.host`."""
     assert [door for door in doors if not ipaddress.ip_address(door.address).is_loopback] == []
 
 
@@ -78,7 +78,10 @@ def test_a_stranger_gets_nothing_at_any_port(system: System, doors: set[Door]) -
 
 
 def test_a_training_worker_listens_to_ray_and_to_its_fellows_only(doors: set[Door]) -> None:
-    """Ray names it by what it does, so one port has several names; each has one for Ray."""
+    """Ray names a worker by its current work, so one port has several names.
+
+    Each worker has one port for Ray.
+    """
     workers = {door.port for door in doors if TRAINING_WORKER in door.command}
     assert len([port for port in workers if port not in ray_head.WORKER_PORTS]) <= 2
 

@@ -34,7 +34,7 @@ PAINT: Any = {
 
 @pytest.fixture(scope="module")
 def pupil(system: System) -> Client:
-    """Has one private model, at revision 1."""
+    """A client that has one private model, at revision 1."""
     client = system.client("openai-pupil")
     client.create("Pupil One")
     client.train("pupil-one", QUESTION, REWARDS, **FAST)
@@ -55,7 +55,7 @@ def test_lists_and_gets_models(api: OpenAI) -> None:
 
 
 def test_answers_as_the_rest_of_the_api_does(api: OpenAI, pupil: Client) -> None:
-    """The same template, the same adapter: the greedy answers are the same, by id, name and revision."""
+    """Template and adapter are the same, so the greedy answers are equal, by id, name and revision."""
     for ref, named in (
         (BASE, BASE),
         ("pupil-one", "pupil-one@1"),
@@ -203,7 +203,7 @@ def test_what_is_for_the_engine_is_refused(api: OpenAI, field: str, value: Any) 
 
 
 def test_images_are_refused(api: OpenAI) -> None:
-    """A URL in a message would be fetched by the server, a `file:` one read."""
+    """Otherwise the server would fetch the URL of a message, or read the file of a `file:` URL."""
     image: Any = {"type": "image_url", "image_url": {"url": "http://127.0.0.1/secret"}}
     with pytest.raises(openai.BadRequestError) as error:
         api.chat.completions.create(model=BASE, messages=[{"role": "user", "content": [image]}])

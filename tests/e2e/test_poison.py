@@ -37,7 +37,7 @@ def assert_refused(attacker: Client, path: str, body: dict[str, Any]) -> None:
 
 
 def assert_stream_refused(attacker: Client, path: str, body: dict[str, Any]) -> None:
-    """One error, and nothing that looks like an answer; as the status, or as the last piece."""
+    """Assert that the stream is one error, as its status or as its last piece, and has no text."""
     with attacker.http.stream("POST", path, json={**body, "stream": True}) as answer:
         lines = [line.removeprefix("data: ") for line in answer.iter_lines() if line]
     if answer.status_code != 200:
@@ -77,7 +77,10 @@ def test_poison_of_one_reaches_nobody_else(
 def test_model_that_fails_on_some_prompts_answers_the_others(
     system: System, user: Callable[[], Client], speakers: list[tuple[Client, str]], tmp_path: Path
 ) -> None:
-    """It passes the probe: each of its requests is judged by its own numbers, and nobody else's suffer."""
+    """The adapter passes the probe.
+
+    Each request is judged by its own numbers, and other requests do not suffer.
+    """
     weights = load_settings(system.instance.config).weights_directory.expanduser() / BASE
     tokenizer = AutoTokenizer.from_pretrained(weights, local_files_only=True)
     probe = tokenise_prompt(tokenizer, [Message(role="user", content=PROBE)])

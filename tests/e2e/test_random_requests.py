@@ -53,7 +53,7 @@ for base in ("smollm2-135m", "twin"):
 
 
 class Bystander:
-    """Asks the base model the same greedy questions, with log-probabilities."""
+    """A client that asks the base model the same greedy questions repeatedly, with log-probabilities."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -61,12 +61,12 @@ class Bystander:
         assert len(self._prompts) >= 3, "too few prompts whose greedy tokens are beyond rounding"
 
     def answers(self) -> list[Any]:
-        """One after another: tokens and log-probabilities of each prompt."""
+        """The tokens and log-probabilities of each prompt, asked one after another."""
         return [self._ask(prompt)["logprobs"] for prompt in self._prompts]
 
     @contextmanager
     def asking(self) -> Iterator[list[list[Any]]]:
-        """Asks in turn all the time; gives what was answered."""
+        """Ask in turn during the block; gives the answers."""
         found: list[list[Any]] = []
         is_over = threading.Event()
 
@@ -96,7 +96,7 @@ def tokens_of(answers: list[Any]) -> list[list[str]]:
 
 
 def engines(system: System) -> set[int]:
-    """Process ids of vLLM's engines and workers."""
+    """The process ids of vLLM's engines and workers."""
     found = set()
     for process in marked_processes(system.instance.home):
         try:
@@ -108,7 +108,7 @@ def engines(system: System) -> set[int]:
 
 
 def ask(client: Client, request: RareRequest) -> str:
-    """The status of the answer, or the code of an error; it is read as far as the request says."""
+    """The status of the answer, or the code of an error. The answer is read as far as the request says."""
     with client.http.stream("POST", request.path, json=request.body) as answer:
         if answer.status_code != 200:
             answer.read()
@@ -134,7 +134,7 @@ def assert_well_ended(request: RareRequest, lines: list[str]) -> None:
 
 
 def test_hundreds_of_rare_requests_change_nothing_for_others(system: System) -> None:
-    """Three users with two adapters each, which two places in the engine take in turn, and a bystander."""
+    """Three users with two adapters each run beside a bystander. The engine has places for two adapters."""
     users = [system.client(f"rare-{secrets.token_hex(4)}") for _ in range(3)]
     for number, client in enumerate(users):
         client.create("Mine")

@@ -58,7 +58,7 @@ async def begin(client: Client, path: str, body: dict[str, Any]) -> asyncio.Stre
 def test_client_that_goes_away_stops_its_generation(
     system: System, alice: Client, form: str, model: str
 ) -> None:
-    """And not its sibling's, of the same key, which waits for its whole answer meanwhile."""
+    """Another request with the same key waits for its whole answer meanwhile, and gets it."""
     if model == "mine":
         alice.create("Mine")
         alice.train("mine", "Hello", {"Good day.": 1.0, "No.": 0.0}, learning_steps=1)

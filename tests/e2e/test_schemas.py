@@ -86,7 +86,7 @@ def refusal(client: Client, schema: Any) -> tuple[int, str, str | None]:
 
 
 def longest_gap(client: Client) -> float:
-    """Seconds between two lines of a stream, or before the first."""
+    """The longest time between two lines of a stream, or before the first one, in seconds."""
     body = {"model": BASE, "messages": [{"role": "user", "content": "Tell me a long story."}], "stream": True}
     gaps, at = [], time.monotonic()
     with client.http.stream("POST", CHAT, json={**body, "max_tokens": 48, "temperature": 0}) as answer:
@@ -99,7 +99,7 @@ def longest_gap(client: Client) -> float:
 
 
 def seconds_for_small(client: Client, number: Iterator[int]) -> float:
-    """Of a request with a schema that was not asked before."""
+    """The seconds of a request with a small schema that was not used before."""
     schema = {**SMALL, "properties": {**SMALL["properties"], f"extra_{next(number)}": {"type": "null"}}}  # type: ignore[dict-item]
     start = time.monotonic()
     answer = client.post(CHAT, asking(schema, temperature=0))
@@ -112,7 +112,7 @@ def seconds_for_small(client: Client, number: Iterator[int]) -> float:
 
 @contextmanager
 def in_company(client: Client, bodies: list[dict[str, Any]]) -> Iterator[list[int]]:
-    """`client` asks all of them, several at once, again and again; the statuses of its answers."""
+    """During the block `client` sends all requests repeatedly, several at once; gives the statuses."""
     statuses: list[int] = []
     is_over = threading.Event()
     turns = itertools.cycle([json.dumps(body).encode() for body in bodies])
@@ -206,7 +206,7 @@ def test_tool_that_cannot_be_compiled_is_named(alice: Client) -> None:
 
 @pytest.mark.parametrize("choice", ["auto", "required", {"type": "function", "function": {"name": "paint"}}])
 def test_tools_beside_a_schema(alice: Client, choice: Any) -> None:
-    """The answer is a call, or, where none is asked for, what fits the schema."""
+    """The answer is a call. If no call is asked for, the answer fits the schema."""
     body = asking(SMALL, tools=[TOOL], tool_choice=choice, temperature=0, max_tokens=120)
     (answer,) = alice.post(CHAT, body)["choices"]
     calls = answer["message"].get("tool_calls") or []
@@ -220,7 +220,7 @@ def test_tools_beside_a_schema(alice: Client, choice: Any) -> None:
 
 
 def test_engine_has_nothing_left_over(system: System, alice: Client, user: Callable[[], Client]) -> None:
-    """After all of this a request with a schema, and one without, are answered."""
+    """After all of these tests a request with a schema and a request without one are answered."""
     assert refusal(alice, chain(3_000))[0] == 400
     number = itertools.count()
     assert seconds_for_small(user(), number) > 0

@@ -15,7 +15,10 @@ METRICS_TIMEOUT_S = 60
 
 
 def written_by(system: System) -> Iterator[Path]:
-    """Every file of the instance, Ray's session with its logs among them, but for the bucket's own."""
+    """Every file of the instance and of Ray's session, with its logs.
+
+    The files of the bucket are left out.
+    """
     session = ray_head.ray_directory(system.instance.home) / "session_latest"
     for root in (system.instance.home, session.resolve()):
         for path in root.rglob("*"):
@@ -24,7 +27,7 @@ def written_by(system: System) -> Iterator[Path]:
 
 
 def shown_by(system: System) -> Iterator[str]:
-    """What an operator's tools show: every Prometheus endpoint, Serve's state, Ray's actors."""
+    """The output of an operator's tools: every Prometheus endpoint, Serve's state, Ray's actors."""
     for target in (t for group in dashboard(system, "/api/prometheus/sd") for t in group["targets"]):
         yield httpx.get(f"http://{target}/metrics", trust_env=False, timeout=METRICS_TIMEOUT_S).text
     for path in ("/api/serve/applications/", "/logical/actors"):

@@ -49,7 +49,10 @@ def ask(api: OpenAI, **more: Any) -> Any:
 
 
 def put_together(api: OpenAI, **more: Any) -> tuple[str, dict[int, Any], str]:
-    """Text, calls and reason of a stream, as OpenAI's guide puts them together: strings are added up."""
+    """The text, the calls and the reason of a stream.
+
+    They are put together as in OpenAI's guide, by adding up strings.
+    """
     asked = {"model": BASE, "messages": ASKED, "temperature": 0, "max_tokens": 64, **more}
     content, calls, reason = "", {}, ""
     for chunk in api.chat.completions.create(stream=True, **asked):
@@ -96,7 +99,7 @@ def test_forced_call(api: OpenAI, choice: Any) -> None:
 
 @pytest.mark.parametrize("choice", ["required", NAMED])
 def test_call_that_is_cut_has_what_there_is(api: OpenAI, choice: Any) -> None:
-    """Before the name, in the middle of the arguments, and by a text."""
+    """The call is cut before its name, in the middle of its arguments, and by a stop text."""
     for tokens in (1, 16):
         asked: dict[str, Any] = {"tools": [PAINT], "tool_choice": choice, "max_tokens": tokens}
         whole = ask(api, **asked)
@@ -120,7 +123,7 @@ def test_call_that_is_cut_has_what_there_is(api: OpenAI, choice: Any) -> None:
 
 
 def is_beginning(arguments: str) -> bool:
-    """Whether these are the first characters of the arguments that there can be, but for white space."""
+    """Return True if the text is a beginning of possible arguments, apart from white space."""
     found = "".join(arguments.split())
     orders = ({**WHOLE}, {"colour": WHOLE["colour"], "wall": WHOLE["wall"]})
     return any("".join(json.dumps(order).split()).startswith(found) for order in orders)

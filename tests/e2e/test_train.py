@@ -22,7 +22,7 @@ FAST = {"learning_rate": 2e-4, "learning_steps": 4, "beta": 0.01}
 
 
 def log_probabilities(system: System, alice: Client, model: str, tmp_path: Path) -> dict[str, float]:
-    """Log-probability of every response, by transformers and PEFT on the adapter as it is published."""
+    """The log-probability of every response, by transformers and PEFT with the adapter as it is published."""
     weights = system.instance.settings.weights_directory.expanduser() / "smollm2-135m"
     policy: Any = AutoModelForCausalLM.from_pretrained(weights, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(weights)
@@ -138,7 +138,7 @@ def test_background_training_of_groups_is_a_job(alice: Client, bob: Client) -> N
 
 
 def test_requests_wait_while_their_gpu_trains(alice: Client, bob: Client) -> None:
-    """`twin` shares its GPU; without one its engine pauses all the same."""
+    """`twin` has `share_gpu`. Its engine pauses on a machine without a GPU too."""
     alice.create("Sharing", parent="twin")
     body = training("sharing", PROMPT, REWARDS, learning_steps=3, stream=True)
     with (
@@ -178,7 +178,7 @@ def test_bad_trainings_are_refused_before_they_are_jobs(alice: Client) -> None:
 
 
 def test_trainings_queue_up_while_generation_goes_on(alice: Client) -> None:
-    """Revisions 1..n in order; every answer is wholly that of the revision it names."""
+    """Revisions appear in order. Every answer is wholly that of the revision that it names."""
     alice.create("Busy")
     num_trainings = 4
     answers: list[tuple[int, str]] = []
@@ -207,7 +207,7 @@ def test_trainings_queue_up_while_generation_goes_on(alice: Client) -> None:
 
 
 def test_more_adapters_than_a_replica_keeps_are_served(alice: Client) -> None:
-    """Revisions push each other out of a replica that keeps three, and come back from the bucket."""
+    """The replica keeps three adapters. Revisions displace each other and come back from the bucket."""
     alice.create("Many")
     for _ in range(4):
         alice.train("many", PROMPT, REWARDS, **{**FAST, "learning_steps": 1})
@@ -221,7 +221,7 @@ def test_more_adapters_than_a_replica_keeps_are_served(alice: Client) -> None:
 
 
 def long_training(model: str, steps: int) -> dict[str, Any]:
-    """24 responses of hundreds of tokens each: a step takes minutes."""
+    """A training of 24 responses with hundreds of tokens each, of which a step takes minutes."""
     rewards = {f"{number} " + "and so it goes on " * 60: float(number % 3) for number in range(24)}
     return training(model, PROMPT, rewards, learning_steps=steps, background=True)
 

@@ -25,7 +25,7 @@ def token_ids(length: int, seed: int = 0) -> list[int]:
 
 
 def scored(outputs: list[Any]) -> tuple[list[int], list[dict[int, float]]]:
-    """The tokens and the log-probabilities of the last output, to the bit."""
+    """The tokens of the last output and their exact log-probabilities."""
     sample = outputs[-1].outputs[0]
     scores = [{token: score.logprob for token, score in step.items()} for step in sample.logprobs]
     assert all(math.isfinite(score) for step in scores for score in step.values())
@@ -33,7 +33,10 @@ def scored(outputs: list[Any]) -> tuple[list[int], list[dict[int, float]]]:
 
 
 def base_answers(engine: Engine) -> dict[int, Any]:
-    """One after the other: what else is in a batch changes last bits."""
+    """The answers of the base model.
+
+    They are asked for one after another, because other requests of a batch change the last bits.
+    """
     return {length: scored(engine.generate(token_ids(length), logprobs=3)) for length in LENGTHS}
 
 
@@ -102,7 +105,7 @@ def test_structured_output_is_not_taken_for_senseless(engine: Engine) -> None:
 
 
 def test_seeded_request_whose_prompt_is_read_in_pieces_ends_nothing(engine: Engine) -> None:
-    """It chooses as it does when the prompt is in the cache, where there is nothing to read in pieces."""
+    """It chooses the same tokens as when the prompt is in the cache, where nothing is read in pieces."""
     long, seeded = token_ids(900, 5), {"temperature": 1.0, "seed": 7, "max_tokens": 6}
     beside = engine.start(token_ids(40, 1), max_tokens=24)
     first = engine.generate(long, salt="seeded", **seeded)[-1].outputs[0].token_ids
@@ -115,7 +118,7 @@ def test_seeded_request_whose_prompt_is_read_in_pieces_ends_nothing(engine: Engi
 def test_adapter_of_the_output_layer_is_refused_by_the_engine(
     engine: Engine, build_lora: Callable[[Path], Any], tmp_path: Path
 ) -> None:
-    """Should it ever pass the check before: it has nowhere to go, and the engine lives."""
+    """Our check refuses such an adapter earlier. vLLM has no place for it either, and its engine lives on."""
     for name in ("lm_head", "model.embed_tokens"):
         more = {
             f"base_model.model.{name}.lora_A.weight": torch.zeros(4, 576),
@@ -130,7 +133,7 @@ def test_adapter_of_the_output_layer_is_refused_by_the_engine(
 def test_healthy_adapter_changes_the_answer(
     engine: Engine, build_lora: Callable[[Path], Any], tmp_path: Path
 ) -> None:
-    """Of each module alone, packed ones too."""
+    """Each adapter changes one module alone; packed modules are among them."""
     plain = scored(engine.generate(token_ids(30), logprobs=3))
     assert scored(engine.generate(token_ids(30), logprobs=3)) == plain
     for module in ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"):

@@ -41,7 +41,7 @@ WITHOUT_KEY = {"/healthz", "/readyz", "/openai/health"}
 
 @dataclass(frozen=True)
 class Call:
-    """A request in which one place is still to be filled."""
+    """A request with one place that is still to be filled."""
 
     method: str
     path: str
@@ -73,7 +73,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Named:
-    """A value that means something of Alice, and one of the same shape that means nothing."""
+    """A value that names something of Alice's, and a value of the same shape that names nothing."""
 
     kind: str
     theirs: str
@@ -81,7 +81,10 @@ class Named:
 
 
 def absent_of(value: str) -> str:
-    """Other letters and digits, the same lengths and marks; a revision stays."""
+    """A value with other letters and digits, and the same lengths and marks.
+
+    The number of a revision stays.
+    """
     name, at, revision = value.partition("@")
     prefix, name = (name[:4], name[4:]) if name.startswith(("job-", "key-")) else ("", name)
     other = name.translate(str.maketrans("0123456789abcdef", "1032547698badcfe"))
@@ -89,7 +92,7 @@ def absent_of(value: str) -> str:
 
 
 def texts_in(schema: dict[str, Any], schemas: dict[str, Any]) -> bool:
-    """Whether a schema takes a text of the client's choice."""
+    """Return True if a schema takes a text that the client chooses."""
     if "$ref" in schema:
         schema = schemas[schema["$ref"].rpartition("/")[2]]
         return False if schema.get("type") == "object" else texts_in(schema, schemas)
@@ -102,7 +105,7 @@ def texts_in(schema: dict[str, Any], schemas: dict[str, Any]) -> bool:
 
 
 def calls_of(path: str, method: str, operation: dict[str, Any], schemas: dict[str, Any]) -> list[Call]:
-    """One for each place where something of a user can be named."""
+    """One call for each place where something of a user can be named."""
     places = [f"{parameter['in']} {parameter['name']}" for parameter in operation.get("parameters", ())]
     body = None
     if "requestBody" in operation:
@@ -123,7 +126,7 @@ def calls_of(path: str, method: str, operation: dict[str, Any], schemas: dict[st
 
 
 def _elsewhere_absent(call: Call, references: list[str]) -> Call:
-    """Other references of the request mean nothing, so that the one place is what decides."""
+    """Make the other references of the request name nothing, so that the one place decides."""
     for other in references:
         if other != call.place and other.partition(" ")[0] in ("path", "body"):
             call = call.at(other, "nothing-of-this-name")
@@ -131,7 +134,10 @@ def _elsewhere_absent(call: Call, references: list[str]) -> Call:
 
 
 def seen_by(response: httpx.Response, value: str) -> tuple[int, dict[str, str], str]:
-    """Status, headers and body without what must differ: the echoed value, its length, the request."""
+    """The status, the headers and the body.
+
+    The echoed value, its length and the request are left out, because they differ.
+    """
     headers = {name: text for name, text in response.headers.items() if name not in CHANGING}
     if "content-length" in headers:
         assert headers.pop("content-length") == str(len(response.content))
@@ -141,13 +147,13 @@ def seen_by(response: httpx.Response, value: str) -> tuple[int, dict[str, str], 
 
 @dataclass
 class Alice:
-    """A user with a trained model, a training that waits, and what names them."""
+    """A user with a trained model and a training that waits, and the values that name them."""
 
     account: Account
     named: list[Named]
 
     def everything(self) -> list[Any]:
-        """All that she can see of her own."""
+        """Everything that Alice can see of her own."""
         http = self.account.http
         models = http.get("/v1/models").json()
         jobs = http.get("/v1/jobs").json()
@@ -222,7 +228,7 @@ def test_what_is_anothers_answers_like_what_is_not_there(
 
 
 def test_name_of_anothers_model_is_free(owner: Alice, bob: Account) -> None:
-    """Also its id: it is made as if nobody had it."""
+    """The id is made as if nobody else had a model of this name."""
     with unchanged(owner):
         mine = bob.create("Face Cafe")
         assert (mine["id"], mine["revision"]) == ("face-cafe", 0)
@@ -238,7 +244,7 @@ def test_idempotency_key_of_another_user_is_ones_own(owner: Alice, bob: Account)
 
 
 def test_error_texts_name_nothing_of_the_inside(owner: Alice, bob: Account) -> None:
-    """No user, uid, key of the bucket, path or class is in what strangers are told."""
+    """No answer to a stranger contains a user, a uid, a key of the bucket, a path or a class."""
     inside = re.compile(
         rf"{owner.account.user}|users/|models/|jobs/|Traceback|\.py|Error\(|/tmp|[0-9a-f]{{32}}"
     )

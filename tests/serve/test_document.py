@@ -102,7 +102,7 @@ def test_every_field_has_a_description_or_an_obvious_name(document: dict[str, An
 
 
 def test_every_number_of_a_request_has_a_range(document: dict[str, Any]) -> None:
-    """Requests are the schemas that forbid other fields."""
+    """The schemas of requests are those that forbid other fields."""
     boundless = [
         f"{name}.{field}"
         for name, schema in document["components"]["schemas"].items()
@@ -156,7 +156,7 @@ def test_examples_of_streams_end_as_streams_do(operations: dict[str, dict[str, A
 def test_every_example_of_a_request_is_answered(
     service: Service, alice: Account, operations: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:
-    """In the order of the document: what is created first is what the others are about."""
+    """The examples run in the order of the document, because later examples use what earlier ones create."""
     with service.working(tmp_path):
         for route, operation in operations.items():
             if "requestBody" not in operation:

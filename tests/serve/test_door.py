@@ -41,7 +41,7 @@ def seconds(call: Callable[[], httpx.Response]) -> float:
 
 
 def assert_prompt(service: Service, account: Account) -> None:
-    """Over new connections, as other clients come."""
+    """Assert that the service answers soon over new connections, as other clients have them."""
     headers = {"Authorization": f"Bearer {account.key}"}
     for path in ("/healthz", "/v1/models"):
         url = service.url + path
@@ -69,7 +69,10 @@ def logs_of_replicas(service: Service) -> list[str]:
 
 
 def test_requests_that_go_away_take_no_others_with_them(service: Service, accounts: list[Account]) -> None:
-    """Of four with one key, which is just being asked for again, one goes away: each of them in turn."""
+    """Four requests with one key wait for its check, and one of them goes away.
+
+    Each of the four does so in turn.
+    """
     for account in accounts:
         assert account.http.get("/v1/models").status_code == 200
     for leaver in range(4):
@@ -199,7 +202,7 @@ def test_bodies_that_do_not_come_give_their_places_back(service: Service, alice:
 
 
 def test_streams_of_one_user_leave_room_for_others(service: Service, alice: Account, bob: Account) -> None:
-    """Some of those that are let in wait for their first token; those that are not are told at once."""
+    """Some of the requests that are let in wait for their first token. The others are refused at once."""
     content = [{"role": "user", "content": "endless and slow"}]
     body = json.dumps({"messages": content, "stream": True}).encode()
     with ExitStack() as stack:
@@ -213,6 +216,6 @@ def test_streams_of_one_user_leave_room_for_others(service: Service, alice: Acco
 
 
 def refused(connections: list[Connection]) -> list[Connection]:
-    """Those with a 429 to be read."""
+    """The connections that have a 429 to be read."""
     answered, _, _ = select.select([connection.socket for connection in connections], [], [], 0)
     return [c for c in connections if c.socket in answered and b" 429 " in c.socket.recv(20, socket.MSG_PEEK)]

@@ -94,7 +94,7 @@ def test_stream_ends_when_its_key_expires(service: Service, alice: Account) -> N
 def test_training_goes_on_without_those_who_watch_it(
     service: Service, alice: Account, is_training: bool
 ) -> None:
-    """A stream of events on which nothing happens ends too."""
+    """A stream of events ends too if nothing happens in its job."""
     alice.create("Mine")
     key = alice.http.post("/v1/keys", json={"name": "watcher"}).json()
     watcher = service.account(alice.user, key["key"])

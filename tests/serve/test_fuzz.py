@@ -38,7 +38,10 @@ LIMITS = WIDE_LIMITS
 
 @pytest.fixture(scope="module")
 def mallory(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
-    """Has a model, and workers for what she trains: who waits for a training, or follows it, gets its end."""
+    """A user with a model, and with workers for her trainings.
+
+    A request that waits for a training gets its end.
+    """
     account = service.user()
     with account.http, service.working(tmp_path_factory.mktemp("workers")):
         account.create("Mine")
@@ -69,7 +72,10 @@ def schema(service: Service, mallory: Account) -> Any:
 
 
 def without_large_bounds(document: Any) -> Any:
-    """Schemathesis asks at every bound: texts of megabytes in lists of thousands would take it hours."""
+    """The document without large bounds.
+
+    Schemathesis tries every bound, and texts of megabytes would take it hours.
+    """
     if isinstance(document, list):
         return [without_large_bounds(item) for item in document]
     if not isinstance(document, dict):
@@ -101,7 +107,7 @@ def test_answers_are_those_of_the_document(schema: Any, mallory: Account, sessio
 
 
 def name_something_real(case: Any, account: Account) -> None:
-    """Every other reference is one that exists, so that more than the 404 is seen."""
+    """Make every other reference name something that exists, so that more than the 404 is tested."""
     parameters = case.path_parameters or {}
     if is_chosen(parameters.get("ref")):
         parameters["ref"] = victim(account) if case.method == "DELETE" else "mine"

@@ -27,7 +27,7 @@ LIMITS = WIDE_LIMITS
 
 
 def filled(start: bytes, piece: bytes, end: bytes, size: int) -> bytes:
-    """JSON of about so many bytes."""
+    """JSON with about this number of bytes."""
     return start + piece * ((size - len(start) - len(end)) // len(piece)) + end
 
 
@@ -66,7 +66,7 @@ def shapes(size: int) -> dict[str, bytes]:
 
 @contextmanager
 def watched(ask: Callable[[], httpx.Response]) -> Iterator[list[float]]:
-    """How long each of many answers took that was asked for within, one after another."""
+    """Ask one request after another during the block; gives the seconds that each answer took."""
     times: list[float] = []
     is_over = threading.Event()
 
@@ -102,14 +102,14 @@ def test_hostile_bodies_hold_nobody_up(service: Service, alice: Account, bob: Ac
 
 
 def assert_refused(answer: httpx.Response, name: str) -> None:
-    """With an error of the service, which does not repeat what was sent."""
+    """Assert that the answer is an error of the service that does not repeat the request."""
     assert answer.status_code in (400, 422), (name, answer.status_code, answer.text[:200])
     assert set(answer.json()["error"]) == {"type", "code", "message", "param"}, name
     assert len(answer.content) < 10_000, name
 
 
 def test_many_large_bodies_at_once_hold_nobody_up(alice: Account, bob: Account) -> None:
-    """As long, and of as many values, as a body may be."""
+    """The bodies have as many bytes and values as a body may have."""
     text = json.dumps({"messages": [{"role": "user", "content": "a" * (MAX_REQUEST_BYTES - 100)}]}).encode()
     values = json.dumps({"messages": HELLO, "user": [0] * 60_000}).encode()
 

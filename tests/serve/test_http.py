@@ -30,7 +30,7 @@ def assert_error(answer: Answer, status: int, code: str) -> None:
 
 
 def assert_refused(connection: Connection) -> None:
-    """By HAProxy itself; nothing that follows on this connection is read."""
+    """Assert that HAProxy itself refuses the request and reads nothing more on this connection."""
     assert connection.answer().status == 400
     assert connection.is_closed()
 
@@ -69,7 +69,7 @@ def test_body_shorter_than_its_length_is_never_answered_as_whole(service: Servic
 
 
 def test_body_longer_than_its_length_ends_the_connection(service: Service, alice: Account) -> None:
-    """What came of it is no JSON, and the rest is no request."""
+    """The part within the length is no JSON, and the rest is no request."""
     with connected(service) as connection:
         connection.send(head(alice, f"Content-Length: {len(GOOD) - 3}") + GOOD + b"\r\n\r\n")
         assert_error(connection.answer(), 422, "invalid_request")
@@ -84,7 +84,7 @@ def test_length_that_is_none_is_refused(service: Service, alice: Account, length
 
 
 def test_of_length_and_chunks_the_chunks_count(service: Service, alice: Account) -> None:
-    """Two servers may read this as two requests; HAProxy takes the length away (RFC 9112, 6.3)."""
+    """Two servers may read this as two requests. HAProxy removes the length (RFC 9112, 6.3)."""
     with connected(service) as connection:
         chunk = f"{len(GOOD):x}\r\n".encode() + GOOD + b"\r\n0\r\n\r\n"
         lengths = (f"Content-Length: {len(chunk) + 10}", "Transfer-Encoding: chunked")
@@ -126,7 +126,7 @@ def test_pipelined_requests_are_answered_in_order(service: Service, alice: Accou
 
 
 def test_others_are_served_while_a_body_comes_byte_by_byte(service: Service, alice: Account) -> None:
-    """Each byte is sent when others have been served since the one before."""
+    """Each byte is sent after another client was served since the byte before."""
     with connected(service) as connection:
         connection.send(head(alice, f"Content-Length: {len(GOOD)}"))
         for byte in GOOD:
@@ -163,7 +163,7 @@ def test_head_over_16_kb_is_refused(service: Service, alice: Account, path: str,
     ],
 )
 def test_what_is_no_http_is_refused(service: Service, line: bytes) -> None:
-    """The last one is TLS."""
+    """The last of the lines is the beginning of TLS."""
     with connected(service) as connection:
         connection.send(line)
         assert_refused(connection)
@@ -211,7 +211,7 @@ def test_broken_body_is_refused(
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32-be"])
 def test_body_in_another_encoding_of_unicode_is_read(service: Service, alice: Account, encoding: str) -> None:
-    """As JSON was first defined: its beginning says which one it is."""
+    """The first definition of JSON allows these encodings. The beginning of a text tells which one it is."""
     with connected(service) as connection:
         connection.send(request(alice, GOOD.decode().encode(encoding)))
         assert connection.answer().status == 200
@@ -219,14 +219,14 @@ def test_body_in_another_encoding_of_unicode_is_read(service: Service, alice: Ac
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "deflate"])
 def test_compressed_body_is_not_unpacked(service: Service, alice: Account, encoding: str) -> None:
-    """A small one could be a large one."""
+    """A small compressed body could be a large one."""
     with connected(service) as connection:
         connection.send(request(alice, gzip.compress(GOOD), f"Content-Encoding: {encoding}"))
         assert_error(connection.answer(), 415, "unsupported_encoding")
 
 
 def test_of_a_key_that_comes_twice_the_last_counts(service: Service, alice: Account) -> None:
-    """As JSON is read nearly everywhere; nothing in front of this server reads it another way."""
+    """Nearly all programs read JSON so, and nothing in front of this server reads it in another way."""
     with connected(service) as connection:
         connection.send(request(alice, b'{"model": "one", "model": "nothing", ' + GOOD[1:]))
         assert_error(connection.answer(), 404, "model_not_found")

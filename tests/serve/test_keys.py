@@ -29,7 +29,7 @@ def created(account: Account, **body: Any) -> dict[str, Any]:
 
 
 def statuses(account: Account, number: int = 20) -> set[int]:
-    """Of requests over connections of their own, so that every replica has some of them."""
+    """The statuses of requests over connections of their own. Every replica gets some of them."""
     headers = {"Authorization": f"Bearer {account.key}", "Connection": "close"}
     return {account.http.get("/v1/models", headers=headers).status_code for _ in range(number)}
 
@@ -85,7 +85,7 @@ def test_revoked_key_is_refused_by_every_replica_in_time(service: Service, alice
 def test_nothing_is_generated_for_a_revoked_key_nor_said_of_its_request(
     service: Service, alice: Account
 ) -> None:
-    """The first request with the key after its revocation, when it was good a few seconds before."""
+    """This is the first request with the key after its revocation. The key was good a few seconds before."""
     requests: list[dict[str, Any]] = [
         {"stream": True},
         {"stream": False},

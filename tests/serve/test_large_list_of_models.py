@@ -39,7 +39,7 @@ def test_many_models_with_long_descriptions_work(service: Service, alice: Accoun
 
 
 def test_large_training_goes_through(alice: Account) -> None:
-    """The whole body goes on to a model server, and to the Trainer."""
+    """The whole body goes to a model server and to the Trainer."""
     alice.create("Mine")
     group = {"messages": [{"role": "user", "content": "a" * 3000}], "responses": RESPONSES}
     answer = alice.train(groups=[group] * 2000, background=True)

@@ -16,7 +16,7 @@ NUM_INGRESSES = 2
 
 
 def listed(account: Account) -> dict[str, str]:
-    """Descriptions by id of the private models; over a connection of its own, so by any of the replicas."""
+    """The descriptions of the private models by id, over a new connection, so that any replica may answer."""
     headers = {"Authorization": f"Bearer {account.key}", "Connection": "close"}
     models = account.http.get("/v1/models", headers=headers).raise_for_status().json()
     return {model["id"]: model["description"] for model in models if not model["read_only"]}
@@ -38,7 +38,7 @@ def test_change_is_seen_by_every_replica_when_it_is_answered(service: Service, a
 
 
 def test_no_listing_goes_back_while_models_change(service: Service, alice: Account, bob: Account) -> None:
-    """And another user's models stay what they are."""
+    """The models of another user stay as they are meanwhile."""
     alice.create()
     bob.create(description="of bob")
     last_answered = [-1]

@@ -43,7 +43,7 @@ def usage(account: Account, **query: Any) -> dict[str, Any]:
 
 
 def counted(account: Account, num_requests: int) -> dict[str, Any]:
-    """The report, once so many requests are in it."""
+    """The usage report, when it has at least this number of requests."""
     wait_until(lambda: usage(account)["total"]["requests"] >= num_requests, 20)
     return usage(account)
 

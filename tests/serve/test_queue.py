@@ -51,13 +51,13 @@ def accounts(service: Service) -> Iterator[list[Account]]:
 
 
 def scrape() -> str:
-    """What Prometheus would read from this node."""
+    """The text that Prometheus reads from this node."""
     url = f"http://127.0.0.1:{ray.nodes()[0]['MetricsExportPort']}/metrics"
     return httpx.get(url, trust_env=False).raise_for_status().text
 
 
 def samples() -> dict[str, list[Sample]]:
-    """Those of trainings, by the name of the metric."""
+    """The samples of trainings, by the name of the metric."""
     prefix = "ray_tiger_training_"
     families = [f for f in text_string_to_metric_families(scrape()) if f.name.startswith(prefix)]
     assert all(family.documentation for family in families)
@@ -65,7 +65,7 @@ def samples() -> dict[str, list[Sample]]:
 
 
 def value(name: str, **labels: str) -> float | None:
-    """Of the sample with this name; None when there is none yet."""
+    """The value of the sample with this name; None while there is no such sample."""
     for sample in (sample for found in samples().values() for sample in found):
         if sample.name == f"ray_tiger_training_{name}" and labels.items() <= sample.labels.items():
             return sample.value
@@ -73,7 +73,7 @@ def value(name: str, **labels: str) -> float | None:
 
 
 def fail(base_id: str) -> Any:
-    """Play the worker for a job that does not succeed."""
+    """Act as the worker for a job that does not succeed."""
     assignment = assigned(base_id)
     report_failure(assignment)
     return assignment
@@ -139,7 +139,10 @@ def test_thousand_queued_trainings_are_in_nobodys_way(
 
 
 def queue_up(accounts: list[Account], meanwhile: Account) -> dict[str, list[str]]:
-    """Ids of accepted jobs by user, in order. The first ones come in the order of `accounts`."""
+    """Submit jobs of all accounts; returns the ids of the accepted jobs by user.
+
+    The first jobs come in the order of `accounts`.
+    """
 
     def one(account: Account) -> str:
         response = account.train(background=True)

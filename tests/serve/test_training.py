@@ -94,7 +94,7 @@ def test_background_training_is_a_job(alice: Account) -> None:
 
 
 def test_responses_are_trained_as_they_were_generated(service: Service, alice: Account) -> None:
-    """With a reward added to each, and nothing else."""
+    """The client adds a reward to each response and changes nothing else."""
     alice.create("Mine", parent="two")
     responses = alice.generate(model="mine", n=2).json()["responses"]
     rewarded = [{**response, "reward": number} for number, response in enumerate(responses)]
@@ -129,7 +129,7 @@ def assert_over_limit(response: httpx.Response, param: str, number: int, limit: 
 
 
 def test_too_many_tokens_in_one_training_are_refused(alice: Account) -> None:
-    """A thousand of them fit the context, so each response by itself is short enough."""
+    """A thousand tokens fit the context, so each response by itself is short enough."""
     alice.create("Mine", parent="two")
     long = ["a" * 1000, "b" * 1000, "c" * 1000]
     assert alice.train(responses=rewarded(*long), background=True).status_code == 202
@@ -175,7 +175,7 @@ def test_too_long_a_response_is_named(alice: Account) -> None:
 
 
 def test_stream_of_a_training_outlives_the_trainer(service: Service, alice: Account, tmp_path: Path) -> None:
-    """Progress is saved once a second at most: what is taken up again may be less than what was shown."""
+    """Progress is saved at most once a second. The next Trainer may know less than the stream has shown."""
     alice.create("Mine")
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(alice.train, stream=True)

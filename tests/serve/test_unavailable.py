@@ -22,7 +22,7 @@ def ready(service: Service) -> httpx.Response:
 
 
 def requests_of_two(account: Account) -> list[Callable[[], httpx.Response]]:
-    """Of every kind that a replica of base model `two` must answer; `mine` is a copy of it."""
+    """One request of each kind that a replica of base model `two` must answer; `mine` is its copy."""
     openai = {"model": "mine", "messages": HELLO}
     return [
         lambda: account.generate(model="two"),
@@ -42,7 +42,10 @@ def assert_away_at_once(requests: list[Callable[[], httpx.Response]]) -> None:
 
 
 def test_base_model_that_does_not_answer_is_unavailable_at_once(service: Service, alice: Account) -> None:
-    """First its replica says so, then Serve has ended it, and the next one is long in coming."""
+    """First the replica says that it is down.
+
+    Then Serve ends it, and the next replica takes a while to start.
+    """
     alice.create("Mine", parent="two")
     requests = requests_of_two(alice)
     down = service.signals / "down two"

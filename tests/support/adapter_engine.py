@@ -18,7 +18,10 @@ class Request:
 
 
 class Engine:
-    """`is_open` unset: adding waits. `is_sound` unset: what was added gives no finite numbers."""
+    """An engine whose `add` waits while `is_open` is not set.
+
+    While `is_sound` is not set, adapters fail the probe.
+    """
 
     def __init__(self) -> None:
         self.is_sound = True

@@ -25,7 +25,7 @@ def admission(
 
 
 def admit(places: Admission, user: str, num_samples: int, num_tokens: int) -> Ticket:
-    """One prompt."""
+    """A ticket for one prompt. A refused prompt gives its place back."""
     (ticket,) = places.admit(user, num_samples)
     try:
         ticket.claim(num_tokens)
@@ -38,7 +38,7 @@ def admit(places: Admission, user: str, num_samples: int, num_tokens: int) -> Ti
 async def started(
     places: Admission, user: str, count: int, num_samples: int = 1, num_prompt_tokens: int = 5
 ) -> list[tuple[Ticket, "asyncio.Task[None]"]]:
-    """`count` requests of a user, each waiting for its turn or past it."""
+    """The tickets of `count` requests of a user, each with a task that waits for its turn or is past it."""
     tickets = [admit(places, user, num_samples, 10) for _ in range(count)]
     for ticket in tickets:
         ticket.num_prompt_tokens = num_prompt_tokens

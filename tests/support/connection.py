@@ -14,7 +14,7 @@ TIMEOUT_S = 30
 
 
 class Answer:
-    """One response, read from `file` to its end and no further."""
+    """One response, which is read from `file` to its end and no further."""
 
     def __init__(self, file: Any) -> None:
         self.status = int(file.readline().split()[1])
@@ -55,7 +55,7 @@ class Connection:
             return True
 
     def vanish(self) -> None:
-        """As a client whose machine is unplugged and plugged in again: a reset, not an end."""
+        """Close as a client whose machine is unplugged: with a reset and not with an end."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close()
 

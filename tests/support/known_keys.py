@@ -15,7 +15,7 @@ START = datetime(2030, 1, 31, 12, tzinfo=UTC)
 
 
 class Keys:
-    """What the Catalog knows, and how often it was asked."""
+    """The keys that the Catalog knows, and the number of times that it was asked."""
 
     def __init__(self) -> None:
         self.users = {hash_key("good"): "alice"}
@@ -42,7 +42,7 @@ class Clock:
         return self.now
 
     def time(self) -> datetime:
-        """The time of day; it is START in the beginning."""
+        """The time of day, which is START in the beginning."""
         return START + timedelta(seconds=self.now - 1000)
 
 

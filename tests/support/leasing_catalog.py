@@ -30,7 +30,7 @@ class Catalog:
         self.start()
 
     def start(self) -> None:
-        """As a new process: the one before answers nobody any more."""
+        """Begin as a new process. The process before it answers no more."""
         self.leases = Leases(TERM_S, asyncio.get_running_loop().time)
 
     async def read(self, user: str, replica: str) -> ReadModels:

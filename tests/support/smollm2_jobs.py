@@ -52,7 +52,7 @@ def assignment_of(job_id: str = "job", steps: int = STEPS, groups: tuple[Group, 
 
 
 class Job:
-    """One call of `train`, with what it told."""
+    """One call of `train`, with its steps and its outcome."""
 
     def __init__(
         self,

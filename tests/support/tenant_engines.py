@@ -45,7 +45,10 @@ class Output:
 
 
 class FakeEngine:
-    """A token a step for each sample; holds before step `hold_at` until `go_on` is set."""
+    """An engine that makes one token a step for each sample.
+
+    It holds before step `hold_at` until `go_on` is set.
+    """
 
     errored = False
 
@@ -125,6 +128,6 @@ async def read(outputs: AsyncGenerator[Any, None]) -> list[Output]:
 async def ask(
     engine: TenantEngine, params: Params | None = None, prompt: Any = PROMPT, **more: Any
 ) -> list[Output]:
-    """One request from its beginning to its end."""
+    """Make one request from its beginning to its end; returns its outputs."""
     async with engine:
         return await read(engine.generate(prompt, params or Params(), "r", **more))

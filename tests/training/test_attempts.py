@@ -21,7 +21,7 @@ from training.worker.starting_point import StartingPoints
 
 
 class FakeLink(Link):
-    """A link without a controller. Every job gives way once a turn, before the pack that is named."""
+    """A link with which every job gives way once a turn, before the pack that is named."""
 
     def __init__(self) -> None:
         self.told: list[tuple[str, str]] = []
@@ -92,7 +92,7 @@ def attempts(
 
 
 def kept(scratch: Path) -> list[Path]:
-    """The directories of the attempts that this worker has."""
+    """The directories of the attempts that this worker keeps."""
     return list(scratch.glob("tiger-job-*"))
 
 
@@ -113,7 +113,7 @@ def test_jobs_that_gave_way_are_published_as_if_they_had_not(
     scratch: Path,
     tmp_path: Path,
 ) -> None:
-    """Of two, one is kept in memory and one in a file."""
+    """One of the two jobs is kept in memory and one in a file."""
     jobs = [job("a"), job("b")]
     for assignment in jobs:
         attempts.carry_out(assignment)

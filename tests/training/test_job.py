@@ -202,7 +202,7 @@ def test_a_second_attempt_makes_the_same_adapter(resident: ResidentModel, job: J
 
 @pytest.fixture
 def untouched(resident: ResidentModel, pairs: list[reference.Pair]) -> Iterator[None]:
-    """The base model after the test is, to the bit and to the name, what it was before."""
+    """Assert that the test leaves the base model as it was, to the bit and to the name."""
 
     def look() -> tuple[list[torch.Tensor], list[str], list[str]]:
         with torch.no_grad():

@@ -22,7 +22,7 @@ OUT_OF_MEMORY = [
 
 
 class Machine:
-    """Scores packs of up to `num_tokens` tokens, up to `num_checkpointed` with checkpointing."""
+    """A machine that has room for packs of `num_tokens` tokens; `num_checkpointed` with checkpointing."""
 
     def __init__(
         self, resident: ResidentModel, error: Exception, num_tokens: int, num_checkpointed: int

@@ -54,7 +54,7 @@ def test_a_training_that_diverges_makes_no_adapter(
 
 
 def test_finite_weights_are_not_enough(tiny_weights: Path, tmp_path: Path) -> None:
-    """A parent that was made elsewhere: a step of nothing on it shows what it makes of a prompt."""
+    """The parent has finite weights. A step that changes nothing shows that its outputs are not finite."""
     resident = tiny_resident(tiny_weights)
     run(resident, tmp_path / "parent", tiny_assignment(steps=1))
     path = tmp_path / "parent" / WEIGHTS_FILE

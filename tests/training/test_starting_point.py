@@ -39,7 +39,7 @@ def optimizer_state(job: str = "first") -> OptimizerState:
 
 
 def keep(revisions: Revisions, assignment: Assignment, job: str | None = None) -> None:
-    """As a run does that ends after this training."""
+    """Keep the outcome as a run does that ends after this training."""
     with StartingPoints(revisions) as starting_points:
         starting_points.remember(optimizer_state(job or assignment.job_id))
         starting_points.keep(assignment)
@@ -47,7 +47,7 @@ def keep(revisions: Revisions, assignment: Assignment, job: str | None = None) -
 
 @pytest.fixture
 def revisions(store: ObjectStore, tmp_path: Path) -> Revisions:
-    """With the revision of the first job."""
+    """A store of revisions that has the revision of the first job."""
     revisions = Revisions(store)
     publish(revisions, MADE, tmp_path / "adapter")
     return revisions
@@ -55,7 +55,7 @@ def revisions(store: ObjectStore, tmp_path: Path) -> Revisions:
 
 @pytest.fixture
 def starting_points(revisions: Revisions) -> Iterator[StartingPoints]:
-    """Of a run that has just begun."""
+    """The starting points of a run that has just begun."""
     with StartingPoints(revisions) as starting_points:
         yield starting_points
 
@@ -73,7 +73,7 @@ def test_a_job_goes_on_with_adapter_and_optimizer(
 def test_the_last_optimizer_of_a_run_is_at_hand(
     starting_points: StartingPoints, store: ObjectStore, tmp_path: Path
 ) -> None:
-    """Each training gets a copy: one that is cancelled has changed what it was given."""
+    """Each training gets a copy, because a cancelled training has changed the state that it was given."""
     starting_points.remember(optimizer_state())
     for _ in range(2):
         found = starting_points.fetch(NEXT, tmp_path)[1]

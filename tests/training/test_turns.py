@@ -16,7 +16,7 @@ MICRO_PACKS = 48
 
 
 class Looks:
-    """Gives way at the packs that `chance` draws; remembers where it was asked."""
+    """A link that gives way at the packs that `chance` draws. It remembers where it was asked."""
 
     def __init__(self, chance: float = 0.0, cancelled_at: int | None = None) -> None:
         self.places: list[Place] = []
@@ -46,7 +46,7 @@ class Job:
         )
 
     def take_turn(self) -> bool:
-        """Whether it has ended."""
+        """Go on with the job for a turn; returns True if it has ended."""
         self.num_turns += 1
         return self._training.go_on() is not None
 
@@ -57,7 +57,7 @@ class Job:
 def in_turns(
     resident: ResidentModel, directory: Path, dropout: float, parent: Path | None
 ) -> list[StepProgress]:
-    """Two jobs in turn, and others that begin and end between them; the steps of the first."""
+    """Run two jobs in turn, and others that begin and end in between; returns the first job's steps."""
     long = Job(resident, directory / "long", Looks(0.2), parent, dropout=dropout)
     other = Job(resident, directory / "other", Looks(0.3), steps=2, dropout=0.1)
     has_ended = [False, False]
@@ -108,7 +108,7 @@ def whole_and_in_turns(resident: ResidentModel, directory: Path) -> list[StepPro
 
 @pytest.mark.parametrize("shard", [False, True], ids=["whole models", "sharded"])
 def test_workers_give_way_together(tiny_weights: Path, tmp_path: Path, shard: bool) -> None:
-    """Of a job whose packs are not as many on each of them."""
+    """The workers of this job have different numbers of packs."""
     settings = {"shard_base_model": shard, "max_tokens_per_pack": MICRO_PACKS}
     steps = run_together(2, tiny_weights, tmp_path, whole_and_in_turns, **settings)
     assert len(steps) == 4

@@ -17,14 +17,14 @@ COLUMNS = ("loss", "kl", "clip_ratio", "grad_norm", "reward_mean")
 
 
 def two_jobs(resident: ResidentModel, output: Path) -> list[StepProgress]:
-    """A fresh adapter, then one that goes on from it."""
+    """Run a job with a fresh adapter, and then a job that continues it."""
     first = run(resident, output / "first")
     resident.workers.run_on_all(lambda: None)  # the file is there for all
     return first + run(resident, output / "second", tiny_assignment(), parent=output / "first")
 
 
 def two_that_end_early_and_one_more(resident: ResidentModel, output: Path) -> list[StepProgress]:
-    """Errors and cancelling end the job on every worker, and the next job runs."""
+    """An error and a cancellation end a job on every worker. The next job runs."""
     with pytest.raises(RuntimeError, match="size mismatch"):
         run(resident, output / "first", tiny_assignment(), parent=_misfit(resident, output))
     heard: list[StepProgress] = []
@@ -36,7 +36,7 @@ def two_that_end_early_and_one_more(resident: ResidentModel, output: Path) -> li
 
 
 def one_row_left(resident: ResidentModel, output: Path) -> list[StepProgress]:
-    """Two of three responses were cut before their first token, and one worker has no row."""
+    """Two of three responses were cut before their first token, so one worker has no row."""
     contents = (("blue,like_the_sea", 1.0, True), ("", 0.0, False), ("", -0.5, False))
     responses = tuple(RewardedResponse(content=c, reward=r, ends_turn=e) for c, r, e in contents)
     groups = (GROUPS[0].model_copy(update={"responses": responses}),)

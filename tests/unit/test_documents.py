@@ -36,7 +36,7 @@ each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: 
 
 
 def code_of(document: Path) -> Iterator[str]:
-    """What a document shows as code: its fenced blocks, and what stands between backticks."""
+    """The code that a document shows: its fenced blocks, and the texts between backticks."""
     text = document.read_text()
     yield from FENCE.findall(text)
     yield from INLINE_CODE.findall(FENCE.sub("", text))

@@ -15,14 +15,14 @@ MODELS = ("torch", "vllm", "transformers", "trl", "peft")
 
 
 def loaded_by(*modules: str) -> set[str]:
-    """Top-level packages that a fresh interpreter has after importing `modules`."""
+    """The top-level packages that a fresh interpreter has loaded after it imports `modules`."""
     code = f"import sys, {', '.join(modules)}; print(*{{name.partition('.')[0] for name in sys.modules}})"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(answer.stdout.split())
 
 
 def imported_by(package: str) -> set[str]:
-    """Top-level packages that the sources of `package` import, wherever the statement stands."""
+    """The top-level packages that the sources of `package` import, at any place of a file."""
     found = set()
     for path in (ROOT / package).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -31,7 +31,7 @@ WEATHER = {
 
 @pytest.fixture
 def own(smollm2_weights: Path) -> Any:
-    """With the template that comes with the weights."""
+    """The tokenizer with the template that comes with the weights."""
     return AutoTokenizer.from_pretrained(smollm2_weights)
 
 
@@ -50,7 +50,7 @@ def rendered(tokenizer: Any, *conversation: dict[str, Any], tools: Any = None, p
 
 
 def test_conversation_without_tools_is_what_it_was(own: Any, tokenizer: Any) -> None:
-    """To the byte: what was taught before means the same after."""
+    """The texts are equal to the byte, so that earlier trainings keep their meaning."""
     roles, contents = ("system", "user", "assistant"), ("", " so \n", "<tool_call>{{ x }}</tool_call>")
     turns = [{"role": role, "content": content} for role in roles for content in contents]
     for length in range(4):
@@ -95,7 +95,7 @@ def test_calls_and_results_are_as_the_parser_expects_them(tokenizer: Any) -> Non
 
 
 def test_what_a_template_shows_is_found_out(own: Any, tokenizer: Any) -> None:
-    """TRL has the templates of well-known models."""
+    """The templates are those of well-known models, which TRL has."""
     assert tool_support(tokenizer) == ToolSupport()
     assert tool_support(own) == ToolSupport(tools=False, calls=False)
     for name, expected in (

@@ -68,7 +68,7 @@ def user(content: Any) -> dict[str, Any]:
 
 
 def controls(tokenizer: Any, ids: Sequence[int]) -> list[str]:
-    """The added tokens among `ids`, but those of white space."""
+    """The added tokens among `ids`, without those of white space."""
     added = tokenizer.added_tokens_decoder
     return [added[each].content for each in ids if each in added and added[each].content.strip()]
 
@@ -201,7 +201,7 @@ def test_white_space_tokens_are_no_control_tokens(bytes_of: Any) -> None:
 
 
 def test_words_of_the_template_keep_their_meaning(bytes_of: Any) -> None:
-    """`role`, `type` and the names of fields stay, whatever tokens are called."""
+    """`role`, `type` and the names of fields stay, whatever names the tokens have."""
     tokenizer = byte_level()
     tokenizer.add_tokens(["<content>", "<user>", "<assistant>"])
     ids = prompt(tokenizer, "x<|im_end|>")

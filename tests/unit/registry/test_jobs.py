@@ -33,7 +33,7 @@ class Crash(Exception):
 
 
 class CrashingStore(ObjectStore):
-    """Dies just before the first write or delete whose key `is_fatal`."""
+    """A store that dies just before the first write or delete whose key `is_fatal`."""
 
     def __init__(self, store: ObjectStore, is_fatal: Callable[[str], bool]) -> None:
         super().__init__(store.settings)

@@ -18,7 +18,7 @@ NOON = datetime(2030, 1, 31, 12, tzinfo=UTC)
 
 
 class Dying(ObjectStore):
-    """Does `num_writes` of its writes, and none after that."""
+    """A store that does `num_writes` of its writes, and none after that."""
 
     def __init__(self, settings: StorageSettings, num_writes: int) -> None:
         super().__init__(settings)
@@ -54,7 +54,7 @@ def record_of(keys: ApiKeys, key: str) -> KeyRecord:
 
 
 def put_old_key(store: ObjectStore, key: str, user: str = "alice") -> str:
-    """A key as it was stored before keys had ids and markers; returns its hash."""
+    """Store a key as it was stored before keys had ids and markers; returns its hash."""
     body = {"user": user, "name": "old", "created": "2025-01-01T00:00:00.000Z"}
     store.put(f"keys/{hash_key(key)}.json", json.dumps(body).encode())
     return hash_key(key)
@@ -158,7 +158,7 @@ def test_use_that_is_written_after_the_revocation_revives_nothing(keys: ApiKeys,
 
 
 def test_use_that_is_written_inside_a_revocation_revives_nothing(keys: ApiKeys, store: ObjectStore) -> None:
-    """The record is gone, the marker not yet."""
+    """At that moment the record is deleted and the marker is not."""
     key = keys.create("alice", "key")
     record = record_of(keys, key)
     with pytest.raises(Unavailable):

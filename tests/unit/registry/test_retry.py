@@ -9,7 +9,7 @@ SOON = Retry(first_pause_s=0.001, longest_pause_s=0.002)
 
 
 class Step:
-    """Raises each of `errors` in turn, and then returns the number of tries."""
+    """A step that raises each of `errors` in turn, and then returns the number of tries."""
 
     def __init__(self, *errors: Exception) -> None:
         self.errors = list(errors)

@@ -71,7 +71,7 @@ def test_publish_again_for_the_same_job_changes_nothing(revisions: Revisions, tm
 
 
 class Zombie(ObjectStore):
-    """Pauses before it writes the manifest: meanwhile another worker publishes the revision."""
+    """A store that pauses before it writes the manifest. Meanwhile another worker publishes the revision."""
 
     def __init__(self, store: ObjectStore, meanwhile: Any) -> None:
         super().__init__(store.settings)

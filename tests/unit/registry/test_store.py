@@ -53,11 +53,14 @@ def test_get_many_keeps_order_and_says_what_is_missing(store: ObjectStore) -> No
 
 
 class Died(Exception):
-    """In place of a process that ends."""
+    """This error takes the place of a process that ends."""
 
 
 def dying_client(settings: StorageSettings, **options: Any) -> Any:
-    """Its writes end after the headers; the server hears no more, as when the process was killed then."""
+    """A client whose writes end after the headers.
+
+    The server hears no more, as from a process that is killed.
+    """
 
     def send_headers_only(request: Any, **_: Any) -> None:
         url = urlsplit(request.url)

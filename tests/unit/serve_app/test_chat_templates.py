@@ -24,6 +24,6 @@ def test_every_configured_template_is_there_and_given_to_vllm(profile: str) -> N
 
 @pytest.mark.parametrize("profile", ["local", "test"])
 def test_models_that_call_tools_on_a_laptop_are_shown_them(profile: str) -> None:
-    """The template that comes with SmolLM2 shows none."""
+    """The template that comes with SmolLM2 does not show tools."""
     for model in load_settings(profile).models:
         assert model.chat_template == "smollm2"

@@ -14,7 +14,7 @@ from serve_app.serve_log import keep_open
 
 @pytest.fixture
 def handler(tmp_path: Path) -> Iterator[MemoryHandler]:
-    """As Serve has one in each replica: what is written goes to its target."""
+    """A handler like the one in each replica of Serve: it writes to its target."""
     logger = logging.getLogger(SERVE_LOGGER_NAME)
     handler = MemoryHandler(1, target=logging.FileHandler(tmp_path / "replica.log"))
     logger.addHandler(handler)
@@ -31,6 +31,6 @@ def test_serves_log_stays_open(handler: MemoryHandler, tmp_path: Path) -> None:
 
 
 def test_without_it_the_log_would_be_closed(handler: MemoryHandler) -> None:
-    """If this fails, Python does not close handlers any more, and `keep_open` can go."""
+    """If this test fails, Python does not close handlers any more, and `keep_open` can be deleted."""
     dictConfig({"version": 1, "disable_existing_loggers": False})
     assert handler.target is None

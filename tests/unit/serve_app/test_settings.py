@@ -131,7 +131,7 @@ def test_shipped_configuration_loads(name: str) -> None:
 
 
 def test_gpu_configuration_lists_the_models_of_the_seed() -> None:
-    """Values of the reference listing; its `deppseek-r1-8b` is a slip of the pen."""
+    """The values are those of the reference listing, whose `deppseek-r1-8b` is a slip of the pen."""
     common = {
         "read_only": True,
         "revision": 0,

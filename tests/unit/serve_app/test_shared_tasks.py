@@ -13,7 +13,7 @@ request: ContextVar[str] = ContextVar("request", default="none")
 
 
 class Work:
-    """Waits until it `may_end`, raises the next of `errors`, and counts how often it was begun."""
+    """Work that waits until it `may_end`, raises the next of `errors`, and counts how often it has begun."""
 
     def __init__(self) -> None:
         self.may_end = asyncio.Event()

@@ -27,7 +27,7 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def quiet(line: str) -> None:
-    """A report nobody reads."""
+    """A report that nobody reads."""
 
 
 def write_state(instance: Instance, **state: object) -> None:

@@ -44,7 +44,7 @@ def server(tmp_path: Path) -> ObjectServer:
 
 @pytest.fixture
 def start(server: ObjectServer) -> Iterator[Start]:
-    """Starts the server; whatever was started is gone when the test is over."""
+    """A function that starts the server. Everything that it started is gone when the test is over."""
     started: list[subprocess.Popen[bytes]] = []
 
     def run() -> "subprocess.Popen[bytes]":
@@ -121,7 +121,7 @@ def test_every_door_but_s3_asks_for_the_certificate(server: ObjectServer, start:
 
 
 def assert_asks_for_a_certificate(port: int) -> None:
-    """A TLS server that ends the connection of a client without a certificate before it says anything."""
+    """Assert that a TLS server refuses a client without a certificate before it says anything."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_alpn_protocols(["h2", "http/1.1"])

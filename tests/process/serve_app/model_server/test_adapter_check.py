@@ -79,7 +79,7 @@ def test_files_that_are_something_else_are_refused(tmp_path: Path, name: str, co
 
 
 class Engine:
-    """Ends prompts of `bad_length` tokens for their logits."""
+    """An engine that ends prompts of `bad_length` tokens because of their logits."""
 
     def __init__(self, bad_length: int | None = None) -> None:
         self.bad_length = bad_length

@@ -25,7 +25,7 @@ def tokenizer(smollm2_weights: Path) -> Any:
 
 
 class Answers:
-    """Reads the text of an answer as vLLM's serving layer does, whole or in pieces."""
+    """A reader of the text of an answer, whole or in pieces, that does as vLLM's serving layer does."""
 
     def __init__(self, tool_parser: str, tokenizer: Any) -> None:
         from vllm.parser import ParserManager
@@ -55,7 +55,7 @@ class Answers:
     def streamed(
         self, pieces: Sequence[str], tool_choice: Any = "auto", tools: Sequence[Any] = (PAINT, SEND)
     ) -> tuple[str, list[tuple[str, str]]]:
-        """Content and calls as a client puts them together, who adds up strings and nothing else."""
+        """The content and the calls of a stream, as a client puts them together that only adds up strings."""
         request = self._request(tool_choice, tools)
         parser = self._class(self._tokenizer, request.tools)
         content, names, arguments = "", list[str](), list[str]()
@@ -77,7 +77,7 @@ class Answers:
 
 
 def in_pieces(text: str, seed: int) -> list[str]:
-    """Any cut is possible, also none at all."""
+    """The text in pieces. Any cut is possible, and none at all."""
     chooser = random.Random(seed)
     cuts = sorted(chooser.sample(range(len(text) + 1), chooser.randint(0, min(len(text), 60))))
     return [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]

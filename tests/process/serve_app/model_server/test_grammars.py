@@ -39,7 +39,7 @@ NAMED = {"type": "function", "function": {"name": "paint"}}
 
 
 class StubEngine:
-    """Keeps what it is asked."""
+    """An engine that keeps its requests."""
 
     model_config = "its own"
 
@@ -54,7 +54,7 @@ def tokenizer(smollm2_weights: Path) -> LLTokenizer:
 
 
 def wanted(weights: Path, parser: str, body: dict[str, Any]) -> StructuredOutputsParams | None:
-    """What vLLM's layer makes of a request, and HeldEngine of that."""
+    """The form that HeldEngine wants of an answer, after vLLM's layer has adjusted the request."""
     kind = ParserManager.get_parser(
         tool_parser_name=parser,
         reasoning_parser_name=None,
@@ -162,7 +162,7 @@ def test_structured_outputs_are_held(
 
 
 def test_form_of_calls_that_cannot_be_held(smollm2_weights: Path) -> None:
-    """Of a model whose calls are XML: its tools are refused, not left free."""
+    """A model may write its calls as XML. Its tools are then refused and not left unchecked."""
     with pytest.raises(InvalidRequest) as error:
         wanted(smollm2_weights, "qwen3_coder", {"tools": [PAINT], "tool_choice": "required"})
     assert error.value.param == "tools"

@@ -17,7 +17,7 @@ from tests.support.schemas import chain
 
 
 class StubWorker:
-    """Answers when the test says so."""
+    """A worker that answers when the test says so."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, ...]] = []
@@ -54,7 +54,7 @@ async def compiler(worker: StubWorker) -> AsyncIterator[SchemaCompiler]:
 
 
 async def settle() -> None:
-    """Let everything that can go on go on."""
+    """Let all tasks run that can."""
     for _ in range(20):
         await asyncio.sleep(0)
 
@@ -70,7 +70,7 @@ async def test_users_take_turns(compiler: SchemaCompiler, worker: StubWorker) ->
 
 
 async def test_what_is_known_is_not_compiled_again(compiler: SchemaCompiler, worker: StubWorker) -> None:
-    """For the same user: a short time must not tell one of another's schema."""
+    """This holds for one user only, because a short time must not tell of another user's schema."""
     worker.answer(3)
     first = await compiler.check("alice", ["a", "b"])
     assert await compiler.check("alice", ["a", "b"]) == first

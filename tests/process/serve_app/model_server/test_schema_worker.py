@@ -54,7 +54,7 @@ def question(*schemas: Any) -> Question:
 
 
 def random_answer(tokenizer: LLTokenizer, schema: Any, seed: int) -> str | None:
-    """Of any of the tokens that are allowed, the end first of all; None if it does not come to one."""
+    """A random answer of tokens that are allowed; None if it does not come to an end."""
     dice = random.Random(seed)
     grammar = LLMatcher.grammar_from_json_schema(json.dumps(held(schema)))
     matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=LIMITS)
@@ -76,7 +76,7 @@ def random_answer(tokenizer: LLTokenizer, schema: Any, seed: int) -> str | None:
 
 
 def test_what_is_taken_is_held(tokenizer: LLTokenizer) -> None:
-    """Against a validator of the standard, with any answer that the engine could make."""
+    """A validator of the standard accepts any answer that the engine could make."""
     num_taken = num_answers = 0
     for seed in range(NUM_SCHEMAS):
         schema = RandomSchemas(seed).schema()
@@ -109,7 +109,7 @@ def test_schema_that_cannot_be_held_is_refused_in_time(tokenizer: LLTokenizer, n
 
 
 def test_too_much_work_ends_the_fork_only(tokenizer: LLTokenizer) -> None:
-    """A thousand definitions overflow the stack of whoever compiles them."""
+    """A thousand definitions overflow the stack of the process that compiles them."""
     assert reply_to(tokenizer, question(doubling(20))).error == TOO_LONG
     assert reply_to(tokenizer, question(chain(3_000))).error == TOO_LARGE
     assert reply_to(tokenizer, question({"type": "object"})).error is None
@@ -143,7 +143,7 @@ def test_of_several_the_wrong_one_is_named(tokenizer: LLTokenizer) -> None:
 
 
 def test_nothing_is_fetched(tokenizer: LLTokenizer) -> None:
-    """The ingress refuses it; were it to come here, it would be an error and no connection."""
+    """The ingress refuses such a schema. If one came here, it would be an error and no connection."""
     reply = reply_to(tokenizer, question({"$ref": "http://127.0.0.1:1/schema"}))
     assert reply.error is not None and "does not fetch" in reply.error
 

@@ -22,7 +22,10 @@ def tokenizer(smollm2_weights: Path) -> Any:
 
 
 class CountingTokenizer:
-    """A word is a token. It counts what it is asked for, and may be made to wait in the thread that asks."""
+    """A tokenizer for which a word is a token.
+
+    It counts its calls, and a test can make it wait in its thread.
+    """
 
     all_special_ids = [0]  # noqa: RUF012
 
@@ -98,7 +101,10 @@ def test_what_spells_the_end_of_a_turn_counts_as_text(tokenizer: Any) -> None:
 def test_nothing_is_learned_of_responses_without_tokens(
     tokenizer: Any, rewards: tuple[float, ...], has_signal: bool
 ) -> None:
-    """Two of them are cut before their first token; the third is as good as all are on average, or better."""
+    """Two of the responses are cut before their first token.
+
+    The third is as good as the average, or better.
+    """
     contents = (("", False), ("", False), ("Mango.", True))
     responses = tuple(
         RewardedResponse(content=content, reward=reward, ends_turn=ends_turn)
@@ -163,7 +169,7 @@ def checks_of(tokenizer: CountingTokenizer, max_waiting_per_user: int = 8) -> Le
 
 
 async def begun(tokenizer: CountingTokenizer) -> None:
-    """The thread has begun with the first."""
+    """Wait until the thread has begun with the first check."""
     assert await asyncio.to_thread(tokenizer.has_begun.wait, 30)
 
 

@@ -156,7 +156,7 @@ def test_largest_answer_fits_a_message() -> None:
 
 
 def test_log_probability_of_an_answer_is_not_larger_than_thought() -> None:
-    """As vLLM writes it for a chat, of a token of 32 bytes, which are more than usual."""
+    """The entry is one that vLLM writes for a chat. Its token has 32 bytes, which is more than usual."""
     entry = {"token": " " * 32, "logprob": -12.345678901234567, "bytes": [32] * 32}
     assert len(json.dumps(entry, separators=(",", ":"))) <= BYTES_PER_LOG_PROB
 

@@ -146,7 +146,7 @@ async def test_key_that_expires_while_it_is_asked_for_is_refused(keys: Keys, clo
 
 
 async def test_answer_that_was_long_on_its_way_is_not_fresh_for_longer(keys: Keys, clock: Clock) -> None:
-    """A revocation may have come after storage was read, and before the answer."""
+    """A revocation may have come after storage was read and before the answer arrived."""
     sent = asyncio.Event()
 
     async def slow(key_hash: str) -> KeyRecord:

@@ -12,7 +12,7 @@ from serve_app.api.in_progress import InProgress
 
 
 class Replicas:
-    """What they say when they are asked, and how late it is."""
+    """The answers of the replicas, and a clock."""
 
     def __init__(self) -> None:
         self.now = 1000.0

@@ -64,7 +64,7 @@ async def test_a_key_that_was_not_good_a_while_ago_is_a_strangers(
 
 
 async def test_a_check_that_is_cancelled_is_made_again_for_all_who_wait(keys: Keys, clock: Clock) -> None:
-    """Serve cancels what a request has called when the request's client goes away."""
+    """Serve cancels the calls of a request when the client of the request goes away."""
     first = asyncio.Event()
 
     async def lookup(key_hash: str) -> KeyRecord:

@@ -86,6 +86,6 @@ def test_origin_is_one_of_a_browser(origin: str) -> None:
 
 
 def test_serve_sees_the_routes_of_the_application() -> None:
-    """It names requests by them in its log and its metrics."""
+    """Serve names requests by their routes in its log and its metrics."""
     application = FastAPI()
     assert getattr(open_to(["https://page.example.com"], application), "routes", None) == application.routes

@@ -29,7 +29,7 @@ USERS = {hash_key(user): user for user in ("alice", "bob")}
 
 
 class World:
-    """The application behind the door, and the keys; both wait when they are told to."""
+    """The application behind the door, and the keys. Both wait if a test tells them to."""
 
     def __init__(self) -> None:
         self.bodies: list[tuple[str, bytes]] = []
@@ -56,7 +56,7 @@ class World:
 
 
 class Client:
-    """One request, whose body comes as the test says."""
+    """A client with one request. The test says how its body arrives."""
 
     def __init__(self, door: Door, key: str | None, path: str, address: str, **headers: str) -> None:
         all_headers = headers if key is None else {"authorization": f"Bearer {key}", **headers}
@@ -86,7 +86,7 @@ class Client:
         self.incoming.put_nowait({"type": "http.request", "body": body, "more_body": more_body})
 
     async def answer(self) -> tuple[int, str]:
-        """Status and, of an error, the code."""
+        """The status of the answer and, if it is an error, its code."""
         await asyncio.wait_for(self.task, 5)
         body = json.loads(b"".join(message.get("body", b"") for message in self.sent))
         return self.sent[0]["status"], body["error"]["code"] if isinstance(body, dict) else ""

@@ -49,7 +49,7 @@ def raising(error: BaseException) -> ASGIApp:
 
 
 async def silent(scope: Scope, receive: Receive, send: Send) -> None:
-    """As Serve is when what it called was cancelled."""
+    """This application answers nothing, as Serve does when a call of it was cancelled."""
 
 
 def assert_in_form(answer: Response, status: int, code: str) -> None:
@@ -161,6 +161,6 @@ async def test_a_body_is_read_when_it_is_wanted() -> None:
 
 
 def test_what_is_no_replica_reads_bodies_as_serve_does() -> None:
-    """Serve's own proxy sends the scope to another process."""
+    """Serve's own proxy sends the scope to another process, so the scope must stay as it is."""
     layers: list[Any] = [layer.cls for layer in http_layers()]
     assert layers == [InForm]

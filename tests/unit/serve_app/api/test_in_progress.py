@@ -20,7 +20,7 @@ Get = Callable[[str], Awaitable[httpx.Response]]
 
 
 class Events:
-    """What the routes wait for, and the request that waits."""
+    """Events for which the routes wait, and the request that waits."""
 
     def __init__(self) -> None:
         self.is_waiting = asyncio.Event()
@@ -76,7 +76,7 @@ async def http(events: Events) -> AsyncIterator[httpx.AsyncClient]:
 
 
 def last_of(answer: httpx.Response) -> tuple[str, str | None]:
-    """Type and code of the one chunk that ends a stream."""
+    """The type and the code of the one chunk that ends a stream."""
     chunks = [json.loads(line) for line in answer.text.splitlines()]
     assert [chunk["type"] in ("stop", "error") for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
     return chunks[-1]["type"], chunks[-1].get("error", {}).get("code")
@@ -119,7 +119,7 @@ async def test_an_end_that_comes_late_changes_nothing(
 
 
 async def test_an_answer_never_has_two_ends(http: httpx.AsyncClient, events: Events) -> None:
-    """The stop and the end from outside come in the same moment."""
+    """The last chunk and the end from outside come at the same moment."""
     asking = asyncio.create_task(http.get("/lines"))
     await events.is_waiting.wait()
     assert events.request is not None

@@ -14,7 +14,7 @@ STOP = '{"type":"stop"}\n'
 
 
 class Answer:
-    """The answer to one call. Lines are given, and errors are raised, in this order."""
+    """The answer to one call. It gives its lines and raises its errors in this order."""
 
     def __init__(self, *items: Any) -> None:
         self._items = iter(items)
@@ -35,7 +35,7 @@ class Answer:
 
 
 class Clock:
-    """Each look at it is a second later."""
+    """A clock that moves on by a second at each look."""
 
     def __init__(self) -> None:
         self.now_s = 0.0

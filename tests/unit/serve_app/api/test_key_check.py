@@ -23,7 +23,7 @@ RECORD = KeyRecord(id="key-0", user="alice", name="key", created=utc_now())
 
 
 class Check:
-    """What the key turns out to be, once `is_known`; and `later`, when it is looked at once more."""
+    """A check of a key. `outcome` is its error when it `is_known`; `later` is the error of a later check."""
 
     def __init__(self) -> None:
         self.is_known = asyncio.Event()
@@ -43,7 +43,7 @@ class Check:
 
 
 class Source:
-    """A stream like a Serve handle's: gives one piece and then waits; it knows whether it was cancelled."""
+    """A stream like that of a Serve handle. It gives one piece, waits, and knows whether it was cancelled."""
 
     def __init__(self, piece: str) -> None:
         self._pieces = [piece]
@@ -64,7 +64,7 @@ class Source:
 
 
 class Presume:
-    """As the door does it."""
+    """A middleware that presumes the caller to be good, as the door does."""
 
     def __init__(self, app: ASGIApp, check: Check) -> None:
         self._app = app

@@ -13,7 +13,7 @@ request: ContextVar[str] = ContextVar("request", default="none")
 
 
 class Catalog:
-    """Gives leases at once, or fails as it is told."""
+    """A fake Catalog that gives leases at once, or fails if a test tells it to."""
 
     def __init__(self) -> None:
         self.contexts: list[str] = []

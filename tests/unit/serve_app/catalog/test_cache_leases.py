@@ -18,7 +18,7 @@ async def perfect_network() -> None:
 
 
 def replica_of(catalog: Catalog, behind_s: float = 0.0, **options: Any) -> ModelsCache:
-    """An ingress replica's cache, whose clock says another time than the Catalog's."""
+    """The cache of an ingress replica. Its clock may differ from the Catalog's."""
     now = asyncio.get_running_loop().time
     return ModelsCache(catalog.read, catalog.renew, lambda: now() - behind_s, **options)
 
@@ -28,7 +28,7 @@ async def seen(cache: ModelsCache, user: str = "alice") -> int:
 
 
 async def settled(catalog: Catalog, *caches: ModelsCache) -> None:
-    """All have a lease and keep what alice has; and the Catalog's first term is over."""
+    """Wait until all caches have a lease and keep Alice's models, and the Catalog's first term is over."""
     for cache in caches:
         await seen(cache)
     await asyncio.sleep(TERM_S + POLL_S)
@@ -145,7 +145,7 @@ def test_models_that_are_too_many_to_keep_are_still_given() -> None:
 
 
 def test_what_another_catalog_let_keep_is_not_kept() -> None:
-    """When one takes over from another, for a moment either may answer."""
+    """When one Catalog takes over from another, either may answer for a moment."""
 
     async def main() -> None:
         old, new = Catalog(perfect_network), Catalog(perfect_network)
@@ -186,15 +186,17 @@ def test_number_of_another_catalog_forgets_nothing() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_no_read_goes_back(seed: int) -> None:
-    """Messages are late or lost and Catalogs die in the middle of changes; still each read gives what the
-    last change before it wrote, or a later one, and never less than a read that had ended."""
+    """Each read gives the last change before it or a later one, and never less than an earlier read.
+
+    Meanwhile messages are late or lost, and Catalogs die in the middle of changes.
+    """
     reads, calls = run_in_virtual_time(storm(random.Random(seed)))
     assert reads > 2000
     assert calls < 0.7 * reads, "most is to come from memory"
 
 
 async def storm(chance: random.Random) -> tuple[int, int]:
-    """Numbers of reads, and of calls for them."""
+    """The number of reads, and the number of calls that they took."""
     duration_s = 120.0
 
     async def network() -> None:

@@ -22,7 +22,7 @@ MAKER = hash_key("maker")
 
 
 class Watched(ApiKeys):
-    """Counts the writes of uses, once each is over, and can let them fail or wait."""
+    """Keys that count the writes of uses when they are over. A test can let a write fail or wait."""
 
     def __init__(self, store: ObjectStore) -> None:
         super().__init__(store)
@@ -124,7 +124,7 @@ async def test_revoked_key_makes_and_revokes_none(user_keys: UserKeys, keys: Wat
 async def test_key_whose_maker_is_revoked_while_it_is_made_goes_with_it(
     user_keys: UserKeys, keys: Watched, store: ObjectStore
 ) -> None:
-    """The operator's command revokes in the bucket, beside the Catalog."""
+    """The operator's command revokes keys in the bucket, without the Catalog."""
     keys.on_added = lambda: ApiKeys(store).revoke(MAKER)
     with pytest.raises(InvalidApiKey):
         await user_keys.create("alice", "key", None, hash_key("a"), MAKER)
@@ -208,7 +208,7 @@ async def test_key_from_before_there_were_markers_is_listed_after_a_start(
 
 
 async def test_keys_that_are_being_made_hold_up_no_revocation(user_keys: UserKeys, keys: Watched) -> None:
-    """Whoever has a leaked key can ask for many more, and its owner must still be able to revoke it."""
+    """Whoever has a leaked key can ask for many more. Its owner must still be able to revoke it."""
     leaked = await user_keys.create("alice", "leaked", None, hash_key("leaked"), MAKER)
     may_go_on = threading.Event()
     keys.on_added = lambda: may_go_on.wait(30)

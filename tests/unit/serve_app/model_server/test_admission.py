@@ -108,7 +108,7 @@ async def test_greedy_user_alone_leaves_places_free_for_the_next_one() -> None:
 
 
 async def replaced(requests: "list[tuple[Ticket, asyncio.Task[None]]]", count: int) -> None:
-    """So many of a user's generations end, and those that wait may take their places."""
+    """End some of a user's generations, so that generations that wait may take their places."""
     for _ in range(count):
         next(ticket for ticket, _ in requests if ticket.is_running).release()
         requests[:] = [(ticket, task) for ticket, task in requests if not ticket.is_released]

@@ -62,7 +62,7 @@ async def test_generators_that_nobody_reads_are_given_back(build: Build, admissi
 async def test_nothing_goes_on_after_the_request_has_ended(
     build: Build, counts: Counts, admission: Admission, kind: Kind, how: str
 ) -> None:
-    """Of four prompts three generate and one waits for its turn; tasks read them, as vLLM's layer has it."""
+    """Three of the four prompts generate and one waits for its turn. Tasks read them, as in vLLM's layer."""
     engine = FakeEngine(hold_at=2)
     readers: list[Any] = []
 

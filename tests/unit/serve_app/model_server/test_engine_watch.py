@@ -18,7 +18,7 @@ from tests.support.virtual_time import run_in_virtual_time
 
 
 class FakeEngine:
-    """Answers as late as it is told."""
+    """An engine that answers as late as a test tells it to."""
 
     def __init__(self) -> None:
         self.errored = False
@@ -32,7 +32,7 @@ class FakeEngine:
 
 
 class World:
-    """A watch and what it did, with the time of it."""
+    """A watch, and a record of its actions with their times."""
 
     def __init__(self, last_words_s: float = 0.0) -> None:
         self.engine = FakeEngine()

@@ -32,7 +32,7 @@ class StubWorker:
 
 
 class StubServing:
-    """Of vLLM: keeps the request, or fails as it does when the engine has given up."""
+    """A serving object of vLLM that keeps the request, or fails as it does when the engine has given up."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self._error = error
@@ -118,7 +118,7 @@ async def test_field_that_vllm_only_speaks_of_is_to_blame(message: str, param: s
 
 
 async def test_template_gets_its_values() -> None:
-    """Those of the renderer come after, and win."""
+    """The renderer's own values come after those of the request, and win."""
     request = await ask(Reply(), StubServing(), chat_template_kwargs={"enable_thinking": False})
     values = request.build_chat_params(None, "auto").chat_template_kwargs
     assert (values["enable_thinking"], values["add_generation_prompt"]) == (False, True)
@@ -132,7 +132,7 @@ async def test_answer_that_came_to_no_end_is_the_schemas_error() -> None:
 
 
 class StreamingServing(StubServing):
-    """A stream whose engine has failed: vLLM's layer makes an event of that."""
+    """A stream whose engine has failed. vLLM's layer makes an event of the failure."""
 
     async def create_chat_completion(self, request: Any) -> Any:
         async def events() -> AsyncIterator[str]:
@@ -151,7 +151,7 @@ class StreamingServing(StubServing):
 async def test_only_what_the_engine_refuses_blames_the_client_of_a_stream(
     failure: Exception, expected: type[Exception]
 ) -> None:
-    """Any other failure is passed on as it is. The ingress logs it, and says no more than internal error."""
+    """Any other failure is passed on as it is. The ingress logs it and answers only with "internal error"."""
     layer = OpenAILayer(StreamingServing(), None, SchemaCompiler(StubWorker(Reply())), ToolSupport())
     body = {"messages": [{"role": "user", "content": "x"}], "stream": True}
     call = OpenAICall(kind="chat", user="alice", model="base", revision=None, adapter_id=None, body=body)

@@ -136,7 +136,7 @@ async def test_copies_are_generated_once_and_counted_each(
 
 
 class JoiningEngine(FakeEngine):
-    """Joins the first output of the second sample with the second one of the first."""
+    """An engine that joins the first output of the second sample with the second output of the first."""
 
     async def generate(
         self, prompt: Any, sampling_params: Params, request_id: str, **more: Any

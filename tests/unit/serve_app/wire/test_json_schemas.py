@@ -54,7 +54,7 @@ def test_random_schemas_are_taken_and_valid() -> None:
 
 
 def places_of(schema: Any) -> list[Path]:
-    """All the schemas that are objects."""
+    """All schemas inside of a schema that are objects."""
     found: list[Path] = []
     todo: list[tuple[Path, Any]] = [((), schema)]
     while todo:
@@ -153,7 +153,7 @@ def test_arguments_of_a_tool_are_an_object() -> None:
 
 
 def test_nothing_recurses_and_nothing_takes_long() -> None:
-    """As deep and as large as a body could be, and then some."""
+    """These schemas are as deep and as large as a body can be, and larger."""
     wide = {"anyOf": [{"enum": [0] * 100} for _ in range(10_000)]}
     many = {"properties": {f"p{i}": {"type": "string"} for i in range(100_000)}}
     started = time.process_time()

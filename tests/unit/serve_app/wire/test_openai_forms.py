@@ -22,7 +22,7 @@ def text(**fields: Any) -> CompletionRequest:
 
 
 def blamed(make: Any, **fields: Any) -> str:
-    """The place of the one error, and that its text says something."""
+    """The place of the one error, whose text must not be empty."""
     with pytest.raises(ValidationError) as raised:
         make(**fields)
     (error,) = raised.value.errors()
@@ -113,7 +113,7 @@ def test_prompts_of_tokens_are_of_tokens_only(prompt: Any) -> None:
     ("seed", "asked"), [(0, 0), (7, 7), (-1, 2**63 - 1), (-(2**63), 0), (2**63 - 1, 2**63 - 1)]
 )
 def test_every_seed_is_one(seed: int, asked: int) -> None:
-    """vLLM takes -1 for none, and makes one of -2 for the second of several choices."""
+    """vLLM takes -1 for no seed, and makes a seed of -2 for the second of several choices."""
     assert chat(seed=seed).body()["seed"] == asked
     assert "seed" not in chat().body()
 
@@ -130,7 +130,10 @@ def test_every_seed_is_one(seed: int, asked: int) -> None:
     ],
 )
 def test_held_answer_ends_where_its_form_does(field: str, held: dict[str, Any]) -> None:
-    """At its end only the end of the answer is allowed: to forbid that too leaves no token at all."""
+    """After a complete form only the end of the answer is allowed.
+
+    If that is forbidden too, no token is left.
+    """
     assert blamed(chat, **{field: 1 if field == "min_tokens" else True}, **held) == field
     chat(**{field: 0 if field == "min_tokens" else False}, **held)
 

@@ -13,7 +13,7 @@ USER = {"role": "user", "content": "Hi."}
 
 
 def request(*arguments: str) -> ChatCompletionRequest:
-    """One call of a tool for each of `arguments`."""
+    """A request with one call of a tool for each of `arguments`."""
     calls = [{"id": str(n), "function": {"name": "f", "arguments": a}} for n, a in enumerate(arguments)]
     turn = {"role": "assistant", "content": None, "tool_calls": calls}
     return ChatCompletionRequest.model_validate({"messages": [USER, turn, USER]})

@@ -30,7 +30,10 @@ HELLO = [{"role": "user", "content": "Hello"}]
 
 
 def what_is_asked() -> Iterator[tuple[str, Any, list[Any]]]:
-    """Bodies and query parameters of all routes: where, type, metadata. A path's length is that of a URL."""
+    """The bodies and query parameters of all routes, with their places, types and metadata.
+
+    The length of a path is limited by that of the URL.
+    """
     for route in (route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)):
         path = [found for found in route.dependant.path_params if found.field_info.annotation is int]
         for found in (*route.dependant.body_params, *route.dependant.query_params, *path):
@@ -130,7 +133,7 @@ def test_what_has_no_bound_would_be_seen(annotation: Any, is_bounded: bool) -> N
     ],
 )
 def test_refusal_has_few_errors(shape: type[BaseModel], body: dict[str, Any]) -> None:
-    """Each error is built with its place and its words: a hundred thousand of them take seconds."""
+    """Each error is built with its place and its words. A hundred thousand of them would take seconds."""
     with pytest.raises(ValidationError) as raised:
         shape.model_validate(body)
     assert raised.value.error_count() <= MAX_ERRORS

@@ -23,7 +23,7 @@ SHAPES: list[tuple[type[BaseModel], dict[str, Any]]] = [
 
 
 def refused(shape: type[BaseModel], body: Any) -> tuple[int | str, ...]:
-    """Where the only thing wrong with `body` is."""
+    """The place of the only error in `body`."""
     with pytest.raises(ValidationError) as raised:
         shape.model_validate(body)
     (error,) = raised.value.errors()

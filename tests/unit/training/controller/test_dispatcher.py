@@ -10,7 +10,7 @@ from training.settings import TrainingSettings
 
 
 class Runs:
-    """Starts nothing; the test ends a run by calling what it was given."""
+    """Runs that start nothing. The test ends a run by calling the function that it was given."""
 
     def __init__(self) -> None:
         self.started: list[str] = []
@@ -40,19 +40,19 @@ async def dispatcher(runs: Runs) -> Dispatcher:
 
 
 def job(job_id: str, base_model: str = "one") -> JobRecord:
-    """`a1` is a job of user `a`."""
+    """A job by its name: `a1` is a job of user `a`."""
     return JobRecord(
         id=job_id, user=job_id[0], uid="u", model="m", base_model=base_model, created=utc_now(), steps=1
     )
 
 
 async def take(dispatcher: Dispatcher, base_model: str) -> str:
-    """What a worker that has just begun gets."""
+    """The order that a worker gets which has just begun."""
     return await taken_by(dispatcher, base_model, await dispatcher.enter(base_model))
 
 
 async def taken_by(dispatcher: Dispatcher, base_model: str, worker: str) -> str:
-    """The id of the job, or the instruction."""
+    """The id of the job that a worker gets, or the instruction."""
     taken = await dispatcher.take(base_model, worker)
     return taken.id if isinstance(taken, JobRecord) else taken
 
@@ -84,7 +84,7 @@ async def test_run_that_asks_again_gets_its_lost_job_first(dispatcher: Dispatche
 
 
 async def test_worker_that_another_replaced_is_to_leave(dispatcher: Dispatcher) -> None:
-    """Asleep while it waits for work, or awake again after it was taken for dead: it gets no job."""
+    """It may wait for work, or have been taken for dead and answer again. In both cases it gets no job."""
     old = await dispatcher.enter("one")
     waiting = asyncio.ensure_future(taken_by(dispatcher, "one", old))
     await asyncio.sleep(0)

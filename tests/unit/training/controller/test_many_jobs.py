@@ -25,7 +25,7 @@ USERS = [f"user-{number}" for number in range(NUM_USERS)]
 
 
 class SlowStore(CountingStore):
-    """Writes of what has `slow` in it wait until they may go on."""
+    """A store in which writes of bodies that contain `slow` wait until they may go on."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class SlowStore(CountingStore):
 
 
 async def queue_up(controller: TrainingController) -> dict[str, list[str]]:
-    """Ids of accepted jobs by user."""
+    """Submit jobs of all users; returns the ids of the accepted jobs by user."""
     accepted: dict[str, list[str]] = {user: [] for user in USERS}
     for _ in range(JOBS_PER_USER):
         for user in USERS:
@@ -55,7 +55,7 @@ async def operations(store: CountingStore, work: Awaitable[object]) -> dict[str,
 
 
 async def num_calls(work: Awaitable[object]) -> int:
-    """Calls of Python functions in this thread until `work` is done."""
+    """The number of calls of Python functions in this thread until `work` is done."""
     calls: Counter[str] = Counter()
 
     def count(frame: FrameType, event: str, argument: Any) -> None:

@@ -17,7 +17,7 @@ STEP = StepProgress(
 
 
 class Told:
-    """A TrainingMetrics."""
+    """A TrainingMetrics that keeps the numbers that it is told."""
 
     def __init__(self) -> None:
         self.lengths: list[int] = []
@@ -55,7 +55,7 @@ async def controller(store: CountingStore, told: Told) -> TrainingController:
 
 
 async def train_next(controller: TrainingController, store: CountingStore, directory: Path) -> None:
-    """Play the worker for a job that succeeds."""
+    """Act as the worker for a job that succeeds."""
     assignment = await assigned(controller)
     (directory / "adapter_config.json").write_text("{}")
     (directory / "adapter_model.safetensors").write_bytes(b"weights")

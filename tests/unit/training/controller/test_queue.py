@@ -6,7 +6,7 @@ def taken(queue: JobQueue) -> list[str]:
 
 
 def filled(*jobs: str) -> JobQueue:
-    """`a1` is a job of user `a`."""
+    """A queue with jobs by their names: `a1` is a job of user `a`."""
     queue = JobQueue()
     for job in jobs:
         queue.put(job[0], job)

@@ -27,7 +27,7 @@ from training.types import Assignment
 
 
 async def finish_all(world: World, controller: TrainingController, job_id: str) -> list[dict[str, Any]]:
-    """Play a worker that asks until the job has ended."""
+    """Act as a worker that asks until the job has ended."""
     following = asyncio.ensure_future(ended(world, controller, job_id))
     while not following.done():
         asking = asyncio.ensure_future(ask(controller))
@@ -40,7 +40,7 @@ async def finish_all(world: World, controller: TrainingController, job_id: str) 
 
 @pytest.mark.parametrize("num_writes", range(12))
 async def test_job_happens_once_wherever_the_controller_dies(world: World, num_writes: int) -> None:
-    """The writes of a whole job are counted through; the controller dies before each in turn."""
+    """The test counts the writes of a whole job. The controller then dies before each of them in turn."""
     dying = DyingStore(world.store, num_writes)
     controller = world.controller(dying)
     accepted: str | None = None
@@ -135,7 +135,7 @@ async def test_attempts_before_a_crash_count(world: World) -> None:
 
 
 async def test_crash_after_the_manifest_loses_no_step(world: World) -> None:
-    """Progress is saved once a second at most; what is not trained again cannot be told again."""
+    """Progress is saved at most once a second. Steps that are not made again cannot be reported again."""
     controller = world.controller()
     job_id = await submit(controller)
     assignment = await assigned(controller)

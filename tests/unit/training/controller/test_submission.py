@@ -8,7 +8,7 @@ from tests.support.training_world import REQUEST, World, assigned, idle, private
 
 
 class LostAnswers(ObjectStore):
-    """The write with number `lost` happens, or not, and nobody hears of it; then `away` reads fail."""
+    """A store whose write number `lost` is done or not, without an answer. After that, `away` reads fail."""
 
     def __init__(self, store: ObjectStore, lost: int, happens: bool, away: int = 2) -> None:
         super().__init__(store.settings)

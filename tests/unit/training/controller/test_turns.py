@@ -34,7 +34,7 @@ async def controller(store: CountingStore, clock: Clock) -> TrainingController:
 
 
 class Worker:
-    """Goes through packs of a second each; a job has as many as it was said to have when submitted."""
+    """A worker that goes through packs of a second each. The test says how many packs a job has."""
 
     def __init__(
         self, controller: TrainingController, clock: Clock, store: CountingStore, adapter: Path
@@ -107,7 +107,7 @@ async def messages(controller: TrainingController, user: str, job_id: str) -> li
 
 
 async def paused_job(worker: Worker, user: str, other: str) -> tuple[Assignment, str]:
-    """A job of `user` that gave way to one of `other`."""
+    """The assignment of a job of `user` that gave way, and the id of the job of `other` that waits."""
     await submit(worker.controller, user)
     assignment = await worker.assigned()
     waiting = await submit(worker.controller, other)

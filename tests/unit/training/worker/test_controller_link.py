@@ -16,7 +16,7 @@ from training.worker.controller_link import LOOK_INTERVAL_S, ControllerLink
 
 
 def built(kind: Any, **fields: Any) -> Any:
-    """A record with no other fields than these."""
+    """A record that has no other fields than these."""
     return kind.model_construct(**fields)
 
 
@@ -117,7 +117,7 @@ def test_progress_is_not_waited_for_and_its_answer_is_seen_later() -> None:
 
 @pytest.mark.parametrize("trouble", [RayActorError(), TimeoutError(), Unavailable("storage")])
 def test_progress_that_did_not_get_through_is_reported_again(trouble: Exception) -> None:
-    """It is no reason to give up the training."""
+    """A report that does not get through is no reason to give up the training."""
     controller = Controller(trouble, trouble)
     link, _ = link_to(controller)
     link.progress(ASSIGNMENT, STEP)

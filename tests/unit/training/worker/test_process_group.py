@@ -9,7 +9,7 @@ from training.worker.process_group import PrivateTorchConfig
 
 
 class LoneWorker:
-    """A worker group as Ray's backends see it, of this process alone."""
+    """A worker group, as Ray's backends see it, that consists of this process alone."""
 
     def __init__(self) -> None:
         self.executed: list[str] = []

@@ -36,7 +36,10 @@ def backend(smollm2_weights: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 
 def follow(grammar: BoundedGrammar, backend: GuidanceBackend, choose: str) -> bool:
-    """Whether the grammar takes token after token of a text of `choose`, as the scheduler asks it to."""
+    """Return True if the grammar takes each token of a text of `choose`.
+
+    The scheduler asks it in this way.
+    """
     (token,) = backend.tokenizer.encode(choose, add_special_tokens=False)
     quote = backend.tokenizer.encode('"', add_special_tokens=False)
     bitmask = backend.allocate_token_bitmask(1)
@@ -51,13 +54,13 @@ def follow(grammar: BoundedGrammar, backend: GuidanceBackend, choose: str) -> bo
 
 
 def test_plugin_is_registered() -> None:
-    """vLLM finds it in every process."""
+    """vLLM finds the plugin in every process."""
     (found,) = [point for point in entry_points(group="vllm.general_plugins") if point.load() is register]
     assert found.name == "tiger_bounded_grammar"
 
 
 def test_answer_that_cannot_go_on_fails(backend: GuidanceBackend) -> None:
-    """llguidance gives up, and from then on allows nothing but the end: that is no whole answer."""
+    """llguidance gives up and then allows only the end. That is no complete answer."""
     easy = backend.compile_grammar(JSON, '{"type": "string"}', stop_token_ids={END})
     assert follow(easy, backend, "a")
     hard = backend.compile_grammar(JSON, '{"type": "string", "pattern": ".*a.{200}"}')
@@ -87,7 +90,7 @@ def test_wrong_grammar_is_an_error(backend: GuidanceBackend) -> None:
 
 
 def test_nothing_is_compiled_on_the_event_loop(backend: GuidanceBackend) -> None:
-    """vLLM's check of a request's parameters, with a schema that would take it minutes."""
+    """vLLM checks the parameters of a request there. This schema would take it minutes."""
     endless = json.dumps(
         {"type": "array", "items": {"type": "integer"}, "minItems": 10**6, "maxItems": 10**7}
     )

@@ -31,7 +31,7 @@ def random(*shape: int) -> torch.Tensor:
 
 
 def prepared(kind: type[PunicaWrapperCPU], adapters: Sequence[int]) -> PunicaWrapperCPU:
-    """For a batch with one token of each of these adapters; 0: none."""
+    """A wrapper that is prepared for a batch with one token of each of these adapters; 0 is none."""
     wrapper = kind(128, 128, "cpu")
     map_batch(wrapper, adapters)
     return wrapper
@@ -98,8 +98,10 @@ def test_an_adapter_that_is_not_finite_spoils_only_its_own_tokens(
 
 @pytest.mark.parametrize("seed", range(60))
 def test_any_calls_of_any_batch_give_each_row_its_own(seed: int) -> None:
-    """Steps one after the other through one wrapper, as an engine makes them: of few rows and of many, with
-    padding, and several layers in each, some of one part and some of three."""
+    """An engine makes steps one after another through one wrapper.
+
+    They have few rows or many, with padding, and several layers with one part or with three.
+    """
     choice = random_module.Random(seed)
     torch.manual_seed(seed)
     wrapper = GroupedLora(128, 128, "cpu")
@@ -131,7 +133,7 @@ def test_any_calls_of_any_batch_give_each_row_its_own(seed: int) -> None:
 def test_rows_of_another_batch_are_refused(
     matrices: tuple[list[torch.Tensor], list[torch.Tensor]], adapters: tuple[int, ...]
 ) -> None:
-    """As the log-probabilities of one short prompt beside other requests."""
+    """The log-probabilities of one short prompt beside other requests are such rows."""
     a, b = matrices
     wrapper = prepared(GroupedLora, adapters)
     with pytest.raises(ValueError, match="1 rows for a batch of"):

@@ -35,7 +35,7 @@ if __name__ == "__main__":
 
 
 def runs(process: psutil.Process) -> bool:
-    """Who has ended is a zombie until its parent looks."""
+    """Return True if the process runs. A process that has ended is a zombie until its parent looks."""
     try:
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -26,7 +26,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def queue(patient: None) -> Iterator[tuple[MessageQueue, MessageQueue]]:
-    """Its writer and its reader."""
+    """A queue's writer and its reader."""
     writer = MessageQueue(n_reader=1, n_local_reader=1)
     reader = MessageQueue.create_from_handle(writer.export_handle(), 0)
     with ThreadPoolExecutor(1) as pool:

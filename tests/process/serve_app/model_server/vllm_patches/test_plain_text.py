@@ -39,7 +39,7 @@ def test_vllms_prompt_is_that_of_training(tokenizer: Any) -> None:
 
 
 class OtherRenderer:
-    """One of vLLM's for a single model: it gives its own function of messages, and nothing inside."""
+    """A renderer of vLLM for a single model. It has its own function for messages and no inner renderer."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer

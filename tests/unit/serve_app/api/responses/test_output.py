@@ -56,7 +56,7 @@ USAGE_CHUNK = {"created": 1738499698, "model": "model42@1", "choices": [], "usag
 async def events_of(
     chunks: Sequence[Any], of: Answering | None = None, error: BaseException | None = None
 ) -> list[Any]:
-    """The events that the client gets, each checked, in OpenAI's types."""
+    """The events that the client gets, in OpenAI's types. Each event is checked."""
 
     async def chat() -> AsyncGenerator[str, None]:
         for each in chunks:
@@ -213,7 +213,7 @@ async def test_what_fails_before_the_first_event_is_raised() -> None:
 
 
 def random_answer(chooser: random.Random) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """A chat completion, and a stream of it."""
+    """A chat completion, and a stream of the same answer."""
 
     def pieces(text: str) -> list[str]:
         cuts = sorted(chooser.sample(range(len(text) + 1), chooser.randint(0, min(len(text), 5))))

@@ -7,7 +7,6 @@ Each process that was started is written to `<home>/instance.json` at once. Afte
 therefore knows the processes of this instance. Two homes share only the converted weights.
 """
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from registry.store import ObjectStore
 from serve_app.deployment_options import APPLICATION
 from serve_app.instance import haproxy, ray_head
 from serve_app.instance.environment import inherited_environment
+from serve_app.instance.file_lock import locked
 from serve_app.instance.ports import PortTaken, is_free
 from serve_app.instance.processes import MARKER, InstanceError, Report, marked_processes, stop_processes
 from serve_app.instance.serve_client import ApplicationState, ServeClient, read_serve_config
@@ -298,11 +298,8 @@ class Instance:
     def _locked(self) -> Iterator[None]:
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.home.chmod(0o700)
-        with (self.home / "lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InstanceError(f"another `tiger up` or `tiger down` of {self.home} is at work") from None
+        taken = InstanceError(f"another `tiger up` or `tiger down` of {self.home} is at work")
+        with locked(self.home / "lock", taken):
             yield
 
 

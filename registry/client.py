@@ -33,11 +33,7 @@ def build_client(
     settings: StorageSettings, credentials_path: Path | None = None, *, max_attempts: int = PLAIN_ATTEMPTS
 ) -> "S3Client":
     """A client with the usual AWS credentials, or only with those of a credentials file."""
-    keys: dict[str, str] = {}
-    if credentials_path is not None:
-        parser = configparser.ConfigParser(interpolation=None)
-        parser.read_string(credentials_path.read_text())
-        keys = dict(parser["default"])
+    keys = read_credentials(credentials_path) if credentials_path is not None else {}
     config = Config(
         signature_version="s3v4",
         s3={"addressing_style": "path"},
@@ -59,6 +55,13 @@ def build_client(
     )
     client.meta.events.register("before-parameter-build.s3.PutObject", _add_digest)
     return client
+
+
+def read_credentials(path: Path) -> dict[str, str]:
+    """The keys of the default profile in a credentials file of AWS."""
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read_string(path.read_text())
+    return dict(parser["default"])
 
 
 def _new_session() -> boto3.session.Session:

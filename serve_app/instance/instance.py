@@ -7,7 +7,6 @@ Each process that was started is written to `<home>/instance.json` at once. Afte
 therefore knows the processes of this instance. Two homes share only the converted weights.
 """
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator
@@ -18,18 +17,19 @@ from typing import Any
 import httpx
 
 from registry.keys import ApiKeys
-from registry.records import Record
 from registry.store import ObjectStore
 from serve_app.deployment_options import APPLICATION
 from serve_app.instance import haproxy, ray_head
 from serve_app.instance.base_weights import is_repository
+from serve_app.instance.chosen_ports import ChosenPorts
 from serve_app.instance.deployment_check import DeploymentCheck
 from serve_app.instance.environment import inherited_environment
-from serve_app.instance.ports import PortTaken, is_free
+from serve_app.instance.file_lock import locked
 from serve_app.instance.processes import MARKER, InstanceError, Report, marked_processes, stop_processes
 from serve_app.instance.serve_client import ApplicationState, ServeClient, read_serve_config
 from serve_app.instance.start_failure import StartWatch
 from serve_app.instance.state import STATE_FILE, InstanceState, StateFile
+from serve_app.instance.status import InstanceStatus
 from serve_app.instance.storage import InstanceStorage
 from serve_app.instance.weights import prepare_weights
 from serve_app.settings import Settings, load_settings
@@ -38,14 +38,6 @@ READY_TIMEOUT_S = 600
 SWEEP_GRACE_S = 5
 DEFAULT_DASHBOARD_PORT = 8265
 FIRST_USER = "demo"
-
-
-class InstanceStatus(Record):
-    storage: str
-    ray: str
-    application: ApplicationState
-    is_ready: bool
-    detail: str
 
 
 class Instance:
@@ -126,6 +118,10 @@ class Instance:
         return inherited_environment(with_aws_identity=not self.storage.is_own) | own
 
     @property
+    def _ports(self) -> ChosenPorts:
+        return ChosenPorts(self.settings.http.host, self.http_port, self.dashboard_port)
+
+    @property
     def _weights_directory(self) -> Path:
         return self.settings.weights_directory.expanduser()
 
@@ -149,7 +145,7 @@ class Instance:
         if head is not None and ray_head.wait_until_ready(head, self.home):
             return report(f"Ray: running, dashboard {self.dashboard_url}")
         self._stop_ray()
-        self._require_free_ports()
+        self._ports.require_free()
         head = ray_head.start(self.home, self.environment(), self.dashboard_port, self.ray_log)
         self._remembered.update(ray=head)
         if not ray_head.wait_until_ready(head, self.home):
@@ -164,21 +160,6 @@ class Instance:
         stop_processes(marked_processes(self.home), SWEEP_GRACE_S)
         self._remembered.update(ray=None)
 
-    def _require_free_ports(self) -> None:
-        self._require_free_http_port()
-        if self.dashboard_port in ray_head.WORKER_PORTS:
-            first, last = ray_head.WORKER_PORTS[0], ray_head.WORKER_PORTS[-1]
-            raise InstanceError(
-                f"port {self.dashboard_port} (Ray dashboard) is one of {first}-{last}, "
-                "which Ray gives its workers: choose another with --dashboard-port"
-            )
-        if not is_free(self.dashboard_port):
-            raise PortTaken(self.dashboard_port, "Ray dashboard", "choose another with --dashboard-port")
-
-    def _require_free_http_port(self) -> None:
-        if not is_free(self.http_port, self.settings.http.host):
-            raise PortTaken(self.http_port, "HTTP", "choose another with --port or TIGER_HTTP__PORT")
-
     def _deploy(self, report: Report) -> None:
         client = self._serve_client()
         config = read_serve_config(self.config, haproxy.SERVE_HOST, self.http_port, self._serve_config)
@@ -189,7 +170,7 @@ class Instance:
             # Otherwise Serve would report the old failure for a while, and keep the replicas of that attempt.
             client.delete_all()
         if not before.deployments:
-            self._require_free_http_port()
+            self._ports.require_free_http()
         client.deploy(config)
         report("deployment: submitted")
 
@@ -242,7 +223,7 @@ class Instance:
             was_running = self._is_ray_alive()
             if not was_running:
                 self._stop_ray()
-                self._require_free_ports()
+                self._ports.require_free()
             self._remember_choices()
             try:
                 self._bring_up(report)
@@ -320,11 +301,8 @@ class Instance:
     def _locked(self) -> Iterator[None]:
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.home.chmod(0o700)
-        with (self.home / "lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InstanceError(f"another `tiger up` or `tiger down` of {self.home} is at work") from None
+        taken = InstanceError(f"another `tiger up` or `tiger down` of {self.home} is at work")
+        with locked(self.home / "lock", taken):
             yield
 
 

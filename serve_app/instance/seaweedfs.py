@@ -15,8 +15,6 @@ is weed itself. Secrets reach weed through private files and its environment, ne
 which every user of the machine can read.
 """
 
-import configparser
-import fcntl
 import json
 import os
 import random
@@ -32,11 +30,12 @@ from pathlib import Path
 
 import psutil
 
-from registry.client import build_client
+from registry.client import build_client, read_credentials
 from registry.errors import Unavailable
 from registry.settings import StorageSettings
 from registry.store import ObjectStore, StorageUnfit
 from serve_app.instance.certificates import make_certificate
+from serve_app.instance.file_lock import locked
 
 HOST = "127.0.0.1"
 START_DEADLINE_S = 60.0
@@ -98,11 +97,8 @@ class ObjectServer:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.directory.chmod(0o700)
         (self.directory / "data").mkdir(mode=0o700, exist_ok=True)
-        with (self.directory / "lock").open("wb") as lock, (self.directory / "weed.log").open("ab") as log:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ObjectServerFailed(f"an object store already runs on {self.directory}") from error
+        taken = ObjectServerFailed(f"an object store already runs on {self.directory}")
+        with locked(self.directory / "lock", taken) as lock, (self.directory / "weed.log").open("ab") as log:
             self._write_security()
             log_start = log.tell()
             process = subprocess.Popen(
@@ -114,7 +110,7 @@ class ObjectServer:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 umask=0o077,
-                pass_fds=(lock.fileno(),),  # weed holds the lock as long as it runs, even if we end
+                pass_fds=(lock,),  # weed holds the lock as long as it runs, even if we end
             )
         try:
             self._wait_until_ready(process, log_start)
@@ -166,9 +162,7 @@ class ObjectServer:
                 f"aws_secret_access_key = {secrets.token_urlsafe(30)}",
             )
             _write_private(self.credentials_path, "\n".join(lines) + "\n")
-        parser = configparser.ConfigParser(interpolation=None)
-        parser.read_string(self.credentials_path.read_text())
-        return dict(parser["default"])
+        return read_credentials(self.credentials_path)
 
     def _write_security(self) -> None:
         """Writes new files at each start, so that nothing expires and no secret outlives its process."""

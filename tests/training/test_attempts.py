@@ -13,15 +13,15 @@ from registry.revisions import Revisions
 from registry.store import ObjectStore
 from tests.support.tiny_jobs import run, tiny_assignment, tiny_resident
 from training.types import Assignment, Dismissal, Place, Resumption, Standing, StepProgress
+from training.worker import controller_link
 from training.worker.adapter import WEIGHTS_FILE
 from training.worker.attempts import Attempts, WorkerContext
-from training.worker.controller_link import Link
 from training.worker.resident_model import ResidentModel
 from training.worker.starting_point import StartingPoints
 
 
-class FakeLink(Link):
-    """A link with which every job gives way once a turn, before the pack that is named."""
+class Link(controller_link.Link):
+    """A `ControllerLink`; every job gives way once a turn, before the pack that is named."""
 
     def __init__(self) -> None:
         self.told: list[tuple[str, str]] = []
@@ -75,14 +75,12 @@ def resident(tiny_weights: Path) -> ResidentModel:
 
 
 @pytest.fixture
-def link() -> FakeLink:
-    return FakeLink()
+def link() -> Link:
+    return Link()
 
 
 @pytest.fixture
-def attempts(
-    resident: ResidentModel, store: ObjectStore, link: FakeLink, scratch: Path
-) -> Iterator[Attempts]:
+def attempts(resident: ResidentModel, store: ObjectStore, link: Link, scratch: Path) -> Iterator[Attempts]:
     revisions = Revisions(store)
     with (
         StartingPoints(revisions, quiet_s=0) as starting_points,
@@ -106,12 +104,7 @@ def resumption(assignment: Assignment) -> Resumption:
 
 
 def test_jobs_that_gave_way_are_published_as_if_they_had_not(
-    attempts: Attempts,
-    resident: ResidentModel,
-    store: ObjectStore,
-    link: FakeLink,
-    scratch: Path,
-    tmp_path: Path,
+    attempts: Attempts, resident: ResidentModel, store: ObjectStore, link: Link, scratch: Path, tmp_path: Path
 ) -> None:
     """One of the two jobs is kept in memory and one in a file."""
     jobs = [job("a"), job("b")]
@@ -137,9 +130,7 @@ def test_jobs_that_gave_way_are_published_as_if_they_had_not(
         assert made == expected
 
 
-def test_a_job_that_ended_while_it_waited_is_forgotten(
-    attempts: Attempts, link: FakeLink, scratch: Path
-) -> None:
+def test_a_job_that_ended_while_it_waited_is_forgotten(attempts: Attempts, link: Link, scratch: Path) -> None:
     assignment = job("a")
     attempts.carry_out(assignment)
     assert kept(scratch)
@@ -149,9 +140,7 @@ def test_a_job_that_ended_while_it_waited_is_forgotten(
     assert link.told == [("job-a", "paused")], "there is nothing to go on with"
 
 
-def test_a_new_attempt_takes_the_place_of_a_paused_one(
-    attempts: Attempts, link: FakeLink, scratch: Path
-) -> None:
+def test_a_new_attempt_takes_the_place_of_a_paused_one(attempts: Attempts, link: Link, scratch: Path) -> None:
     first = job("a")
     attempts.carry_out(first)
     link.gives_way_at = 0
@@ -161,9 +150,7 @@ def test_a_new_attempt_takes_the_place_of_a_paused_one(
     assert kept(scratch) == []
 
 
-def test_an_attempt_that_was_given_up_does_not_wait(
-    attempts: Attempts, link: FakeLink, scratch: Path
-) -> None:
+def test_an_attempt_that_was_given_up_does_not_wait(attempts: Attempts, link: Link, scratch: Path) -> None:
     link.has_given_up.add("job-a")
     attempts.carry_out(job("a"))
     assert kept(scratch) == []
@@ -173,7 +160,7 @@ def test_an_attempt_that_was_given_up_does_not_wait(
 
 
 def test_a_worker_that_leaves_keeps_nothing(
-    resident: ResidentModel, store: ObjectStore, link: FakeLink, scratch: Path
+    resident: ResidentModel, store: ObjectStore, link: Link, scratch: Path
 ) -> None:
     revisions = Revisions(store)
     with (

@@ -62,7 +62,11 @@ class ModelServer(LLMServer):
     """
 
     async def __init__(  # type: ignore[misc]
-        self, llm_config: LLMConfig, base: BaseModelSettings, settings: Settings
+        self,
+        llm_config: LLMConfig,
+        base: BaseModelSettings,
+        settings: Settings,
+        engine_cls: type | None = None,
     ) -> None:
         from vllm import SamplingParams
         from vllm.lora.request import LoRARequest
@@ -88,7 +92,7 @@ class ModelServer(LLMServer):
         self._loading = asyncio.Lock()
         # Level 1 moves the weights to the CPU's memory. Without a GPU the engine only pauses.
         self._sleep_level = 1 if base.serving.accelerator.kind == "gpu" else 0
-        await super().__init__(llm_config)
+        await super().__init__(llm_config, engine_cls=engine_cls)
         self._tokenizer = self._llm.get_tokenizer()
         keep_content_text(self._llm.renderer)
         use_template(self._tokenizer, base.chat_template)

@@ -87,9 +87,9 @@ def llm_config(model: BaseModelSettings, settings: Settings) -> LLMConfig:
     return LLMConfig(
         model_loading_config={"model_id": model.id, "model_source": weights},
         callback_config={"callback_class": WeightsInPlace} if weights.startswith("/") else {},
-        # For kind `gpu`, Ray LLM reserves nothing for the replica and starts further actors that own the GPUs.
-        # A part of a GPU does not reach them, and each of them imports vLLM again. With `cpu`, vLLM's workers
-        # are processes of the replica, as on CPUs. They see the GPUs that Ray gives to the replica.
+        # For kind `gpu`, Ray LLM starts further actors, which own the GPUs. They ask for whole GPUs, and each
+        # of them imports vLLM again. With `cpu`, vLLM's workers are processes of the replica, as on CPUs,
+        # and use the GPUs that Ray gives to the replica.
         accelerator_config={"kind": "cpu"},
         placement_group_config={"bundles": [ENGINE_BUNDLE]},
         engine_kwargs=engine,

@@ -1,8 +1,8 @@
 """Checks that the replicas and the training workers that share one GPU fit on it, as Ray and vLLM count.
 
-Ray places parts of GPUs on as few GPUs as it can. All parts together must therefore fit on one GPU: with more,
-a replica could share its GPU with another one than the settings mean. A part says nothing about memory, which
-vLLM and the training worker take as their own settings say.
+Ray places parts of GPUs on as few GPUs as it can. All parts together must therefore fit on one GPU. With
+more, Ray decides who shares a GPU with whom. A part says nothing about memory: other settings limit what
+vLLM and the training worker take.
 """
 
 from collections.abc import Sequence

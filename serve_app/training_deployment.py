@@ -1,5 +1,6 @@
 """The training controller as a deployment. Handles connect it to the Catalog and the model servers."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from registry.records import ModelRecord
 from registry.store import ObjectStore
 from serve_app.remote_errors import as_tiger_error
 from serve_app.replica_address import listen_at_the_node
+from serve_app.resource_waits import ResourceWaits
 from serve_app.settings import Settings
 from serve_app.training_metrics import RayTrainingMetrics
 from training.controller.controller import TrainingController
@@ -68,6 +70,7 @@ class Trainer(TrainingController):
         listen_at_the_node()
         self._configured = settings
         self._start_run = start_run
+        self._waits = ResourceWaits()
         super().__init__(
             ObjectStore(settings.storage),
             ServingSide(catalog, servers),
@@ -76,6 +79,7 @@ class Trainer(TrainingController):
             settings.limits.max_queued_jobs_per_user,
             RayTrainingMetrics(),
             settings.usage.flush_interval_s,
+            shortage=self._shortage_of,
         )
         self._meter.start()
         await catalog.check_storage.remote()  # the catalog makes the bucket
@@ -85,6 +89,12 @@ class Trainer(TrainingController):
         """Closes the meter. Serve awaits this when it stops the replica."""
         if hasattr(self, "_meter"):
             await self._meter.close()
+
+    async def _shortage_of(self, base_model: str) -> str | None:
+        training = self._configured.base_model(base_model).training
+        return await asyncio.to_thread(
+            self._waits.of_workers, training.num_workers, training.resources_per_worker
+        )
 
     def _run(self, base_model: str, on_end: Callable[[], None]) -> None:
         model = self._configured.base_model(base_model)

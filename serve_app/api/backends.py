@@ -25,6 +25,7 @@ from serve_app.api.places import Places
 from serve_app.api.rate_limits import RequestLimit
 from serve_app.catalog.cache_leases import Forgotten, ReadModels, Renewal
 from serve_app.catalog.references import Resolved, Resolver
+from serve_app.resource_waits import ResourceWaits
 from serve_app.settings import Settings
 from serve_app.shared_tasks import SharedTasks
 
@@ -69,6 +70,7 @@ class Backends:
     resolver: Resolver = field(init=False)
     health: dict[str, BaseModelHealth] = field(init=False)
     downloads: Places = field(init=False)
+    waits: ResourceWaits = field(init=False)
 
     def __post_init__(self) -> None:
         async def lookup(key_hash: str) -> KeyRecord:
@@ -88,6 +90,7 @@ class Backends:
         self.key_watch = KeyWatch(self.authenticator.recheck)
         self.user_models = ModelsCache(read, renew)
         self.resolver = Resolver(self.settings)
+        self.waits = ResourceWaits()
         self.health = {
             base_model: BaseModelHealth(base_model, asking(server))
             for base_model, server in self.servers.items()

@@ -32,6 +32,7 @@ from training.controller.beginnings import Beginnings
 from training.controller.dispatcher import Dispatcher, StartRun
 from training.controller.metrics import NoMetrics, TrainingMetrics
 from training.controller.outcomes import Outcomes, Publisher
+from training.controller.run_starts import RunStarts, Shortage, no_shortage
 from training.controller.shared_gpus import SharedGpus
 from training.controller.submission import Submission
 from training.settings import TrainingSettings
@@ -60,6 +61,7 @@ class TrainingController:
         usage_flush_interval_s: float = FLUSH_INTERVAL_S,
         clock: Callable[[], float] = time.monotonic,
         retry: Retry | None = None,
+        shortage: Shortage = no_shortage,
     ) -> None:
         retry = retry or Retry()
         self._jobs = Jobs(store)
@@ -72,6 +74,7 @@ class TrainingController:
         self._gpus = SharedGpus(publisher, settings, retry)
         self._launch = start_run
         self._dispatcher = Dispatcher(settings, self._begin_run, self._metrics, clock)
+        self._run_starts = RunStarts(self._dispatcher, self._active, shortage)
         self._outcomes = Outcomes(
             publisher, self._revisions, self._dispatcher, self._active, self._metrics, self._meter, retry
         )
@@ -278,6 +281,7 @@ class TrainingController:
             on_end()
 
         self._launch(base_model, end)
+        self._spawn(self._run_starts.watch(base_model))
 
     async def _resume(self, job: ActiveJob) -> Resumption | None:
         """Continue a job whose state the worker kept; None if it was cancelled at the last moment."""

@@ -1,4 +1,4 @@
-"""The messages for settings with which replicas and training workers do not fit on the GPU that they share."""
+"""The checks of what shares one GPU, and their messages."""
 
 from dataclasses import replace
 

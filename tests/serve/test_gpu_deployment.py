@@ -7,11 +7,18 @@ from typing import Any
 
 import pytest
 import ray
+from ray.llm._internal.serve.engines.vllm.vllm_engine import _normalize_vllm_engine_kwargs
+from ray.llm._internal.serve.engines.vllm.vllm_models import VLLMEngineConfig
+from vllm.engine.arg_utils import AsyncEngineArgs
 
-from tests.support.gpu_application import GpuApplication, running_gpus
+from serve_app.app import AppArguments, build_app, llm_config
+from serve_app.settings import CONFIG_DIRECTORY, load_settings
+from tests.support.gpu_application import NUM_GPUS, GpuApplication, running_gpus
 from tests.support.service import Account, chunks_of, wait_until
 
 MODELS = ("deepseek-r1-8b", "llama-3.1-8b")
+START_TIMEOUT_S = 240
+"""The time for a start on a busy machine, which imports vLLM in each replica."""
 
 
 @ray.remote
@@ -39,18 +46,58 @@ def train(account: Account, base_model: str) -> list[dict[str, Any]]:
     return chunks_of(account.train(name, stream=True))
 
 
-def used_gpus(account: Account) -> dict[str, set[str]]:
-    """The GPUs on which the base models answered and their copies were trained."""
-    serving = {str(account.generate(model=name).json()["message"]["content"]) for name in MODELS}
+def used_gpus(account: Account) -> list[set[str]]:
+    """The GPUs on which the base models answered, and those on which their copies were trained."""
+    answers = [account.generate(model=name) for name in MODELS]
     with ThreadPoolExecutor() as pool:
         ends = [chunks[-1] for chunks in pool.map(lambda name: train(account, name), MODELS)]
     assert [end["type"] for end in ends] == ["stop", "stop"], json.dumps(ends)
-    return {"serving": serving, "training": {f"{end['metrics']['loss']:.0f}" for end in ends}}
+    return [
+        {answer.json()["message"]["content"] for answer in answers},
+        {f"{end['metrics']['loss']:.0f}" for end in ends},
+    ]
 
 
-def test_gpu_configurations_find_their_places_and_answer(gpus: GpuApplication) -> None:
+@pytest.mark.parametrize("name", sorted(path.stem for path in CONFIG_DIRECTORY.glob("*.yaml")))
+def test_vllm_knows_every_engine_argument_of_a_configuration(gpus: GpuApplication, name: str) -> None:
+    """A replica makes vLLM's arguments in the same way when it starts."""
+    assert build_app(AppArguments(config=name)) is not None
+    settings = load_settings(name)
+    for model in settings.models:
+        engine = VLLMEngineConfig.from_llm_config(llm_config(model, settings))
+        arguments = AsyncEngineArgs(**_normalize_vllm_engine_kwargs(engine.get_initialization_kwargs()))
+        assert arguments.max_model_len == model.max_context_tokens
+        assert arguments.distributed_executor_backend == "mp", "its workers are processes of the replica"
+
+
+def test_one_gpu_has_place_for_both_models_and_their_trainers(gpus: GpuApplication) -> None:
     gpus.deploy("one-gpu")
-    wait_until(lambda: gpus.readiness()[0], 120)
-    used = used_gpus(gpus.account())
-    assert used["serving"] == used["training"]
-    assert len(used["serving"]) == 1
+    wait_until(lambda: gpus.readiness()[0], START_TIMEOUT_S)
+    serving, training = used_gpus(gpus.account())
+    assert serving == training
+    assert len(serving) == 1
+
+
+def test_what_has_no_place_says_so_and_goes_on_when_there_is_place(gpus: GpuApplication) -> None:
+    """Two replicas and two trainers need all GPUs. Others leave their GPUs one after the other."""
+    replicas_wait, trainers_wait = occupy(1), occupy(2)
+    gpus.deploy("gpu")
+    wait = f"has no replica that answers: it waits for 1 GPU (0 of {NUM_GPUS} free)"
+    wait_until(lambda: sum(f"{name} {wait}" in gpus.readiness()[1] for name in MODELS) == 1, START_TIMEOUT_S)
+    ray.kill(replicas_wait)
+    wait_until(lambda: gpus.readiness()[0], START_TIMEOUT_S)
+    account = gpus.account()
+    name = account.create("Waiting", parent=MODELS[0])["id"]
+    body = {"messages": [{"role": "user", "content": "Hello"}]}
+    responses = [{"content": "good", "reward": 1.0}, {"content": "bad", "reward": 0.0}]
+    lines: list[dict[str, Any]] = []
+    with account.http.stream(
+        "POST", "/v1/train", json={"model": name, "stream": True, "responses": responses, **body}
+    ) as stream:
+        for line in stream.iter_lines():
+            lines.append(json.loads(line))
+            if f"The training waits for 1 GPU (0 of {NUM_GPUS} free)" in lines[-1].get("message", ""):
+                ray.kill(trainers_wait)
+    assert lines[-1]["type"] == "stop", lines
+    serving, training = used_gpus(account)
+    assert len(serving | training) == NUM_GPUS

@@ -4,12 +4,10 @@ Every deployment is the real one, with its real resources. The engine in a repli
 in for vLLM and Ray Train. They tell which GPU Ray gave to them.
 """
 
-import asyncio
 import os
 import secrets
 import tempfile
-import threading
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +21,6 @@ from ray.serve import Application
 from ray.serve.llm import LLMConfig
 
 from registry.keys import ApiKeys
-from registry.revisions import Revisions
 from registry.settings import StorageSettings
 from registry.store import ObjectStore
 from serve_app.app import AppArguments, build_from
@@ -33,17 +30,12 @@ from serve_app.instance.seaweedfs import ObjectServer, stop
 from serve_app.instance.serve_client import read_serve_config
 from serve_app.settings import IngressSettings, load_settings
 from tests.support.service import Account
+from tests.support.stand_in_run import gpu_of_this_process, start_stand_in
 from tests.support.storage import free_port
 from tests.support.tokenizers import byte_level
-from training.types import Assignment, Instruction
-from training.worker.loop import RunConfiguration
 
 NUM_GPUS = 4
 BUCKET = "tests"
-
-
-def gpu_of_this_process() -> str:
-    return os.environ["CUDA_VISIBLE_DEVICES"]
 
 
 class StandInClient:
@@ -106,61 +98,11 @@ class StandInEngine:
         assert self._llm_config.get_or_create_callback().ctx.placement_group is not None
         self._engine_client = StandInClient(arguments["max_model_len"], arguments["max_num_seqs"])
 
+    def routing_stats(self) -> dict[str, Any]:
+        return {}
+
     async def shutdown(self) -> None:
         """Do nothing: there is no process to stop."""
-
-
-@ray.remote
-class StandInWorker:
-    """A training worker that makes an empty revision. Its loss is the number of its GPU."""
-
-    def work(self, configuration: RunConfiguration) -> None:
-        trainer = serve.get_deployment_handle(configuration.controller, configuration.application)
-        base_model = configuration.base_model
-        worker = trainer.enter.remote(base_model).result()
-        revisions = Revisions(ObjectStore(configuration.storage))
-        while (order := trainer.next_assignment.remote(base_model, worker).result()) != Instruction.LEAVE:
-            if isinstance(order, Assignment):
-                _publish(revisions, order)
-                trainer.complete.remote(order.job_id, order.attempt).result()
-
-
-def _publish(revisions: Revisions, order: Assignment) -> None:
-    with tempfile.TemporaryDirectory() as directory:
-        for name in ("adapter_config.json", "adapter_model.safetensors"):
-            Path(directory, name).write_text("{}")
-        revisions.publish(
-            order.uid,
-            Path(directory),
-            revision=order.revision,
-            parent_revision=order.parent_revision,
-            job=order.job_id,
-            base_model=order.base_model,
-            metrics={"loss": float(gpu_of_this_process()), "trained_tokens": 2, "duration_s": 0.1},
-        )
-
-
-def start_stand_in(configuration: RunConfiguration, on_end: Callable[[], None]) -> None:
-    """Start one worker, with the resources that a worker of Ray Train gets."""
-    loop = asyncio.get_running_loop()
-    resources = configuration.settings.resources_per_worker
-
-    def run() -> None:
-        # A placement group, as Ray Train makes one for its workers.
-        group = ray.util.placement_group([resources])
-        worker = StandInWorker.options(  # type: ignore[attr-defined]
-            num_cpus=resources["CPU"],
-            num_gpus=resources["GPU"],
-            scheduling_strategy=ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy(group),
-        ).remote()
-        try:
-            ray.get(worker.work.remote(configuration))
-        finally:
-            ray.kill(worker)
-            ray.util.remove_placement_group(group)
-            loop.call_soon_threadsafe(on_end)
-
-    threading.Thread(target=run, daemon=True).start()
 
 
 def build(arguments: AppArguments) -> Application:

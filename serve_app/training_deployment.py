@@ -42,11 +42,18 @@ class ServingSide:
         await _reached(self._catalog.delete.remote(user, uid))
         await self._servers[base_model].broadcast("unload", uid).results_async(return_exceptions=True)
 
+    async def finish_generations(self, base_model: str) -> None:
+        await _reached(self._servers[base_model].broadcast("finish_generations").results_async())
+
     async def lend_gpu(self, base_model: str) -> None:
         await _reached(self._servers[base_model].broadcast("lend_gpu").results_async())
 
     async def take_back_gpu(self, base_model: str) -> None:
         await _reached(self._servers[base_model].broadcast("take_back_gpu").results_async())
+
+    async def num_waiting_for_gpu(self, base_model: str) -> int:
+        waiting = self._servers[base_model].broadcast("num_waiting_for_gpu").results_async()
+        return sum(await _reached(waiting))
 
 
 async def _reached(response: Awaitable[Any]) -> Any:

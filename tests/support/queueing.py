@@ -78,9 +78,14 @@ class ServingSide:
 
     async def delete(self, user: str, uid: str, base_model: str) -> None: ...
 
+    async def finish_generations(self, base_model: str) -> None: ...
+
     async def lend_gpu(self, base_model: str) -> None: ...
 
     async def take_back_gpu(self, base_model: str) -> None: ...
+
+    async def num_waiting_for_gpu(self, base_model: str) -> int:
+        return 0
 
 
 def model_of(user: str) -> ModelRecord:

@@ -71,7 +71,7 @@ class TrainingController:
         self._metrics = metrics or NoMetrics()
         self._meter = Meter(UsageParts(store), usage_flush_interval_s)
         self._active = ActiveJobs()
-        self._gpus = SharedGpus(publisher, settings, retry)
+        self._gpus = SharedGpus(publisher, settings, retry, clock)
         self._launch = start_run
         self._dispatcher = Dispatcher(settings, self._begin_run, self._metrics, clock)
         self._run_starts = RunStarts(self._dispatcher, self._active, shortage)
@@ -206,9 +206,26 @@ class TrainingController:
         is_kept = self._dispatcher.is_kept(job.record)
         order = await (self._resume(job) if is_kept else self._beginnings.assign(job))
         if order is not None:
-            await self._gpus.lend(record.base_model)
             self._dispatcher.resume(job.record)
         return order
+
+    async def borrow_gpu(self, job_id: str, attempt: int) -> None:
+        """Lend the GPU of the replicas to a worker that shares it. Returns when the worker may use it.
+
+        Raises: JobNotFound when the attempt was given up; Unavailable.
+        """
+        base_model = self._attempt(job_id, attempt).record.base_model
+        await self._gpus.lend(base_model)
+        try:
+            self._attempt(job_id, attempt)
+        except JobNotFound:
+            if not self._dispatcher.has_work(base_model):  # else a later attempt uses it, and returns it
+                await self._gpus.take_back(base_model)
+            raise
+
+    async def return_gpu(self, job_id: str, attempt: int) -> None:
+        """Take the GPU back from a worker that has left it. Raises: JobNotFound: the attempt was given up."""
+        await self._gpus.take_back(self._attempt(job_id, attempt).record.base_model)
 
     async def look(self, job_id: str, attempt: int, place: Place) -> Standing:
         """Answer a worker that is between two packs. Raises: JobNotFound when the attempt was given up."""
@@ -296,7 +313,8 @@ class TrainingController:
     def _standing(self, job: ActiveJob) -> Standing:
         if job.record.is_cancelled:
             return Standing.IS_CANCELLED
-        gives_way = self._dispatcher.must_give_way(job.record)
+        is_gpu_wanted = self._gpus.must_return(job.record.base_model)
+        gives_way = is_gpu_wanted or self._dispatcher.must_give_way(job.record)
         return Standing.GIVES_WAY if gives_way else Standing.GOES_ON
 
     def _attempt(self, job_id: str, attempt: int) -> ActiveJob:

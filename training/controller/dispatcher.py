@@ -112,6 +112,10 @@ class Dispatcher:
         """The ids of the jobs that wait for their turn."""
         return self._queues[base_model].ids()
 
+    def has_work(self, base_model: str) -> bool:
+        """Return True if the run works on a job."""
+        return base_model in self._taken
+
     def has_taken(self, record: JobRecord) -> bool:
         taken = self._taken.get(record.base_model)
         return taken is not None and taken.id == record.id

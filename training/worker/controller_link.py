@@ -62,6 +62,13 @@ class ControllerLink:
             self._hear(self._call("look", assignment.job_id, assignment.attempt, place))
         return self._standing
 
+    def borrow_gpu(self, assignment: Assignment) -> None:
+        """Return when the replicas have left the GPU that they share with this worker."""
+        self._call("borrow_gpu", assignment.job_id, assignment.attempt)
+
+    def return_gpu(self, assignment: Assignment) -> None:
+        self._call("return_gpu", assignment.job_id, assignment.attempt)
+
     def paused(self, assignment: Assignment) -> None:
         self._call("paused", assignment.job_id, assignment.attempt)
 

@@ -3,6 +3,7 @@
 import copy
 import gc
 import os
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -120,6 +121,9 @@ class ResidentModel:
         with self._host_weights.on_device() if self._host_weights is not None else nullcontext():
             try:
                 yield self.model
+            except BaseException as error:
+                traceback.clear_frames(error.__traceback__)  # their variables hold memory of the device
+                raise
             finally:
                 for module in self.model.modules():
                     if isinstance(module, FSDPModule):

@@ -1,10 +1,11 @@
 """Keeps requests from the engine while its GPU is lent to the training worker.
 
-    lend       ->  nobody is let in  ->  those inside finish  ->  the engine sleeps
+    lend       ->  nobody is let in  ->  all inside are in the engine  ->  it finishes them, and sleeps
     take_back  ->  the engine wakes  ->  all who waited are let in, at once
 
-Those who waited are inside before the GPU can be lent again. A generation therefore waits for one turn of a
-training at most.
+Those who waited reach the engine before the GPU can be lent again. A generation therefore waits for one turn
+of a training at most. A request leaves the gate when the engine computes it, and not when it ends: a client
+that reads slowly must not keep the training waiting.
 """
 
 import asyncio
@@ -14,6 +15,20 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 Act = Callable[[], Awaitable[Any]]
+
+
+class Pass:
+    """The place of one request inside the gate."""
+
+    def __init__(self, leave: Callable[[], None]) -> None:
+        self._leave = leave
+        self._is_inside = True
+
+    def leave(self) -> None:
+        """Leave the gate. A second call does nothing."""
+        if self._is_inside:
+            self._is_inside = False
+            self._leave()
 
 
 class GpuGate:
@@ -34,16 +49,17 @@ class GpuGate:
         return len(self._waiting)
 
     @asynccontextmanager
-    async def inside(self) -> AsyncIterator[None]:
-        """Wait until the engine has its GPU. The engine keeps it during the block."""
+    async def inside(self) -> AsyncIterator[Pass]:
+        """Wait until the engine has its GPU. The engine keeps it during the block, or until `leave`."""
         if self._is_open:
             self._enter()
         else:
             await self._let_in()
+        place = Pass(self._leave)
         try:
-            yield
+            yield place
         finally:
-            self._leave()
+            place.leave()
 
     async def close(self) -> None:
         """Let nobody in from now on. Returns when nobody is inside."""

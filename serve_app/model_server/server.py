@@ -182,8 +182,9 @@ class ModelServer(LLMServer):
         await self._gate.take_back()
 
     async def num_waiting_for_gpu(self) -> int:
-        """Returns the number of requests that wait because the GPU is lent."""
-        return self._gate.num_waiting
+        """Returns the number of requests that wait because the GPU is lent. Some may be in the engine."""
+        num: int = self._llm.output_processor.get_num_unfinished_requests()
+        return self._gate.num_waiting + num
 
     async def _adapter(self, adapter_id: str | None) -> Adapter | None:
         """Returns the loaded adapter. The caller is inside the gate: a sleeping engine cannot load."""
@@ -203,10 +204,11 @@ class ModelServer(LLMServer):
     ) -> AsyncIterator[Any | None]:
         """Yields vLLM's request for the call's adapter, and keeps the adapter until the call has ended."""
         async with (
-            self._gate.inside(),
+            self._gate.inside() as place,
             leased(await self._adapter(call.adapter_id)) as lora_request,
             aclosing(engine),
         ):
+            engine.on_begun = place.leave
             yield lora_request
 
     async def preload(self, adapter_id: str) -> None:

@@ -95,6 +95,21 @@ async def test_all_who_waited_are_served_before_the_gpu_is_lent_again(gate: GpuG
     assert not engine.is_awake
 
 
+async def test_a_request_that_the_engine_computes_keeps_nobody_waiting(gate: GpuGate, engine: Engine) -> None:
+    """The engine finishes it before it sleeps, and its client may read the answer slowly."""
+    async with gate.inside() as place:
+        place.leave()
+        await asyncio.wait_for(gate.lend(), 5)
+        assert not engine.is_awake
+        place.leave()
+    await gate.take_back()
+    async with gate.inside():
+        lending = asyncio.create_task(gate.lend())
+        await settled()
+        assert not lending.done(), "each place is left once"
+    await asyncio.wait_for(lending, 5)
+
+
 async def test_a_request_that_goes_away_keeps_nobody_waiting(gate: GpuGate, engine: Engine) -> None:
     await gate.lend()
     early, late = Request(gate, engine), Request(gate, engine)

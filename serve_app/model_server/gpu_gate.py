@@ -1,7 +1,8 @@
 """Keeps requests from the engine while its GPU is lent to the training worker.
 
-    lend       ->  nobody is let in  ->  all inside are in the engine  ->  it finishes them, and sleeps
-    take_back  ->  the engine wakes  ->  all who waited are let in, at once
+    close      ->  nobody is let in  ->  all inside are in the engine  ->  it finishes them, and pauses
+    lend       ->  close  ->  the engine sleeps
+    take_back  ->  the engine wakes and goes on  ->  all who waited are let in, at once
 
 Those who waited reach the engine before the GPU can be lent again. A generation therefore waits for one turn
 of a training at most. A request leaves the gate when the engine computes it, and not when it ends: a client
@@ -32,9 +33,10 @@ class Pass:
 
 
 class GpuGate:
-    """The gate of one replica. `sleep` and `wake_up` are calls of the engine."""
+    """The gate of one replica. `pause`, `sleep` and `wake_up` are calls of the engine."""
 
-    def __init__(self, sleep: Act, wake_up: Act) -> None:
+    def __init__(self, pause: Act, sleep: Act, wake_up: Act) -> None:
+        self._pause = pause
         self._sleep = sleep
         self._wake_up = wake_up
         self._is_open = True
@@ -62,10 +64,11 @@ class GpuGate:
             place.leave()
 
     async def close(self) -> None:
-        """Let nobody in from now on. Returns when nobody is inside."""
+        """Let nobody in from now on. Returns when the engine has finished all that were let in before."""
         async with self._turn:
             self._is_open = False
             await self._is_empty.wait()
+            await self._pause()
 
     async def lend(self) -> None:
         """Close the gate, and let the engine sleep."""

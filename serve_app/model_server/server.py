@@ -91,6 +91,7 @@ class ModelServer(LLMServer):
         # Level 1 moves the weights to the CPU's memory. Without a GPU the engine only pauses.
         sleep_level = 1 if base.serving.accelerator.kind == "gpu" else 0
         self._gate = GpuGate(
+            pause=lambda: self._llm.pause_generation(mode="wait", clear_cache=False),
             sleep=lambda: self._llm.sleep(level=sleep_level, mode="wait"),
             wake_up=lambda: self._llm.wake_up(),
         )

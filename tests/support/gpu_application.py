@@ -74,6 +74,9 @@ class StandInClient:
     async def abort(self, request_ids: Any) -> None:
         """Do nothing: a generator stops when it is closed."""
 
+    async def pause_generation(self, mode: str, clear_cache: bool) -> None:
+        """Do nothing: every generation ends at once."""
+
     async def sleep(self, level: int, mode: str) -> None:
         self._is_sleeping = True
 

@@ -10,9 +10,16 @@ from serve_app.model_server.gpu_gate import AwakeEngine, GpuGate
 class Engine:
     def __init__(self) -> None:
         self.is_awake = True
+        self.has_finished = asyncio.Event()
+        self.has_finished.set()
         self.removed: list[int] = []
 
+    async def pause(self) -> None:
+        assert self.is_awake
+        await self.has_finished.wait()
+
     async def sleep(self) -> None:
+        assert self.has_finished.is_set()
         await asyncio.sleep(0)
         self.is_awake = False
 
@@ -57,7 +64,7 @@ async def engine() -> Engine:
 
 @pytest.fixture
 async def gate(engine: Engine) -> GpuGate:
-    return GpuGate(engine.sleep, engine.wake_up)
+    return GpuGate(engine.pause, engine.sleep, engine.wake_up)
 
 
 async def settled() -> None:
@@ -98,7 +105,13 @@ async def test_all_who_waited_are_served_before_the_gpu_is_lent_again(gate: GpuG
 async def test_a_request_that_the_engine_computes_keeps_nobody_waiting(gate: GpuGate, engine: Engine) -> None:
     """The engine finishes it before it sleeps, and its client may read the answer slowly."""
     async with gate.inside() as place:
+        engine.has_finished.clear()
         place.leave()
+        closing = asyncio.create_task(gate.close())
+        await settled()
+        assert not closing.done(), "the engine computes it"
+        engine.has_finished.set()
+        await asyncio.wait_for(closing, 5)
         await asyncio.wait_for(gate.lend(), 5)
         assert not engine.is_awake
         place.leave()
@@ -124,6 +137,13 @@ async def test_a_request_that_goes_away_keeps_nobody_waiting(gate: GpuGate, engi
     await taking_back
     await asyncio.wait_for(gate.lend(), 5)
     assert not engine.is_awake
+
+
+async def test_what_is_taken_back_before_it_was_lent_is_awake(gate: GpuGate, engine: Engine) -> None:
+    await gate.close()
+    await gate.take_back()
+    async with gate.inside():
+        assert engine.is_awake
 
 
 async def test_taking_back_what_was_not_lent_does_nothing(gate: GpuGate, engine: Engine) -> None:

@@ -13,14 +13,21 @@ from ray.serve.llm import LLMConfig
 from serve_app.application import build_application
 from serve_app.deployment_options import MAX_ONGOING_CALLS, ONE_LOOP, QUIET, model_server_name
 from serve_app.model_server.server import ModelServer, WeightsInPlace
-from serve_app.settings import BaseModelSettings, Settings, load_settings
+from serve_app.settings import BaseModelSettings, ReplicaSettings, Settings, load_settings
+from serve_app.training_deployment import StartRun
 from training.chat_template import template_path
-from training.settings import SHARED_GPU
+from training.worker.loop import start_run
 
 HEALTH_CHECK_PERIOD_S = 1.0
 """The time between health checks, by which Serve notices that a replica's process has ended."""
 HEALTH_CHECK_TIMEOUT_S = 10.0
 """The time for the answer to a health check. Serve replaces a replica after three failed checks."""
+
+
+ENGINE_BUNDLE = {"CPU": 1}
+"""The resources that Ray reserves for the processes of the engine, beside those of the replica."""
+ACCELERATOR_MARK = 0.001
+"""The amount of Ray's resource `accelerator_type:...` that asks for a node with this type."""
 
 
 class AppArguments(BaseModel):
@@ -33,19 +40,27 @@ class AppArguments(BaseModel):
 
 def build_app(arguments: AppArguments) -> Application:
     """Returns the application. Raises: FileNotFoundError, pydantic.ValidationError: wrong configuration."""
-    settings = load_settings(arguments.config)
-    servers = {model.id: build_model_server(model, settings) for model in settings.models}
-    return build_application(settings, servers)
+    return build_from(load_settings(arguments.config))
 
 
-def build_model_server(model: BaseModelSettings, settings: Settings) -> Application:
+def build_from(
+    settings: Settings, engine_cls: type | None = None, start_run: StartRun = start_run
+) -> Application:
+    """Returns the application. `engine_cls` replaces Ray LLM's engine, and `start_run` the training runs."""
+    servers = {model.id: build_model_server(model, settings, engine_cls) for model in settings.models}
+    return build_application(settings, servers, start_run)
+
+
+def build_model_server(
+    model: BaseModelSettings, settings: Settings, engine_cls: type | None = None
+) -> Application:
     config = llm_config(model, settings)
     options: dict[str, Any] = {
         **ModelServer.get_deployment_options(config),
         "name": model_server_name(model.id),
         "logging_config": QUIET,
     }
-    return serve.deployment(ModelServer, **options).bind(config, model, settings)
+    return serve.deployment(ModelServer, **options).bind(config, model, settings, engine_cls)
 
 
 def llm_config(model: BaseModelSettings, settings: Settings) -> LLMConfig:
@@ -69,20 +84,29 @@ def llm_config(model: BaseModelSettings, settings: Settings) -> LLMConfig:
         **({"enable_sleep_mode": True} if is_gpu and model.training.share_gpu else {}),
         **serving.engine,
     }
-    bundle = {"GPU": SHARED_GPU, "CPU": 1} if is_gpu else {"CPU": 1}
     return LLMConfig(
         model_loading_config={"model_id": model.id, "model_source": weights},
         callback_config={"callback_class": WeightsInPlace} if weights.startswith("/") else {},
-        accelerator_type=serving.accelerator.type,
-        accelerator_config={"kind": serving.accelerator.kind},
-        placement_group_config={"bundles": [bundle]} if not is_gpu or model.training.share_gpu else None,
+        # For kind `gpu`, Ray LLM starts further actors, which own the GPUs. They ask for whole GPUs, and each
+        # of them imports vLLM again. With `cpu`, vLLM's workers are processes of the replica, as on CPUs,
+        # and use the GPUs that Ray gives to the replica.
+        accelerator_config={"kind": "cpu"},
+        placement_group_config={"bundles": [ENGINE_BUNDLE]},
         engine_kwargs=engine,
         deployment_config={
             "num_replicas": serving.num_replicas,
             "max_ongoing_requests": MAX_ONGOING_CALLS,  # model_server.admission decides
             "health_check_period_s": HEALTH_CHECK_PERIOD_S,
             "health_check_timeout_s": HEALTH_CHECK_TIMEOUT_S,
-            "ray_actor_options": {"num_cpus": serving.num_cpus},
+            "ray_actor_options": _replica_resources(serving),
         },
         runtime_env={"env_vars": ONE_LOOP | serving.environment},
     )
+
+
+def _replica_resources(serving: ReplicaSettings) -> dict[str, Any]:
+    """Returns the resources of a replica, as options of a Ray actor. Ray chooses one node for all of them."""
+    resources: dict[str, Any] = {"num_cpus": serving.num_cpus, "num_gpus": serving.num_gpus}
+    if serving.accelerator.type is not None:
+        resources["resources"] = {f"accelerator_type:{serving.accelerator.type}": ACCELERATOR_MARK}
+    return resources

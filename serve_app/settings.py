@@ -6,6 +6,7 @@ The environment wins over the file, and the file wins over the default. Some sec
 owns them (`registry.settings`, `training.settings`). This file composes all of them.
 """
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -15,6 +16,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from registry.records import Defaults, Record, Timestamp
 from registry.settings import StorageSettings
+from serve_app.gpu_shares import GpuShare, check_shares
 from serve_app.http_settings import HttpSettings
 from training.settings import TrainingSettings
 
@@ -112,6 +114,11 @@ class ReplicaSettings(Record):
     num_replicas: int = Field(1, ge=1)
     num_cpus: float = Field(1, ge=0)
     accelerator: AcceleratorSettings = AcceleratorSettings()
+    gpus_per_replica: float | None = Field(
+        None,
+        gt=0,
+        description="GPUs of a replica; None: one for each worker of the engine; below 1: it shares its GPU",
+    )
     max_adapters: int = Field(64, ge=1, description="adapters kept ready on one replica")
     share_beside: float = Field(
         1,
@@ -121,6 +128,26 @@ class ReplicaSettings(Record):
     )
     engine: dict[str, Any] = Field({}, description="vLLM engine arguments")
     environment: dict[str, str] = Field({}, description="environment of the engine's processes")
+
+    @property
+    def num_gpus(self) -> float:
+        """The number of GPUs that Ray reserves for a replica."""
+        if self.accelerator.kind == "cpu":
+            return 0
+        return self.gpus_per_replica or self._num_engine_workers
+
+    @property
+    def _num_engine_workers(self) -> int:
+        sizes = (self.engine.get(f"{kind}_parallel_size", 1) for kind in ("tensor", "pipeline"))
+        return math.prod(int(size) for size in sizes)
+
+    @model_validator(mode="after")
+    def _gpus_fit_the_engine(self) -> Self:
+        given, needed = self.gpus_per_replica, self._num_engine_workers
+        is_part = given is not None and given < 1 and needed == 1
+        if given is not None and given != needed and not is_part:
+            raise ValueError(f"gpus_per_replica: it is {given:g}, and the engine needs {needed}")
+        return self
 
 
 class BaseModelSettings(Record):
@@ -152,6 +179,19 @@ class BaseModelSettings(Record):
         if self.rank > self.max_rank:
             raise ValueError(f"rank {self.rank} is above max_rank {self.max_rank}")
         return self
+
+    @property
+    def gpu_share(self) -> GpuShare:
+        return GpuShare(
+            base_model=self.id,
+            num_replicas=self.serving.num_replicas,
+            gpus_per_replica=self.serving.num_gpus,
+            serving_memory=self.serving.engine.get("gpu_memory_utilization"),
+            num_workers=self.training.num_workers,
+            gpus_per_worker=self.training.num_gpus,
+            training_memory=self.training.gpu_memory_utilization,
+            takes_turns=self.training.share_gpu,
+        )
 
     def weights_path(self, weights_directory: Path) -> str:
         """Returns the repository id or the directory that vLLM and transformers load."""
@@ -211,6 +251,11 @@ class Settings(BaseSettings):
                 raise ValueError(f"models: the beta of {model.id} is above limits.max_beta")
             if 2 * model.rank > self.limits.max_alpha:
                 raise ValueError(f"models: twice the rank of {model.id} is above limits.max_alpha")
+        return self
+
+    @model_validator(mode="after")
+    def _gpus_suffice(self) -> Self:
+        check_shares([model.gpu_share for model in self.models])
         return self
 
     @classmethod

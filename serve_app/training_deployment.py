@@ -1,5 +1,6 @@
 """The training controller as a deployment. Clients connect it to the Catalog and the model servers."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ from serve_app.catalog.client import CatalogClient
 from serve_app.model_server.client import ModelClient
 from serve_app.remote_errors import as_tiger_error
 from serve_app.replica_address import listen_at_the_node
+from serve_app.resource_waits import ResourceWaits
 from serve_app.settings import Settings
 from serve_app.training_metrics import RayTrainingMetrics
 from training.controller.controller import TrainingController
@@ -44,11 +46,17 @@ class ServingSide:
         await _reached(self._catalog.delete(user, uid))
         await self._servers[base_model].unload(uid)
 
+    async def finish_generations(self, base_model: str) -> None:
+        await _reached(self._servers[base_model].finish_generations())
+
     async def lend_gpu(self, base_model: str) -> None:
         await _reached(self._servers[base_model].lend_gpu())
 
     async def take_back_gpu(self, base_model: str) -> None:
         await _reached(self._servers[base_model].take_back_gpu())
+
+    async def num_waiting_for_gpu(self, base_model: str) -> int:
+        return await _reached(self._servers[base_model].num_waiting_for_gpu())
 
 
 async def _reached(response: Awaitable[T]) -> T:
@@ -74,6 +82,7 @@ class Trainer(TrainingController):
         self._start_run = start_run
         store = ObjectStore(settings.storage)
         client = CatalogClient(catalog)
+        self._waits = ResourceWaits()
         super().__init__(
             store,
             ServingSide(client, {name: ModelClient(handle) for name, handle in servers.items()}),
@@ -82,6 +91,7 @@ class Trainer(TrainingController):
             settings.limits.max_queued_jobs_per_user,
             RayTrainingMetrics(),
             Meter(UsageParts(store), settings.usage.flush_interval_s),
+            shortage=self._shortage_of,
         )
         self._meter.start()
         await client.check_storage()  # the catalog makes the bucket
@@ -91,6 +101,12 @@ class Trainer(TrainingController):
         """Closes the meter. Serve awaits this when it stops the replica."""
         if hasattr(self, "_meter"):
             await self._meter.close()
+
+    async def _shortage_of(self, base_model: str) -> str | None:
+        training = self._configured.base_model(base_model).training
+        return await asyncio.to_thread(
+            self._waits.of_workers, training.num_workers, training.resources_per_worker
+        )
 
     def _run(self, base_model: str, on_end: Callable[[], None]) -> None:
         model = self._configured.base_model(base_model)

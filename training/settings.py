@@ -6,9 +6,6 @@ from pydantic import Field, model_validator
 
 from registry.records import Record
 
-SHARED_GPU = 0.5
-"""The share of one GPU, as Ray counts it, that a replica or a training worker takes if both share it."""
-
 
 class TrainingSettings(Record):
     """The settings of the resident Ray Train run of each base model."""
@@ -17,6 +14,12 @@ class TrainingSettings(Record):
         1, ge=1, description="data-parallel workers of a run; each takes a part of a job"
     )
     use_gpu: bool = False
+    gpus_per_worker: float = Field(
+        1, gt=0, le=1, description="part of a GPU that Ray reserves for a worker; below 1: it shares the GPU"
+    )
+    gpu_memory_utilization: float = Field(
+        1, gt=0, le=1, description="part of the memory of its GPU that a worker may use"
+    )
     cpus_per_worker: float = Field(1, gt=0)
     threads_per_worker: int | None = Field(
         None, ge=1, description="torch threads; None: one for each core of the machine"
@@ -51,11 +54,19 @@ class TrainingSettings(Record):
     )
 
     @property
-    def gpus_per_worker(self) -> float:
-        return SHARED_GPU if self.share_gpu else 1
+    def num_gpus(self) -> float:
+        """The number of GPUs that Ray reserves for a worker."""
+        return self.gpus_per_worker if self.use_gpu else 0
+
+    @property
+    def resources_per_worker(self) -> dict[str, float]:
+        """The resources that Ray reserves for a worker."""
+        return {"CPU": self.cpus_per_worker} | ({"GPU": self.num_gpus} if self.use_gpu else {})
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
         if self.share_gpu and self.shard_base_model:
             raise ValueError("share_gpu: a sharded base model stays on its GPUs; set only one of the two")
+        if self.num_workers > 1 and 0 < self.num_gpus < 1:
+            raise ValueError("gpus_per_worker: several workers of one run need a whole GPU each")
         return self

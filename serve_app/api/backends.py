@@ -21,6 +21,7 @@ from serve_app.api.trainer_client import TrainerClient
 from serve_app.catalog.client import CatalogClient
 from serve_app.catalog.references import Resolved, Resolver
 from serve_app.model_server.client import ModelClient
+from serve_app.resource_waits import ResourceWaits
 from serve_app.settings import Settings
 from serve_app.shared_tasks import SharedTasks
 
@@ -46,6 +47,7 @@ class Backends:
     resolver: Resolver = field(init=False)
     health: dict[str, BaseModelHealth] = field(init=False)
     downloads: Places = field(init=False)
+    waits: ResourceWaits = field(init=False)
 
     def __post_init__(self) -> None:
         self.store = ObjectStore(self.settings.storage)
@@ -53,6 +55,7 @@ class Backends:
         self.key_watch = KeyWatch(self.authenticator.recheck)
         self.user_models = ModelsCache(self.catalog.models, self.catalog.renew)
         self.resolver = Resolver(self.settings)
+        self.waits = ResourceWaits()
         self.health = {
             base_model: BaseModelHealth(base_model, asking(server))
             for base_model, server in self.servers.items()

@@ -32,9 +32,13 @@ class ModelReplica(Protocol):
 
     async def unload(self, uid: str) -> None: ...
 
+    async def finish_generations(self) -> None: ...
+
     async def lend_gpu(self) -> None: ...
 
     async def take_back_gpu(self) -> None: ...
+
+    async def num_waiting_for_gpu(self) -> int: ...
 
 
 class ModelClient:
@@ -79,11 +83,18 @@ class ModelClient:
         """Frees the adapters of a deleted model in all replicas that can be reached."""
         await self._replicas.try_all(None, ModelReplica.unload, uid)
 
+    async def finish_generations(self) -> None:
+        await self._replicas.call_all(ModelReplica.finish_generations)
+
     async def lend_gpu(self) -> None:
         await self._replicas.call_all(ModelReplica.lend_gpu)
 
     async def take_back_gpu(self) -> None:
         await self._replicas.call_all(ModelReplica.take_back_gpu)
+
+    async def num_waiting_for_gpu(self) -> int:
+        """Returns the number of requests that wait, in all replicas, because their GPU is lent."""
+        return sum(await self._replicas.call_all(ModelReplica.num_waiting_for_gpu))
 
     def _for(self, call: GenerationCall | OpenAICall) -> DeploymentCalls[ModelReplica]:
         """Returns the replicas for a call. Serve prefers those that have the call's adapter loaded."""

@@ -4,7 +4,6 @@ generate, generate_stream     ->  Generations  ->  adapter lease  ->  TenantEngi
 openai_answer, openai_events  ->  adapter lease  ->  OpenAILayer  ->  TenantEngine
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, final
@@ -25,6 +24,7 @@ from serve_app.model_server.calls import Generation, GenerationCall, OpenAICall
 from serve_app.model_server.client import ModelReplica
 from serve_app.model_server.engine_watch import EngineWatch
 from serve_app.model_server.generations import Generations
+from serve_app.model_server.gpu_gate import AwakeEngine, GpuGate
 from serve_app.model_server.labels import multiplexed
 from serve_app.model_server.openai_layer import OpenAILayer
 from serve_app.model_server.ray_llm_private import CallbackBase, chat_serving, engine_client, text_serving
@@ -61,7 +61,11 @@ class ModelServer(LLMServer, ModelReplica):
     """
 
     async def __init__(  # type: ignore[misc]
-        self, llm_config: LLMConfig, base: BaseModelSettings, settings: Settings
+        self,
+        llm_config: LLMConfig,
+        base: BaseModelSettings,
+        settings: Settings,
+        engine_cls: type | None = None,
     ) -> None:
         from vllm import SamplingParams
         from vllm.lora.request import LoRARequest
@@ -73,7 +77,7 @@ class ModelServer(LLMServer, ModelReplica):
         self._meter = Meter(UsageParts(store), settings.usage.flush_interval_s)
         self._adapters = Adapters(
             Revisions(store),
-            engine=lambda: self._llm,
+            engine=lambda: AwakeEngine(lambda: self._llm, self._gate),
             build_request=lambda name, lora_id, path: LoRARequest(name, lora_id, path),
             check=lambda directory: check_files(directory, base.max_rank),
             probe=Probe(
@@ -82,12 +86,14 @@ class ModelServer(LLMServer, ModelReplica):
                 lambda: self._probe_tokens,
             ).try_out,
         )
-        self._awake = asyncio.Event()
-        self._awake.set()
-        self._loading = asyncio.Lock()
         # Level 1 moves the weights to the CPU's memory. Without a GPU the engine only pauses.
-        self._sleep_level = 1 if base.serving.accelerator.kind == "gpu" else 0
-        await super().__init__(llm_config)
+        sleep_level = 1 if base.serving.accelerator.kind == "gpu" else 0
+        self._gate = GpuGate(
+            pause=lambda: self._llm.pause_generation(mode="wait", clear_cache=False),
+            sleep=lambda: self._llm.sleep(level=sleep_level, mode="wait"),
+            wake_up=lambda: self._llm.wake_up(),
+        )
+        await super().__init__(llm_config, engine_cls=engine_cls)
         self._tokenizer = self._llm.get_tokenizer()
         keep_content_text(self._llm.renderer)
         use_template(self._tokenizer, base.chat_template)
@@ -171,35 +177,31 @@ class ModelServer(LLMServer, ModelReplica):
         await self.engine.start()
         remove_adapter_gauge(self._llm)
 
-    async def lend_gpu(self) -> None:
-        """Finishes running generations and frees the engine's memory for the training worker.
+    async def finish_generations(self) -> None:
+        """Finishes running generations, before the GPU is lent. Further requests wait from now on."""
+        await self._gate.close()
 
-        Requests wait from now on.
-        """
-        self._awake.clear()
-        async with self._loading:
-            await self._llm.sleep(level=self._sleep_level, mode="wait")
+    async def lend_gpu(self) -> None:
+        """Frees the engine's memory for the training worker."""
+        await self._gate.lend()
 
     async def take_back_gpu(self) -> None:
         """Wakes the engine up. Nothing happens if the GPU was not lent."""
-        if not self._awake.is_set():
-            await self._llm.wake_up()
-            self._awake.set()
+        await self._gate.take_back()
+
+    async def num_waiting_for_gpu(self) -> int:
+        """Returns the number of requests that wait because the GPU is lent. Some may be in the engine."""
+        num: int = self._llm.output_processor.get_num_unfinished_requests()
+        return self._gate.num_waiting + num
 
     async def _adapter(self, adapter_id: str | None) -> Adapter | None:
-        """Returns the loaded adapter. Waits while the GPU is lent, because a sleeping engine cannot load."""
-        await self._awake.wait()
+        """Returns the loaded adapter. The caller is inside the gate: a sleeping engine cannot load."""
         if adapter_id is None:
             return None
         if not self._adapters.is_loaded(adapter_id):
             # Serve loads one adapter at a time. The download comes first, so that downloads run in parallel.
             await self._adapters.fetch(adapter_id)
-        if self._awake.is_set() and self._adapters.is_loaded(adapter_id):
-            adapter: Adapter = await self._load_model(adapter_id)
-        else:
-            async with self._loading:  # the engine cannot fall asleep during a load
-                await self._awake.wait()
-                adapter = await self._load_model(adapter_id)
+        adapter: Adapter = await self._load_model(adapter_id)
         if adapter.is_freed:  # the model was deleted after the ingress had resolved the reference
             raise ModelNotFound("there is no such model", "model")
         return adapter
@@ -209,12 +211,18 @@ class ModelServer(LLMServer, ModelReplica):
         self, engine: TenantEngine, call: GenerationCall | OpenAICall
     ) -> AsyncIterator[Any | None]:
         """Yields vLLM's request for the call's adapter, and keeps the adapter until the call has ended."""
-        async with leased(await self._adapter(call.adapter_id)) as lora_request, aclosing(engine):
+        async with (
+            self._gate.inside() as place,
+            leased(await self._adapter(call.adapter_id)) as lora_request,
+            aclosing(engine),
+        ):
+            engine.on_begun = place.leave
             yield lora_request
 
     async def preload(self, adapter_id: str) -> None:
         """Loads an adapter before its first request."""
-        await self._adapter(adapter_id)
+        async with self._gate.inside():
+            await self._adapter(adapter_id)
 
     async def unload(self, uid: str) -> None:
         """Frees every adapter of a deleted model. Running requests finish first."""

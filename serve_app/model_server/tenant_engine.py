@@ -25,7 +25,7 @@ A priority that a client sends is ignored.
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from types import TracebackType
@@ -74,6 +74,8 @@ class TenantEngine:
         self._num_copies = num_copies
         self.failure: Exception | None = None
         """The error that ended a generation. In a stream, vLLM's layer turns it into an event of its own."""
+        self.on_begun: Callable[[], None] = lambda: None
+        """Called when the engine has begun to compute a generation of this request, and later again."""
         self._tickets: list[Ticket] = []
         self._untaken: Iterator[Ticket] = iter(())
         self._runs: list[Run] = []
@@ -172,7 +174,7 @@ class TenantEngine:
                     return
                 async with aclosing(outputs):
                     async for output in outputs:
-                        run.ticket.prompt_is_read()
+                        self._begun(run)
                         count.add(output)
                         raise_of_ended(output)
                         run.keep_prompt(output)
@@ -219,7 +221,7 @@ class TenantEngine:
         try:
             while self._reads_prompt(run.engine_id) and not final.done():
                 await asyncio.wait([final], timeout=READING_INTERVAL_S)
-            run.ticket.prompt_is_read()
+            self._begun(run)
             output = await asyncio.shield(final)
         except asyncio.CancelledError:
             try:
@@ -231,6 +233,10 @@ class TenantEngine:
             raise
         count.add(output)
         return output
+
+    def _begun(self, run: "Run") -> None:
+        run.ticket.prompt_is_read()
+        self.on_begun()
 
     def _reads_prompt(self, engine_id: str) -> bool:
         """Returns True until the engine has read the prompt, also before the engine knows the request."""

@@ -154,11 +154,17 @@ class FakeModelServer(ModelReplica):
     async def unload(self, uid: str) -> None:
         (self._signals / f"unloaded {uid}").touch()
 
+    async def finish_generations(self) -> None:
+        (self._signals / f"finished {self._base_model}").touch()
+
     async def lend_gpu(self) -> None:
         (self._signals / f"lent {self._base_model}").touch()
 
     async def take_back_gpu(self) -> None:
         (self._signals / f"lent {self._base_model}").unlink(missing_ok=True)
+
+    async def num_waiting_for_gpu(self) -> int:
+        return 0
 
     def _is_down(self) -> bool:
         return (self._signals / f"down {self._base_model}").exists()

@@ -6,6 +6,8 @@ from typing import Any
 from ray.serve._private.common import DeploymentID
 from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig, ServerConfig
 from ray.serve._private.haproxy_templates import HAPROXY_CONFIG_TEMPLATE
+from ray.serve.llm import LLMConfig
+from ray.serve.schema import ServeDeploySchema
 
 __all__ = [
     "HAPROXY_CONFIG_TEMPLATE",
@@ -13,6 +15,8 @@ __all__ = [
     "DeploymentID",
     "HAProxyConfig",
     "ServerConfig",
+    "deploy_applications",
+    "initialization_of",
     "vllm_arguments",
     "write_haproxy_configuration",
 ]
@@ -21,6 +25,21 @@ __all__ = [
 def write_haproxy_configuration(config: HAProxyConfig, backend: BackendConfig, path: Path) -> None:
     """Writes the file with which Ray starts HAProxy for one application."""
     HAProxyApi(config, {backend.name: backend}, str(path))._generate_config_file_internal()
+
+
+def deploy_applications(config: ServeDeploySchema) -> None:
+    """Submits a Serve configuration to the Ray of this process, as `serve deploy` does to a dashboard."""
+    from ray.serve.context import _get_global_client
+
+    _get_global_client().deploy_apps(config)
+
+
+def initialization_of(config: LLMConfig) -> dict[str, Any]:
+    """Returns the engine arguments with which a replica of Ray Serve LLM starts."""
+    from ray.llm._internal.serve.engines.vllm.vllm_models import VLLMEngineConfig
+
+    arguments: dict[str, Any] = VLLMEngineConfig.from_llm_config(config).get_initialization_kwargs()
+    return arguments
 
 
 def vllm_arguments(engine_kwargs: dict[str, Any]) -> dict[str, Any]:

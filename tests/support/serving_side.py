@@ -14,7 +14,10 @@ class ServingSide:
         self.swaps: list[tuple[str, int]] = []
         self.preloads: list[str] = []
         self.has_gpu = True
+        self.num_waiting = 0
         self.num_failures = 0
+        self.may_finish = asyncio.Event()
+        self.may_finish.set()
         self.may_delete = asyncio.Event()
         self.may_delete.set()
 
@@ -37,6 +40,9 @@ class ServingSide:
     async def preload(self, base_model: str, adapter_id: str) -> None:
         self.preloads.append(adapter_id)
 
+    async def finish_generations(self, base_model: str) -> None:
+        await self.may_finish.wait()
+
     async def lend_gpu(self, base_model: str) -> None:
         self.has_gpu = False
 
@@ -45,6 +51,9 @@ class ServingSide:
             self.num_failures -= 1
             raise Unavailable("the replicas cannot be reached")
         self.has_gpu = True
+
+    async def num_waiting_for_gpu(self, base_model: str) -> int:
+        return self.num_waiting
 
     async def delete(self, user: str, uid: str, base_model: str) -> None:
         await self.may_delete.wait()

@@ -26,6 +26,7 @@ class Link(controller_link.Link):
     def __init__(self) -> None:
         self.told: list[tuple[str, str]] = []
         self.gives_way_at = 3
+        self.fails_at = 0
         self.has_given_up: set[str] = set()
         self._num_looks = 0
 
@@ -37,10 +38,18 @@ class Link(controller_link.Link):
 
     def look(self, assignment: Assignment, place: Place) -> Standing:
         self._num_looks += 1
+        if self._num_looks == self.fails_at:
+            raise RuntimeError("a fault")
         return Standing.GIVES_WAY if self._num_looks == self.gives_way_at else Standing.GOES_ON
 
     def progress(self, assignment: Assignment, step: StepProgress) -> None:
         pass
+
+    def borrow_gpu(self, assignment: Assignment) -> None:
+        self._tell(assignment, "borrow_gpu")
+
+    def return_gpu(self, assignment: Assignment) -> None:
+        self._tell(assignment, "return_gpu")
 
     def paused(self, assignment: Assignment) -> None:
         self._tell(assignment, "paused")
@@ -70,8 +79,13 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def resident(tiny_weights: Path) -> ResidentModel:
-    return tiny_resident(tiny_weights, max_tokens_per_pack=96, max_paused_in_memory=1)
+def training_settings() -> dict[str, Any]:
+    return {}
+
+
+@pytest.fixture
+def resident(tiny_weights: Path, training_settings: dict[str, Any]) -> ResidentModel:
+    return tiny_resident(tiny_weights, max_tokens_per_pack=96, max_paused_in_memory=1, **training_settings)
 
 
 @pytest.fixture
@@ -128,6 +142,23 @@ def test_jobs_that_gave_way_are_published_as_if_they_had_not(
             (tmp_path / where / WEIGHTS_FILE).read_bytes() for where in (assignment.uid, assignment.job_id)
         )
         assert made == expected
+
+
+@pytest.mark.parametrize("training_settings", [{"share_gpu": True}])
+def test_a_worker_has_the_shared_gpu_for_its_turns_only(attempts: Attempts, link: Link) -> None:
+    assignment = job("a")
+    attempts.carry_out(assignment)
+    link.gives_way_at = 0
+    attempts.carry_out(resumption(assignment))
+    turn = ["borrow_gpu", "return_gpu"]
+    assert [what for _, what in link.told] == [*turn, "paused", *turn, "complete"]
+
+
+@pytest.mark.parametrize("training_settings", [{"share_gpu": True}])
+def test_a_turn_that_fails_returns_the_shared_gpu(attempts: Attempts, link: Link) -> None:
+    link.fails_at = 1
+    attempts.carry_out(job("a"))
+    assert [what for _, what in link.told] == ["borrow_gpu", "return_gpu", "fail training_failed"]
 
 
 def test_a_job_that_ended_while_it_waited_is_forgotten(attempts: Attempts, link: Link, scratch: Path) -> None:

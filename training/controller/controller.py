@@ -32,6 +32,7 @@ from training.controller.job_listing import JobListing
 from training.controller.metrics import NoMetrics, TrainingMetrics
 from training.controller.outcomes import Outcomes, Publisher
 from training.controller.recovery import take_up
+from training.controller.run_starts import RunStarts, Shortage, no_shortage
 from training.controller.shared_gpus import SharedGpus
 from training.controller.submission import Submission
 from training.settings import TrainingSettings
@@ -58,6 +59,7 @@ class TrainingController(Controller):
         meter: Meter | None = None,
         clock: Callable[[], float] = time.monotonic,
         retry: Retry | None = None,
+        shortage: Shortage = no_shortage,
     ) -> None:
         retry = retry or Retry()
         self._jobs = Jobs(store)
@@ -68,9 +70,10 @@ class TrainingController(Controller):
         self._meter = meter or Meter(UsageParts(store))
         self._active = ActiveJobs()
         self._listing = JobListing(self._jobs, self._active)
-        self._gpus = SharedGpus(publisher, settings, retry)
+        self._gpus = SharedGpus(publisher, settings, retry, clock)
         self._launch = start_run
         self._dispatcher = Dispatcher(settings, self._begin_run, self._metrics, clock)
+        self._run_starts = RunStarts(self._dispatcher, self._active, shortage)
         self._outcomes = Outcomes(
             publisher, self._revisions, self._dispatcher, self._active, self._metrics, self._meter, retry
         )
@@ -175,9 +178,26 @@ class TrainingController(Controller):
         is_kept = self._dispatcher.is_kept(job.record)
         order = await (self._resume(job) if is_kept else self._beginnings.assign(job))
         if order is not None:
-            await self._gpus.lend(record.base_model)
             self._dispatcher.resume(job.record)
         return order
+
+    async def borrow_gpu(self, job_id: str, attempt: int) -> None:
+        """Lend the GPU of the replicas to a worker that shares it. Returns when the worker may use it.
+
+        Raises: JobNotFound when the attempt was given up; Unavailable.
+        """
+        base_model = self._attempt(job_id, attempt).record.base_model
+        await self._gpus.lend(base_model)
+        try:
+            self._attempt(job_id, attempt)
+        except JobNotFound:
+            if not self._dispatcher.has_work(base_model):  # else a later attempt uses it, and returns it
+                await self._gpus.take_back(base_model)
+            raise
+
+    async def return_gpu(self, job_id: str, attempt: int) -> None:
+        """Take the GPU back from a worker that has left it. Raises: JobNotFound: the attempt was given up."""
+        await self._gpus.take_back(self._attempt(job_id, attempt).record.base_model)
 
     async def look(self, job_id: str, attempt: int, place: Place) -> Standing:
         """Answer a worker that is between two packs. Raises: JobNotFound when the attempt was given up."""
@@ -250,6 +270,7 @@ class TrainingController(Controller):
             on_end()
 
         self._launch(base_model, end)
+        self._background.start(self._run_starts.watch(base_model))
 
     async def _resume(self, job: ActiveJob) -> Resumption | None:
         """Continue a job whose state the worker kept; None if it was cancelled at the last moment."""
@@ -264,7 +285,8 @@ class TrainingController(Controller):
     def _standing(self, job: ActiveJob) -> Standing:
         if job.record.is_cancelled:
             return Standing.IS_CANCELLED
-        gives_way = self._dispatcher.must_give_way(job.record)
+        is_gpu_wanted = self._gpus.must_return(job.record.base_model)
+        gives_way = is_gpu_wanted or self._dispatcher.must_give_way(job.record)
         return Standing.GIVES_WAY if gives_way else Standing.GOES_ON
 
     def _attempt(self, job_id: str, attempt: int) -> ActiveJob:

@@ -104,6 +104,18 @@ class Dispatcher:
         self._idle_since.pop(base_model, None)
         return taken
 
+    def is_starting(self, base_model: str) -> bool:
+        """Return True if a run was started and none of its workers has entered yet."""
+        return base_model in self._runs and base_model not in self._workers
+
+    def waiting(self, base_model: str) -> list[str]:
+        """The ids of the jobs that wait for their turn."""
+        return self._queues[base_model].ids()
+
+    def has_work(self, base_model: str) -> bool:
+        """Return True if the run works on a job."""
+        return base_model in self._taken
+
     def has_taken(self, record: JobRecord) -> bool:
         taken = self._taken.get(record.base_model)
         return taken is not None and taken.id == record.id

@@ -16,6 +16,9 @@ class JobQueue:
     def __len__(self) -> int:
         return self._num_waiting
 
+    def ids(self) -> list[str]:
+        return [job_id for jobs in self._waiting.values() for job_id in jobs]
+
     def put(self, user: str, job_id: str) -> None:
         self._waiting.setdefault(user, deque()).append(job_id)
         self._num_waiting += 1

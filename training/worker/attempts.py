@@ -11,7 +11,8 @@ paused job stays on the model or on the GPU.
 
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -199,8 +200,22 @@ class Attempt:
                 look=lambda place: self._link.look(assignment, place),
                 states=self._states,
                 parent_optimizer=optimizer_state,
+                borrowed_gpu=self._borrowed_gpu,
             )
         return self._training
+
+    @contextmanager
+    def _borrowed_gpu(self) -> Iterator[None]:
+        """The replicas sleep during the block, if they share a GPU with the workers."""
+        if not self._context.resident.settings.share_gpu:
+            yield
+            return
+        self._workers.run_on_first(lambda: self._link.borrow_gpu(self.assignment))
+        try:
+            yield
+        finally:
+            if self._workers.is_first:
+                self._link.return_gpu(self.assignment)
 
     def _tell(self, message: str) -> None:
         if self._workers.is_first:

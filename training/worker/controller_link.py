@@ -34,6 +34,10 @@ class Link(Protocol):
 
     def progress(self, assignment: Assignment, step: StepProgress) -> None: ...
 
+    def borrow_gpu(self, assignment: Assignment) -> None: ...
+
+    def return_gpu(self, assignment: Assignment) -> None: ...
+
     def paused(self, assignment: Assignment) -> None: ...
 
     def stopped(self, assignment: Assignment) -> None: ...
@@ -86,6 +90,13 @@ class ControllerLink(Link):
         if self._clock() - self._heard_at >= LOOK_INTERVAL_S:
             self._hear(self._call(Controller.look, assignment.job_id, assignment.attempt, place))
         return self._standing
+
+    def borrow_gpu(self, assignment: Assignment) -> None:
+        """Return when the replicas have left the GPU that they share with this worker."""
+        self._call(Controller.borrow_gpu, assignment.job_id, assignment.attempt)
+
+    def return_gpu(self, assignment: Assignment) -> None:
+        self._call(Controller.return_gpu, assignment.job_id, assignment.attempt)
 
     def paused(self, assignment: Assignment) -> None:
         self._call(Controller.paused, assignment.job_id, assignment.attempt)

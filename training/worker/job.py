@@ -19,6 +19,7 @@ import math
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from safetensors.torch import load_file
@@ -81,6 +82,7 @@ class Training:
         look: called before each pack; its result says if the job goes on.
         states: loads the state to continue from, and stores new ones; None: start anew, store nothing.
         parent_optimizer: the state of the optimizer that made `parent_adapter`; None: a new optimizer.
+        borrowed_gpu: entered for each turn; during its block the worker may use a GPU that it shares.
 
     Raises:
         InvalidRequest: a conversation cannot be rendered, or is too long.
@@ -97,6 +99,7 @@ class Training:
         look: Callable[[Place], Standing],
         states: States | None = None,
         parent_optimizer: OptimizerState | None = None,
+        borrowed_gpu: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._resident = resident
         self._workers = resident.workers
@@ -105,6 +108,7 @@ class Training:
         self._on_step = on_step
         self._look = look
         self._states = states
+        self._borrowed_gpu = borrowed_gpu
         self._is_fresh = parent_adapter is None
         self._rows, self._weights, self._state = self._workers.run_on_all(
             lambda: (
@@ -136,7 +140,7 @@ class Training:
             self._resident.max_tokens_per_pack = max(
                 1, self._resident.settings.max_tokens_per_pack >> divisor
             )
-        with self._resident.lend():
+        with self._borrowed_gpu(), self._resident.lend():
             optimizer_state = self._turn()
         self._seconds += time.perf_counter() - started
         if optimizer_state is None:

@@ -78,8 +78,7 @@ def _fit(configuration: RunConfiguration) -> None:
             scaling_config=ScalingConfig(
                 num_workers=settings.num_workers,
                 use_gpu=settings.use_gpu,
-                resources_per_worker={"CPU": settings.cpus_per_worker}
-                | ({"GPU": settings.gpus_per_worker} if settings.use_gpu else {}),
+                resources_per_worker=settings.resources_per_worker,
             ),
             torch_config=PrivateTorchConfig(
                 backend="cpu:gloo,cuda:nccl" if settings.use_gpu else "gloo",
@@ -130,3 +129,5 @@ def _choose_device(settings: TrainingSettings) -> None:
         from ray.train.torch import get_device
 
         torch.cuda.set_device(get_device())
+        # Beyond this, memory has run out for this worker, even if the GPU has more: the rest is for others.
+        torch.cuda.set_per_process_memory_fraction(settings.gpu_memory_utilization)

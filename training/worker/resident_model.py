@@ -3,8 +3,9 @@
 import copy
 import gc
 import os
+import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from transformers.utils import logging as transformers_logging
 from training.conversation import Exchange
 from training.settings import TrainingSettings
 from training.worker.attention import IMPLEMENTATION
+from training.worker.host_weights import HostWeights
 from training.worker.log_probs import log_probs
 from training.worker.packs import Row, packs
 from training.worker.workers import Workers
@@ -60,8 +62,6 @@ class ResidentModel:
         self.workers = workers or Workers()
         self.is_sharded = settings.shard_base_model and self.workers.size > 1
         self.device = torch.device("cuda" if settings.use_gpu else "cpu")
-        # Between jobs a shared GPU belongs to the replicas.
-        self._home = torch.device("cpu") if settings.share_gpu else self.device
         self.tokenizer: Any = AutoTokenizer.from_pretrained(weights)
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
@@ -71,8 +71,12 @@ class ResidentModel:
         self.model: PreTrainedModel = model.eval().requires_grad_(False)
         if self.is_sharded:
             self._shard()
-        self.model.to(self._home)
-        self._check_architecture()
+        # Between turns a shared GPU belongs to the replicas.
+        waits_in_host_memory = settings.share_gpu and settings.use_gpu
+        self._host_weights = HostWeights(self.model, self.device) if waits_in_host_memory else None
+        home = torch.device("cpu") if waits_in_host_memory else self.device
+        self.model.to(home)
+        self._check_architecture(home)
         self._pristine = _snapshot(self.model)
         # No object that exists now will be garbage. Without this, every collection would look at all of them.
         gc.collect()
@@ -87,7 +91,7 @@ class ResidentModel:
         for layer in self.model.get_decoder().layers:
             fully_shard(layer, mesh=mesh, reshard_after_forward=True)
 
-    def _check_architecture(self) -> None:
+    def _check_architecture(self, home: torch.device) -> None:
         """Check that a pack gets the scores that the model itself gives.
 
         They differ with a sliding window, or with a function between head and logits. Raises: UnfitModel.
@@ -97,10 +101,10 @@ class ResidentModel:
             raise UnfitModel(f"attention of the kinds {sorted(kinds)} cannot be trained, only full_attention")
         ids = list(range(1, 9))
         rows = [Row(Exchange(ids[:4], ids[4:6]), 0.0), Row(Exchange(ids[:4], ids[6:]), 0.0)]
-        (pack,) = packs(rows, [0, 1], 16, self._home)
+        (pack,) = packs(rows, [0, 1], 16, home)
         with torch.no_grad():
             packed = log_probs(self.model, pack)
-            whole = torch.tensor([ids[:4] + ids[4:6], ids[:4] + ids[6:]], device=self._home)
+            whole = torch.tensor([ids[:4] + ids[4:6], ids[:4] + ids[6:]], device=home)
             logits = self.model(input_ids=whole, use_cache=False).logits[:, 3:-1].float()
             alone = logits.log_softmax(-1).gather(2, whole[:, 4:].unsqueeze(2)).flatten()
         if not torch.allclose(packed[pack.places.argsort()], alone, atol=0.2, rtol=0.02):
@@ -112,21 +116,21 @@ class ResidentModel:
 
         PEFT replaces layers, TRL replaces the forward method, checkpointing adds hooks, and a job may stop in
         the middle of any of these. So nothing is undone step by step: each module gets back the attributes
-        that it had when it was loaded. The weights are frozen and shared, and never copied.
+        that it had when it was loaded. The weights are frozen and shared. A job never has a copy of its own.
         """
-        try:
-            self.model.to(self.device)
-            yield self.model
-        finally:
-            for module in self.model.modules():
-                if isinstance(module, FSDPModule):
-                    module.reshard()
-            _restore(self._pristine)
-            # A trainer has reference cycles. This frees its optimizer and its adapter at once.
-            gc.collect()
-            if self._home != self.device:
-                self.model.to(self._home)
-                torch.cuda.empty_cache()
+        with self._host_weights.on_device() if self._host_weights is not None else nullcontext():
+            try:
+                yield self.model
+            except BaseException as error:
+                traceback.clear_frames(error.__traceback__)  # their variables hold memory of the device
+                raise
+            finally:
+                for module in self.model.modules():
+                    if isinstance(module, FSDPModule):
+                        module.reshard()
+                _restore(self._pristine)
+                # A trainer has reference cycles. This frees its optimizer and its adapter at once.
+                gc.collect()
 
 
 def _snapshot(model: PreTrainedModel) -> Snapshot:

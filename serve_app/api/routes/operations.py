@@ -1,10 +1,13 @@
 """Routes that show whether the service works. They need no key."""
 
+import asyncio
+
 from fastapi import APIRouter
 
 from registry.errors import Unavailable
 from serve_app.api.backends import Backends, BackendsDependency
 from serve_app.api.openapi import errors
+from serve_app.deployment_options import model_server_name
 from serve_app.wire.base import Status
 
 router = APIRouter(tags=["operations"])
@@ -26,7 +29,7 @@ async def health() -> Status:
 async def readyz(backends: BackendsDependency) -> Status:
     """Answers `ready` if storage can be reached and every base model has a healthy replica.
 
-    Otherwise the answer is 503 and names the problem.
+    Otherwise the answer is 503 and names the problem, such as GPUs that are not there.
     """
     if problems := await _problems(backends):
         raise Unavailable("; ".join(problems))
@@ -39,9 +42,14 @@ async def _problems(backends: Backends) -> list[str]:
         await backends.check_storage()
     except Exception:
         problems.append("storage cannot be reached")
-    problems += [
-        f"base model {model.id} has no replica that answers"
-        for model in backends.settings.models
-        if not backends.health[model.id].is_available
-    ]
-    return problems
+    missing = [model.id for model in backends.settings.models if not backends.health[model.id].is_available]
+    return problems + [await _problem_of(backends, base_model) for base_model in missing]
+
+
+async def _problem_of(backends: Backends, base_model: str) -> str:
+    problem = f"base model {base_model} has no replica that answers"
+    try:
+        wait = await asyncio.to_thread(backends.waits.of_replica, model_server_name(base_model))
+    except Exception:  # Ray's control store does not answer
+        return problem
+    return f"{problem}: it waits for {wait}" if wait else problem

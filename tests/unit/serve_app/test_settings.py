@@ -118,6 +118,47 @@ def test_base_model_is_within_the_limits(path: Path, model: str, limits: str) ->
         load(path, f"limits: {{{limits}}}", least=LEAST.replace("source:", f"{model}, source:"))
 
 
+PART = """serving: {gpus_per_replica: 0.5, engine: {gpu_memory_utilization: 0.9}},
+     training: {use_gpu: true, share_gpu: true, gpus_per_worker: 0.5, gpu_memory_utilization: 0.9}, source:"""
+
+
+def test_models_that_do_not_fit_on_one_gpu_are_refused(path: Path) -> None:
+    one = LEAST.replace("source:", PART)
+    assert load(path, least=one).models[0].serving.num_gpus == 0.5
+    two = yaml.safe_load(one)
+    two["models"].append(two["models"][0] | {"id": "other", "name": "Other"})
+    with pytest.raises(ValidationError, match="add up to 2 GPUs"):
+        load(path, least=yaml.safe_dump(two))
+
+
+@pytest.mark.parametrize(
+    ("serving", "num_gpus"),
+    [
+        ("{}", 1),
+        ("{accelerator: {kind: cpu}}", 0),
+        ("{engine: {tensor_parallel_size: 2}}", 2),
+        ("{engine: {tensor_parallel_size: 2, pipeline_parallel_size: 2}, gpus_per_replica: 4}", 4),
+        ("{gpus_per_replica: 0.25, engine: {gpu_memory_utilization: 0.4}}", 0.25),
+    ],
+)
+def test_replica_has_the_gpus_that_its_engine_needs(path: Path, serving: str, num_gpus: float) -> None:
+    settings = load(path, least=LEAST.replace("source:", f"serving: {serving}, source:"))
+    assert settings.models[0].serving.num_gpus == num_gpus
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "serving: {gpus_per_replica: 2}",
+        "serving: {gpus_per_replica: 0.5, engine: {tensor_parallel_size: 2}}",
+        "training: {use_gpu: true, gpus_per_worker: 0.5, num_workers: 2}",
+    ],
+)
+def test_parts_of_gpus_that_the_engine_or_the_workers_cannot_use_are_refused(path: Path, more: str) -> None:
+    with pytest.raises(ValidationError, match="gpus_per_"):
+        load(path, least=LEAST.replace("source:", f"{more}, source:"))
+
+
 def test_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         load_settings(str(tmp_path / "absent.yaml"))
@@ -130,7 +171,8 @@ def test_shipped_configuration_loads(name: str) -> None:
     assert load_settings(name).models
 
 
-def test_gpu_configuration_lists_the_models_of_the_seed() -> None:
+@pytest.mark.parametrize("name", ["gpu", "one-gpu"])
+def test_gpu_configuration_lists_the_models_of_the_seed(name: str) -> None:
     """The values are those of the reference listing, whose `deppseek-r1-8b` is a slip of the pen."""
     common = {
         "read_only": True,
@@ -142,7 +184,7 @@ def test_gpu_configuration_lists_the_models_of_the_seed() -> None:
         "beta": 0.04,
         "epsilon": 0.2,
     }
-    listing = [info.model_dump(mode="json", exclude_none=True) for info in base_infos(load_settings("gpu"))]
+    listing = [info.model_dump(mode="json", exclude_none=True) for info in base_infos(load_settings(name))]
     assert listing == [
         {
             "name": "DeepSeek-R1-8b",
@@ -163,8 +205,9 @@ def test_gpu_configuration_lists_the_models_of_the_seed() -> None:
     ]
 
 
-def test_gpu_configuration_takes_the_weights_of_the_makers() -> None:
-    sources = {model.id: model.source for model in load_settings("gpu").models}
+@pytest.mark.parametrize("name", ["gpu", "one-gpu"])
+def test_gpu_configuration_takes_the_weights_of_the_makers(name: str) -> None:
+    sources = {model.id: model.source for model in load_settings(name).models}
     assert sources == {
         "deepseek-r1-8b": "deepseek-ai/DeepSeek-R1-Distill-Llama-8B",
         "llama-3.1-8b": "meta-llama/Llama-3.1-8B-Instruct",

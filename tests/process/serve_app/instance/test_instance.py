@@ -188,7 +188,7 @@ def test_kuberay_serves_what_serve_deploy_serves() -> None:
     assert yaml.safe_load(manifest["spec"]["serveConfigV2"]) == serve_config
 
 
-@pytest.mark.parametrize("name", ["local", "gpu"])
+@pytest.mark.parametrize("name", ["local", "gpu", "one-gpu"])
 def test_serve_accepts_the_serve_configs(name: str) -> None:
     from ray.serve.schema import ServeDeploySchema
 

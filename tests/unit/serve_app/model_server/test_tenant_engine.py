@@ -194,6 +194,25 @@ async def test_long_prompt_waits_until_the_engine_has_read_the_one_before(build:
     await first
 
 
+@pytest.mark.parametrize("kind", [Kind.DELTA, Kind.FINAL_ONLY])
+async def test_a_request_has_begun_while_the_engine_computes_it(build: Build, kind: Kind) -> None:
+    """This must not depend on a client that reads its stream slowly, or not at all."""
+    engine, begun = FakeEngine(hold_at=0), asyncio.Event()
+    tenant_engine = build(engine)
+    tenant_engine.on_begun = begun.set
+    async with tenant_engine:
+        first = asyncio.ensure_future(anext(tenant_engine.generate(PROMPT, Params(kind), "r")))
+        await engine.held.wait()
+        assert not begun.is_set(), "it waits in the engine"
+        engine.hold_at = 3
+        engine.go_on.set()
+        engine.go_on = asyncio.Event()
+        await asyncio.wait_for(begun.wait(), 5)
+        assert engine.num_generating == 1
+        engine.go_on.set()
+        await first
+
+
 async def test_equal_ids_of_clients_are_different_in_the_engine(build: Build) -> None:
     engine = FakeEngine()
     for user in ("alice", "bob"):

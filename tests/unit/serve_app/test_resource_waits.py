@@ -1,0 +1,55 @@
+"""The descriptions of what waits for resources. The test is the cluster."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from serve_app.deployment_options import APPLICATION, model_server_name
+from serve_app.resource_waits import Bundle, PendingGroup, ResourceWaits
+
+REPLICA = f"SERVE_REPLICA::{APPLICATION}#{model_server_name('one')}#abc"
+
+
+@dataclass
+class FakeCluster:
+    groups: list[PendingGroup]
+    free_amounts: Bundle = field(default_factory=dict)
+    total_amounts: Bundle = field(default_factory=lambda: {"CPU": 16, "GPU": 4})
+
+    def pending_groups(self) -> list[PendingGroup]:
+        return self.groups
+
+    def free(self) -> Bundle:
+        return self.free_amounts
+
+    def total(self) -> Bundle:
+        return self.total_amounts
+
+
+@pytest.mark.parametrize(
+    ("bundle", "free", "wait"),
+    [
+        ({"CPU": 2, "GPU": 1}, {"CPU": 3}, "1 GPU (0 of 4 free)"),
+        ({"CPU": 2, "GPU": 0.25}, {"CPU": 3, "GPU": 0.2}, "0.25 GPU (0.2 of 4 free)"),
+        ({"CPU": 2, "GPU": 1}, {"CPU": 1}, "2 CPU (1 of 16 free) and 1 GPU (0 of 4 free)"),
+        ({"accelerator_type:H100": 0.001}, {}, "0.001 accelerator_type:H100 (0 of 0 free)"),
+        ({"CPU": 2, "GPU": 2}, {"CPU": 3, "GPU": 2}, "2 CPU and 2 GPU on one node"),
+        ({"CPU": 2, "GPU": 0}, {"GPU": 1}, "2 CPU (0 of 16 free)"),
+    ],
+)
+def test_a_replica_that_no_node_has_place_for(bundle: Bundle, free: Bundle, wait: str) -> None:
+    waits = ResourceWaits(FakeCluster([PendingGroup("", [bundle]), PendingGroup(REPLICA, [bundle])], free))
+    assert waits.of_replica(model_server_name("one")) == wait
+    assert waits.of_replica(model_server_name("on")) is None
+
+
+def test_training_workers_are_known_by_what_they_ask_for() -> None:
+    bundle = {"CPU": 1.0, "GPU": 1.0}
+    waits = ResourceWaits(FakeCluster([PendingGroup("", [bundle, bundle])], {"CPU": 16, "GPU": 1}))
+    assert waits.of_workers(2, bundle) == "2 GPU (1 of 4 free)"
+    assert waits.of_workers(1, bundle) is None
+    assert waits.of_workers(2, {"CPU": 1}) is None
+
+
+def test_nothing_waits() -> None:
+    assert ResourceWaits(FakeCluster([])).of_replica(model_server_name("one")) is None

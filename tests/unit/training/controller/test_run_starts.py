@@ -1,0 +1,81 @@
+"""The events of jobs whose run cannot start. The test says what the workers wait for."""
+
+import asyncio
+import json
+
+import pytest
+
+from registry.jobs import Jobs
+from registry.records import JobRecord, utc_now
+from tests.support.queueing import CountingStore
+from training.controller.active_jobs import ActiveJob, ActiveJobs
+from training.controller.dispatcher import Dispatcher
+from training.controller.metrics import NoMetrics
+from training.controller.run_starts import RunStarts
+from training.settings import TrainingSettings
+
+BASE = "one"
+GPU = "1 GPU (0 of 1 free)"
+
+
+class Waiting:
+    """A run that was started and whose workers have not entered. The test puts the answers in `shortages`."""
+
+    def __init__(self) -> None:
+        self.shortages: asyncio.Queue[str | Exception | None] = asyncio.Queue()
+        self.dispatcher = Dispatcher({BASE: TrainingSettings()}, lambda base_model, on_end: None, NoMetrics())
+        self._active = ActiveJobs()
+        self.starts = RunStarts(self.dispatcher, self._active, self._shortage, look_interval_s=0)
+
+    async def _shortage(self, base_model: str) -> str | None:
+        answer = await self.shortages.get()
+        self.shortages.task_done()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def put(self, job_id: str) -> ActiveJob:
+        record = JobRecord(
+            id=job_id, user=job_id[0], uid="u", model="m", base_model=BASE, created=utc_now(), steps=1
+        )
+        job = ActiveJob(Jobs(CountingStore()), record)
+        self._active.add(job)
+        await self.dispatcher.put(record)
+        return job
+
+    async def answer(self, *shortages: str | Exception | None) -> None:
+        """Give these answers, and wait until the watch has acted on them and asks for the next one."""
+        for shortage in (*shortages, None):
+            await self.shortages.put(shortage)
+        await asyncio.wait_for(self.shortages.join(), 20)
+
+
+async def messages(job: ActiveJob) -> list[str]:
+    return [json.loads(line)["message"] async for line in job.follow(until_end=False)]
+
+
+@pytest.fixture
+async def waiting() -> Waiting:
+    return Waiting()
+
+
+async def test_each_waiting_job_is_told_once_what_it_waits_for(waiting: Waiting) -> None:
+    first = await waiting.put("a1")
+    watch = asyncio.create_task(waiting.starts.watch(BASE))
+    await waiting.answer(None)
+    assert await messages(first) == []
+    await waiting.answer(GPU, GPU, RuntimeError("Ray does not answer"))
+    second = await waiting.put("b1")
+    await waiting.answer(GPU, "2 CPU (0 of 4 free)")
+    told = [f"The training waits for {what}" for what in (GPU, "2 CPU (0 of 4 free)")]
+    assert await messages(first) == await messages(second) == told
+    await waiting.dispatcher.enter(BASE)
+    await waiting.shortages.put(GPU)
+    await asyncio.wait_for(watch, 20)
+    assert await messages(first) == told
+
+
+async def test_a_run_whose_worker_has_entered_is_not_watched(waiting: Waiting) -> None:
+    await waiting.put("a1")
+    await waiting.dispatcher.enter(BASE)
+    await asyncio.wait_for(waiting.starts.watch(BASE), 20)

@@ -1,0 +1,58 @@
+"""Tells the jobs of a base model why its run does not start: there are no resources for its workers.
+
+start_run  ->  no worker has entered yet  ->  what do the workers wait for?  ->  an event for each waiting job
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from training.controller.active_jobs import ActiveJobs
+from training.controller.dispatcher import Dispatcher
+
+logger = logging.getLogger("ray.serve")
+
+LOOK_INTERVAL_S = 2.0
+
+Shortage = Callable[[str], Awaitable[str | None]]
+"""Returns what the workers of a base model's run wait for, such as `1 GPU (0 of 1 free)`, or None."""
+
+
+async def no_shortage(base_model: str) -> None:
+    """Say that no worker waits for resources."""
+
+
+class RunStarts:
+    """A watch over the starts of runs."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        active: ActiveJobs,
+        shortage: Shortage,
+        look_interval_s: float = LOOK_INTERVAL_S,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._active = active
+        self._shortage = shortage
+        self._look_interval_s = look_interval_s
+
+    async def watch(self, base_model: str) -> None:
+        """Tell each waiting job once what its run waits for. Returns when a worker has entered."""
+        told: dict[str, str] = {}
+        while self._dispatcher.is_starting(base_model):
+            await asyncio.sleep(self._look_interval_s)
+            try:
+                shortage = await self._shortage(base_model)
+            except Exception:
+                logger.exception("it is not known what the run of %s waits for", base_model)
+                continue
+            if shortage is not None and self._dispatcher.is_starting(base_model):
+                await self._tell(base_model, f"The training waits for {shortage}", told)
+
+    async def _tell(self, base_model: str, message: str, told: dict[str, str]) -> None:
+        for job_id in self._dispatcher.waiting(base_model):
+            job = self._active.get(job_id)
+            if job is not None and told.get(job_id) != message:
+                told[job_id] = message
+                await job.emit(type="info", message=message)

@@ -75,7 +75,8 @@ FULL = Scale(
     # Two engines fit in 80 GB: 16 GB of weights, 8 GiB of KV cache, and adapters and buffers in each. With a
     # KV cache of a given size neither engine measures the memory, in which it would see the other one.
     engine={"gpu_memory_utilization": 0.42, "kv_cache_memory_bytes": 8 * 2**30},
-    training={"share_gpu": True},
+    serving={"gpus_per_replica": 0.5},
+    training={"share_gpu": True, "gpus_per_worker": 0.5},
     # The numbers with an aim come first.
     levels={64: (2, 192), 1: (3, 4), 16: (2, 64), 128: (2, 256)},
     first_token_rounds=(8, 6),

@@ -34,6 +34,8 @@ NOT_RUN = {
         ".venv/bin/tiger up --home ~/second",
     ): "A second instance starts in a minute.",
     ("docs/operations.md", "export TIGER_STORAGE__ENDPOINT_URL"): "It needs a cluster with GPUs.",
+    ("docs/operations.md", "export TIGER_MODEL_PATHS"): "It names directories with weights of 16 GB each.",
+    ("docs/benchmarks.md", ".venv/bin/python -m bench.gpu --scale tiny"): "It measures for minutes.",
     ("docs/operations.md", ".venv/bin/tiger down"): "It stops the instance that other tests use.",
 }
 """The blocks that no test runs, with the reason."""

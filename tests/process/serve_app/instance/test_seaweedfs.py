@@ -28,6 +28,7 @@ from tests.support.stranger import (
     needs_a_stranger,
     run_as_stranger,
 )
+from tests.support.waiting import wait_until
 
 
 def weed() -> str:
@@ -106,18 +107,20 @@ def test_server_listens_on_the_loopback_only(server: ObjectServer, start: Start)
 
 
 def test_every_door_but_s3_asks_for_the_certificate(server: ObjectServer, start: Start) -> None:
-    listening = [
-        connection.laddr.port
-        for connection in psutil.Process(start().pid).net_connections("inet")
-        if connection.status == psutil.CONN_LISTEN
-    ]
-    assert len(listening) == len(INNER_SERVERS) + 1
+    process = psutil.Process(start().pid)
+    # The last of its inner servers listens only a moment after the S3 server answers.
+    wait_until(lambda: len(listening_ports(process)) == len(INNER_SERVERS) + 1, 20)
     store_in(server, "first").put("key", b"secret body")
     for path in ("/", "/first/key", "/buckets/first/key"):
         assert httpx.get(f"{server.endpoint_url}{path}", trust_env=False).status_code == 403
-    for port in listening:
+    for port in listening_ports(process):
         if port != server.port:
             assert_asks_for_a_certificate(port)
+
+
+def listening_ports(process: psutil.Process) -> list[int]:
+    found = [each for each in process.net_connections("inet") if each.status == psutil.CONN_LISTEN]
+    return [each.laddr.port for each in found]
 
 
 def assert_asks_for_a_certificate(port: int) -> None:

@@ -65,6 +65,7 @@ OBJECTS = {
         "apply_lora_full_linear",
     ),
     "vllm.model_executor.layers.logits_processor.LogitsProcessor": ("forward",),
+    "vllm.model_executor.models.interfaces.SupportsLoRA": ("embedding_modules",),
     "vllm.platforms.cpu.CpuPlatform": ("get_punica_wrapper", "is_cpu"),
     "vllm.v1.core.sched.scheduler.Scheduler": ("update_from_output", "finish_requests"),
     "vllm.v1.kv_cache_interface.KVCacheConfig": ("needs_kv_cache_zeroing",),

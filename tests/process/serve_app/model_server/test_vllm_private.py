@@ -42,6 +42,9 @@ SHAPES: Shapes = {
     "vllm.model_executor.layers.logits_processor.LogitsProcessor": {
         "forward": "self, lm_head, hidden_states, embedding_bias=, skip_gather=",
     },
+    "vllm.model_executor.models.interfaces.SupportsLoRA": {
+        "embedding_modules": ATTRIBUTE,
+    },
     "vllm.platforms": {
         "current_platform": ATTRIBUTE,
     },

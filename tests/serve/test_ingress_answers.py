@@ -45,7 +45,9 @@ def test_samples_with_rewards_are_a_training(alice: Account) -> None:
     alice.create("Mine")
     samples = alice.generate(model="mine", n=2).json()["responses"]
     responses = [{**sample, "reward": reward} for reward, sample in enumerate(samples)]
-    assert alice.train("mine", responses=responses, background=True).status_code == 202
+    accepted = alice.train("mine", responses=responses, background=True)
+    assert accepted.status_code == 202
+    assert alice.http.post(f"/v1/jobs/{accepted.json()['id']}/cancel").status_code == 200
     wrong = [{**responses[0], "output_tokens": -1}, responses[1]]
     assert_error(alice.train("mine", responses=wrong), 422, "invalid_request", "responses.0.output_tokens")
 

@@ -70,13 +70,12 @@ class Scale:
 FULL = Scale(
     name="llama-8b",
     llama=LlamaShape(128256, 4096, 14336, 32, 32, 8),
-    config="gpu",
+    config="one-gpu",
     base_model="llama-3.1-8b",
-    # Two engines fit in 80 GB: 16 GB of weights, 8 GiB of KV cache, and adapters and buffers in each. With a
-    # KV cache of a given size neither engine measures the memory, in which it would see the other one.
-    engine={"gpu_memory_utilization": 0.42, "kv_cache_memory_bytes": 8 * 2**30},
-    serving={"gpus_per_replica": 0.5},
-    training={"share_gpu": True, "gpus_per_worker": 0.5},
+    # The configuration has two base models on the GPU. Here bare vLLM has the place of the second one. A
+    # quarter of the places stays free for other users, and all requests are of one user.
+    engine={"max_num_seqs": 176},
+    training={},
     # The numbers with an aim come first.
     levels={64: (2, 192), 1: (3, 4), 16: (2, 64), 128: (2, 256)},
     first_token_rounds=(8, 6),

@@ -22,7 +22,7 @@ def test_engine_arguments_of_the_command_win() -> None:
     values = configuration(FULL, WEIGHTS, {"max_loras": 32, "gpu_memory_utilization": 0.3})
     engine = Settings(**values).models[0].serving.engine
     assert (engine["max_loras"], engine["gpu_memory_utilization"]) == (32, 0.3)
-    assert engine["kv_cache_memory_bytes"] == FULL.engine["kv_cache_memory_bytes"]
+    assert engine["max_num_seqs"] == FULL.engine["max_num_seqs"]
 
 
 def test_one_user_may_have_all_requests_of_the_largest_level() -> None:

@@ -10,6 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+WAITS_FOR = "it waits for"
+"""The words between a base model and the resources that its replica waits for, in the answer of `/readyz`."""
+
 Bundle = Mapping[str, float]
 """Amounts of Ray's resources that one node has to have."""
 

@@ -8,18 +8,16 @@ therefore knows the processes of this instance. Two homes share only the convert
 """
 
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from registry.keys import ApiKeys
 from registry.store import ObjectStore
 from serve_app.deployment_options import APPLICATION
 from serve_app.instance import haproxy, ray_head
+from serve_app.instance.application_start import ApplicationStart, Readiness, ask_readiness
 from serve_app.instance.base_weights import is_repository
 from serve_app.instance.chosen_ports import ChosenPorts
 from serve_app.instance.deployment_check import DeploymentCheck
@@ -34,7 +32,6 @@ from serve_app.instance.storage import InstanceStorage
 from serve_app.instance.weights import prepare_weights
 from serve_app.settings import Settings, load_settings
 
-READY_TIMEOUT_S = 600
 SWEEP_GRACE_S = 5
 DEFAULT_DASHBOARD_PORT = 8265
 FIRST_USER = "demo"
@@ -175,39 +172,15 @@ class Instance:
         report("deployment: submitted")
 
     def _wait_until_ready(self, report: Report) -> None:
-        client = self._serve_client()
-        deadline = time.monotonic() + READY_TIMEOUT_S
         watch = StartWatch(ray_head.session_logs(self.home))
-        shown = ""
-        while not (answer := self._readiness())[0]:
-            if not self._is_ray_alive():
-                raise InstanceError(f"Ray ended while the application was starting (log: {self.ray_log})")
-            application = client.state(APPLICATION)
-            if (failure := watch.new_failure(application)) is not None:
-                if not failure.is_final:
-                    report(f"deployment: Serve tries again after {failure.reason}")
-                elif application.status != "DEPLOY_FAILED":
-                    client.delete_all()  # otherwise Serve would try again
-                if failure.is_final:
-                    raise InstanceError(f"the application cannot start: {failure.reason}")
-            if application.status == "DEPLOY_FAILED":
-                raise InstanceError(
-                    f"the application cannot be deployed (`tiger logs`):\n{application.reason()}"
-                )
-            if time.monotonic() > deadline:
-                reason = f"{application.reason()}\n/readyz: {answer[1]}"
-                raise InstanceError(f"not ready after {READY_TIMEOUT_S} s (`tiger logs`):\n{reason}")
-            if (line := application.as_line()) != shown:
-                report(f"deployment: {line}")
-                shown = line
-            time.sleep(0.25)
+        ApplicationStart(self._serve_client(), watch, self._readiness, self._check_ray, report).wait()
 
-    def _readiness(self) -> tuple[bool, str]:
-        try:
-            answer = httpx.get(f"{self.url}/readyz", timeout=5, trust_env=False)
-        except httpx.HTTPError as error:
-            return False, f"no answer ({type(error).__name__})"
-        return answer.is_success, answer.text.strip()
+    def _check_ray(self) -> None:
+        if not self._is_ray_alive():
+            raise InstanceError(f"Ray ended while the application was starting (log: {self.ray_log})")
+
+    def _readiness(self) -> Readiness:
+        return ask_readiness(self.url)
 
     # Commands
 
@@ -271,15 +244,15 @@ class Instance:
         application = ApplicationState()
         if has_ray := head is not None and ray_head.is_ready(head, self.home):
             application = self._serve_client().state(APPLICATION)
-        is_ready, detail = self._readiness() if has_ray else (False, "Ray is not running")
+        readiness = self._readiness() if has_ray else Readiness(False, "Ray is not running")
         return InstanceStatus(
             storage=f"running at {self.storage.settings.endpoint_url}"
             if self.storage.is_running
             else "stopped",
             ray=f"running, pid {head.process.pid}" if head is not None and has_ray else "stopped",
             application=application,
-            is_ready=is_ready,
-            detail=detail,
+            is_ready=readiness.is_ready,
+            detail=readiness.detail,
         )
 
     def _require_same_choices(self) -> None:

@@ -8,6 +8,7 @@ from registry.errors import Unavailable
 from serve_app.api.backends import Backends, BackendsDependency
 from serve_app.api.openapi import errors
 from serve_app.deployment_options import model_server_name
+from serve_app.resource_waits import WAITS_FOR
 from serve_app.wire.base import Status
 
 router = APIRouter(tags=["operations"])
@@ -52,4 +53,4 @@ async def _problem_of(backends: Backends, base_model: str) -> str:
         wait = await asyncio.to_thread(backends.waits.of_replica, model_server_name(base_model))
     except Exception:  # Ray's control store does not answer
         return problem
-    return f"{problem}: it waits for {wait}" if wait else problem
+    return f"{problem}: {WAITS_FOR} {wait}" if wait else problem

@@ -31,6 +31,7 @@ from training.worker import job as training_job
 from training.worker.adapter import WEIGHTS_FILE
 from training.worker.advantages import advantages
 from training.worker.resident_model import ResidentModel
+from training.worker.trainer_arguments import seed_of
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def continued(resident: ResidentModel, job: Job, tmp_path_factory: pytest.TempPa
 
 @pytest.fixture(scope="module")
 def expected(smollm2_weights: Path, pairs: list[reference.Pair]) -> tuple[Any, reference.Trace]:
-    model = reference.fresh_adapter(smollm2_weights, RANK, ALPHA, training_job._seed("job"))
+    model = reference.fresh_adapter(smollm2_weights, RANK, ALPHA, seed_of("job"))
     return model, _reference_run(model, pairs, STEPS)
 
 
@@ -91,7 +92,7 @@ def test_the_first_update_goes_where_the_formulas_say(
     resident: ResidentModel, smollm2_weights: Path, pairs: list[reference.Pair], tmp_path: Path
 ) -> None:
     one_step = Job(resident, tmp_path / "adapter", assignment_of(steps=1))
-    model = reference.fresh_adapter(smollm2_weights, RANK, ALPHA, training_job._seed("job"))
+    model = reference.fresh_adapter(smollm2_weights, RANK, ALPHA, seed_of("job"))
     weights = reference.adapter_weights(model)
     before = {name: weight.detach().clone() for name, weight in weights.items()}
     gradient = _reference_run(model, pairs, steps=1).first_gradient

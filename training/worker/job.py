@@ -14,8 +14,6 @@ A job continues with the optimizer state of the job before it. Adam's first upda
 sign of the gradient, noise included. Without the state, trainings of a few steps would consist of these.
 """
 
-import hashlib
-import math
 import tempfile
 import time
 from collections.abc import Callable
@@ -46,7 +44,7 @@ from training.worker.resident_model import ResidentModel
 from training.worker.soundness import check_finite, check_soundness, diverging
 from training.worker.state import OptimizerState, States, TrainingState
 from training.worker.supplied_responses import SuppliedResponsesTrainer
-from training.worker.trl_private import GRPOConfig
+from training.worker.trainer_arguments import trainer_arguments
 
 
 def train(
@@ -172,7 +170,7 @@ class Training:
         with tempfile.TemporaryDirectory(prefix="tiger-train-") as scratch:
             trainer = SuppliedResponsesTrainer(
                 self._resident,
-                _arguments(self._resident, self._assignment, state, Path(scratch)),
+                trainer_arguments(self._resident, self._assignment, state, Path(scratch)),
                 lora_of(self._assignment),
                 self._rows,
                 self._is_fresh,
@@ -241,46 +239,6 @@ def rows_of(resident: ResidentModel, request: JobRequest) -> list[Row]:
     if not rows or is_lost(sizes):
         raise NoLearningSignal(NOTHING_LEFT)
     return rows
-
-
-def _arguments(
-    resident: ResidentModel, assignment: Assignment, state: TrainingState | None, scratch: Path
-) -> GRPOConfig:
-    hyperparameters = assignment.request.hyperparameters
-    return GRPOConfig(
-        output_dir=str(scratch),
-        use_cpu=not resident.settings.use_gpu,
-        bf16=resident.settings.dtype == "bfloat16",
-        seed=_seed(assignment.job_id),
-        # Exactly `learning_steps` optimizer steps, each over all rows of the job.
-        max_steps=hyperparameters.learning_steps - (state.step if state is not None else 0),
-        per_device_train_batch_size=2,
-        gradient_accumulation_steps=1,
-        steps_per_generation=1,
-        num_generations=2,
-        loss_type="dapo",
-        beta=hyperparameters.beta,
-        epsilon=hyperparameters.epsilon,
-        # True would multiply the KL term by the ratio, which is not the KL of the contract.
-        use_bias_correction_kl=False,
-        learning_rate=hyperparameters.learning_rate,
-        lr_scheduler_type="constant",
-        weight_decay=0.0,
-        # With an infinite maximum the norm is measured, and nothing is clipped.
-        max_grad_norm=math.inf,
-        # `worker.memory_fit` turns checkpointing on if it is needed.
-        gradient_checkpointing=False,
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-    )
-
-
-def _seed(job_id: str) -> int:
-    """The seed of a job. It is the same for each attempt, so that each attempt makes the same adapter."""
-    return int.from_bytes(hashlib.sha256(job_id.encode()).digest()[:4])
 
 
 def _progress(measures: StepMeasures, request: JobRequest) -> StepProgress:

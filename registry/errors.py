@@ -17,7 +17,7 @@
         ContextLengthExceeded
         NoLearningSignal       every group has equal rewards, or only responses without tokens differ
         ModelUnusable          its weights give no finite numbers
-        TrainingDiverged       the numbers of a training left all bounds; it made no revision
+        TrainingDiverged       the numbers of a training exceed their bounds; it made no revision
       RequestTimeout           the body did not arrive in time
       RequestTooLarge
       UnsupportedEncoding      the body is compressed
@@ -28,8 +28,12 @@
 
 The classes have data and no logic. `args` holds all of the data, so that pickling keeps it between Ray
 processes. `api.errors` is the one place that turns errors into HTTP. Clients read the messages, so a message
-contains no path, bucket name, key or prompt.
+contains no path, bucket name, key or prompt. Messages that several files raise are constants here.
 """
+
+INTERNAL_ERROR = "internal error"
+NO_SUCH_MODEL = "there is no such model"
+UNREACHABLE = "the service cannot be reached at the moment; try again"
 
 
 class TigerError(Exception):

@@ -69,7 +69,7 @@ class UserModelStore:
                 return self.save(user, models, current.etag)
             except WriteConflict as conflict:
                 if time.monotonic() + wait_s > deadline:
-                    raise Unavailable("too many changes at once to the models of this account") from conflict
+                    raise Unavailable("too many changes at once to the models of this user") from conflict
             # Another writer was first. A random wait keeps the writers from colliding again.
             time.sleep(random.uniform(0, wait_s))
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)

@@ -19,12 +19,12 @@ def as_tiger_error(error: BaseException) -> errors.TigerError:
         return cause
     if isinstance(cause, RayActorError | BackPressureError | DeploymentUnavailableError):
         logger.warning("a replica could not be reached: %s", type(cause).__name__)
-        return errors.Unavailable("the service cannot be reached at the moment; try again")
+        return errors.Unavailable(errors.UNREACHABLE)
     if isinstance(cause, RayServeException | asyncio.CancelledError) or _is_broken_off(cause):
         logger.warning("a call was refused or broken off: %r", cause)
-        return errors.Unavailable("the service cannot be reached at the moment; try again")
+        return errors.Unavailable(errors.UNREACHABLE)
     logger.error("unexpected error", exc_info=error)
-    return errors.TigerError("internal error")
+    return errors.TigerError(errors.INTERNAL_ERROR)
 
 
 def _is_broken_off(error: BaseException) -> bool:

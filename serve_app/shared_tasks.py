@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
-from registry.errors import Unavailable
+from registry.errors import UNREACHABLE, Unavailable
 from registry.tasks import start_apart
 
 ATTEMPTS = 3
@@ -41,7 +41,7 @@ class SharedTasks(Generic[T]):
                 except asyncio.CancelledError:
                     if is_being_cancelled():
                         raise
-            raise Unavailable("the service cannot be reached at the moment; try again")
+            raise Unavailable(UNREACHABLE)
 
         return result
 

@@ -7,7 +7,10 @@ from registry.records import Group
 NEGLIGIBLE = 1e-9
 """The largest size of an advantage that counts as zero. Rounding leaves so little; real ones are about 1."""
 
-NOTHING_LEFT = "nothing is left to learn from: the responses that make a difference have no tokens"
+NOTHING_LEFT = (
+    "only responses without tokens have rewards that differ from the mean of their group, "
+    "so there is nothing to learn"
+)
 
 
 def is_lost(responses: Iterable[tuple[float, int]]) -> bool:

@@ -38,8 +38,8 @@ STATUS: dict[type[errors.TigerError], int] = {
 PLAIN: dict[int, errors.TigerError] = {
     400: errors.InvalidRequest("the request cannot be answered"),
     408: errors.RequestTimeout("the request took too long"),
-    500: errors.TigerError("internal error"),
-    503: errors.Unavailable("the service cannot be reached at the moment; try again"),
+    500: errors.TigerError(errors.INTERNAL_ERROR),
+    503: errors.Unavailable(errors.UNREACHABLE),
 }
 RETRY_AFTER_S = 2
 MAX_MESSAGE_CHARACTERS = 1000

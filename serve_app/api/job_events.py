@@ -42,7 +42,10 @@ async def followed(
             return
         except RayActorError:
             if clock() - heard_at > away_s:
-                raise Unavailable("the trainer cannot be reached; the training goes on without you") from None
+                message = (
+                    "the trainer cannot be reached; the training continues and can be read under /v1/jobs"
+                )
+                raise Unavailable(message) from None
             await asyncio.sleep(PAUSE_S)
         finally:
             lines.cancel()

@@ -12,6 +12,9 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from registry.errors import (
+    INTERNAL_ERROR,
+    NO_SUCH_MODEL,
+    UNREACHABLE,
     ContextLengthExceeded,
     IdempotencyConflict,
     InvalidApiKey,
@@ -83,7 +86,7 @@ TAGS = [
 EXAMPLES: tuple[TigerError, ...] = (
     InvalidApiKey("the API key is not valid"),
     ModelReadOnly("a base model cannot be changed, trained or deleted; make a copy first", "model"),
-    ModelNotFound("there is no such model", "model"),
+    ModelNotFound(NO_SUCH_MODEL, "model"),
     RevisionNotFound("the model has no such revision", "model"),
     JobNotFound("no such job"),
     KeyNotFound("there is no such key"),
@@ -102,8 +105,8 @@ EXAMPLES: tuple[TigerError, ...] = (
     QuotaExceeded("you have as many models as you may have; delete one first"),
     RateLimited("your generations in progress would be more than 512"),
     TrainingFailed("the training ended without a revision"),
-    TigerError("internal error"),
-    Unavailable("the service cannot be reached at the moment; try again"),
+    TigerError(INTERNAL_ERROR),
+    Unavailable(UNREACHABLE),
 )  # fmt: skip
 EXAMPLE_OF = {type(example): example for example in EXAMPLES}
 

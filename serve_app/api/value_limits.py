@@ -24,7 +24,7 @@ def check_model_values(request: BaseModel, limits: LimitSettings) -> None:
     for name in ("learning_rate", "beta", "alpha"):
         value, highest = getattr(request, name, None), highest_values(limits)[name]
         if value is not None and value > highest:
-            raise InvalidRequest(f"{name}: it is at most {highest:g} here", name)
+            raise InvalidRequest(f"`{name}` must be at most {highest:g}", name)
 
 
 def check_training_values(
@@ -39,9 +39,10 @@ def check_training_values(
         value = getattr(used, name)
         if value > highest[name]:
             is_default = getattr(request, name) is None
-            whose = f"the model's default is {value:g}" if is_default else f"{value:g} was asked for"
-            raise InvalidRequest(f"{name}: {whose}; it is at most {highest[name]:g} here", name)
+            source = "the model's default" if is_default else "the value of the request"
+            message = f"`{name}` must be at most {highest[name]:g}; {source} is {value:g}"
+            raise InvalidRequest(message, name)
     if model.alpha > highest["alpha"]:
         raise InvalidRequest(
-            f"the model's alpha is {model.alpha:g}; it is at most {highest['alpha']:g} here", "model"
+            f"`alpha` must be at most {highest['alpha']:g}; that of the model is {model.alpha:g}", "model"
         )

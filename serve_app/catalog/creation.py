@@ -9,6 +9,7 @@ import asyncio
 from contextlib import suppress
 
 from registry.errors import (
+    NO_SUCH_MODEL,
     InvalidRequest,
     ModelNotFound,
     NameTaken,
@@ -96,7 +97,7 @@ class ModelCreation:
         try:
             self._revisions.copy(parent_uid, revision, uid)
         except RevisionNotFound:  # the parent was deleted a moment ago
-            raise ModelNotFound("there is no such model", "parent_model") from None
+            raise ModelNotFound(NO_SUCH_MODEL, "parent_model") from None
 
 
 def _describe(request: CreateModel, parent: Resolved, uid: str) -> ModelRecord:

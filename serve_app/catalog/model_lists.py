@@ -9,7 +9,7 @@ ingress replica may keep it. While storage cannot be reached, an uncertain list 
 import asyncio
 from collections.abc import Callable
 
-from registry.errors import ModelNotFound, Unavailable
+from registry.errors import NO_SUCH_MODEL, ModelNotFound, Unavailable
 from registry.records import ModelRecord, UserModels
 from registry.user_models import UserModelStore, VersionedModels
 from serve_app.catalog.cache_leases import Leases, ReadModels
@@ -93,5 +93,5 @@ def by_uid(models: UserModels, uid: str) -> ModelRecord:
     """Returns the model with this uid. Raises: ModelNotFound."""
     found = next((model for model in models.models if model.uid == uid), None)
     if found is None:
-        raise ModelNotFound("there is no such model", "model")
+        raise ModelNotFound(NO_SUCH_MODEL, "model")
     return found

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from registry.errors import InvalidRequest, ModelNotFound, ModelReadOnly, RevisionNotFound
+from registry.errors import NO_SUCH_MODEL, InvalidRequest, ModelNotFound, ModelReadOnly, RevisionNotFound
 from registry.records import ModelRecord
 from serve_app.settings import BaseModelSettings, Settings
 
@@ -51,7 +51,7 @@ class Resolver:
         private = find_model(models, name)
         base = self.find_base(private.base_model if private else name)
         if base is None:
-            raise ModelNotFound("there is no such model", "model")
+            raise ModelNotFound(NO_SUCH_MODEL, "model")
         revision = int(pinned["revision"]) if pinned else private.revision if private else 0
         if pinned and (private is None or revision > private.latest_revision):
             raise RevisionNotFound("the model has no such revision", "model")

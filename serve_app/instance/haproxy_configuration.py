@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from registry.errors import INTERNAL_ERROR, UNREACHABLE
 from registry.json_text import compact_json
 from serve_app.instance.haproxy_directives import UnexpectedConfiguration, address_of, require_one_address
 
@@ -57,7 +58,7 @@ UNAVAILABLE = (
     "503 Service Unavailable",
     "unavailable_error",
     "unavailable",
-    "the service cannot be reached at the moment; try again",
+    UNREACHABLE,
     RETRY_AFTER_S,
 )
 OWN_ERRORS = (
@@ -98,7 +99,7 @@ OWN_ERRORS = (
         "too many connections from this address",
         RETRY_AFTER_S,
     ),
-    OwnError(500, "500 Internal Server Error", "server_error", "internal_error", "internal error"),
+    OwnError(500, "500 Internal Server Error", "server_error", "internal_error", INTERNAL_ERROR),
     OwnError(502, *UNAVAILABLE),
     OwnError(503, *UNAVAILABLE),
     OwnError(504, *UNAVAILABLE),

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from registry.errors import ContextLengthExceeded, InvalidRequest, TigerError
+from registry.errors import INTERNAL_ERROR, ContextLengthExceeded, InvalidRequest, TigerError
 from registry.json_text import compact_json
 from registry.usage import Usage, durations
 from serve_app.model_server.calls import Completion, Generation, GenerationCall, cache_salt_of
@@ -101,7 +101,7 @@ class Generations:
                     if completion.text:
                         yield _line(type="delta", delta=completion.text)
         if completion is None:
-            raise TigerError("internal error")  # the engine ended the request without an output
+            raise TigerError(INTERNAL_ERROR)  # the engine ended the request without an output
         yield _line(
             type="stop",
             id=call.id,

@@ -24,6 +24,7 @@ ANSWER = "response_format.json_schema.schema"
 HELD_OUTPUTS = "structured_outputs"
 ANY_OBJECT = {"type": "object"}
 TEXT = "TEXT: /(.|\\n)*/"
+NOT_ENFORCED = "the engine cannot enforce schemas on the tool calls of this model"
 
 
 def schemas_of(body: dict[str, Any]) -> dict[str, str]:
@@ -120,7 +121,7 @@ class HeldEngine:
         if wanted.json is not None:  # vLLM has no structural tag for the calls of this model
             schema = wanted.json if isinstance(wanted.json, dict) else json.loads(wanted.json)
             return replace(wanted, json=_as_json(schema))
-        raise InvalidRequest("the answer cannot be held to this", "response_format")
+        raise InvalidRequest("the engine cannot enforce this `response_format`", "response_format")
 
 
 class _CallGrammar:
@@ -163,7 +164,7 @@ class _CallGrammar:
                 return self._separated(form)
             case "triggered_tags":
                 return self._triggered(form)
-        raise InvalidRequest("the tool calls of this model cannot be held to schemas", "tools")
+        raise InvalidRequest(NOT_ENFORCED, "tools")
 
     def _rest_of(self, tag: dict[str, Any], begun: str) -> str:
         ends = tag["end"] if isinstance(tag["end"], list) else [tag["end"]]
@@ -192,5 +193,5 @@ class _CallGrammar:
 
 def _literal(text: Any) -> str:
     if not isinstance(text, str):  # the tag names a token by its id
-        raise InvalidRequest("the tool calls of this model cannot be held to schemas", "tools")
+        raise InvalidRequest(NOT_ENFORCED, "tools")
     return json.dumps(text)

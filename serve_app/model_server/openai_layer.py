@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from registry.errors import ContextLengthExceeded, InvalidRequest, TigerError, Unavailable
+from registry.errors import INTERNAL_ERROR, ContextLengthExceeded, InvalidRequest, TigerError, Unavailable
 from serve_app.model_server.calls import OpenAICall, cache_salt_of
 from serve_app.model_server.grammars import HELD_OUTPUTS, HeldEngine, schemas_of, without_schema
 from serve_app.model_server.schema_compiler import SchemaCompiler
@@ -61,7 +61,7 @@ class OpenAILayer:
                 if engine.failure is not None:  # the event has vLLM's message about this error
                     raise _as_ours(engine.failure, call)
                 if event.startswith(ERROR_EVENT):
-                    raise TigerError("internal error")
+                    raise TigerError(INTERNAL_ERROR)
                 yield event_told(settle_event(event), call)
 
     async def _create(self, call: OpenAICall, engine: Any, lora_request: Any) -> Any:
@@ -96,7 +96,7 @@ class OpenAILayer:
             if is_being_cancelled():  # the client went away, and vLLM reports that as an error of the client
                 raise asyncio.CancelledError
             if answer.error.code >= 500:
-                raise TigerError("internal error")
+                raise TigerError(INTERNAL_ERROR)
             raise _refusal(call, answer.error.message, answer.error.param)
         return answer
 
@@ -112,8 +112,8 @@ class OpenAILayer:
         reply = await self._schemas.check(call.user, list(schemas.values()))
         if reply.error is not None:
             place = places[reply.index or 0] if reply.index is not None or len(places) == 1 else "tools"
-            what = "answer" if place.startswith(HELD_OUTPUTS) else "schema"
-            raise InvalidRequest(f"the {what} cannot be held: {reply.error}", place)
+            constraint = "constraint" if place.startswith(HELD_OUTPUTS) else "schema"
+            raise InvalidRequest(f"the engine cannot enforce this {constraint}: {reply.error}", place)
         if reply.seconds * call.num_samples > MAX_COMPILE_S:
             raise InvalidRequest("the schema takes too long to compile for so many samples", "n")
 
@@ -141,7 +141,7 @@ def _as_ours(error: Exception, call: OpenAICall) -> Exception:
     if isinstance(error, TigerError):
         return _of_generation(error, call)
     if isinstance(error, GracefulHTTPError):
-        return Unavailable("the model has too much to do at the moment; try again")
+        return Unavailable("the model is overloaded; try again")
     return _refused(error, call) if isinstance(error, VLLMClientError) else error
 
 
@@ -157,7 +157,7 @@ def _of_generation(error: Exception, call: OpenAICall) -> Exception:
     """
     place = next(iter(schemas_of(call.body)), None)
     if type(error) is TigerError and place is not None:
-        return InvalidRequest("no answer could be held to the schema to its end", place)
+        return InvalidRequest("the engine could not complete an answer that follows the schema", place)
     return error
 
 

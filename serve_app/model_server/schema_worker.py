@@ -123,7 +123,7 @@ def _error_of(tokenizer: LLTokenizer, grammar: str) -> str | None:
                 walk.consume_token(token)
             if walk.is_error():
                 is_much = any(sign in walk.get_error() for sign in ("too many", "max is"))
-                return TOO_MUCH_WORK if is_much else "no answer fits it"
+                return TOO_MUCH_WORK if is_much else "no answer can follow it"
             if token is None:
                 break
     return None
@@ -144,7 +144,7 @@ def any_token(mask: bytes, dice: random.Random, end_token: int) -> int | None:
 def _in_short(error: str) -> str:
     """Shortens an error of llguidance: without drawings of a pattern, and without advice for its callers."""
     if error.startswith("oneOf constraints"):
-        return "oneOf is held only of branches that exclude each other; anyOf is held"
+        return "`oneOf` is supported only if its branches exclude each other; use `anyOf`"
     first, *rest = error.splitlines() or [""]
     last = [line for line in rest if line.startswith("error: ")][-1:]
     return " ".join([first, *last])[:200]

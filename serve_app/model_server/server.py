@@ -10,7 +10,7 @@ from typing import Any, final
 
 from ray.serve.llm import LLMConfig, LLMServer
 
-from registry.errors import ModelNotFound
+from registry.errors import NO_SUCH_MODEL, ModelNotFound
 from registry.meter import Meter
 from registry.records import Group, Message
 from registry.revisions import Revisions
@@ -203,7 +203,7 @@ class ModelServer(LLMServer, ModelReplica):
             await self._adapters.fetch(adapter_id)
         adapter: Adapter = await self._load_model(adapter_id)
         if adapter.is_freed:  # the model was deleted after the ingress had resolved the reference
-            raise ModelNotFound("there is no such model", "model")
+            raise ModelNotFound(NO_SUCH_MODEL, "model")
         return adapter
 
     @asynccontextmanager

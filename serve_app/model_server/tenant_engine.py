@@ -31,7 +31,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
-from registry.errors import ModelUnusable, TigerError, Unavailable
+from registry.errors import INTERNAL_ERROR, ModelUnusable, TigerError, Unavailable
 from serve_app.model_server.admission import Admission, Ticket
 from serve_app.model_server.running_count import RunningCount, UsageMeter
 from serve_app.model_server.vllm_objects_private import reads_prompt
@@ -277,7 +277,7 @@ def raise_of_ended(output: Any) -> None:
         if sample.finish_reason == "error":
             if sample.stop_reason == SENSELESS:
                 raise ModelUnusable(UNUSABLE, "model")
-            raise TigerError("internal error")
+            raise TigerError(INTERNAL_ERROR)
 
 
 async def _last(outputs: AsyncGenerator[Any, None]) -> Any:
@@ -286,7 +286,7 @@ async def _last(outputs: AsyncGenerator[Any, None]) -> Any:
     async for output in outputs:
         last = output
     if last is None:
-        raise TigerError("internal error")
+        raise TigerError(INTERNAL_ERROR)
     return last
 
 

@@ -84,17 +84,17 @@ def _check_all_characters(
             check_characters(each, max_context_tokens, f"{_prefix(g, is_single)}responses.{r}.content")
             total += each
     if total > max_tokens * CHARACTERS_PER_TOKEN:
-        raise _too_many("characters", total, max_tokens, is_single)
+        raise _too_many("characters", total, max_tokens * CHARACTERS_PER_TOKEN, is_single)
 
 
 def _prefix(g: int, is_single: bool) -> str:
     return "" if is_single else f"groups.{g}."
 
 
-def _too_many(what: str, number: int, max_tokens: int, is_single: bool) -> InvalidRequest:
+def _too_many(unit: str, number: int, most: int, is_single: bool) -> InvalidRequest:
     return InvalidRequest(
-        f"the responses, each with its prompt, have at least {number} {what}; "
-        f"one training takes at most {max_tokens} tokens",
+        f"the responses, each with its prompt, have at least {number} {unit}; "
+        f"those of one training may have at most {most}",
         "responses" if is_single else "groups",
     )
 

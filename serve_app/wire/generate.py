@@ -25,9 +25,9 @@ class ChatMessage(Request):
 
 def _valid_conversation(messages: list[ChatMessage]) -> list[ChatMessage]:
     if any(message.role == "system" for message in messages[1:]):
-        raise ValueError("a system message, if any, is the first")
+        raise ValueError("a system message must be the first message")
     if messages[-1].role != "user":
-        raise ValueError("the last message is the user's")
+        raise ValueError("the last message must be the user's")
     return messages
 
 
@@ -37,7 +37,7 @@ Conversation = Annotated[
         fail_fast=True,
         min_length=1,
         max_length=MAX_MESSAGES,
-        description="the last message is the user's; a system message can only be the first",
+        description="the last message must be the user's; a system message can only be the first",
     ),
     AfterValidator(_valid_conversation),
 ]

@@ -12,7 +12,7 @@ from serve_app.wire.base import Answer, Request
 
 def _valid_name(name: str) -> str:
     if not name.isprintable() or not name.strip():
-        raise ValueError("a name has printable characters, not only spaces")
+        raise ValueError("a name must consist of printable characters, not only of spaces")
     return name
 
 

@@ -10,8 +10,11 @@ A single token can have more.
 
 
 def check_characters(number: int, max_context_tokens: int, param: str) -> None:
-    """Raises: ContextLengthExceeded, for a text that is certainly too long."""
-    if number > max_context_tokens * CHARACTERS_PER_TOKEN:
+    """Raises: ContextLengthExceeded, for a text with more characters than the model's tokens can have."""
+    most = max_context_tokens * CHARACTERS_PER_TOKEN
+    if number > most:
         raise ContextLengthExceeded(
-            f"there are {number} characters; the model takes {max_context_tokens} tokens", param
+            f"{number} characters are too many: at most {most} are accepted for the model's "
+            f"{max_context_tokens} tokens",
+            param,
         )

@@ -16,7 +16,9 @@ UNREACHABLE_NAMES = (".", "..")
 
 def _valid_name(name: str) -> str:
     if not name.isprintable() or not name.strip() or "/" in name or "@" in name:
-        raise ValueError("a name has printable characters, not only spaces, and no '/' or '@'")
+        raise ValueError(
+            "a name must consist of printable characters, not only of spaces, without `/` and `@`"
+        )
     if name in UNREACHABLE_NAMES:
         raise ValueError(f"a model cannot have the name '{name}': no path can lead to it")
     return name
@@ -24,7 +26,7 @@ def _valid_name(name: str) -> str:
 
 def _valid_description(text: str) -> str:
     if any(unicodedata.category(character) == "Cc" and character not in "\n\r\t" for character in text):
-        raise ValueError("a description has no control characters but ends of lines and tabs")
+        raise ValueError("a description must not contain control characters other than line ends and tabs")
     return text
 
 
@@ -43,19 +45,19 @@ TopP = Annotated[
     float, Field(gt=0, le=1, description="sample from the most likely tokens with this total probability")
 ]
 LearningRate = Annotated[
-    float, Field(gt=0, description="constant learning rate of AdamW; the settings have an upper limit")
+    float, Field(gt=0, description="constant learning rate of AdamW; the operator sets an upper limit")
 ]
 LearningSteps = Annotated[
     int,
     Field(
-        ge=1, le=1000, description="number of optimizer steps of a training; the settings have an upper limit"
+        ge=1, le=1000, description="number of optimizer steps of a training; the operator sets an upper limit"
     ),
 ]
 Beta = Annotated[
     float,
     Field(
         ge=0,
-        description="weight of the KL divergence from the base model; the settings have an upper limit",
+        description="weight of the KL divergence from the base model; the operator sets an upper limit",
     ),
 ]
 Epsilon = Annotated[float, Field(gt=0, lt=1, description="a training clips probability ratios to 1 +/- this")]
@@ -66,7 +68,7 @@ Alpha = Annotated[
     float,
     Field(
         gt=0,
-        description="alpha of the adapter; default: twice its rank; the settings have an upper limit",
+        description="alpha of the adapter; default: twice its rank; the operator sets an upper limit",
     ),
 ]
 Dropout = Annotated[float, Field(ge=0, lt=1, description="dropout of the adapter in trainings")]

@@ -132,12 +132,12 @@ class Sampling(Request):
         if self.stream_options is not None and not self.stream:
             raise refused("stream_options", "stream_options is only for stream: true")
         if self.best_of not in (None, self.n or 1):
-            raise refused("best_of", "it can only be as many as n: all choices that are made are returned")
+            raise refused("best_of", "`best_of` must be equal to `n`")
         if self.structured_outputs is not None and self.is_held_by_format():
-            raise refused("structured_outputs", "response_format says already what the answer is held to")
+            raise refused("structured_outputs", "give `response_format` or `structured_outputs`, not both")
         for field in ("ignore_eos", "min_tokens"):
             if getattr(self, field) and self.is_held():
-                raise refused(field, "an answer that is held to a form ends where the form does")
+                raise refused(field, f"`{field}` cannot be used together with a required form of the answer")
         return self
 
     def is_held_by_format(self) -> bool:
@@ -192,7 +192,7 @@ class ChatCompletionRequest(Sampling):
         if self.tool_choice not in (None, "none", "auto") and not self.tools:
             raise refused("tool_choice", "tool_choice is only for a request with tools")
         if self.structured_outputs is not None and self.may_call():
-            raise refused("structured_outputs", "it is only for a request without tools")
+            raise refused("structured_outputs", "`structured_outputs` cannot be used together with `tools`")
         check_arguments(self.messages)
         return self
 

@@ -39,11 +39,13 @@ def _checked(check: Callable[[Any], None]) -> Callable[[Any], Any]:
 
 JsonSchema = Annotated[dict[str, Any], AfterValidator(_checked(check_schema))]
 ParametersSchema = Annotated[dict[str, Any], AfterValidator(_checked(check_parameters))]
-SizeOfTools = BeforeValidator(_checked(lambda tools: check_size(tools, MAX_TOOLS_BYTES)))
+SizeOfTools = BeforeValidator(_checked(lambda tools: check_size(tools, MAX_TOOLS_BYTES, "list of tools")))
 
 
-SizeOfChoices = BeforeValidator(_checked(lambda choices: check_size(choices, MAX_SCHEMA_BYTES)))
-UnicodeText = AfterValidator(_checked(lambda text: check_size(text, MAX_SCHEMA_BYTES)))
+SizeOfChoices = BeforeValidator(
+    _checked(lambda choices: check_size(choices, MAX_SCHEMA_BYTES, "list of choices"))
+)
+UnicodeText = AfterValidator(_checked(lambda text: check_size(text, MAX_SCHEMA_BYTES, "text")))
 
 
 class FunctionDefinition(Request):
@@ -117,13 +119,13 @@ class StructuredOutputs(Request):
             return value
         for kind in UNBOUNDED:
             if value.get(kind) is not None:
-                reason = "it is not taken: what it costs cannot be bounded; json, regex and choice are taken"
-                raise refused(kind, reason)
+                reason = "its cost has no bound; use `json`, `regex` or `choice`"
+                raise refused(kind, f"`{kind}` is not supported, because {reason}")
         return {kind: given for kind, given in value.items() if kind not in UNBOUNDED}
 
     @model_validator(mode="after")
     def _is_one(self) -> Self:
         kinds = (self.json_, self.json_object, self.choice, self.regex)
         if sum(kind is not None for kind in kinds) != 1:
-            raise ValueError("it has exactly one of json, json_object, choice and regex")
+            raise ValueError("give exactly one of `json`, `json_object`, `choice` and `regex`")
         return self

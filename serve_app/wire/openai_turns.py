@@ -101,7 +101,7 @@ def check_arguments(turns: Sequence[GivenMessage | AssistantTurn | ToolResult]) 
             except ValueError:
                 is_object = False
             if not is_object:
-                raise refused_at(place, "the arguments are no JSON object")
+                raise refused_at(place, "the arguments must be a JSON object")
 
 
 def num_characters(turn: GivenMessage | AssistantTurn | ToolResult) -> int:

@@ -9,25 +9,25 @@ from typing import Any
 
 from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
-TOOLS = "the tools that a model may call stand in `tools`"
-TEMPLATE = "a conversation is written by the model's own template"
-HELD = "what an answer is held to stands in `response_format`, or in `structured_outputs`"
+TOOLS = "use `tools`"
+TEMPLATE = "the model's own template renders the conversation"
+FORMAT = "use `response_format` or `structured_outputs`"
 
 REASONS = {
     "functions": TOOLS,
-    "function_call": "whether a tool is called stands in `tool_choice`",
-    "audio": "the models answer in text",
-    "prediction": "an answer cannot be predicted here",
-    "web_search_options": "nothing is searched in the web",
-    "suffix": "the models go on from a text and do not fill in",
-    "prompt_logprobs": "`echo` with `logprobs` in a text completion gives them for the prompt's tokens",
+    "function_call": "use `tool_choice`",
+    "audio": "the models answer only in text",
+    "prediction": "there are no predicted outputs",
+    "web_search_options": "there is no web search",
+    "suffix": "the models cannot insert text before a suffix",
+    "prompt_logprobs": "use `echo` with `logprobs` in a text completion",
     "chat_template": TEMPLATE,
     "documents": TEMPLATE,
-    "guided_json": HELD,
-    "guided_regex": HELD,
-    "guided_choice": HELD,
-    "guided_grammar": HELD,
-    "truncate_prompt_tokens": "a prompt is never cut; one that is too long is refused",
+    "guided_json": FORMAT,
+    "guided_regex": FORMAT,
+    "guided_choice": FORMAT,
+    "guided_grammar": FORMAT,
+    "truncate_prompt_tokens": "a prompt that is too long is refused and never cut",
 }
 
 
@@ -53,5 +53,5 @@ def without_refused(body: Any, known: Iterable[str]) -> Any:
     found = [field for field in REASONS if field in body and field not in known]
     for field in found:
         if body[field] is not None:
-            raise refused(field, f"it is not taken: {REASONS[field]}")
+            raise refused(field, f"this field is not supported; {REASONS[field]}")
     return {field: value for field, value in body.items() if field not in found} if found else body

@@ -104,8 +104,8 @@ Item = Annotated[
     Discriminator(
         _kind_of_item,
         custom_error_type="item_type",
-        custom_error_message="an item is a message, function_call, function_call_output or reasoning; "
-        "nothing is stored that an item_reference could mean, and there are no built-in tools",
+        custom_error_message="an item must be a message, function_call, function_call_output or reasoning; "
+        "`item_reference` is not supported, because nothing is stored, and there are no built-in tools",
     ),
 ]
 Items = Annotated[list[Item], Field(fail_fast=True, min_length=1, max_length=MAX_MESSAGES)]
@@ -113,7 +113,7 @@ Items = Annotated[list[Item], Field(fail_fast=True, min_length=1, max_length=MAX
 
 def _only_functions(value: Any) -> Any:
     if isinstance(value, dict) and value.get("type") != "function":
-        raise ValueError("a tool is of the type `function`; there are no built-in tools")
+        raise ValueError("a tool must be of the type `function`; there are no built-in tools")
     return value
 
 
@@ -171,7 +171,7 @@ def _no_background(value: Any) -> Any:
 
 def _no_truncation(value: Any) -> Any:
     if value == "auto":
-        raise ValueError("what does not fit is refused and never dropped unseen; shorten the input")
+        raise ValueError("`truncation: auto` is not supported; shorten the input")
     return value
 
 

@@ -30,7 +30,7 @@ FUNCTIONS = {
 
 def _free_name(name: str) -> str:
     if name in OF_THE_RENDERER | FUNCTIONS or name.endswith("_token"):
-        raise PydanticCustomError("refused", "the renderer itself sets this, so it cannot be given")
+        raise PydanticCustomError("refused", "`{name}` is set by the service", {"name": name})
     return name
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from registry.errors import ModelNotFound, Unavailable
+from registry.errors import NO_SUCH_MODEL, ModelNotFound, Unavailable
 from registry.records import ModelRecord
 
 
@@ -23,7 +23,7 @@ class ServingSide:
 
     async def model(self, user: str, uid: str) -> ModelRecord:
         if uid not in self.models:
-            raise ModelNotFound("there is no such model", "model")
+            raise ModelNotFound(NO_SUCH_MODEL, "model")
         return self.models[uid]
 
     async def publish(self, user: str, uid: str, revision: int) -> ModelRecord:

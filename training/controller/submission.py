@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
-from registry.errors import JobNotFound, ModelNotFound, QuotaExceeded, Unavailable
+from registry.errors import NO_SUCH_MODEL, JobNotFound, ModelNotFound, QuotaExceeded, Unavailable
 from registry.jobs import JobIds, Jobs
 from registry.records import JobRecord, JobRequest, ModelRecord, utc_now
 from registry.reservations import Reservations
@@ -84,7 +84,7 @@ class Submission:
         if self._active.num_of_user(user) >= self._max_queued:
             raise QuotaExceeded(f"you have {self._max_queued} unfinished trainings; wait for one to end")
         if model.uid in self._refused:
-            raise ModelNotFound("there is no such model", "model")
+            raise ModelNotFound(NO_SUCH_MODEL, "model")
         record = JobRecord(
             id=job_id,
             user=user,

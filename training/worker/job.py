@@ -129,7 +129,7 @@ class Training:
         Raises:
             Cancelled: `look` said that the job is cancelled.
             TrainingFailed: a response is too long for the memory there is.
-            TrainingDiverged: loss, gradient, weights or outputs are beyond all bounds.
+            TrainingDiverged: loss, gradient, weights or outputs are not finite or exceed their bounds.
         """
         started = time.perf_counter()
         if self._resident.is_sharded:

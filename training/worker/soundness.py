@@ -1,4 +1,4 @@
-"""Ends a job whose numbers are beyond all bounds, before they become a revision.
+"""Ends a job whose numbers exceed their bounds, before they become a revision.
 
 A learning rate that is far too high makes infinite losses, weights or outputs. Checks of the loss and the
 weights are not enough: finite weights may still make infinite outputs. In an engine with many adapters, such
@@ -50,9 +50,9 @@ def check_soundness(model: Any, rows: Sequence[Row], step: int) -> None:
         output = model(input_ids=ids, use_cache=False, output_hidden_states=True)
     for hidden in output.hidden_states:
         if not _is_within(hidden, MAX_HIDDEN):
-            raise _diverged(step, "what a layer puts out is beyond all bounds")
+            raise _diverged(step, "the hidden states exceed their bound")
     if not _is_within(output.logits, MAX_LOGIT):
-        raise _diverged(step, "the logits are beyond all bounds")
+        raise _diverged(step, "the logits exceed their bound")
 
 
 @contextmanager

@@ -9,7 +9,7 @@ A whole answer is treated as one chunk. One item is open at a time. The next ite
 
 from typing import Any
 
-from registry.errors import InvalidRequest, RateLimited, TigerError
+from registry.errors import INTERNAL_ERROR, InvalidRequest, RateLimited, TigerError
 from serve_app.api.responses.items import CallItem, TextItem, in_event, new_id
 from serve_app.wire.responses import ResponsesRequest
 
@@ -50,7 +50,7 @@ class Answering:
     def end(self) -> list[Event]:
         """Returns the last events. An empty answer gets an empty message. Raises: TigerError."""
         if self._finish_reason is None:
-            raise TigerError("internal error")
+            raise TigerError(INTERNAL_ERROR)
         events = [] if self._items else self._open(TextItem("message", 0))
         events += self._close()
         status = "incomplete" if self._is_cut else "completed"

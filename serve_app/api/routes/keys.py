@@ -65,5 +65,5 @@ async def revoke_key(key_id: KeyId, caller: CallerDependency, backends: Backends
 def _within(limit: datetime | None, asked: datetime | None) -> datetime | None:
     """Returns the time at which the new key expires. Raises: InvalidRequest."""
     if limit is not None and asked is not None and asked > limit:
-        raise InvalidRequest("a key cannot make one that expires after itself", "expires")
+        raise InvalidRequest("the new key must not expire later than the key of this request", "expires")
     return asked or limit

@@ -60,9 +60,9 @@ def _span(first: date | None, last: date | None) -> tuple[date, date]:
     last = last or utc_today()
     first = first or date.fromordinal(max(last.toordinal() - DEFAULT_NUM_DAYS + 1, 1))
     if first > last:
-        raise InvalidRequest(f"from is {first}, after to, {last}", "from")
+        raise InvalidRequest(f"`from` ({first}) is later than `to` ({last})", "from")
     if (last - first).days >= MAX_NUM_DAYS:
-        raise InvalidRequest(f"from {first} to {last} are more than {MAX_NUM_DAYS} days", "from")
+        raise InvalidRequest(f"`from` ({first}) to `to` ({last}) is more than {MAX_NUM_DAYS} days", "from")
     return first, last
 
 

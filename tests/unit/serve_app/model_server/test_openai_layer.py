@@ -71,8 +71,11 @@ async def test_vllm_does_not_see_the_schema_of_the_answer() -> None:
 
 async def test_refused_schema_does_not_get_to_vllm() -> None:
     serving = StubServing()
-    error = await refused(Reply(error="no answer fits it"), serving, response_format=FORMAT)
-    assert (error.param, error.message) == (PLACE, "the schema cannot be held: no answer fits it")
+    error = await refused(Reply(error="no answer can follow it"), serving, response_format=FORMAT)
+    assert (error.param, error.message) == (
+        PLACE,
+        "the engine cannot enforce this schema: no answer can follow it",
+    )
     error = await refused(Reply(error="x", index=1), serving, response_format=FORMAT, tools=[TOOL])
     assert error.param == "tools.0.function.parameters"
     error = await refused(Reply(error="x"), serving, tools=[TOOL, TOOL])
@@ -101,7 +104,10 @@ async def test_vllm_does_not_see_what_else_an_answer_is_held_to() -> None:
         request = await ask(Reply(), StubServing(), structured_outputs=held)
         assert (request.structured_outputs, request.response_format.type) == (None, "json_object")
     error = await refused(Reply(error="x"), StubServing(), structured_outputs={"regex": "a+"})
-    assert (error.param, error.message) == ("structured_outputs.regex", "the answer cannot be held: x")
+    assert (error.param, error.message) == (
+        "structured_outputs.regex",
+        "the engine cannot enforce this constraint: x",
+    )
 
 
 @pytest.mark.parametrize(

@@ -166,6 +166,30 @@ def test_nothing_recurses_and_nothing_takes_long() -> None:
     for _ in range(100_000):
         listed = [listed]
     with pytest.raises(RefusedSchema):
-        check_size(listed, MAX_SCHEMA_BYTES)
+        check_size(listed, MAX_SCHEMA_BYTES, "schema")
     assert refused_at(nested((MAX_NESTING - 2) // 2)) is None
     assert refused_at(nested(MAX_NESTING // 2)) == ()
+
+
+def test_message_names_what_is_too_large() -> None:
+    with pytest.raises(RefusedSchema) as error:
+        check_size(["x" * 2048], 1024, "list of tools")
+    assert error.value.message == "the list of tools is larger than 1 KiB"
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "message"),
+    [
+        ("not", {}, "the keyword `not` is not supported: the engine does not enforce it"),
+        (
+            "minProperties",
+            2,
+            "`minProperties` may be at most 1 or the number of required properties, whichever is larger",
+        ),
+        ("items", [{}], "`items` must be one schema; use `prefixItems` for a schema per position"),
+    ],
+)
+def test_message_says_what_to_do(keyword: str, value: Any, message: str) -> None:
+    with pytest.raises(RefusedSchema) as error:
+        check_schema({keyword: value})
+    assert error.value.message == message

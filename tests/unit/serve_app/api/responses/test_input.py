@@ -118,7 +118,7 @@ def test_fields_are_those_of_chat() -> None:
         ("conversation", "conv_1", "nothing is stored"),
         ("prompt", {"id": "pmpt_1"}, "nothing is stored"),
         ("background", True, "nothing is stored"),
-        ("truncation", "auto", "refused"),
+        ("truncation", "auto", "not supported; shorten"),
         ("tools", [{"type": "web_search"}], "no built-in tools"),
         ("tools", [TOOL, {"type": "mcp", "server_label": "x"}], "no built-in tools"),
         ("input", [{"type": "item_reference", "id": "msg_1"}], "nothing is stored"),

@@ -188,7 +188,7 @@ async def test_log_probs_are_with_their_text() -> None:
         (TigerError("internal error"), "server_error"),
         (RuntimeError("secret of the replica"), "server_error"),
         (RateLimited("too much"), "rate_limit_exceeded"),
-        (InvalidRequest("no answer could be held to the schema to its end"), "invalid_prompt"),
+        (InvalidRequest("the engine could not complete an answer that follows the schema"), "invalid_prompt"),
     ],
 )
 async def test_what_fails_later_is_the_last_event(error: Exception, code: str) -> None:

@@ -68,7 +68,7 @@ class Instruction(StrEnum):
 
 
 Order = Assignment | Resumption | Dismissal | Instruction
-"""What a worker has to do next."""
+"""The controller's answer to a worker that asks for work."""
 
 
 class Standing(StrEnum):

@@ -30,8 +30,8 @@ class Generations:
     `leased(engine, call)` yields vLLM's request for the call's adapter. `is_loaded` says if an adapter is
     loaded.
 
-    Raises (all): ContextLengthExceeded, InvalidRequest, ModelUnusable, RateLimited, RevisionNotFound,
-    Unavailable.
+    Raises (all): ContextLengthExceeded, InvalidRequest, ModelNotFound, ModelUnusable, RateLimited,
+    RevisionNotFound, Unavailable; TigerError if the engine ended a sample without a reason.
     """
 
     def __init__(

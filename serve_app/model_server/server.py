@@ -56,8 +56,8 @@ class WeightsInPlace(CallbackBase):
 class ModelServer(LLMServer, ModelReplica):
     """A replica. Other deployments call the public methods below through Ray handles.
 
-    Raises (all that generate): ContextLengthExceeded, ModelUnusable, RateLimited, RevisionNotFound,
-    Unavailable.
+    Raises (all that generate): ContextLengthExceeded, InvalidRequest, ModelNotFound, ModelUnusable,
+    RateLimited, RevisionNotFound, Unavailable; TigerError if the engine ended a sample without a reason.
     """
 
     async def __init__(  # type: ignore[misc]
@@ -247,7 +247,7 @@ class ModelServer(LLMServer, ModelReplica):
                 yield line
 
     async def openai_answer(self, call: OpenAICall) -> str:
-        """Returns a JSON object in OpenAI's form. Raises also: InvalidRequest."""
+        """Returns a JSON object in OpenAI's form."""
         async with (
             self._engine_of(call) as engine,
             self._leased(engine, call) as lora_request,
@@ -255,7 +255,7 @@ class ModelServer(LLMServer, ModelReplica):
             return await self._openai.answer(call, engine, lora_request)
 
     async def openai_events(self, call: OpenAICall) -> AsyncIterator[str]:
-        """Yields server-sent events in OpenAI's form. Raises also: InvalidRequest."""
+        """Yields server-sent events in OpenAI's form."""
         async with (
             self._engine_of(call) as engine,
             self._leased(engine, call) as lora_request,

@@ -15,7 +15,7 @@ from tests.support.adapters import POISONS, write_adapter
 
 BLOCK = 128
 LENGTHS = (1, 2, 7, 31, 32, 33, 63, 65, 96, 100, 127, 128, 129, 161, 255, 256, 257)
-"""Of prompts: on and beside every border of the kernel, and of blocks. One output block is theirs too."""
+"""The lengths of prompts, on and beside every border of the kernel and of blocks."""
 NUM_ATTACKS = 4
 
 

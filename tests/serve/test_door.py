@@ -29,7 +29,7 @@ PROMPT_S = 10.0
 a prompt answer is one that waits until those who hold their connections go away: half a minute."""
 GOOD = json.dumps({"messages": HELLO}).encode()
 HALF = b"{" + b" " * 2**16
-"""What has arrived of a body, of which more is announced: more than HAProxy keeps for itself."""
+"""The half of an announced body that arrives. It is more than HAProxy keeps for itself."""
 HALF_SENT = f"Content-Length: {2 * len(HALF)}"
 LIMITS = LimitSettings(max_concurrent_requests_per_user=MAX_REQUESTS, max_requests_per_minute_per_user=None)
 

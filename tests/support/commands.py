@@ -5,7 +5,7 @@ from typer.testing import CliRunner, Result
 from serve_app.cli import app
 
 ODD = ["[/]", "[bold]x[/bold]", ":smile:", "\x1b[2Jgone", "two\nlines", "\u202eabc"]
-"""What a terminal, or Rich, would obey."""
+"""Texts with control characters and markup that a terminal, or Rich, would obey."""
 
 
 def tiger(*arguments: str) -> Result:

@@ -131,7 +131,7 @@ class GpuApplication:
         deploy_applications(ServeDeploySchema.model_validate(serve_config))
 
     def readiness(self) -> tuple[bool, str]:
-        """Whether the application is ready, and what `/readyz` says."""
+        """Returns True if the application is ready, and the answer of `/readyz`."""
         try:
             answer = httpx.get(f"{self.url}/readyz", timeout=10, trust_env=False)
         except httpx.HTTPError as error:

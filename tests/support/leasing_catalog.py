@@ -18,7 +18,7 @@ class CatalogDied(Exception):
 
 
 class Catalog:
-    """What the real one does with its leases; the number of changes is the model's latest revision.
+    """A fake with the leases of the real one. The number of changes is the model's latest revision.
 
     `network` is called before and after each call, and may take time or raise.
     """

@@ -32,9 +32,9 @@ NUM_SCHEMAS = 200
 NUM_ANSWERS = 2
 MAX_TOKENS = 120
 NUM_DRAWN = 4
-"""Of the tokens that are allowed; one that is not only space is taken, so that answers come to an end."""
+"""The number of allowed tokens that are drawn. One that is not only space is used, so that answers end."""
 MOST_MB = 150
-"""Of the process, with a tokenizer of 49,152 tokens."""
+"""The bound of the memory of the process, with a tokenizer of 49,152 tokens."""
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from tests.support.waiting import comes_true
 NOON = datetime(2030, 1, 31, 12, tzinfo=UTC)
 MAX_KEYS = 3
 MAKER = hash_key("maker")
-"""Of the key that makes and revokes the others; another user's, so that it is not among those counted."""
+"""The hash of the key that makes and revokes the others. It is another user's, so that it does not count."""
 
 
 class Watched(ApiKeys):

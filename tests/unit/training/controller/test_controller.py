@@ -1,17 +1,11 @@
 """The controller on a real object store. `tests.support.training_world` has worker and serving side."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 
 from registry.errors import JobNotFound, ModelInUse, ModelNotFound, QuotaExceeded, Unavailable
-from registry.jobs import Jobs
-from registry.records import (
-    JobStatus,
-)
+from registry.records import JobStatus
 from tests.support.serving_side import ServingSide
 from tests.support.training_world import (
     REQUEST,
@@ -23,11 +17,9 @@ from tests.support.training_world import (
     ended,
     idle,
     private_model,
-    progress,
     submit,
 )
 from tests.support.waiting import comes_true
-from training.controller.controller import TrainingController
 
 # Journeys
 
@@ -141,59 +133,6 @@ async def test_failed_training_lets_the_next_one_make_its_revision(world: World)
     assert (assignment.job_id, assignment.revision) == (second, 1)
 
 
-# Events
-
-
-async def next_line(lines: AsyncIterator[str]) -> dict[str, Any]:
-    return json.loads(await asyncio.wait_for(anext(lines), 10))
-
-
-async def test_follower_sees_the_past_and_then_what_comes(world: World) -> None:
-    controller = world.controller()
-    job_id = await submit(controller)
-    assignment = await assigned(controller)
-    await controller.progress(job_id, 1, progress(1))
-    lines = controller.events("alice", job_id, follow=True)
-    assert await next_line(lines) == {"type": "info", "message": "Queued"}
-    assert await next_line(lines) == {"type": "progress", **progress(1).model_dump()}
-    waiting = asyncio.ensure_future(next_line(lines))
-    await asyncio.sleep(0)
-    assert not waiting.done()
-    await controller.progress(job_id, 1, progress(2))
-    assert (await waiting)["step"] == 2
-    await world.train(controller, assignment)
-    rest = [json.loads(line) async for line in lines]
-    assert rest[-1]["type"] == "stop"
-    assert rest == (await ended(world, controller, job_id))[-len(rest) :]
-
-
-async def test_events_without_follow_end_at_the_present(world: World) -> None:
-    controller = world.controller()
-    job_id = await submit(controller)
-    lines = [line async for line in controller.events("alice", job_id, follow=False)]
-    assert [json.loads(line)["message"] for line in lines] == ["Queued"]
-
-
-async def test_progress_is_shown_and_saved(world: World) -> None:
-    controller = world.controller()
-    job_id = await submit(controller)
-    await assigned(controller)
-    await controller.progress(job_id, 1, progress(3))
-    assert (await controller.job("alice", job_id)).step == 3
-
-
-async def test_progress_is_in_the_bucket_soon(world: World) -> None:
-    """Of steps that come close to each other, the last too, though no other one follows."""
-    controller = world.controller()
-    job_id = await submit(controller)
-    await assigned(controller)
-    for step in (1, 2, 3):
-        await controller.progress(job_id, 1, progress(step))
-    jobs = Jobs(world.store)
-    await comes_true(lambda: jobs.load("alice", job_id).step == 3)
-    assert '"step":3' in jobs.load_events("alice", job_id)[-1]
-
-
 # Models and users
 
 
@@ -280,41 +219,6 @@ async def test_submission_that_storage_refused_leaves_nothing(world: World) -> N
         await submit(controller)
     await idle(controller, "uid-1")
     assert world.runs == []
-
-
-# Listing
-
-
-async def listed(controller: TrainingController, *arguments: Any) -> list[str]:
-    return [record.id for record in await controller.list_jobs("alice", *arguments)]
-
-
-async def test_jobs_are_listed_newest_first_in_pages(world: World) -> None:
-    controller = world.controller()
-    accepted = [await submit(controller, uid) for uid in ("uid-1", "uid-2", "uid-3")]
-    newest = accepted[::-1]
-    assert await listed(controller, None, None, None, 10) == newest
-    assert await listed(controller, None, None, None, 2) == newest[:2]
-    assert await listed(controller, None, None, newest[1], 2) == newest[2:]
-    assert await listed(controller, None, None, newest[2], 2) == []
-
-
-async def test_jobs_are_listed_by_model_and_status(world: World) -> None:
-    controller = world.controller()
-    one, two, other = [await submit(controller, uid) for uid in ("uid-1", "uid-1", "uid-2")]
-    await world.train(controller, await assigned(controller))
-    await ended(world, controller, one)
-    assert await listed(controller, "id-of-uid-1", None, None, 10) == [two, one]
-    assert await listed(controller, None, JobStatus.SUCCEEDED, None, 10) == [one]
-    assert await listed(controller, "id-of-uid-1", JobStatus.QUEUED, None, 10) == [two]
-    assert await listed(controller, None, JobStatus.QUEUED, None, 1) == [other]
-    assert await listed(controller, "id-of-uid-1", None, None, 1) == [two]
-    assert await listed(controller, "nothing", None, None, 10) == []
-
-
-async def test_malformed_after_is_not_found(world: World) -> None:
-    with pytest.raises(JobNotFound):
-        await world.controller().list_jobs("alice", None, None, "../bob", 10)
 
 
 # Runs

@@ -15,9 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from registry.errors import ContextLengthExceeded, InvalidRequest, NoLearningSignal, RateLimited
 from registry.records import Group, Message
 from serve_app.wire.lengths import CHARACTERS_PER_TOKEN, check_characters
+from training.advantages import advantages
 from training.conversation import ChatTokenizer, end_of_turn, tokenise_completion, tokenise_prompt
 from training.learning_signal import NOTHING_LEFT, is_lost
-from training.worker.advantages import advantages
 
 RETRY_AFTER_S = 2
 

@@ -42,9 +42,6 @@ class TrainingGroup(Request):
     responses: RewardedResponses
 
 
-TrainingGroups = Annotated[list[TrainingGroup], Field(fail_fast=True, min_length=1, max_length=MAX_GROUPS)]
-
-
 class Train(Request):
     """A request to train on one group (`messages`, `responses`) or on several (`groups`)."""
 

@@ -24,12 +24,12 @@ from tests.support.smollm2_jobs import (
     Job,
     assignment_of,
 )
+from training.advantages import advantages
 from training.conversation import tokenise
 from training.settings import TrainingSettings
 from training.types import Cancelled, StepProgress
 from training.worker import job as training_job
 from training.worker.adapter import WEIGHTS_FILE
-from training.worker.advantages import advantages
 from training.worker.resident_model import ResidentModel
 from training.worker.trainer_arguments import seed_of
 

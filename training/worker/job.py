@@ -25,6 +25,7 @@ from torch import Tensor
 
 from registry.errors import NoLearningSignal
 from registry.records import JobRequest
+from training.advantages import advantages, mean_and_deviation
 from training.conversation import tokenise
 from training.learning_signal import NOTHING_LEFT, is_lost, missing
 from training.types import (
@@ -38,7 +39,6 @@ from training.types import (
     TrainingOutcome,
 )
 from training.worker.adapter import WEIGHTS_FILE, lora_of, save_adapter
-from training.worker.advantages import advantages, mean_and_deviation
 from training.worker.packs import Row
 from training.worker.resident_model import ResidentModel
 from training.worker.soundness import check_finite, check_soundness, diverging

@@ -28,8 +28,8 @@ from serve_app.api.value_limits import check_training_values
 from serve_app.wire.base import IdempotencyKey
 from serve_app.wire.jobs import Job
 from serve_app.wire.train import Train, Trained
+from training.advantages import advantages
 from training.learning_signal import NOTHING_LEFT, is_lost
-from training.worker.advantages import advantages
 
 router = APIRouter(prefix="/v1", tags=["train"], route_class=BoundedRoute)
 

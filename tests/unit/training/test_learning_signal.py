@@ -1,8 +1,8 @@
 import pytest
 
 from registry.records import Group, Message, RewardedResponse
+from training.advantages import advantages
 from training.learning_signal import is_lost, missing
-from training.worker.advantages import advantages
 
 
 @pytest.mark.parametrize(

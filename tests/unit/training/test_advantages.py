@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from training.worker.advantages import advantages, mean_and_deviation
+from training.advantages import advantages, mean_and_deviation
 
 
 def test_two_rewards_by_hand() -> None:

@@ -1,7 +1,7 @@
 """Translates constraints of an answer for llguidance.
 
     OpenAI's request  ->  schemas_of         the schemas in it, with their places, to be compiled beforehand
-    vLLM's request    ->  HeldEngine         the schema, or the grammar of tool calls, that the engine gets
+    vLLM's request    ->  ConstrainedEngine  the schema, or the grammar of tool calls, that the engine gets
 
 vLLM describes a model's tool call (`<tool_call>{"name": ...`) by a structural tag of xgrammar. Its `guidance`
 backend does not read structural tags, so the tag becomes a Lark grammar here. vLLM and xgrammar never see the
@@ -18,10 +18,10 @@ from typing import Any
 from registry.errors import InvalidRequest
 from registry.json_text import compact_json
 from serve_app.model_server.schema_worker import REGEX
-from serve_app.wire.schema_keywords import held
+from serve_app.wire.schema_keywords import enforced_part
 
 ANSWER = "response_format.json_schema.schema"
-HELD_OUTPUTS = "structured_outputs"
+STRUCTURED_OUTPUTS = "structured_outputs"
 ANY_OBJECT = {"type": "object"}
 TEXT = "TEXT: /(.|\\n)*/"
 NOT_ENFORCED = "the engine cannot enforce schemas on the tool calls of this model"
@@ -42,9 +42,9 @@ def schemas_of(body: dict[str, Any]) -> dict[str, str]:
 
 def without_schema(body: dict[str, Any]) -> dict[str, Any]:
     """Returns the request for vLLM's layer, in which "any object" replaces the schema of the answer."""
-    if HELD_OUTPUTS not in body and _answer_form(body) is None:
+    if STRUCTURED_OUTPUTS not in body and _answer_form(body) is None:
         return body
-    others = {field: value for field, value in body.items() if field != HELD_OUTPUTS}
+    others = {field: value for field, value in body.items() if field != STRUCTURED_OUTPUTS}
     return {**others, "response_format": {"type": "json_object"}}
 
 
@@ -53,13 +53,13 @@ def _answer_form(body: dict[str, Any]) -> tuple[str, str] | None:
     schema = body.get("response_format", {}).get("json_schema", {}).get("schema")
     if schema is not None:
         return ANSWER, _as_json(schema)
-    match body.get(HELD_OUTPUTS):
+    match body.get(STRUCTURED_OUTPUTS):
         case {"json": schema}:
-            return f"{HELD_OUTPUTS}.json", _as_json(schema)
+            return f"{STRUCTURED_OUTPUTS}.json", _as_json(schema)
         case {"regex": pattern}:
-            return f"{HELD_OUTPUTS}.regex", REGEX + pattern
+            return f"{STRUCTURED_OUTPUTS}.regex", REGEX + pattern
         case {"choice": texts}:
-            return f"{HELD_OUTPUTS}.choice", REGEX + "|".join(map(_exactly, texts))
+            return f"{STRUCTURED_OUTPUTS}.choice", REGEX + "|".join(map(_exactly, texts))
     return None
 
 
@@ -68,14 +68,14 @@ def _exactly(text: str) -> str:
 
 
 def _as_json(schema: Any) -> str:
-    return compact_json(held(schema), ascii_only=True)
+    return compact_json(enforced_part(schema), ascii_only=True)
 
 
 def _of_arguments(parameters: Any) -> str:
     return _as_json({"type": "object", **parameters} if isinstance(parameters, dict) else ANY_OBJECT)
 
 
-class HeldEngine:
+class ConstrainedEngine:
     """The engine for one request. It translates the constraints of vLLM's layer for llguidance."""
 
     def __init__(self, engine: Any, body: dict[str, Any]) -> None:
@@ -96,7 +96,7 @@ class HeldEngine:
         """Generates with the translated constraint. Raises: InvalidRequest, and the errors of the engine."""
         wanted = sampling_params.structured_outputs
         if wanted is not None:
-            sampling_params.structured_outputs = self._held(wanted)
+            sampling_params.structured_outputs = self._constraint_for_llguidance(wanted)
         outputs: AsyncGenerator[Any, None] = self._engine.generate(
             prompt, sampling_params, request_id, **more
         )
@@ -109,7 +109,7 @@ class HeldEngine:
                     self.finish_reasons[sample.index] = sample.finish_reason
             yield output
 
-    def _held(self, wanted: Any) -> Any:
+    def _constraint_for_llguidance(self, wanted: Any) -> Any:
         if wanted.json_object:
             if self._answer.startswith(REGEX):
                 return replace(wanted, json_object=None, regex=self._answer.removeprefix(REGEX))

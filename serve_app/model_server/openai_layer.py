@@ -17,10 +17,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from registry.errors import INTERNAL_ERROR, ContextLengthExceeded, InvalidRequest, TigerError, Unavailable
+from serve_app.model_server.answer_fields import answer_for_client, event_for_client
 from serve_app.model_server.calls import OpenAICall, cache_salt_of
-from serve_app.model_server.grammars import HELD_OUTPUTS, HeldEngine, schemas_of, without_schema
+from serve_app.model_server.grammars import STRUCTURED_OUTPUTS, ConstrainedEngine, schemas_of, without_schema
 from serve_app.model_server.schema_compiler import SchemaCompiler
-from serve_app.model_server.told_fields import answer_told, event_told
 from serve_app.model_server.tool_calls import check_tools, settle, settle_event
 from serve_app.model_server.vllm_objects_private import serving_with
 from serve_app.shared_tasks import is_being_cancelled
@@ -44,25 +44,25 @@ class OpenAILayer:
 
     async def answer(self, call: OpenAICall, engine: Any, lora_request: Any) -> str:
         """Returns a JSON object. Raises: InvalidRequest, ContextLengthExceeded, Unavailable, TigerError."""
-        held = HeldEngine(engine, call.body)
-        answer = await self._create(call, held, lora_request)
+        constrained = ConstrainedEngine(engine, call.body)
+        answer = await self._create(call, constrained, lora_request)
         if call.body.get("tools"):
-            settle(answer, held.finish_reasons)
-        return answer_told(answer, call)
+            settle(answer, constrained.finish_reasons)
+        return answer_for_client(answer, call)
 
     async def events(self, call: OpenAICall, engine: Any, lora_request: Any) -> AsyncGenerator[str, None]:
         """Yields server-sent events, the last one `[DONE]`.
 
         Raises the errors of `answer`, also after some events.
         """
-        held = HeldEngine(engine, call.body)
-        async with aclosing(await self._create(call, held, lora_request)) as events:
+        constrained = ConstrainedEngine(engine, call.body)
+        async with aclosing(await self._create(call, constrained, lora_request)) as events:
             async for event in events:
                 if engine.failure is not None:  # the event has vLLM's message about this error
                     raise _as_ours(engine.failure, call)
                 if event.startswith(ERROR_EVENT):
                     raise TigerError(INTERNAL_ERROR)
-                yield event_told(settle_event(event), call)
+                yield event_for_client(settle_event(event), call)
 
     async def _create(self, call: OpenAICall, engine: Any, lora_request: Any) -> Any:
         from vllm.exceptions import GracefulHTTPError, VLLMClientError
@@ -112,7 +112,7 @@ class OpenAILayer:
         reply = await self._schemas.check(call.user, list(schemas.values()))
         if reply.error is not None:
             place = places[reply.index or 0] if reply.index is not None or len(places) == 1 else "tools"
-            constraint = "constraint" if place.startswith(HELD_OUTPUTS) else "schema"
+            constraint = "constraint" if place.startswith(STRUCTURED_OUTPUTS) else "schema"
             raise InvalidRequest(f"the engine cannot enforce this {constraint}: {reply.error}", place)
         if reply.seconds * call.num_samples > MAX_COMPILE_S:
             raise InvalidRequest("the schema takes too long to compile for so many samples", "n")

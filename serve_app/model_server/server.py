@@ -25,7 +25,7 @@ from serve_app.model_server.client import ModelReplica
 from serve_app.model_server.engine_watch import EngineWatch
 from serve_app.model_server.generations import Generations
 from serve_app.model_server.gpu_gate import AwakeEngine, GpuGate
-from serve_app.model_server.labels import multiplexed
+from serve_app.model_server.multiplexing import multiplexed
 from serve_app.model_server.openai_layer import OpenAILayer
 from serve_app.model_server.ray_llm_private import CallbackBase, chat_serving, engine_client, text_serving
 from serve_app.model_server.schema_compiler import SchemaCompiler, WorkerProcess

@@ -133,19 +133,21 @@ class Sampling(Request):
             raise refused("stream_options", "stream_options is only for stream: true")
         if self.best_of not in (None, self.n or 1):
             raise refused("best_of", "`best_of` must be equal to `n`")
-        if self.structured_outputs is not None and self.is_held_by_format():
+        if self.structured_outputs is not None and self.has_response_format():
             raise refused("structured_outputs", "give `response_format` or `structured_outputs`, not both")
         for field in ("ignore_eos", "min_tokens"):
-            if getattr(self, field) and self.is_held():
-                raise refused(field, f"`{field}` cannot be used together with a required form of the answer")
+            if getattr(self, field) and self.has_required_form():
+                raise refused(
+                    field, f"`{field}` cannot be used together with tools or a required form of the answer"
+                )
         return self
 
-    def is_held_by_format(self) -> bool:
+    def has_response_format(self) -> bool:
         return self.response_format is not None and self.response_format.type != "text"
 
-    def is_held(self) -> bool:
+    def has_required_form(self) -> bool:
         """Returns True if the answer must have a certain form."""
-        return self.structured_outputs is not None or self.is_held_by_format()
+        return self.structured_outputs is not None or self.has_response_format()
 
     def body(self) -> dict[str, Any]:
         """Returns the request for vLLM: the fields that were given and have an effect."""
@@ -199,8 +201,8 @@ class ChatCompletionRequest(Sampling):
     def may_call(self) -> bool:
         return bool(self.tools) and self.tool_choice != "none"
 
-    def is_held(self) -> bool:
-        return self.may_call() or super().is_held()
+    def has_required_form(self) -> bool:
+        return self.may_call() or super().has_required_form()
 
     def num_characters(self) -> int:
         return sum(map(num_characters, self.messages))

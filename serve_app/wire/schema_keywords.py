@@ -1,7 +1,7 @@
 """The keywords of JSON Schema: those that the engine enforces, and those that it does not.
 
 subschemas     the schemas directly inside a schema
-held           the part of a checked schema that constrains the answer
+enforced_part  the part of a checked schema that constrains the answer
 """
 
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ COUNTS = {"minItems", "maxItems", "minProperties", "maxProperties"}
 LENGTHS = {"minLength", "maxLength"}
 NUMBERS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}
 VALUES = {"const", "enum", "type", "required", "pattern", "format", "$ref"}
-HELD = ONE_SCHEMA | SCHEMA_LISTS | SCHEMA_MAPS | COUNTS | LENGTHS | NUMBERS | VALUES
+ENFORCED = ONE_SCHEMA | SCHEMA_LISTS | SCHEMA_MAPS | COUNTS | LENGTHS | NUMBERS | VALUES
 
 REFUSED = {
     "not", "if", "then", "else", "dependentRequired", "dependentSchemas", "dependencies", "contains",
@@ -51,19 +51,19 @@ def subschemas(schema: dict[str, Any]) -> Iterator[tuple[Path, Any]]:
             yield from (((keyword, name), part) for name, part in value.items())
 
 
-def held(schema: Any) -> Any:
+def enforced_part(schema: Any) -> Any:
     """Returns a checked schema without annotations and without keywords that are always fulfilled."""
     if not isinstance(schema, dict):
         return schema
     kept: dict[str, Any] = {}
     for keyword, value in schema.items():
         if keyword in ONE_SCHEMA:
-            kept[keyword] = held(value)
+            kept[keyword] = enforced_part(value)
         elif keyword in SCHEMA_LISTS:
-            kept[keyword] = [held(part) for part in value]
+            kept[keyword] = [enforced_part(part) for part in value]
         elif keyword in SCHEMA_MAPS:
-            kept[keyword] = {name: held(part) for name, part in value.items()}
-        elif keyword in HELD and not _is_void(keyword, value, schema):
+            kept[keyword] = {name: enforced_part(part) for name, part in value.items()}
+        elif keyword in ENFORCED and not _is_void(keyword, value, schema):
             kept[keyword] = value
     return kept
 

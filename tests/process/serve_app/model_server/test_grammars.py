@@ -12,7 +12,7 @@ from vllm.sampling_params import SamplingParams, StructuredOutputsParams
 from vllm.tokenizers import get_tokenizer
 
 from registry.errors import InvalidRequest
-from serve_app.model_server.grammars import ANSWER, HeldEngine, schemas_of, without_schema
+from serve_app.model_server.grammars import ANSWER, ConstrainedEngine, schemas_of, without_schema
 from serve_app.model_server.schema_worker import compile_schemas
 
 COLOUR = {
@@ -54,7 +54,7 @@ def tokenizer(smollm2_weights: Path) -> LLTokenizer:
 
 
 def wanted(weights: Path, parser: str, body: dict[str, Any]) -> StructuredOutputsParams | None:
-    """The form that HeldEngine wants of an answer, after vLLM's layer has adjusted the request."""
+    """The form that ConstrainedEngine wants of an answer, after vLLM's layer has adjusted the request."""
     kind = ParserManager.get_parser(
         tool_parser_name=parser,
         reasoning_parser_name=None,
@@ -69,9 +69,9 @@ def wanted(weights: Path, parser: str, body: dict[str, Any]) -> StructuredOutput
     request = ChatCompletionRequest(messages=[{"role": "user", "content": "x"}], **without_schema(body))
     adjusted = kind(tokenizer, request.tools).adjust_request(request)
     engine = StubEngine()
-    held = HeldEngine(engine, body)
-    assert held.model_config == "its own"
-    held.generate("prompt", adjusted.to_sampling_params(16, {}), "id")
+    constrained = ConstrainedEngine(engine, body)
+    assert constrained.model_config == "its own"
+    constrained.generate("prompt", adjusted.to_sampling_params(16, {}), "id")
     found: StructuredOutputsParams | None = engine.params.structured_outputs
     return found
 
@@ -172,7 +172,7 @@ def test_nothing_else_is_passed_on() -> None:
     for constraint in ({"regex": "a*"}, {"choice": ["a"]}, {"grammar": "start: TEXT"}):
         params = SamplingParams(structured_outputs=StructuredOutputsParams(**constraint))
         with pytest.raises(InvalidRequest):
-            HeldEngine(StubEngine(), {}).generate("prompt", params, "id")
+            ConstrainedEngine(StubEngine(), {}).generate("prompt", params, "id")
 
 
 def test_schemas_by_their_places() -> None:

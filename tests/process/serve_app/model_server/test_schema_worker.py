@@ -25,7 +25,7 @@ from serve_app.model_server.schema_worker import (
     compile_schemas,
     reply_to,
 )
-from serve_app.wire.schema_keywords import held
+from serve_app.wire.schema_keywords import enforced_part
 from tests.support.schemas import HEAVY, REFUSED_BY_COMPILING, RandomSchemas, chain, doubling
 
 NUM_SCHEMAS = 200
@@ -50,13 +50,13 @@ def tokenizer(tokenizer_text: TokenizerText) -> LLTokenizer:
 
 
 def question(*schemas: Any) -> Question:
-    return Question(schemas=tuple(json.dumps(held(schema)) for schema in schemas))
+    return Question(schemas=tuple(json.dumps(enforced_part(schema)) for schema in schemas))
 
 
 def random_answer(tokenizer: LLTokenizer, schema: Any, seed: int) -> str | None:
     """A random answer of tokens that are allowed; None if it does not come to an end."""
     dice = random.Random(seed)
-    grammar = LLMatcher.grammar_from_json_schema(json.dumps(held(schema)))
+    grammar = LLMatcher.grammar_from_json_schema(json.dumps(enforced_part(schema)))
     matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=LIMITS)
     tokens: list[int] = []
     for _ in range(MAX_TOKENS):

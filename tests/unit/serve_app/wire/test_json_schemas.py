@@ -16,7 +16,7 @@ from serve_app.wire.json_schemas import (
     check_schema,
     check_size,
 )
-from serve_app.wire.schema_keywords import REFUSED, Path, held, subschemas
+from serve_app.wire.schema_keywords import REFUSED, Path, enforced_part, subschemas
 from tests.support.schemas import HEAVY, REFUSED_AT_SIGHT, REFUSED_BY_COMPILING, RandomSchemas, nested
 
 NUM_RANDOM = 300
@@ -48,9 +48,9 @@ def test_random_schemas_are_taken_and_valid() -> None:
         schema = RandomSchemas(seed).schema()
         assert refused_at(schema) is None, schema
         Draft202012Validator.check_schema(schema)
-        Draft202012Validator.check_schema(held(schema))
-        assert refused_at(held(schema)) is None
-        assert held(held(schema)) == held(schema)
+        Draft202012Validator.check_schema(enforced_part(schema))
+        assert refused_at(enforced_part(schema)) is None
+        assert enforced_part(enforced_part(schema)) == enforced_part(schema)
 
 
 def places_of(schema: Any) -> list[Path]:
@@ -100,7 +100,7 @@ def test_unknown_keywords_are_annotations() -> None:
         "$comment": "c",
     }
     assert refused_at(schema) is None
-    assert held(schema) == {"type": "object"}
+    assert enforced_part(schema) == {"type": "object"}
     named = {"type": "object", "properties": {"not": {"type": "string", "if": 5}}}
     assert refused_at(named) == ("properties", "not", "if")
     given = {
@@ -110,13 +110,13 @@ def test_unknown_keywords_are_annotations() -> None:
         "const": None,
     }
     assert refused_at(given) is None
-    assert held(given) == {"const": None}
+    assert enforced_part(given) == {"const": None}
 
 
 def test_what_holds_anyway_is_left_out() -> None:
     schema = {"required": ["a"], "minProperties": 1, "items": {"uniqueItems": False}}
-    assert held(schema) == {"required": ["a"], "items": {}}
-    assert held({"type": "integer", "format": "int64"}) == {"type": "integer"}
+    assert enforced_part(schema) == {"required": ["a"], "items": {}}
+    assert enforced_part({"type": "integer", "format": "int64"}) == {"type": "integer"}
     assert refused_at({"type": ["integer", "string"], "format": "int64"}) == ("format",)
 
 

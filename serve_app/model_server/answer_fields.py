@@ -20,14 +20,14 @@ NO_TOKENS = re.compile(
 )
 
 
-def answer_told(answer: Any, call: OpenAICall) -> str:
+def answer_for_client(answer: Any, call: OpenAICall) -> str:
     """Returns vLLM's answer as JSON, without the fields that the client does not get."""
     tokens: set[str] = set() if _asks_for_tokens(call) else TOKENS
     choices = {"__all__": NEVER_OF_CHOICE | tokens}
     return str(answer.model_dump_json(exclude={**dict.fromkeys(NEVER | tokens, True), "choices": choices}))
 
 
-def event_told(event: str, call: OpenAICall) -> str:
+def event_for_client(event: str, call: OpenAICall) -> str:
     """Returns an event of vLLM's stream, without the fields that the client does not get."""
     return event.replace(NO_TEXT, "") if _asks_for_tokens(call) else NO_TOKENS.sub("", event)
 

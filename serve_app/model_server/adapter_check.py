@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from registry.errors import ModelUnusable
 from registry.revisions import CONFIG_FILE
-from serve_app.model_server.tenant_engine import UNUSABLE, raise_of_ended
+from serve_app.model_server.request_engine import UNUSABLE, raise_of_ended
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 MATRIX = re.compile(r"base_model\.model\.(?P<module>[\w.]+)\.lora_(?P<letter>[AB])\.weight")

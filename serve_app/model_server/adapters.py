@@ -26,7 +26,7 @@ from cachetools import LRUCache
 from registry.errors import ModelUnusable, Unavailable
 from registry.revisions import DigestMismatch, Revisions
 from registry.tasks import BackgroundTasks
-from serve_app.model_server.tenant_engine import UNUSABLE
+from serve_app.model_server.request_engine import UNUSABLE
 
 logger = logging.getLogger("ray.serve")
 

@@ -1,7 +1,7 @@
 """vLLM's request classes, changed so that a greedy request can have several choices.
 
 At temperature 0 all choices are the same. vLLM refuses to generate several of them; OpenAI returns as many as
-the request asks for. Therefore the engine generates one sample, and model_server.tenant_engine copies it.
+the request asks for. Therefore the engine generates one sample, and model_server.request_engine copies it.
 """
 
 from typing import Any

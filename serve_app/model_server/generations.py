@@ -1,6 +1,6 @@
 """Answers the calls of our own API: all completions at once, or NDJSON lines while the text is generated.
 
-    call  ->  prompt  ->  adapter lease  ->  TenantEngine  ->  completions or NDJSON lines
+    call  ->  prompt  ->  adapter lease  ->  RequestEngine  ->  completions or NDJSON lines
 
 The prompt is rendered here with the tokenizer's own chat template, as in the trainer, so that training and
 generation see the same tokens. The lines are made here too, and the ingress passes them on.
@@ -17,8 +17,8 @@ from registry.errors import INTERNAL_ERROR, ContextLengthExceeded, InvalidReques
 from registry.json_text import compact_json
 from registry.usage import Usage, durations
 from serve_app.model_server.calls import Completion, Generation, GenerationCall, cache_salt_of
+from serve_app.model_server.request_engine import RequestEngine
 from serve_app.model_server.running_count import UsageMeter
-from serve_app.model_server.tenant_engine import TenantEngine
 from serve_app.settings import BaseModelSettings
 from serve_app.wire.generate import StopReason
 from training.conversation import tokenise_prompt
@@ -39,8 +39,8 @@ class Generations:
         base: BaseModelSettings,
         tokenizer: Any,
         meter: UsageMeter,
-        admit: Callable[[GenerationCall, int], TenantEngine],
-        leased: Callable[[TenantEngine, GenerationCall], AbstractAsyncContextManager[Any | None]],
+        admit: Callable[[GenerationCall, int], RequestEngine],
+        leased: Callable[[RequestEngine, GenerationCall], AbstractAsyncContextManager[Any | None]],
         is_loaded: Callable[[str], bool],
     ) -> None:
         self._base = base
@@ -133,7 +133,7 @@ class Generations:
 
     def _run(
         self,
-        engine: TenantEngine,
+        engine: RequestEngine,
         call: GenerationCall,
         prompt: list[int],
         output_kind: Any,

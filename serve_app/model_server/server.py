@@ -1,7 +1,7 @@
 """Runs one base model in vLLM, with the adapters of its private models. It extends Ray Serve LLM's server.
 
-generate, generate_stream     ->  Generations  ->  adapter lease  ->  TenantEngine
-openai_answer, openai_events  ->  adapter lease  ->  OpenAILayer  ->  TenantEngine
+generate, generate_stream     ->  Generations  ->  adapter lease  ->  RequestEngine
+openai_answer, openai_events  ->  adapter lease  ->  OpenAILayer  ->  RequestEngine
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -28,9 +28,9 @@ from serve_app.model_server.gpu_gate import AwakeEngine, GpuGate
 from serve_app.model_server.multiplexing import multiplexed
 from serve_app.model_server.openai_layer import OpenAILayer
 from serve_app.model_server.ray_llm_private import CallbackBase, chat_serving, engine_client, text_serving
+from serve_app.model_server.request_engine import RequestEngine
 from serve_app.model_server.schema_compiler import SchemaCompiler, WorkerProcess
 from serve_app.model_server.schema_worker import TokenizerText
-from serve_app.model_server.tenant_engine import TenantEngine
 from serve_app.model_server.training_lengths import LengthChecks
 from serve_app.model_server.vllm_objects_private import num_unfinished, remove_adapter_gauge
 from serve_app.model_server.vllm_patches.plain_text import keep_content_text
@@ -107,7 +107,7 @@ class ModelServer(LLMServer, ModelReplica):
             base,
             self._tokenizer,
             self._meter,
-            admit=lambda call, num_samples: self._tenant_engine(call, 1, num_samples),
+            admit=lambda call, num_samples: self._request_engine(call, 1, num_samples),
             leased=self._leased,
             is_loaded=self._adapters.is_loaded,
         )
@@ -144,11 +144,11 @@ class ModelServer(LLMServer, ModelReplica):
         """vLLM's AsyncLLM."""
         return engine_client(self.engine)
 
-    def _tenant_engine(
+    def _request_engine(
         self, call: GenerationCall | OpenAICall, num_prompts: int, num_samples: int, num_copies: int = 1
-    ) -> TenantEngine:
+    ) -> RequestEngine:
         """Returns the engine for one request. Entering its context admits the request."""
-        return TenantEngine(
+        return RequestEngine(
             self._llm,
             call.user,
             call.model,
@@ -159,9 +159,9 @@ class ModelServer(LLMServer, ModelReplica):
             num_copies,
         )
 
-    def _engine_of(self, call: OpenAICall) -> TenantEngine:
+    def _engine_of(self, call: OpenAICall) -> RequestEngine:
         num_copies = call.num_choices // call.num_samples
-        return self._tenant_engine(call, call.num_prompts, call.num_samples, num_copies)
+        return self._request_engine(call, call.num_prompts, call.num_samples, num_copies)
 
     def _init_multiplex_loader(self, model_downloader_cls: Any = None) -> None:
         """Replaces Ray's loader, which does not check downloaded adapters and never frees them."""
@@ -208,7 +208,7 @@ class ModelServer(LLMServer, ModelReplica):
 
     @asynccontextmanager
     async def _leased(
-        self, engine: TenantEngine, call: GenerationCall | OpenAICall
+        self, engine: RequestEngine, call: GenerationCall | OpenAICall
     ) -> AsyncIterator[Any | None]:
         """Yields vLLM's request for the call's adapter, and keeps the adapter until the call has ended."""
         async with (

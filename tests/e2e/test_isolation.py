@@ -27,7 +27,7 @@ BASE = "smollm2-135m"
 
 
 @pytest.fixture(scope="module")
-def tenants(system: System) -> dict[str, Client]:
+def users(system: System) -> dict[str, Client]:
     """Users who have each taught their model to answer with a word of their own."""
     clients = {name: system.client(f"{name}-{secrets.token_hex(4)}") for name in WORDS}
     for name, client in clients.items():
@@ -80,20 +80,18 @@ class Changes:
 
 
 @pytest.mark.timeout(1800)
-def test_no_answer_of_thousands_carries_the_others_word(tenants: dict[str, Client]) -> None:
+def test_no_answer_of_thousands_carries_the_others_word(users: dict[str, Client]) -> None:
     """Four adapters share two places in the engine and three on the replica, beside the base model."""
-    refs = {name: refs_of(client) for name, client in tenants.items()}
+    refs = {name: refs_of(client) for name, client in users.items()}
     # As many at once as later: bfloat16 sums differ with the size of the batch, and a near tie falls by them.
-    alone = {
-        (name, ref): set(asked(tenants[name], ref, NUM_PROMPTS)) for name in tenants for ref in refs[name]
-    }
-    for name in tenants:
+    alone = {(name, ref): set(asked(users[name], ref, NUM_PROMPTS)) for name in users for ref in refs[name]}
+    for name in users:
         assert all(WORDS[name] in answer for ref in refs[name][:3] for answer in alone[name, ref]), alone
     choice = random.Random(0)
-    names = choice.choices(list(tenants), k=NUM_ANSWERS // NUM_PROMPTS)
+    names = choice.choices(list(users), k=NUM_ANSWERS // NUM_PROMPTS)
     questions = [(name, choice.choice(refs[name])) for name in names]
-    with ThreadPoolExecutor(NUM_AT_ONCE) as threads, Changes(list(tenants.values())) as changes:
-        asking = [threads.submit(asked, tenants[name], ref, NUM_PROMPTS) for name, ref in questions]
+    with ThreadPoolExecutor(NUM_AT_ONCE) as threads, Changes(list(users.values())) as changes:
+        asking = [threads.submit(asked, users[name], ref, NUM_PROMPTS) for name, ref in questions]
         answers = [future.result() for future in asking]
     assert changes.num_turns > 2
     theirs = {"alice": WORDS["bob"], "bob": WORDS["alice"]}
@@ -118,8 +116,8 @@ def cached_tokens(client: Client, prompt: str, model: str) -> int:
 
 
 @pytest.mark.parametrize("api", ["generate", "openai"])
-def test_cache_of_a_prefix_is_its_users_own(tenants: dict[str, Client], api: str) -> None:
-    alice, bob = tenants.values()
+def test_cache_of_a_prefix_is_its_users_own(users: dict[str, Client], api: str) -> None:
+    alice, bob = users.values()
     prompt = f"{secrets.token_hex(8)} " + "All the king's horses and all the king's men. " * 40
     if api == "generate":
         alice.greedy(BASE, prompt, 1)

@@ -17,7 +17,7 @@ from registry.usage import UsageParts, durations
 from serve_app.model_server.admission import Admission
 from serve_app.model_server.calls import Completion, Generation, GenerationCall, OpenAICall
 from serve_app.model_server.client import ModelReplica
-from serve_app.model_server.tenant_engine import TenantEngine
+from serve_app.model_server.request_engine import RequestEngine
 from serve_app.replica_address import listen_at_the_node
 from serve_app.settings import (
     Settings,
@@ -81,10 +81,10 @@ class FakeModelServer(ModelReplica):
     ) -> AsyncGenerator[Any, None]:
         params = SimpleNamespace(n=call.n, max_tokens=max_tokens, output_kind=SimpleNamespace(name=kind))
         engine = FakeEngine(pause_s)
-        async with TenantEngine(
+        async with RequestEngine(
             engine, call.user, call.model, self._admission, self._meter, 1, call.n
-        ) as tenant_engine:
-            async for output in tenant_engine.generate({"prompt_token_ids": [1, 2, 3]}, params, "request"):
+        ) as request_engine:
+            async for output in request_engine.generate({"prompt_token_ids": [1, 2, 3]}, params, "request"):
                 yield output
 
     async def generate(self, call: GenerationCall) -> Generation:

@@ -35,7 +35,7 @@ from typing import Any
 
 import torch
 
-from serve_app.model_server.tenant_engine import SENSELESS
+from serve_app.model_server.request_engine import SENSELESS
 from serve_app.model_server.vllm_private import (
     NANS_VARIABLE,
     EngineCoreOutput,

@@ -10,7 +10,7 @@ import torch
 
 from registry.errors import ModelUnusable
 from serve_app.model_server.adapter_check import FIRST, Probe, check_files
-from serve_app.model_server.tenant_engine import SENSELESS
+from serve_app.model_server.request_engine import SENSELESS
 from tests.support.adapters import write_adapter
 
 MAX_RANK = 16

@@ -14,7 +14,7 @@ from registry.usage import Usage
 from serve_app.model_server.admission import Admission
 from serve_app.model_server.calls import GenerationCall
 from serve_app.model_server.generations import Generations
-from serve_app.model_server.tenant_engine import TenantEngine
+from serve_app.model_server.request_engine import RequestEngine
 from serve_app.settings import BaseModelSettings
 from tests.support.tokenizers import byte_level
 
@@ -60,7 +60,7 @@ class Counts:
 
 
 @asynccontextmanager
-async def no_adapter(engine: TenantEngine, call: GenerationCall) -> AsyncIterator[None]:
+async def no_adapter(engine: RequestEngine, call: GenerationCall) -> AsyncIterator[None]:
     yield None
 
 
@@ -77,8 +77,8 @@ def tokenizer() -> Any:
 def generations(engine: Engine, tokenizer: Any, counts: Counts) -> Generations:
     admission = Admission(16, 8, 10_000, 512, 1.0)
 
-    def admit(call: GenerationCall, num_samples: int) -> TenantEngine:
-        return TenantEngine(engine, call.user, call.model, admission, counts, 1, num_samples)
+    def admit(call: GenerationCall, num_samples: int) -> RequestEngine:
+        return RequestEngine(engine, call.user, call.model, admission, counts, 1, num_samples)
 
     return Generations(BASE, tokenizer, counts, admit, no_adapter, is_loaded=lambda adapter_id: False)
 

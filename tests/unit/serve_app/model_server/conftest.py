@@ -1,10 +1,10 @@
-"""A TenantEngine for each test, with its counts and its admission."""
+"""A RequestEngine for each test, with its counts and its admission."""
 
 import pytest
 
 from serve_app.model_server.admission import Admission
-from serve_app.model_server.tenant_engine import TenantEngine
-from tests.support.tenant_engines import STEP_TOKENS, Build, Counts, FakeEngine
+from serve_app.model_server.request_engine import RequestEngine
+from tests.support.request_engines import STEP_TOKENS, Build, Counts, FakeEngine
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def build(counts: Counts, admission: Admission) -> Build:
         num_prompts: int = 1,
         num_samples: int = 1,
         num_copies: int = 1,
-    ) -> TenantEngine:
-        return TenantEngine(engine, user, "mine", admission, counts, num_prompts, num_samples, num_copies)
+    ) -> RequestEngine:
+        return RequestEngine(engine, user, "mine", admission, counts, num_prompts, num_samples, num_copies)
 
     return build

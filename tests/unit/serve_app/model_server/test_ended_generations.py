@@ -8,7 +8,7 @@ import pytest
 
 from registry.errors import Unavailable
 from serve_app.model_server.admission import Admission
-from tests.support.tenant_engines import (
+from tests.support.request_engines import (
     PROMPT,
     Build,
     Counts,
@@ -24,7 +24,7 @@ async def test_client_that_closes_a_stream_pays_what_was_generated(
     build: Build, counts: Counts, admission: Admission
 ) -> None:
     engine = FakeEngine()
-    async with build(engine) as tenant, aclosing(tenant.generate(PROMPT, Params(), "r")) as outputs:
+    async with build(engine) as request, aclosing(request.generate(PROMPT, Params(), "r")) as outputs:
         await anext(outputs)
         await anext(outputs)
     assert counts.tokens() == (1, 3, 2)
@@ -50,8 +50,8 @@ async def test_client_that_vanishes_while_waiting_pays_what_was_generated(
 
 async def test_generators_that_nobody_reads_are_given_back(build: Build, admission: Admission) -> None:
     engine = FakeEngine()
-    async with build(engine, num_prompts=4, num_samples=2) as tenant:
-        kept = [tenant.generate(PROMPT, Params(n=2), "r") for _ in range(3)]
+    async with build(engine, num_prompts=4, num_samples=2) as request:
+        kept = [request.generate(PROMPT, Params(n=2), "r") for _ in range(3)]
         assert admission.num_generations("alice") == 8
     assert admission.num_all_generations == 0
     assert await read(kept[0]) == [] and engine.calls == []
@@ -67,8 +67,8 @@ async def test_nothing_goes_on_after_the_request_has_ended(
     readers: list[Any] = []
 
     async def request() -> None:
-        async with build(engine, num_prompts=4) as tenant:
-            outputs = [tenant.generate(PROMPT, Params(kind), "r") for _ in range(4)]
+        async with build(engine, num_prompts=4) as own:
+            outputs = [own.generate(PROMPT, Params(kind), "r") for _ in range(4)]
             readers.extend(asyncio.ensure_future(read(each)) for each in outputs)
             await engine.held.wait()
             if how == "error":
@@ -93,8 +93,8 @@ async def test_reader_that_stopped_halfway_leaves_nothing(
     build: Build, counts: Counts, admission: Admission
 ) -> None:
     engine = FakeEngine()
-    async with build(engine) as tenant:
-        outputs = tenant.generate(PROMPT, Params(), "r")
+    async with build(engine) as request:
+        outputs = request.generate(PROMPT, Params(), "r")
         await anext(outputs)
     assert (engine.num_generating, admission.num_all_generations) == (0, 0)
     assert counts.tokens() == (1, 3, 1)
@@ -113,14 +113,14 @@ async def test_engine_that_dies_is_unavailable_to_who_waits(
     build: Build, admission: Admission, kind: Kind
 ) -> None:
     engine = FakeEngine(hold_at=1)
-    tenant = build(engine)
-    asked = asyncio.ensure_future(ask(tenant, Params(kind)))
+    request = build(engine)
+    asked = asyncio.ensure_future(ask(request, Params(kind)))
     await engine.held.wait()
     engine.errored, engine.error = True, RuntimeError("EngineCore encountered an issue")
     engine.go_on.set()
     with pytest.raises(Unavailable):
         await asked
-    assert isinstance(tenant.failure, Unavailable)
+    assert isinstance(request.failure, Unavailable)
     assert admission.num_all_generations == 0
 
 

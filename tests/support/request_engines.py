@@ -9,8 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from registry.usage import Usage
-from serve_app.model_server import tenant_engine
-from serve_app.model_server.tenant_engine import TenantEngine
+from serve_app.model_server import request_engine
+from serve_app.model_server.request_engine import RequestEngine
 
 STEP_TOKENS = 100
 PROMPT = {"prompt_token_ids": [1, 2, 3]}
@@ -60,7 +60,7 @@ class FakeEngine:
         self.num_generating = 0
         self.error: Exception | None = None
         self.fails_at: int | None = None
-        self.stop_reason: str | None = tenant_engine.SENSELESS
+        self.stop_reason: str | None = request_engine.SENSELESS
         self.aborted: set[str] = set()
         self.output_processor = SimpleNamespace(external_req_ids={}, request_states={})
 
@@ -118,7 +118,7 @@ class Counts:
         return usage.requests, usage.input_tokens, usage.output_tokens
 
 
-Build = Callable[..., TenantEngine]
+Build = Callable[..., RequestEngine]
 
 
 async def read(outputs: AsyncGenerator[Any, None]) -> list[Output]:
@@ -126,7 +126,7 @@ async def read(outputs: AsyncGenerator[Any, None]) -> list[Output]:
 
 
 async def ask(
-    engine: TenantEngine, params: Params | None = None, prompt: Any = PROMPT, **more: Any
+    engine: RequestEngine, params: Params | None = None, prompt: Any = PROMPT, **more: Any
 ) -> list[Output]:
     """Make one request from its beginning to its end; returns its outputs."""
     async with engine:

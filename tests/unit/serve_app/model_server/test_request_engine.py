@@ -1,4 +1,4 @@
-"""TenantEngine on an engine that behaves as vLLM: tokens are counted, limits hold, turns are taken."""
+"""RequestEngine on an engine that behaves as vLLM: tokens are counted, limits hold, turns are taken."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -9,7 +9,7 @@ import pytest
 from registry.errors import ModelUnusable, RateLimited, TigerError
 from serve_app.model_server import running_count
 from serve_app.model_server.admission import Admission
-from tests.support.tenant_engines import (
+from tests.support.request_engines import (
     PROMPT,
     STEP_TOKENS,
     Build,
@@ -83,19 +83,19 @@ async def test_prompt_that_may_take_too_many_tokens_gives_the_others_back(
 ) -> None:
     engine = FakeEngine()
     with pytest.raises(RateLimited):
-        async with build(engine, num_prompts=3) as tenant:
+        async with build(engine, num_prompts=3) as request:
             for max_tokens in (4, 4, 1000):
-                tenant.generate(PROMPT, Params(max_tokens=max_tokens), "r")
+                request.generate(PROMPT, Params(max_tokens=max_tokens), "r")
     assert (engine.calls, admission.num_all_generations) == ([], 0)
     await ask(build(engine))
 
 
 async def test_tokens_that_are_known_before_are_claimed_before(build: Build) -> None:
-    async with build(FakeEngine()) as tenant, build(FakeEngine()) as other:
-        tenant.claim(600)
+    async with build(FakeEngine()) as request, build(FakeEngine()) as other:
+        request.claim(600)
         with pytest.raises(RateLimited):
             other.claim(600)
-        await read(tenant.generate(PROMPT, Params(), "r"))
+        await read(request.generate(PROMPT, Params(), "r"))
         other.claim(600)
 
 
@@ -125,9 +125,9 @@ async def test_copies_are_generated_once_and_counted_each(
     build: Build, counts: Counts, admission: Admission, kind: Kind, num_outputs: int
 ) -> None:
     engine = FakeEngine()
-    async with build(engine, num_copies=3) as tenant:
+    async with build(engine, num_copies=3) as request:
         assert admission.num_generations("alice") == 1
-        outputs = [output async for output in tenant.generate(PROMPT, Params(kind), "r")]
+        outputs = [output async for output in request.generate(PROMPT, Params(kind), "r")]
     assert [[sample.index for sample in output.outputs] for output in outputs] == [[0, 1, 2]] * num_outputs
     assert all(
         sample.token_ids == output.outputs[0].token_ids for output in outputs for sample in output.outputs
@@ -146,8 +146,8 @@ class JoiningEngine(FakeEngine):
 
 
 async def test_prompt_is_told_with_the_first_output_of_every_sample(build: Build) -> None:
-    async with build(JoiningEngine(), num_samples=2) as tenant:
-        outputs = [output async for output in tenant.generate(PROMPT, Params(n=2), "r")]
+    async with build(JoiningEngine(), num_samples=2) as request:
+        outputs = [output async for output in request.generate(PROMPT, Params(n=2), "r")]
     assert [output.prompt_logprobs for output in outputs] == [[None, -1.0]] * 2
 
 
@@ -164,10 +164,10 @@ async def test_request_that_the_engine_refuses_costs_nothing(
 
 async def test_priority_is_the_number_of_the_users_other_generations(build: Build) -> None:
     engine = FakeEngine(hold_at=0)
-    tenants = [("alice", 1), ("alice", 1), ("bob", 1), ("alice", 3)]
+    requests = [("alice", 1), ("alice", 1), ("bob", 1), ("alice", 3)]
     readers = [
         asyncio.ensure_future(ask(build(engine, user, num_samples=n), Params(n=n), priority=-5))
-        for user, n in tenants
+        for user, n in requests
     ]
     await asyncio.sleep(0)
     engine.go_on.set()
@@ -198,10 +198,10 @@ async def test_long_prompt_waits_until_the_engine_has_read_the_one_before(build:
 async def test_a_request_has_begun_while_the_engine_computes_it(build: Build, kind: Kind) -> None:
     """This must not depend on a client that reads its stream slowly, or not at all."""
     engine, begun = FakeEngine(hold_at=0), asyncio.Event()
-    tenant_engine = build(engine)
-    tenant_engine.on_begun = begun.set
-    async with tenant_engine:
-        first = asyncio.ensure_future(anext(tenant_engine.generate(PROMPT, Params(kind), "r")))
+    request_engine = build(engine)
+    request_engine.on_begun = begun.set
+    async with request_engine:
+        first = asyncio.ensure_future(anext(request_engine.generate(PROMPT, Params(kind), "r")))
         await engine.held.wait()
         assert not begun.is_set(), "it waits in the engine"
         engine.hold_at = 3

@@ -4,7 +4,7 @@
     generate    ->  claim (RateLimited)  ->  turn  ->  AsyncLLM.generate  ->  outputs, counted
     the end     ->  what still runs is aborted, every ticket is released
 
-vLLM's own OpenAI layer uses a TenantEngine as its engine client, and so does ModelServer. When the `async
+vLLM's own OpenAI layer uses a RequestEngine as its engine client, and so does ModelServer. When the `async
 with` block ends for any reason, the engine has nothing more of the request, even if no generator was closed.
 
 These guarantees hold beside a greedy user, with the scheduling policy `priority` (lower is earlier):
@@ -44,7 +44,7 @@ SENSELESS = "senseless"
 UNUSABLE = "the model cannot be used: its weights give no finite numbers"
 
 
-class TenantEngine:
+class RequestEngine:
     """The engine for one HTTP request of one user, with `num_prompts` prompts and `num_samples` for each.
 
     Usage is counted for the model `model_id`. Each sample is returned and counted `num_copies` times. All

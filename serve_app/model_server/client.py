@@ -22,7 +22,7 @@ class ModelReplica(Protocol):
 
     def openai_events(self, call: OpenAICall) -> AsyncIterator[str]: ...
 
-    async def check_lengths(
+    async def count_training_tokens(
         self, user: str, groups: Sequence[Group], max_tokens: int, is_single: bool
     ) -> int: ...
 
@@ -62,10 +62,12 @@ class ModelClient:
     def openai_events(self, call: OpenAICall) -> AnswerStream[str]:
         return self._for(call).stream(ModelReplica.openai_events, call)
 
-    async def check_lengths(
+    async def count_training_tokens(
         self, user: str, groups: Sequence[Group], max_tokens: int, is_single: bool
     ) -> int:
-        return await self._replicas.call(ModelReplica.check_lengths, user, groups, max_tokens, is_single)
+        return await self._replicas.call(
+            ModelReplica.count_training_tokens, user, groups, max_tokens, is_single
+        )
 
     async def check_one(self, timeout_s: float) -> None:
         """Asks one replica, which Serve picks, for its health. Raises: TimeoutError, and its fault."""

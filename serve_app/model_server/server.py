@@ -264,7 +264,7 @@ class ModelServer(LLMServer, ModelReplica):
             async for event in events:
                 yield event
 
-    async def check_lengths(
+    async def count_training_tokens(
         self, user: str, groups: Sequence[Group], max_tokens: int, is_single: bool
     ) -> int:
         """Returns the number of tokens of all responses, each with its prompt.

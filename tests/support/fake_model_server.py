@@ -136,7 +136,7 @@ class FakeModelServer(ModelReplica):
             await asyncio.sleep(0.02 if is_endless else 0)
         yield "data: [DONE]\n\n"
 
-    async def check_lengths(
+    async def count_training_tokens(
         self, user: str, groups: Sequence[Group], max_tokens: int, is_single: bool
     ) -> int:
         """Check lengths: a character is a token, and a response may have a thousand."""

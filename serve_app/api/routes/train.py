@@ -123,7 +123,7 @@ async def _check(backends: Backends, user: str, model: ModelRecord, request: Tra
     if is_lost(_sizes(job.groups)):
         raise NoLearningSignal(NOTHING_LEFT, examples)
     server = await backends.tokenising_server(model.base_model)
-    num_tokens = await server.check_lengths(user, job.groups, limits.max_tokens_per_job, is_single)
+    num_tokens = await server.count_training_tokens(user, job.groups, limits.max_tokens_per_job, is_single)
     steps = job.hyperparameters.learning_steps
     if num_tokens * steps > limits.max_trained_tokens_per_job:
         raise InvalidRequest(

@@ -89,7 +89,7 @@ OWN_ERRORS = (
         "413 Content Too Large",
         "invalid_request_error",
         "request_too_large",
-        "the body is larger than any that is taken",
+        "the body is too large",
     ),
     OwnError(
         429,

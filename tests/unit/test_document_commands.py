@@ -4,7 +4,6 @@ import re
 import shlex
 
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from serve_app.cli import app as cli
@@ -22,7 +21,7 @@ TIGER = re.compile(r"^(?:\w+=\S+ )*(?:\.venv/bin/)?tiger (.*)$", re.MULTILINE)
     "block", WITH_LANGUAGE, ids=lambda block: f"{block.document}: {block.code.partition(chr(10))[0]}"
 )
 def test_block_is_run_or_the_reason_is_stated(block: Block) -> None:
-    assert block.language in ("sh", "python", "json", "yaml")
+    assert block.language in ("sh", "python", "json")
     assert sum(map(block.begins, LISTED)) == 1, block.code
 
 
@@ -50,8 +49,3 @@ def test_tiger_takes_the_options_that_are_shown() -> None:
     for command in commands:
         result = CliRunner().invoke(cli, [*shlex.split(command, comments=True), "--help"])
         assert result.exit_code == 0, result.output
-
-
-def test_yaml_is_well_formed() -> None:
-    manifests = [yaml.safe_load(block.code) for block in WITH_LANGUAGE if block.language == "yaml"]
-    assert [manifest["kind"] for manifest in manifests] == ["NetworkPolicy"]

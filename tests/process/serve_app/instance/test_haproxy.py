@@ -13,12 +13,10 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-import yaml
 
 from serve_app.http_settings import HttpSettings
-from serve_app.instance.haproxy import DATA_PATH, mend
+from serve_app.instance.haproxy import mend
 from serve_app.instance.haproxy_directives import UnexpectedConfiguration
-from serve_app.instance.serve_client import CLUSTER_DIRECTORY
 from tests.support.front_door import HALF_SENT, SILENCE_S, front_door, held, ray_configuration
 from tests.support.storage import free_port
 
@@ -147,14 +145,6 @@ def test_a_configuration_that_is_not_known_is_not_started(tmp_path: Path) -> Non
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert "does not start HAProxy" in done.stderr and "listen numbers" in done.stderr
-
-
-def test_a_cluster_has_the_same_data_path() -> None:
-    manifest = yaml.safe_load((CLUSTER_DIRECTORY / "rayservice.yaml").read_text())
-    group = manifest["spec"]["rayClusterConfig"]["headGroupSpec"]
-    (container,) = group["template"]["spec"]["containers"]
-    variables = {variable["name"]: variable.get("value") for variable in container["env"]}
-    assert DATA_PATH.items() <= variables.items()
 
 
 @pytest.mark.parametrize(

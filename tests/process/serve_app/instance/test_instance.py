@@ -182,12 +182,6 @@ def test_up_starts_nothing_that_this_machine_cannot_serve(tmp_path: Path) -> Non
     assert not (tmp_path / "storage").exists()
 
 
-def test_kuberay_serves_what_serve_deploy_serves() -> None:
-    manifest = yaml.safe_load((CLUSTER_DIRECTORY / "rayservice.yaml").read_text())
-    serve_config = yaml.safe_load((CLUSTER_DIRECTORY / "serve.gpu.yaml").read_text())
-    assert yaml.safe_load(manifest["spec"]["serveConfigV2"]) == serve_config
-
-
 @pytest.mark.parametrize("name", ["local", "gpu", "one-gpu"])
 def test_serve_accepts_the_serve_configs(name: str) -> None:
     from ray.serve.schema import ServeDeploySchema

@@ -1,1 +1,1 @@
-"""What deploys tiger on a cluster, and the check of the KubeRay manifest."""
+"""The files that deploy tiger on a cluster, and the check of the KubeRay manifest."""

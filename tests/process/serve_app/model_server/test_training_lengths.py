@@ -134,7 +134,7 @@ def test_each_prompt_is_rendered_once() -> None:
 def test_counting_stops_as_soon_as_there_are_too_many_tokens() -> None:
     tokenizer = CountingTokenizer()
     groups = [group(f"prompt {number}", "x", "y") for number in range(10)]
-    with pytest.raises(InvalidRequest, match=r"8 tokens.* 7 tokens") as error:
+    with pytest.raises(InvalidRequest, match=r"8 tokens.* at most 7") as error:
         count_tokens(tokenizer, groups, CONTEXT, 7, is_single=False)
     assert error.value.param == "groups"
     assert tokenizer.calls["rendered"] == 2

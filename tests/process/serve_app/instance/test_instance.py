@@ -88,11 +88,13 @@ def test_the_environment_leads_to_our_own_storage_and_nowhere_else(
     for name, value in foreign.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("NO_PROXY", "intranet")
+    monkeypatch.setenv("PATH", "/usr/bin")
     write_state(Instance(tmp_path), storage_port=20001)
 
     environment = Instance(tmp_path, http_port=8000).environment()
 
     assert not foreign.keys() & environment.keys()
+    assert environment["PATH"] == f"{Path(sys.executable).parent}:/usr/bin"
     assert environment["NO_PROXY"] == "intranet,127.0.0.1,localhost"
     assert environment["TIGER_HTTP__PORT"] == "8000"
     assert environment["TIGER_STORAGE__ENDPOINT_URL"] == "http://127.0.0.1:20001"

@@ -14,7 +14,7 @@ import yaml
 from serve_app.instance import ray_head
 from serve_app.instance.deployment_check import DeploymentCheck
 from serve_app.instance.instance import Instance
-from serve_app.instance.ports import PortTaken, free_ports
+from serve_app.instance.ports import PortTaken, free_ports, interface_of
 from serve_app.instance.processes import MARKER, InstanceError, identify, start_process
 from serve_app.instance.ray_head import RayHead
 from serve_app.instance.serve_client import CLUSTER_DIRECTORY, read_serve_config
@@ -64,6 +64,13 @@ def test_two_homes_share_no_directory_and_no_token(tmp_path: Path) -> None:
     assert one.token_path.read_text() != two.token_path.read_text()
     assert one.token_path.stat().st_mode & 0o077 == 0
     assert one.environment()[MARKER] != two.environment()[MARKER]
+
+
+def test_connections_between_processes_of_vllm_and_torch_stay_on_loopback(tmp_path: Path) -> None:
+    environment = ray_head.ray_environment(tmp_path, 1)
+    assert environment["VLLM_HOST_IP"] == "127.0.0.1"
+    assert environment["GLOO_SOCKET_IFNAME"] == environment["NCCL_SOCKET_IFNAME"] == interface_of("127.0.0.1")
+    assert environment["NCCL_RAS_ENABLE"] == "0"
 
 
 def test_sockets_of_ray_fit_even_below_a_long_home(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def llm_config(model: BaseModelSettings, settings: Settings) -> LLMConfig:
         "structured_outputs_config": {"backend": "guidance"},
         "scheduling_policy": "priority",
         **({"chat_template": str(template_path(model.chat_template))} if model.chat_template else {}),
-        **({} if is_gpu else {"worker_cls": "serve_app.model_server.vllm_patches.cpu_worker.Worker"}),
+        "worker_cls": f"serve_app.model_server.vllm_patches.{serving.accelerator.kind}_worker.Worker",
         **({"enable_sleep_mode": True} if is_gpu and model.training.share_gpu else {}),
         **serving.engine,
     }

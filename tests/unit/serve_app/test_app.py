@@ -1,5 +1,7 @@
 """Ray Serve LLM gets a configuration with which an engine starts as we need it."""
 
+from importlib.util import find_spec
+
 import pytest
 from ray.serve.llm import LLMConfig
 
@@ -29,3 +31,13 @@ def test_weights_are_left_to_vllm_under_their_own_name(profile: str) -> None:
         assert config.callback_config.callback_class is WeightsInPlace
         expected = model.weights_path(settings.weights_directory.expanduser())
         assert config.get_engine_config().actual_hf_model_id == expected
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_worker_of_an_engine_is_ours_for_its_kind(profile: str) -> None:
+    settings = load_settings(profile)
+    for model in settings.models:
+        module, _, name = llm_config(model, settings).engine_kwargs["worker_cls"].rpartition(".")
+        kind = model.serving.accelerator.kind
+        assert module == f"serve_app.model_server.vllm_patches.{kind}_worker" and name == "Worker"
+        assert find_spec(module) is not None

@@ -30,6 +30,10 @@ ACCELERATOR_MARK = 0.001
 """The amount of Ray's resource `accelerator_type:...` that asks for a node with this type."""
 
 
+NO_REPORTS = {"VLLM_NO_USAGE_STATS": "1"}
+"""vLLM must not report its use to its makers: only the operator decides what leaves the machine."""
+
+
 class AppArguments(BaseModel):
     """The `args` of the application in a Serve config file."""
 
@@ -80,13 +84,13 @@ def llm_config(model: BaseModelSettings, settings: Settings) -> LLMConfig:
         "structured_outputs_config": {"backend": "guidance"},
         "scheduling_policy": "priority",
         **({"chat_template": str(template_path(model.chat_template))} if model.chat_template else {}),
-        **({} if is_gpu else {"worker_cls": "serve_app.model_server.vllm_patches.cpu_worker.Worker"}),
+        "worker_cls": f"serve_app.model_server.vllm_patches.{serving.accelerator.kind}_worker.Worker",
         **({"enable_sleep_mode": True} if is_gpu and model.training.share_gpu else {}),
         **serving.engine,
     }
     return LLMConfig(
         model_loading_config={"model_id": model.id, "model_source": weights},
-        callback_config={"callback_class": WeightsInPlace} if weights.startswith("/") else {},
+        callback_config={"callback_class": WeightsInPlace},
         # For kind `gpu`, Ray LLM starts further actors, which own the GPUs. They ask for whole GPUs, and each
         # of them imports vLLM again. With `cpu`, vLLM's workers are processes of the replica, as on CPUs,
         # and use the GPUs that Ray gives to the replica.
@@ -100,7 +104,7 @@ def llm_config(model: BaseModelSettings, settings: Settings) -> LLMConfig:
             "health_check_timeout_s": HEALTH_CHECK_TIMEOUT_S,
             "ray_actor_options": _replica_resources(serving),
         },
-        runtime_env={"env_vars": ONE_LOOP | serving.environment},
+        runtime_env={"env_vars": ONE_LOOP | NO_REPORTS | serving.environment},
     )
 
 

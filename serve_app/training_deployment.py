@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
+from registry.errors import TigerError, Unavailable
 from registry.meter import Meter
 from registry.records import ModelRecord
 from registry.store import ObjectStore
@@ -53,7 +54,14 @@ class ServingSide:
         await _reached(self._servers[base_model].lend_gpu())
 
     async def take_back_gpu(self, base_model: str) -> None:
-        await _reached(self._servers[base_model].take_back_gpu())
+        """Wakes the replicas. Every error is `Unavailable`, so that the controller repeats the call.
+
+        Replicas that stay asleep would keep all requests waiting without end.
+        """
+        try:
+            await _reached(self._servers[base_model].take_back_gpu())
+        except TigerError as error:
+            raise Unavailable(error.message) from error
 
     async def num_waiting_for_gpu(self, base_model: str) -> int:
         return await _reached(self._servers[base_model].num_waiting_for_gpu())

@@ -1,6 +1,8 @@
 """The environment for an instance's processes: the operator's, without variables that could mislead them."""
 
 import os
+import sys
+from pathlib import Path
 
 LOOPBACK = "127.0.0.1,localhost"
 
@@ -40,3 +42,12 @@ def loopback_without_proxy() -> dict[str, str]:
     return {
         name: ",".join(filter(None, (os.environ.get(name), LOOPBACK))) for name in ("NO_PROXY", "no_proxy")
     }
+
+
+def path_with_own_programs() -> str:
+    """Returns PATH with the programs of this Python environment first.
+
+    `tiger` is also called by its path, with an environment that is not activated. On GPUs, libraries of vLLM
+    call the program `ninja`, which is installed beside this Python.
+    """
+    return os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))

@@ -21,7 +21,7 @@ from serve_app.instance.application_start import ApplicationStart, Readiness, as
 from serve_app.instance.base_weights import is_repository
 from serve_app.instance.chosen_ports import ChosenPorts
 from serve_app.instance.deployment_check import DeploymentCheck
-from serve_app.instance.environment import inherited_environment
+from serve_app.instance.environment import inherited_environment, path_with_own_programs
 from serve_app.instance.file_lock import locked
 from serve_app.instance.processes import MARKER, InstanceError, Report, marked_processes, stop_processes
 from serve_app.instance.serve_client import ApplicationState, ServeClient, read_serve_config
@@ -97,6 +97,7 @@ class Instance:
         """Returns the environment of Ray's processes and of others that join them (`ray status`, a test)."""
         own = {
             MARKER: str(self.home),
+            "PATH": path_with_own_programs(),
             **haproxy.front_door_environment(
                 self.settings.http.model_copy(update={"port": self.http_port}),
                 self.settings.ingress.max_request_bytes,

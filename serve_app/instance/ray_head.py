@@ -105,6 +105,9 @@ def ray_environment(home: Path, gcs_port: int) -> dict[str, str]:
         # The address where vLLM and torch listen. The default is the address of the machine's name.
         "VLLM_HOST_IP": LOOPBACK,
         "GLOO_SOCKET_IFNAME": interface_of(LOOPBACK),
+        "NCCL_SOCKET_IFNAME": interface_of(LOOPBACK),
+        # NCCL's server for its state, which would listen beside the workers and which nothing here asks.
+        "NCCL_RAS_ENABLE": "0",
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "5",
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
         # The watcher is a process of 0.1 GB for each run. It only helps on machines that a cloud takes back.

@@ -16,6 +16,7 @@ class ServingSide:
         self.has_gpu = True
         self.num_waiting = 0
         self.num_failures = 0
+        self.is_replica_away = False
         self.may_finish = asyncio.Event()
         self.may_finish.set()
         self.may_delete = asyncio.Event()
@@ -53,6 +54,8 @@ class ServingSide:
         self.has_gpu = True
 
     async def num_waiting_for_gpu(self, base_model: str) -> int:
+        if self.is_replica_away:
+            raise Unavailable("the replicas cannot be reached")
         return self.num_waiting
 
     async def delete(self, user: str, uid: str, base_model: str) -> None:

@@ -70,6 +70,7 @@ def test_heavy_library_is_imported_in_its_own_files_only(package: str) -> None:
             "serve_app/model_server/server.py",
             "serve_app/model_server/vllm_openai_private.py",
             "serve_app/model_server/vllm_private.py",
+            "serve_app/model_server/vllm_gpu_worker_private.py",
             "serve_app/model_server/vllm_worker_private.py",
         },
         "trl": {"training/worker/trl_private.py"},

@@ -101,7 +101,7 @@ class SharedGpus:
         while True:
             try:
                 self._is_wanted[base_model] = await self._lender.num_waiting_for_gpu(base_model) > 0
-            except Exception as error:  # the replicas cannot be reached, so no request waits there
-                self._is_wanted[base_model] = False
+            except Exception as error:  # a replica that died while its GPU is lent needs it to start again
+                self._is_wanted[base_model] = True
                 logger.warning("it is not known who waits for the GPU of %s: %r", base_model, error)
             await asyncio.sleep(self._look_interval_s)

@@ -44,6 +44,10 @@ class PrivateTorchConfig(TorchConfig):
 
 
 class _PrivateBackend(TorchBackend):
+    # With True, each worker would see all GPUs of its node, and transformers would choose the first of them
+    # for every worker: the variables with a worker's rank are hidden from it (training.worker.loop).
+    share_cuda_visible_devices = False
+
     def on_start(self, worker_group: BaseWorkerGroup, backend_config: PrivateTorchConfig) -> None:
         if len(worker_group) == 1:
             worker_group.execute(set_torch_variables)

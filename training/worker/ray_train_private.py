@@ -13,7 +13,7 @@ __all__ = ["BaseWorkerGroup", "TorchBackend", "set_torch_variables", "set_up_pro
 
 OBJECTS = {
     "ray.train._internal.base_worker_group.BaseWorkerGroup": ("__len__", "execute", "execute_single_async"),
-    "ray.train.torch.config._TorchBackend": ("on_start",),
+    "ray.train.torch.config._TorchBackend": ("on_start", "share_cuda_visible_devices"),
     "ray.train.torch.config.TorchConfig": ("backend", "backend_cls", "timeout_s"),
 }
 """The names that `training.worker.process_group` overrides or calls on Ray's objects."""

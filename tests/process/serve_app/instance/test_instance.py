@@ -14,7 +14,7 @@ import yaml
 from serve_app.instance import ray_head
 from serve_app.instance.deployment_check import DeploymentCheck
 from serve_app.instance.instance import Instance
-from serve_app.instance.ports import PortTaken, free_ports
+from serve_app.instance.ports import PortTaken, free_ports, interface_of
 from serve_app.instance.processes import MARKER, InstanceError, identify, start_process
 from serve_app.instance.ray_head import RayHead
 from serve_app.instance.serve_client import CLUSTER_DIRECTORY, read_serve_config
@@ -66,6 +66,13 @@ def test_two_homes_share_no_directory_and_no_token(tmp_path: Path) -> None:
     assert one.environment()[MARKER] != two.environment()[MARKER]
 
 
+def test_connections_between_processes_of_vllm_and_torch_stay_on_loopback(tmp_path: Path) -> None:
+    environment = ray_head.ray_environment(tmp_path, 1)
+    assert environment["VLLM_HOST_IP"] == "127.0.0.1"
+    assert environment["GLOO_SOCKET_IFNAME"] == environment["NCCL_SOCKET_IFNAME"] == interface_of("127.0.0.1")
+    assert environment["NCCL_RAS_ENABLE"] == "0"
+
+
 def test_sockets_of_ray_fit_even_below_a_long_home(tmp_path: Path) -> None:
     directory = ray_head.ray_directory(tmp_path / ("long" * 40))
     socket_path = directory / "session_2026-11-23_04-29-22_408859_4194304" / "sockets" / "plasma_store.1"
@@ -88,11 +95,13 @@ def test_the_environment_leads_to_our_own_storage_and_nowhere_else(
     for name, value in foreign.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("NO_PROXY", "intranet")
+    monkeypatch.setenv("PATH", "/usr/bin")
     write_state(Instance(tmp_path), storage_port=20001)
 
     environment = Instance(tmp_path, http_port=8000).environment()
 
     assert not foreign.keys() & environment.keys()
+    assert environment["PATH"] == f"{Path(sys.executable).parent}:/usr/bin"
     assert environment["NO_PROXY"] == "intranet,127.0.0.1,localhost"
     assert environment["TIGER_HTTP__PORT"] == "8000"
     assert environment["TIGER_STORAGE__ENDPOINT_URL"] == "http://127.0.0.1:20001"

@@ -25,6 +25,7 @@ SHAPES: Shapes = {
     },
     "ray.train.torch.config._TorchBackend": {
         "on_start": "self, worker_group, backend_config",
+        "share_cuda_visible_devices": ATTRIBUTE,
     },
 }
 

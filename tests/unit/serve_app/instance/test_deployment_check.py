@@ -2,10 +2,12 @@ import pytest
 
 from serve_app.instance.base_weights import BaseWeights, Weights
 from serve_app.instance.deployment_check import DeploymentCheck, check_gpu_memory
+from serve_app.instance.gpu_machine import GpuMachine
 from serve_app.instance.gpus import Build, Gpu
 from serve_app.instance.processes import InstanceError
 from serve_app.settings import BaseModelSettings, Settings, load_settings
 from tests.support.hub import FakeHub
+from tests.unit.serve_app.instance.test_gpu_machine import READY
 
 H100 = Gpu(index=0, uuid="GPU-0", name="NVIDIA H100", memory_bytes=80 * 10**9, free_bytes=79 * 10**9)
 L4 = Gpu(index=1, uuid="GPU-1", name="NVIDIA L4", memory_bytes=24 * 10**9, free_bytes=23 * 10**9)
@@ -17,11 +19,16 @@ def settings() -> Settings:
 
 
 def run(
-    settings: Settings, build: Build, *gpus: Gpu, hub: FakeHub | None = None, free: int = 10**12
+    settings: Settings,
+    build: Build,
+    *gpus: Gpu,
+    hub: FakeHub | None = None,
+    free: int = 10**12,
+    machine: GpuMachine = READY,
 ) -> list[str]:
     lines: list[str] = []
     weights = BaseWeights(hub or FakeHub(), free_bytes=lambda _: free)
-    DeploymentCheck(weights, lambda: gpus, lambda: build).run(settings, lines.append)
+    DeploymentCheck(weights, lambda: gpus, lambda: build, lambda: machine).run(settings, lines.append)
     return lines
 
 
@@ -59,6 +66,26 @@ def test_gpu_configuration_without_a_gpu_is_refused(settings: Settings) -> None:
 
 def test_cpu_configuration_needs_neither_hub_nor_gpu() -> None:
     assert run(load_settings("local"), "cpu", hub=FakeHub(RuntimeError("asked"))) == []
+
+
+def test_all_that_is_missing_is_said_at_once_and_nothing_is_downloaded(settings: Settings) -> None:
+    hub = FakeHub()
+    machine = READY.model_copy(update={"has_nvcc": False, "has_python_headers": False})
+    with pytest.raises(InstanceError, match=r"cannot serve on GPUs yet:\nnvcc.*\nPython\.h"):
+        run(settings, "gpu", H100, hub=hub, machine=machine)
+    assert hub.downloaded == []
+
+
+@pytest.mark.parametrize(
+    ("config", "memory_bytes", "is_warned"),
+    [("one-gpu", 64 * 10**9, True), ("one-gpu", 128 * 10**9, False), ("gpu", 64 * 10**9, False)],
+)
+def test_too_little_host_memory_for_weights_that_wait_is_a_warning(
+    config: str, memory_bytes: int, is_warned: bool
+) -> None:
+    machine = READY.model_copy(update={"memory_bytes": memory_bytes})
+    lines = run(load_settings(config), "gpu", H100, machine=machine)
+    assert any("host memory" in line and "64.0 GB" in line for line in lines) is is_warned
 
 
 EIGHT_B = Weights(size_bytes=16 * 10**9, is_float32=False)

@@ -136,3 +136,18 @@ async def test_generations_wait_for_a_slice_and_not_longer(world: World) -> None
     world.serving.num_waiting = 0
     await comes_true(lambda: not gpus.must_return(BASE))
     await gpus.take_back(BASE)
+
+
+async def test_a_replica_that_died_has_the_gpu_after_a_slice(world: World) -> None:
+    """It finds no memory to start while the training has the GPU."""
+    clock = Clock()
+    settings = {BASE: TrainingSettings(share_gpu=True, slice_s=30)}
+    gpus = SharedGpus(world.serving, settings, Retry(), clock, look_interval_s=0)
+    await gpus.take_back(BASE)
+    await gpus.lend(BASE)
+    world.serving.is_replica_away = True
+    clock.now_s = 30
+    await comes_true(lambda: gpus.must_return(BASE))
+    clock.now_s = 29
+    assert not gpus.must_return(BASE)
+    await gpus.take_back(BASE)

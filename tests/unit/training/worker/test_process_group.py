@@ -28,3 +28,8 @@ def test_a_lone_worker_meets_nobody(tmp_path: Path) -> None:
     config.backend_cls().on_start(group, config)
     assert group.executed == ["_set_torch_distributed_env_vars"]
     assert list(tmp_path.iterdir()) == [] and "MASTER_PORT" not in os.environ
+
+
+def test_each_worker_sees_only_its_own_gpu() -> None:
+    """Ray Train asks this attribute. With True, transformers would put every worker on the first GPU."""
+    assert PrivateTorchConfig().backend_cls.share_cuda_visible_devices is False

@@ -1,0 +1,44 @@
+"""The controller's calls of the serving side: which errors it sees."""
+
+from typing import cast
+
+import pytest
+from ray.exceptions import ActorDiedError
+
+from registry.errors import Unavailable
+from registry.retry import Retry
+from serve_app.catalog.client import CatalogClient
+from serve_app.model_server.client import ModelClient
+from serve_app.training_deployment import ServingSide
+
+BASE = "base"
+
+
+class Replicas:
+    """Replicas whose wake-up fails with these errors, one after the other, and then succeeds."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.num_calls = 0
+
+    async def take_back_gpu(self) -> None:
+        self.num_calls += 1
+        if self.errors:
+            raise self.errors.pop(0)
+
+
+def serving_side(replicas: Replicas) -> ServingSide:
+    return ServingSide(cast(CatalogClient, None), {BASE: cast(ModelClient, replicas)})
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no memory"), ActorDiedError(), AssertionError("asleep")])
+async def test_failed_wake_up_is_unavailable_whatever_it_failed_with(error: Exception) -> None:
+    with pytest.raises(Unavailable):
+        await serving_side(Replicas(error)).take_back_gpu(BASE)
+
+
+async def test_failed_wake_up_is_repeated_until_it_succeeds() -> None:
+    replicas = Replicas(RuntimeError("no memory"), ActorDiedError())
+    side = serving_side(replicas)
+    await Retry(first_pause_s=0, longest_pause_s=0).call_async(lambda: side.take_back_gpu(BASE))
+    assert replicas.num_calls == 3

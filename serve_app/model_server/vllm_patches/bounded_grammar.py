@@ -10,6 +10,7 @@ This plugin (`vllm.general_plugins`, pyproject.toml) changes three things in vLL
   request fails.
 """
 
+from functools import wraps
 from typing import Any
 
 from llguidance import LLMatcher
@@ -38,6 +39,7 @@ class BoundedGrammar(GuidanceGrammar):
         return not self.ll_matcher.is_error() and super().accept_tokens(request_id, tokens)
 
 
+@wraps(GuidanceBackend.compile_grammar)
 def compile_within_limits(
     self: GuidanceBackend, request_type: StructuredOutputOptions, grammar_spec: str, **_: Any
 ) -> BoundedGrammar:

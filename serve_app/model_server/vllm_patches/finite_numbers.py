@@ -31,6 +31,7 @@ also for the log-probabilities of prompts.
 """
 
 import os
+from functools import wraps
 from typing import Any
 
 import torch
@@ -58,6 +59,7 @@ def register() -> None:
     Scheduler.update_from_output = update_from_output
 
 
+@wraps(vllm_logits)
 def marked_logits(self: LogitsProcessor, *args: Any, **kwargs: Any) -> torch.Tensor | None:
     """Returns vLLM's logits (rows, vocabulary). Unusable rows are filled with NaN."""
     logits: torch.Tensor | None = vllm_logits(self, *args, **kwargs)
@@ -89,6 +91,7 @@ def count_marked(logits: torch.Tensor) -> torch.Tensor:
     return logits.amax(dim=-1).isnan().int()
 
 
+@wraps(vllm_update)
 def update_from_output(self: Scheduler, scheduled: Any, made: Any) -> dict[int, EngineCoreOutputs]:
     """Returns vLLM's outputs of a step. Requests with unusable logits get only the output that ends them.
 

@@ -7,6 +7,7 @@ import vllm
 from vllm import envs
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.entrypoints.launchers.cli_args import FrontendArgs
+from vllm.plugins import load_general_plugins
 
 from serve_app.app import llm_config
 from serve_app.model_server import vllm_private
@@ -101,6 +102,12 @@ SHAPES: Shapes = {
         "count_nans_per_row": "logits",
     },
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def plugins() -> None:
+    """Loads our plugins, as other tests of this process do. A shape is that of the original all the same."""
+    load_general_plugins()
 
 
 @pytest.mark.parametrize(("owner", "name"), cases_of(SHAPES))

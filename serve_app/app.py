@@ -30,6 +30,8 @@ ACCELERATOR_MARK = 0.001
 """The amount of Ray's resource `accelerator_type:...` that asks for a node with this type."""
 
 
+ADAPTER_ROUTER = "serve_app.model_server.adapter_router.AdapterRouter"
+
 NO_REPORTS = {"VLLM_NO_USAGE_STATS": "1"}
 """vLLM must not report its use to its makers: only the operator decides what leaves the machine."""
 
@@ -100,6 +102,10 @@ def llm_config(model: BaseModelSettings, settings: Settings) -> LLMConfig:
         deployment_config={
             "num_replicas": serving.num_replicas,
             "max_ongoing_requests": MAX_ONGOING_CALLS,  # model_server.admission decides
+            "request_router_config": {
+                "request_router_class": ADAPTER_ROUTER,
+                "request_router_kwargs": {"max_lead": serving.max_adapter_lead},
+            },
             "health_check_period_s": HEALTH_CHECK_PERIOD_S,
             "health_check_timeout_s": HEALTH_CHECK_TIMEOUT_S,
             "ray_actor_options": _replica_resources(serving),

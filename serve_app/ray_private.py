@@ -9,12 +9,24 @@ Those of Ray Train, which load torch, are in `training.worker.ray_train_private`
 from ray._common.network_utils import build_address
 from ray.serve._private import replica
 from ray.serve._private.constants import SERVE_LOGGER_NAME
+from ray.serve._private.request_router import PowerOfTwoChoicesRequestRouter
 from ray.serve.multiplex import _ModelMultiplexWrapper as ModelMultiplexWrapper
 
-__all__ = ["SERVE_LOGGER_NAME", "ModelMultiplexWrapper", "build_address", "replica"]
+__all__ = [
+    "SERVE_LOGGER_NAME",
+    "ModelMultiplexWrapper",
+    "PowerOfTwoChoicesRequestRouter",
+    "build_address",
+    "replica",
+]
 
 OBJECTS = {
     "ray.serve._private.replica": ("SERVE_BUILD_ASGI_APP_METHOD", "add_port_to_grpc_server"),
+    "ray.serve._private.request_router.PowerOfTwoChoicesRequestRouter": (
+        "choose_replicas",
+        "initialize_state",
+        "replica_queue_len_cache",
+    ),
     "ray.serve.multiplex._ModelMultiplexWrapper": ("__init__", "registered_model_gauge"),
 }
 """The names that we read, replace or override on Ray's objects.

@@ -120,6 +120,11 @@ class ReplicaSettings(Record):
         description="GPUs of a replica; None: one for each worker of the engine; below 1: it shares its GPU",
     )
     max_adapters: int = Field(64, ge=1, description="adapters kept ready on one replica")
+    max_adapter_lead: int = Field(
+        8,
+        ge=1,
+        description="an adapter is loaded on another replica if those that have it have so many requests more",
+    )
     share_beside: float = Field(
         1,
         gt=0,

@@ -39,6 +39,11 @@ SHAPES: Shapes = {
         "SERVE_BUILD_ASGI_APP_METHOD": ATTRIBUTE,
         "add_port_to_grpc_server": "server, address",
     },
+    "ray.serve._private.request_router.PowerOfTwoChoicesRequestRouter": {
+        "choose_replicas": "self, candidate_replicas, pending_request=",
+        "initialize_state": "self, **kwargs",
+        "replica_queue_len_cache": ATTRIBUTE,
+    },
     "ray.serve.multiplex._ModelMultiplexWrapper": {
         "__init__": "self, model_load_func, self_arg, max_num_models_per_replica",
         "registered_model_gauge": ATTRIBUTE,

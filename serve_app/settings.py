@@ -123,7 +123,7 @@ class ReplicaSettings(Record):
     max_adapter_lead: int = Field(
         8,
         ge=1,
-        description="an adapter is loaded on another replica if those that have it have so many requests more",
+        description="so many more requests on the replicas that have an adapter load it on another one",
     )
     share_beside: float = Field(
         1,

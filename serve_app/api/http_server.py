@@ -22,6 +22,8 @@ from serve_app.api.errors import plain_error
 from serve_app.shared_tasks import is_being_cancelled
 
 BODY_WANTED = "tiger.body_wanted"  # an event in the scope of a request: the body is read after it was set
+SETS_BODY_WANTED = "sets_body_wanted"
+"""The attribute of a deployment whose application sets BODY_WANTED. Others would wait for a body for ever."""
 REQUEST_ID = b"x-request-id"
 REQUEST_ID_PATTERN = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 NOT_FOR_CLIENTS = frozenset(
@@ -39,9 +41,12 @@ logger = logging.getLogger("ray.serve")
 
 
 def http_layers() -> list[Middleware]:
-    """Returns the layers; the last one is the outermost."""
-    layers = [Middleware(InForm)]
-    return [Middleware(LazyBody), *layers] if _is_replica() else layers
+    """Returns the layers; the last one is the outermost. Other applications on the same Ray get none."""
+    try:
+        servable = serve.get_replica_context().servable_object
+    except RayServeException:  # Serve's own proxy
+        return [Middleware(InForm)]
+    return [Middleware(LazyBody), Middleware(InForm)] if getattr(servable, SETS_BODY_WANTED, False) else []
 
 
 class LazyBody:
@@ -147,11 +152,3 @@ def _with_one_id(headers: list[tuple[bytes, bytes]]) -> tuple[list[tuple[bytes, 
 def _is_json(start: Message) -> bool:
     found = [value for name, value in start.get("headers", ()) if name.lower() == b"content-type"]
     return any(value.startswith(b"application/json") for value in found)
-
-
-def _is_replica() -> bool:
-    try:
-        serve.get_replica_context()
-    except RayServeException:
-        return False
-    return True

@@ -71,6 +71,8 @@ def build_api(backends: Backends) -> FastAPI:
 class Ingress:
     """One replica. It builds the application itself, so Serve has to pickle only settings and handles."""
 
+    sets_body_wanted = True  # api.http_server: Door says when a body is read
+
     def __init__(
         self,
         settings: Settings,

@@ -16,7 +16,7 @@ R = TypeVar("R")
 
 
 class AdapterRouter(PowerOfTwoChoicesRequestRouter):
-    """Prefers the replicas that have the adapter loaded, until they have `max_lead` requests more in progress.
+    """Prefers the replicas that have the adapter, until they have `max_lead` more requests in progress.
 
     The next request then goes to the replica with the fewest requests, which loads the adapter too.
     """
@@ -36,7 +36,9 @@ class AdapterRouter(PowerOfTwoChoicesRequestRouter):
         idlest = much_idler(num_in_progress, having, self._max_lead)
         if idlest is not None:
             return [[by_id[idlest]]]
-        chosen: list[list[RunningReplica]] = await super().choose_replicas(candidate_replicas, pending_request)
+        chosen: list[list[RunningReplica]] = await super().choose_replicas(
+            candidate_replicas, pending_request
+        )
         return chosen
 
 

@@ -10,6 +10,11 @@ def model_server_name(base_model: str) -> str:
     return f"ModelServer:{base_model}"
 
 
+def base_model_application(base_model: str) -> str:
+    """Returns the name of the application that has only the replicas of this base model."""
+    return f"base-model-{base_model}"
+
+
 ONE_LOOP = {
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",

@@ -10,6 +10,11 @@ def model_server_name(base_model: str) -> str:
     return f"ModelServer:{base_model}"
 
 
+def base_model_application(base_model: str) -> str:
+    """Returns the name of the application that has only the replicas of this base model."""
+    return f"base-model-{base_model}"
+
+
 ONE_LOOP = {
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
@@ -17,6 +22,13 @@ ONE_LOOP = {
 """Options for replicas whose code never blocks: each request stays on one event loop.
 
 By default there are three loops, whose threads take turns at every token.
+"""
+
+NO_HTTP = {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0"}
+"""Options for replicas that only our other deployments call, and that are alone in their application.
+
+Serve takes them for its ingress. Without these options it would open a port for HTTP at each of them, which
+asks for no key.
 """
 
 QUIET = {"enable_access_log": False}

@@ -6,9 +6,8 @@ The environment wins over the file, and the file wins over the default. Some sec
 owns them (`registry.settings`, `training.settings`). This file composes all of them.
 """
 
-import math
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 import yaml
 from pydantic import Field, model_validator
@@ -18,7 +17,7 @@ from registry.records import Defaults, Record, Timestamp
 from registry.settings import StorageSettings
 from serve_app.gpu_shares import GpuShare, check_shares
 from serve_app.http_settings import HttpSettings
-from training.settings import TrainingSettings
+from serve_app.serving_settings import ServedModelSettings
 
 CONFIG_DIRECTORY = Path(__file__).resolve().parent.parent / "configs"
 
@@ -103,81 +102,14 @@ class UsageSettings(Record):
     )
 
 
-class AcceleratorSettings(Record):
-    kind: Literal["cpu", "gpu"] = "gpu"
-    type: str | None = Field(None, description="Ray accelerator type, for example H100; None: any")
-
-
-class ReplicaSettings(Record):
-    """The settings of the vLLM replicas of one base model."""
-
-    num_replicas: int = Field(1, ge=1)
-    num_cpus: float = Field(1, ge=0)
-    accelerator: AcceleratorSettings = AcceleratorSettings()
-    gpus_per_replica: float | None = Field(
-        None,
-        gt=0,
-        description="GPUs of a replica; None: one for each worker of the engine; below 1: it shares its GPU",
-    )
-    max_adapters: int = Field(64, ge=1, description="adapters kept ready on one replica")
-    max_adapter_lead: int = Field(
-        8,
-        ge=1,
-        description="so many more requests on the replicas that have an adapter load it on another one",
-    )
-    share_beside: float = Field(
-        1,
-        gt=0,
-        le=3,
-        description="beside others, a user may have this multiple of the engine's free places",
-    )
-    engine: dict[str, Any] = Field({}, description="vLLM engine arguments")
-    environment: dict[str, str] = Field({}, description="environment of the engine's processes")
-
-    @property
-    def num_gpus(self) -> float:
-        """The number of GPUs that Ray reserves for a replica."""
-        if self.accelerator.kind == "cpu":
-            return 0
-        return self.gpus_per_replica or self._num_engine_workers
-
-    @property
-    def _num_engine_workers(self) -> int:
-        sizes = (self.engine.get(f"{kind}_parallel_size", 1) for kind in ("tensor", "pipeline"))
-        return math.prod(int(size) for size in sizes)
-
-    @model_validator(mode="after")
-    def _gpus_fit_the_engine(self) -> Self:
-        given, needed = self.gpus_per_replica, self._num_engine_workers
-        is_part = given is not None and given < 1 and needed == 1
-        if given is not None and given != needed and not is_part:
-            raise ValueError(f"gpus_per_replica: it is {given:g}, and the engine needs {needed}")
-        return self
-
-
-class BaseModelSettings(Record):
+class BaseModelSettings(ServedModelSettings):
     """A base model: its entry in the list of models, its weights, and how it is served and trained."""
 
-    id: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
     name: str = Field(min_length=1, max_length=64, pattern=r"^[^/@]+$")
     description: str
     last_modified: Timestamp
-    source: str = Field(
-        description="a Hugging Face repository, an absolute path, or "
-        "`package:<import name>/<file.gguf>` for weights shipped in a Python package"
-    )
     defaults: Defaults = Defaults()
-    chat_template: str | None = Field(
-        None,
-        description="name of a file in `training/chat_templates` without its extension, or an absolute path; "
-        "None: the template of the weights",
-    )
-    max_context_tokens: int = Field(ge=16, description="prompt and completion together")
-    default_max_tokens: int = Field(512, ge=1, description="max_tokens of a request that gives none")
     rank: int = Field(16, ge=1, description="rank of an adapter if a request gives none")
-    max_rank: int = Field(32, ge=1)
-    serving: ReplicaSettings = ReplicaSettings()
-    training: TrainingSettings = TrainingSettings()
 
     @model_validator(mode="after")
     def _rank_fits(self) -> Self:
@@ -198,14 +130,10 @@ class BaseModelSettings(Record):
             takes_turns=self.training.share_gpu,
         )
 
-    def weights_path(self, weights_directory: Path) -> str:
-        """Returns the repository id or the directory that vLLM and transformers load."""
-        if self.source.startswith("package:"):
-            return str(weights_directory / self.id)
-        return self.source
 
+class SharedSettings(BaseSettings):
+    """The settings that the replicas of base models need too. TIGER_* variables win over given values."""
 
-class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         frozen=True,
         extra="forbid",
@@ -214,9 +142,18 @@ class Settings(BaseSettings):
         nested_model_default_partial_update=True,
     )
 
-    http: HttpSettings = HttpSettings()
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, init_settings
+
     storage: StorageSettings = StorageSettings()
-    ingress: IngressSettings = IngressSettings()
     limits: LimitSettings = LimitSettings()
     usage: UsageSettings = UsageSettings()
     weights_directory: Path = Field(
@@ -225,6 +162,11 @@ class Settings(BaseSettings):
     model_paths: dict[str, Path] = Field(
         {}, description="directories with weights by id of their base model, in place of `models[].source`"
     )
+
+
+class Settings(SharedSettings):
+    http: HttpSettings = HttpSettings()
+    ingress: IngressSettings = IngressSettings()
     default_model: str = Field(description="id of the base model for requests that name none")
     models: tuple[BaseModelSettings, ...] = Field(min_length=1)
 
@@ -263,17 +205,6 @@ class Settings(BaseSettings):
         check_shares([model.gpu_share for model in self.models])
         return self
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return env_settings, init_settings
-
     def base_model(self, base_model_id: str) -> BaseModelSettings:
         return next(model for model in self.models if model.id == base_model_id)
 
@@ -285,11 +216,22 @@ def load_settings(config: str) -> Settings:
         FileNotFoundError: there is no such file.
         pydantic.ValidationError: the file or the environment holds a wrong or unknown key.
     """
+    return build_settings(read_document(config))
+
+
+def read_document(config: str) -> dict[str, Any]:
+    """Returns the contents of the file that `config` names. Raises: FileNotFoundError."""
     path = Path(config) if config.endswith((".yaml", ".yml")) else CONFIG_DIRECTORY / f"{config}.yaml"
-    return _with_model_paths(Settings(**yaml.safe_load(path.read_text())))
+    document: dict[str, Any] = yaml.safe_load(path.read_text())
+    return document
 
 
-def _with_model_paths(settings: Settings) -> Settings:
+def build_settings(document: dict[str, Any]) -> Settings:
+    """Returns the settings of a document, TIGER_* variables over it. Raises: pydantic.ValidationError."""
+    return with_model_paths(Settings(**document))
+
+
+def with_model_paths(settings: Settings) -> Settings:
     """Returns the settings with the directories of `model_paths` as the sources of their models."""
     paths = settings.model_paths
     models = tuple(

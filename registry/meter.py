@@ -46,7 +46,7 @@ class Meter:
         max_clean_tallies: int = MAX_CLEAN_TALLIES,
     ) -> None:
         self._parts = parts
-        self._flush_interval_s = flush_interval_s
+        self.flush_interval_s = flush_interval_s
         self._today = today
         self._max_clean_tallies = max_clean_tallies
         self._session = secrets.token_hex(8)
@@ -108,6 +108,7 @@ class Meter:
     async def _flush_regularly(self) -> None:
         while not self._closing.is_set():
             try:
-                await asyncio.wait_for(self._closing.wait(), self._flush_interval_s)
+                # A change of the interval counts after the next flush.
+                await asyncio.wait_for(self._closing.wait(), self.flush_interval_s)
             except TimeoutError:
                 await self.flush()

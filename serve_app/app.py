@@ -1,6 +1,7 @@
-"""Builds the Serve application from a configuration. `serve deploy` calls `serve_app.app:build_app`.
+"""Builds the Serve applications from their `args`, which `serve_app.serve_config` renders.
 
-settings  ->  a vLLM server per base model  ->  serve_app.application.build_application
+build_app         ->  serve_app.application.build_application: Ingress, Catalog, Trainer
+build_base_model  ->  the vLLM server of one base model
 """
 
 from typing import Any
@@ -11,12 +12,12 @@ from ray.serve import Application
 from ray.serve.llm import LLMConfig
 
 from serve_app.application import build_application
-from serve_app.deployment_options import MAX_ONGOING_CALLS, ONE_LOOP, QUIET, model_server_name
+from serve_app.deployed_settings import Document, served_settings
+from serve_app.deployment_options import MAX_ONGOING_CALLS, NO_HTTP, ONE_LOOP, QUIET, model_server_name
 from serve_app.model_server.server import ModelServer, WeightsInPlace
-from serve_app.settings import BaseModelSettings, ReplicaSettings, Settings, load_settings
-from serve_app.training_deployment import StartRun
+from serve_app.serving_settings import ReplicaSettings, ServedModelSettings
+from serve_app.settings import SharedSettings
 from training.chat_template import template_path
-from training.worker.loop import start_run
 
 HEALTH_CHECK_PERIOD_S = 1.0
 """The time between health checks, by which Serve notices that a replica's process has ended."""
@@ -34,40 +35,48 @@ NO_REPORTS = {"VLLM_NO_USAGE_STATS": "1"}
 """vLLM must not report its use to its makers: only the operator decides what leaves the machine."""
 
 
-class AppArguments(BaseModel):
-    """The `args` of the application in a Serve config file."""
+class CoreArguments(BaseModel):
+    """The `args` of the application `tiger`: what its deployments cannot change while they run."""
 
     model_config = ConfigDict(extra="forbid")
 
-    config: str = "local"
+    storage: Document = {}
 
 
-def build_app(arguments: AppArguments) -> Application:
-    """Returns the application. Raises: FileNotFoundError, pydantic.ValidationError: wrong configuration."""
-    return build_from(load_settings(arguments.config))
+class BaseModelArguments(BaseModel):
+    """The `args` of the application of one base model: the settings with which its replicas start."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    storage: Document = {}
+    weights_directory: str | None = None
+    model_paths: dict[str, str] = {}
+    base_model: Document
 
 
-def build_from(
-    settings: Settings, engine_cls: type | None = None, start_run: StartRun = start_run
-) -> Application:
-    """Returns the application. `engine_cls` replaces Ray LLM's engine, and `start_run` the training runs."""
-    servers = {model.id: build_model_server(model, settings, engine_cls) for model in settings.models}
-    return build_application(settings, servers, start_run)
+def build_app(arguments: CoreArguments) -> Application:
+    """Returns the application of all deployments but the model servers."""
+    return build_application(arguments.model_dump(exclude_unset=True))
 
 
-def build_model_server(
-    model: BaseModelSettings, settings: Settings, engine_cls: type | None = None
-) -> Application:
-    config = llm_config(model, settings)
+def build_base_model(arguments: BaseModelArguments) -> Application:
+    """Returns the application of one base model. Raises: pydantic.ValidationError: wrong settings."""
+    return build_model_server(arguments.model_dump(exclude_unset=True))
+
+
+def build_model_server(args: Document, engine_cls: type | None = None) -> Application:
+    """Returns the replicas of one base model. `engine_cls` replaces Ray LLM's engine."""
+    settings = served_settings(args, {})
+    config = llm_config(settings.base_model, settings)
     options: dict[str, Any] = {
         **ModelServer.get_deployment_options(config),
-        "name": model_server_name(model.id),
+        "name": model_server_name(settings.base_model.id),
         "logging_config": QUIET,
     }
-    return serve.deployment(ModelServer, **options).bind(config, model, settings, engine_cls)
+    return serve.deployment(ModelServer, **options).bind(config, args, engine_cls)
 
 
-def llm_config(model: BaseModelSettings, settings: Settings) -> LLMConfig:
+def llm_config(model: ServedModelSettings, settings: SharedSettings) -> LLMConfig:
     """Returns Ray Serve LLM's configuration for a base model with adapters."""
     serving = model.serving
     is_gpu = serving.accelerator.kind == "gpu"
@@ -104,7 +113,7 @@ def llm_config(model: BaseModelSettings, settings: Settings) -> LLMConfig:
             "health_check_timeout_s": HEALTH_CHECK_TIMEOUT_S,
             "ray_actor_options": _replica_resources(serving),
         },
-        runtime_env={"env_vars": ONE_LOOP | NO_REPORTS | serving.environment},
+        runtime_env={"env_vars": ONE_LOOP | NO_HTTP | NO_REPORTS | serving.environment},
     )
 
 

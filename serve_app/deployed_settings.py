@@ -5,42 +5,44 @@
 `serve_config` decides which of the two has a setting. TIGER_* variables of the node win over both.
 """
 
-from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from registry.settings import StorageSettings
+from pydantic import model_validator
+
 from serve_app.serving_settings import ServedModelSettings
-from serve_app.settings import LayeredSettings, LimitSettings, Settings, UsageSettings, build_settings
+from serve_app.settings import Settings, SharedSettings, with_model_paths
 
 Document = dict[str, Any]
 """A part of a settings file, as JSON values."""
 
 
-class ServedSettings(LayeredSettings):
+class CoreSettings(Settings):
+    """The settings of the Ingress, the Catalog and the Trainer."""
+
+    @model_validator(mode="after")
+    def _model_paths_are_of_models(self) -> Self:
+        """Accepts every path: a variable of the node may still name a base model that was removed."""
+        return self
+
+
+class ServedSettings(SharedSettings):
     """The settings of the replicas of one base model."""
 
-    storage: StorageSettings = StorageSettings()
-    limits: LimitSettings = LimitSettings()
-    usage: UsageSettings = UsageSettings()
-    weights_directory: Path = Settings.model_fields["weights_directory"].default
-    model_paths: dict[str, Path] = {}
     base_model: ServedModelSettings
-
-    @property
-    def weights(self) -> str:
-        """The repository id or the directory that vLLM loads."""
-        path = self.model_paths.get(self.base_model.id)
-        return str(path) if path else self.base_model.weights_path(self.weights_directory.expanduser())
 
 
 def core_settings(args: Document, user_config: Document) -> Settings:
-    """Returns the settings of the Ingress, the Catalog and the Trainer. Raises: pydantic.ValidationError."""
-    return build_settings(_merged(args, user_config))
+    """Returns the settings of the Ingress, the Catalog or the Trainer. Raises: pydantic.ValidationError."""
+    return with_model_paths(CoreSettings(**_merged(args, user_config)))
 
 
 def served_settings(args: Document, user_config: Document) -> ServedSettings:
     """Returns the settings of a ModelServer. Raises: pydantic.ValidationError."""
-    return ServedSettings(**_merged(args, user_config))
+    settings = ServedSettings(**_merged(args, user_config))
+    base = settings.base_model
+    if (path := settings.model_paths.get(base.id)) is None:
+        return settings
+    return settings.model_copy(update={"base_model": base.model_copy(update={"source": str(path)})})
 
 
 def _merged(first: Document, second: Document) -> Document:

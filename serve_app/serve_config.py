@@ -3,10 +3,10 @@
     settings file  ->  serve_config  ->  application `tiger`: Ingress, Catalog, Trainer
                                          application `base-model-<id>` for each base model: ModelServer:<id>
 
-Serve restarts all replicas of an application when its `args` change. When only a `user_config` changes, it calls
-`reconfigure` of the running replicas. Therefore `args` have the settings that a process needs at its start, and
-each `user_config` has the others. A base model has an application of its own, so that a change of one base model
-does not concern the others.
+Serve restarts all replicas of an application when its `args` change. When only a `user_config` changes, it
+calls `reconfigure` of the running replicas. Therefore `args` have the settings that a process needs at its
+start, and each `user_config` has the others. A base model has an application of its own, so that a change of
+one base model does not concern the others.
 """
 
 import re
@@ -38,7 +38,7 @@ SERVING_IN_PLACE = frozenset({"num_replicas", "share_beside"})
 """The settings in `serving` that change without a restart."""
 
 SECRET_NAME = re.compile(r"(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|KEY|KEY_ID)$", re.IGNORECASE)
-"""The names of variables whose values are probably secret. Everybody who may see Serve's state sees its config."""
+"""The names of variables with secret values. Everybody who may see Serve's state sees its config."""
 
 Section = dict[str, Any]
 """Settings as JSON values."""
@@ -62,9 +62,9 @@ class WrittenSettings(Settings):
 def serve_config(document: dict[str, Any]) -> dict[str, Any]:
     """Returns the Serve config of a settings file with the contents `document`, as JSON values.
 
-    `args` and `user_config` have only what the document has: each deployment applies the TIGER_* variables of its
-    node. For what Serve has to know, TIGER_* variables of this process count: the address of the API, and the
-    number and the resources of the replicas.
+    `args` and `user_config` have only what the document has: each deployment applies the TIGER_* variables of
+    its node. For what Serve has to know, TIGER_* variables of this process count: the address of the API, and
+    the number and the resources of the replicas.
 
     Raises:
         pydantic.ValidationError: a wrong or unknown key.
@@ -159,8 +159,8 @@ def _refuse_secrets(settings: Settings) -> None:
     for model in settings.models:
         for name in filter(SECRET_NAME.search, model.serving.environment):
             raise ValueError(
-                f"models: serving.environment of {model.id} must not contain {name}, because everybody who may "
-                "see Serve's state sees its config: set it in the environment of the Ray processes"
+                f"models: serving.environment of {model.id} must not contain {name}, because everybody who "
+                "may see Serve's state sees its config: set it in the environment of the Ray processes"
             )
     if "@" in (settings.storage.endpoint_url or ""):
         raise ValueError("storage.endpoint_url must not contain a user or a password")

@@ -131,8 +131,8 @@ class BaseModelSettings(ServedModelSettings):
         )
 
 
-class LayeredSettings(BaseSettings):
-    """Settings for which TIGER_* variables win over the values that are given."""
+class SharedSettings(BaseSettings):
+    """The settings that the replicas of base models need too. TIGER_* variables win over given values."""
 
     model_config = SettingsConfigDict(
         frozen=True,
@@ -153,11 +153,7 @@ class LayeredSettings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return env_settings, init_settings
 
-
-class Settings(LayeredSettings):
-    http: HttpSettings = HttpSettings()
     storage: StorageSettings = StorageSettings()
-    ingress: IngressSettings = IngressSettings()
     limits: LimitSettings = LimitSettings()
     usage: UsageSettings = UsageSettings()
     weights_directory: Path = Field(
@@ -166,6 +162,11 @@ class Settings(LayeredSettings):
     model_paths: dict[str, Path] = Field(
         {}, description="directories with weights by id of their base model, in place of `models[].source`"
     )
+
+
+class Settings(SharedSettings):
+    http: HttpSettings = HttpSettings()
+    ingress: IngressSettings = IngressSettings()
     default_model: str = Field(description="id of the base model for requests that name none")
     models: tuple[BaseModelSettings, ...] = Field(min_length=1)
 
@@ -219,18 +220,18 @@ def load_settings(config: str) -> Settings:
 
 
 def read_document(config: str) -> dict[str, Any]:
-    """Returns the contents of the file that `config` names, as in `load_settings`. Raises: FileNotFoundError."""
+    """Returns the contents of the file that `config` names. Raises: FileNotFoundError."""
     path = Path(config) if config.endswith((".yaml", ".yml")) else CONFIG_DIRECTORY / f"{config}.yaml"
     document: dict[str, Any] = yaml.safe_load(path.read_text())
     return document
 
 
 def build_settings(document: dict[str, Any]) -> Settings:
-    """Returns the settings of a document, with TIGER_* variables over it. Raises: pydantic.ValidationError."""
-    return _with_model_paths(Settings(**document))
+    """Returns the settings of a document, TIGER_* variables over it. Raises: pydantic.ValidationError."""
+    return with_model_paths(Settings(**document))
 
 
-def _with_model_paths(settings: Settings) -> Settings:
+def with_model_paths(settings: Settings) -> Settings:
     """Returns the settings with the directories of `model_paths` as the sources of their models."""
     paths = settings.model_paths
     models = tuple(

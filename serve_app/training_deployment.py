@@ -1,7 +1,7 @@
 """The training controller as a deployment. Clients connect it to the Catalog and the model servers."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from ray import serve
@@ -12,8 +12,12 @@ from registry.meter import Meter
 from registry.records import ModelRecord
 from registry.store import ObjectStore
 from registry.usage import UsageParts
+from serve_app.base_model_handles import model_client
 from serve_app.catalog.client import CatalogClient
+from serve_app.catalog.references import not_deployed
+from serve_app.deployed_settings import Document, core_settings
 from serve_app.model_server.client import ModelClient
+from serve_app.ray_private import user_config_of_this_replica
 from serve_app.remote_errors import as_tiger_error
 from serve_app.replica_address import listen_at_the_node
 from serve_app.resource_waits import ResourceWaits
@@ -30,7 +34,8 @@ T = TypeVar("T")
 class ServingSide:
     """A `controller.Publisher` that calls the Catalog and the model server replicas."""
 
-    def __init__(self, catalog: CatalogClient, servers: dict[str, ModelClient]) -> None:
+    def __init__(self, catalog: CatalogClient, servers: Mapping[str, ModelClient]) -> None:
+        """`servers` has the replicas of the base models that are deployed now."""
         self._catalog = catalog
         self._servers = servers
 
@@ -41,17 +46,18 @@ class ServingSide:
         return await _reached(self._catalog.publish(user, uid, revision))
 
     async def preload(self, base_model: str, adapter_id: str) -> None:
-        await self._servers[base_model].preload(adapter_id)
+        await self._server(base_model).preload(adapter_id)
 
     async def delete(self, user: str, uid: str, base_model: str) -> None:
         await _reached(self._catalog.delete(user, uid))
-        await self._servers[base_model].unload(uid)
+        if base_model in self._servers:
+            await self._servers[base_model].unload(uid)
 
     async def finish_generations(self, base_model: str) -> None:
-        await _reached(self._servers[base_model].finish_generations())
+        await _reached(self._server(base_model).finish_generations())
 
     async def lend_gpu(self, base_model: str) -> None:
-        await _reached(self._servers[base_model].lend_gpu())
+        await _reached(self._server(base_model).lend_gpu())
 
     async def take_back_gpu(self, base_model: str) -> None:
         """Wakes the replicas. Every error is `Unavailable`, so that the controller repeats the call.
@@ -59,12 +65,18 @@ class ServingSide:
         Replicas that stay asleep would keep all requests waiting without end.
         """
         try:
-            await _reached(self._servers[base_model].take_back_gpu())
+            await _reached(self._server(base_model).take_back_gpu())
         except TigerError as error:
             raise Unavailable(error.message) from error
 
     async def num_waiting_for_gpu(self, base_model: str) -> int:
-        return await _reached(self._servers[base_model].num_waiting_for_gpu())
+        return await _reached(self._server(base_model).num_waiting_for_gpu())
+
+    def _server(self, base_model: str) -> ModelClient:
+        """Returns the replicas of a base model. Raises: Unavailable: it is not deployed."""
+        if base_model not in self._servers:
+            raise not_deployed(base_model)
+        return self._servers[base_model]
 
 
 async def _reached(response: Awaitable[T]) -> T:
@@ -76,24 +88,25 @@ async def _reached(response: Awaitable[T]) -> T:
 
 
 class Trainer(TrainingController):
-    """The one replica of the training deployment."""
+    """The one replica of the training deployment.
+
+    `args` are the settings with which it starts. It applies those of its `user_config` while it runs.
+    """
 
     async def __init__(  # type: ignore[misc]
-        self,
-        settings: Settings,
-        catalog: DeploymentHandle[Any],
-        servers: dict[str, DeploymentHandle[Any]],
-        start_run: StartRun = start_run,
+        self, args: Document, catalog: DeploymentHandle[Any], start_run: StartRun = start_run
     ) -> None:
         listen_at_the_node()
-        self._configured = settings
+        self._args = args
+        self._configured = settings = core_settings(args, user_config_of_this_replica())
         self._start_run = start_run
+        self._servers = {model.id: model_client(model.id) for model in settings.models}
         store = ObjectStore(settings.storage)
         client = CatalogClient(catalog)
         self._waits = ResourceWaits()
         super().__init__(
             store,
-            ServingSide(client, {name: ModelClient(handle) for name, handle in servers.items()}),
+            ServingSide(client, self._servers),
             {model.id: model.training for model in settings.models},
             self._run,
             settings.limits.max_queued_jobs_per_user,
@@ -105,28 +118,59 @@ class Trainer(TrainingController):
         await client.check_storage()  # the catalog makes the bucket
         await self.recover()
 
+    async def reconfigure(self, user_config: Document) -> None:
+        """Changes the settings. Serve also calls it once at the start, when they are the same.
+
+        A run whose settings have changed ends after its current job, and the next one has the new settings.
+        """
+        before, settings = self._configured, core_settings(self._args, user_config)
+        if settings == before:
+            return
+        self._configured = settings
+        self._meter.flush_interval_s = settings.usage.flush_interval_s
+        base_models = {model.id for model in settings.models}
+        for base_model in self._servers.keys() - base_models:
+            del self._servers[base_model]
+        for base_model in base_models - self._servers.keys():
+            self._servers[base_model] = model_client(base_model)
+        in_both = base_models & {model.id for model in before.models}
+        await self.redeployment.apply(
+            {model.id: model.training for model in settings.models},
+            settings.limits.max_queued_jobs_per_user,
+            {name for name in in_both if _run_of(name, settings) != _run_of(name, before)},
+        )
+
     async def __del__(self) -> None:
         """Closes the meter. Serve awaits this when it stops the replica."""
         if hasattr(self, "_meter"):
             await self._meter.close()
 
     async def _shortage_of(self, base_model: str) -> str | None:
+        if base_model not in self._servers:
+            return None
         training = self._configured.base_model(base_model).training
         return await asyncio.to_thread(
             self._waits.of_workers, training.num_workers, training.resources_per_worker
         )
 
     def _run(self, base_model: str, on_end: Callable[[], None]) -> None:
-        model = self._configured.base_model(base_model)
         here = serve.get_replica_context()
         configuration = RunConfiguration(
-            base_model=model.id,
-            weights=model.weights_path(self._configured.weights_directory.expanduser()),
-            max_context_tokens=model.max_context_tokens,
-            chat_template=model.chat_template,
-            settings=model.training,
+            **_run_of(base_model, self._configured),
             storage=self._configured.storage,
             application=here.app_name,
             controller=here.deployment,
         )
         self._start_run(configuration, on_end)
+
+
+def _run_of(base_model: str, settings: Settings) -> dict[str, Any]:
+    """Returns the settings of the run of a base model."""
+    model = settings.base_model(base_model)
+    return {
+        "base_model": model.id,
+        "weights": model.weights_path(settings.weights_directory.expanduser()),
+        "max_context_tokens": model.max_context_tokens,
+        "chat_template": model.chat_template,
+        "settings": model.training,
+    }

@@ -7,10 +7,10 @@ from typing import Any
 
 from bench.control.ground import BARE_APPLICATION
 from bench.memory import pss_by_kind
-from serve_app.deployment_options import APPLICATION, model_server_name
+from serve_app.deployment_options import base_model_application
 from serve_app.instance.instance import Instance
 
-ENGINES = ("VLLM::", f"ray::ServeReplica:{APPLICATION}:{model_server_name('')}")
+ENGINES = ("VLLM::", f"ray::ServeReplica:{base_model_application('')}")
 TRAINERS = ("ray::RayTrainWorker", "ray::TrainController")
 OURS = (f"ray::ServeReplica:{BARE_APPLICATION}:",)
 """The kinds of processes that belong to the benchmark. No total counts them."""

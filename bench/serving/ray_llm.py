@@ -2,14 +2,21 @@
 
 Its engine loads all plugins of this environment, as tiger's does."""
 
+from pydantic import BaseModel
 from ray.serve import Application
 from ray.serve.llm import build_openai_app
 
-from serve_app.app import AppArguments, llm_config
+from serve_app.app import llm_config
 from serve_app.settings import load_settings
 
 
-def build(arguments: AppArguments) -> Application:
+class RayLLMArguments(BaseModel):
+    """The `args` of the application in a Serve config file."""
+
+    config: str
+
+
+def build(arguments: RayLLMArguments) -> Application:
     settings = load_settings(arguments.config)
     model = settings.base_model(settings.default_model)
     config = llm_config(model, settings)

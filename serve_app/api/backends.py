@@ -1,6 +1,7 @@
 """The settings, clients and caches that the routes of an ingress replica use."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from registry.store import ObjectStore
 from serve_app.api import in_progress
 from serve_app.api.auth import Authenticator, Caller
 from serve_app.api.base_model_health import BaseModelHealth, asking
+from serve_app.api.base_model_problems import BaseModelProblems
 from serve_app.api.key_check import CALLER, KeyWatch
 from serve_app.api.model_listing import as_lines, base_infos
 from serve_app.api.models_cache import ModelsCache
@@ -19,9 +21,8 @@ from serve_app.api.places import Places
 from serve_app.api.rate_limits import RequestLimit
 from serve_app.api.trainer_client import TrainerClient
 from serve_app.catalog.client import CatalogClient
-from serve_app.catalog.references import Resolved, Resolver
+from serve_app.catalog.references import Resolved, Resolver, not_deployed
 from serve_app.model_server.client import ModelClient
-from serve_app.resource_waits import ResourceWaits
 from serve_app.settings import Settings
 from serve_app.shared_tasks import SharedTasks
 
@@ -32,22 +33,23 @@ STORAGE_TIMEOUT_S = 5.0
 class Backends:
     """The settings and clients that the routes use, and the state of this ingress replica.
 
-    `servers` has the replicas for each id of a base model.
+    `connect` returns the replicas of a base model by its id. They need not exist yet.
     """
 
     settings: Settings
     catalog: CatalogClient
     trainer: TrainerClient
-    servers: dict[str, ModelClient]
+    connect: Callable[[str], ModelClient]
+    problems: BaseModelProblems = field(default_factory=BaseModelProblems)
+    servers: dict[str, ModelClient] = field(init=False, default_factory=dict)
     store: ObjectStore = field(init=False)
     authenticator: Authenticator = field(init=False)
     key_watch: KeyWatch = field(init=False)
     request_limit: RequestLimit = field(init=False)
     user_models: ModelsCache = field(init=False)
     resolver: Resolver = field(init=False)
-    health: dict[str, BaseModelHealth] = field(init=False)
+    health: dict[str, BaseModelHealth] = field(init=False, default_factory=dict)
     downloads: Places = field(init=False)
-    waits: ResourceWaits = field(init=False)
 
     def __post_init__(self) -> None:
         self.store = ObjectStore(self.settings.storage)
@@ -55,20 +57,39 @@ class Backends:
         self.key_watch = KeyWatch(self.authenticator.recheck)
         self.user_models = ModelsCache(self.catalog.models, self.catalog.renew)
         self.resolver = Resolver(self.settings)
-        self.waits = ResourceWaits()
-        self.health = {
-            base_model: BaseModelHealth(base_model, asking(server))
-            for base_model, server in self.servers.items()
-        }
-        max_downloads = self.settings.limits.max_concurrent_downloads_per_user
         self.downloads = Places(
-            max_downloads, f"you have {max_downloads} downloads in progress; wait for one of them"
+            lambda: self.settings.limits.max_concurrent_downloads_per_user,
+            "you have {limit} downloads in progress; wait for one of them",
         )
         self._storage_checks: SharedTasks[None] = SharedTasks()
-        self._base_lines = as_lines(base_infos(self.settings))
-        self.request_limit = RequestLimit(
-            self.settings.limits.max_requests_per_minute_per_user, self.settings.ingress.num_replicas
-        )
+        self.request_limit = RequestLimit(None, 1)
+        self.apply(self.settings)
+
+    def apply(self, settings: Settings) -> None:
+        """Changes the settings. Requests in progress, counts and caches stay.
+
+        A base model that is not among them any more ends its requests whose answers have not begun.
+        """
+        self.settings = self.resolver.settings = settings
+        self._base_lines = as_lines(base_infos(settings))
+        limits = settings.limits
+        self.request_limit.set_limit(limits.max_requests_per_minute_per_user, settings.ingress.num_replicas)
+        base_models = {model.id for model in settings.models}
+        for base_model in self.servers.keys() - base_models:
+            del self.servers[base_model]
+            self.health.pop(base_model).close(not_deployed(base_model))
+        for base_model in base_models - self.servers.keys():
+            server = self.servers[base_model] = self.connect(base_model)
+            self.health[base_model] = BaseModelHealth(base_model, asking(server))
+
+    async def ask_base_models(self) -> None:
+        """Asks all base models for their health now."""
+        await asyncio.gather(*(health.ask_now() for health in self.health.values()))
+
+    def watch_base_models(self) -> None:
+        """Starts to ask all base models for their health again and again."""
+        for health in self.health.values():
+            health.watch()
 
     async def listing(self, user: str) -> bytes:
         """Returns the models of a user as JSON lines: base models, then private ones, oldest first."""
@@ -97,19 +118,26 @@ class Backends:
     async def server(self, resolved: Resolved) -> ModelClient:
         """Returns the replicas that run a model.
 
-        Raises: Unavailable: no replica is healthy. If all replicas become unhealthy later, the current
-        request ends with this error too, unless its answer has begun.
+        Raises: Unavailable: no replica is healthy, or the base model is not deployed. If that happens later,
+        the current request ends with this error too, unless its answer has begun.
         """
-        await self.health[resolved.base.id].require(in_progress.current.get(None))
-        return self.servers[resolved.base.id]
+        base_model = resolved.base.id
+        if base_model not in self.servers:  # it was removed a moment ago
+            raise not_deployed(base_model)
+        server = self.servers[base_model]
+        await self.health[base_model].require(in_progress.current.get(None))
+        return server
 
     async def tokenising_server(self, base_model: str) -> ModelClient:
         """Returns the replicas that count tokens for trainings.
 
-        Raises: Unavailable: no replica is healthy.
+        Raises: Unavailable: no replica is healthy, or the base model is not deployed.
         """
+        if base_model not in self.servers:
+            raise not_deployed(base_model)
+        server = self.servers[base_model]
         await self.health[base_model].require()
-        return self.servers[base_model]
+        return server
 
     async def check_storage(self) -> None:
         """Reads from storage. Calls at the same time share one read. Raises an error if the read fails."""

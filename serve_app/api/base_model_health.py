@@ -67,9 +67,12 @@ class BaseModelHealth:
         self._ill_s: float | None = None
         self._waiting: WeakSet[InProgress] = WeakSet()
         self._watching: asyncio.Task[None] | None = None
+        self._closed: Unavailable | None = None
 
     @property
     def is_available(self) -> bool:
+        if self._closed is not None:
+            return False
         is_heard = self._well_s is not None and self._clock() - self._well_s < SILENCE_S
         return is_heard and self._ill_s is None
 
@@ -78,6 +81,8 @@ class BaseModelHealth:
 
         If it becomes unavailable later, `request` is ended with that error, unless its answer has begun.
         """
+        if self._closed is not None:
+            raise self._closed
         self.watch()
         if not self.is_available and self._clock() - self._asked_s >= RETRY_S:
             await self.ask_now()
@@ -110,6 +115,13 @@ class BaseModelHealth:
             if asked_s - self._ill_s >= WAITING_S:
                 self._send_away()
 
+    def close(self, error: Unavailable) -> None:
+        """Stops asking, because the base model was removed, and ends requests whose answer has not begun."""
+        self._closed = error
+        if self._watching is not None:
+            self._watching.cancel()
+        self._send_away()
+
     def _send_away(self) -> None:
         """Ends the requests whose answer has not begun.
 
@@ -121,4 +133,6 @@ class BaseModelHealth:
         self._waiting.clear()
 
     def _error(self) -> Unavailable:
-        return Unavailable(f"base model {self._base_model} cannot answer at the moment; try again")
+        return self._closed or Unavailable(
+            f"base model {self._base_model} cannot answer at the moment; try again"
+        )

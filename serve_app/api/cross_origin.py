@@ -4,11 +4,11 @@ This middleware is the outermost one of the application. A browser sends its pre
 and it shows an error to the page only if the error has these headers too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import BaseRoute
-from starlette.types import ASGIApp
+from starlette.routing import BaseRoute, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 METHODS = ("GET", "POST", "PATCH", "DELETE")
 SHOWN_HEADERS = (
@@ -40,3 +40,23 @@ def open_to(origins: Sequence[str], app: ASGIApp) -> ASGIApp:
         allow_headers=["*"],  # OpenAI's client for browsers sends many headers of its own
         expose_headers=SHOWN_HEADERS,
     )
+
+
+class Entrance:
+    """The application, open to pages of the origins that `origins` returns now.
+
+    Serve names requests by the routes of the application, in its log and its metrics.
+    """
+
+    def __init__(self, app: ASGIApp, origins: Callable[[], Sequence[str]]) -> None:
+        self.routes: list[BaseRoute] = getattr(app, "routes", [])
+        self.router: Router | None = getattr(app, "router", None)
+        self._app = app
+        self._origins = origins
+        self._opened_to = origins()
+        self._open = open_to(self._opened_to, app)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if (origins := self._origins()) != self._opened_to:
+            self._opened_to, self._open = origins, open_to(origins, self._app)
+        await self._open(scope, receive, send)

@@ -34,7 +34,10 @@ class ClientGone(Exception):
 
 
 class Door:
-    """A middleware that requires a key for all paths except those in `public`."""
+    """A middleware that requires a key for all paths except those in `public`.
+
+    `settings` returns the settings that hold now.
+    """
 
     def __init__(
         self,
@@ -42,25 +45,23 @@ class Door:
         public: frozenset[str],
         authenticator: Authenticator,
         request_limit: RequestLimit,
-        settings: Settings,
+        settings: Callable[[], Settings],
     ) -> None:
         self._app = app
         self._public = public
         self._authenticator = authenticator
         self._request_limit = request_limit
-        limits, ingress = settings.limits, settings.ingress
-        self._max_body_bytes = ingress.max_request_bytes
-        self._body_timeout_s = ingress.body_timeout_s
+        self._settings = settings
         self._users = Places(
-            limits.max_concurrent_requests_per_user,
-            f"you have {limits.max_concurrent_requests_per_user} requests in progress; wait for one of them",
+            lambda: settings().limits.max_concurrent_requests_per_user,
+            "you have {limit} requests in progress; wait for one of them",
         )
         self._strangers = Places(
-            ingress.max_unknown_keys_per_address,
+            lambda: settings().ingress.max_unknown_keys_per_address,
             "too many keys from your address are being looked up; try again",
         )
         self._bodies = Places(
-            BODIES_AT_ONCE * ingress.max_request_bytes,
+            lambda: BODIES_AT_ONCE * settings().ingress.max_request_bytes,
             "the bodies of your requests in progress are too large together; wait for one of them",
         )
 
@@ -105,35 +106,38 @@ class Door:
         headers = Headers(scope=scope)
         if headers.get("content-encoding", "identity").strip().lower() not in ("identity", ""):
             raise UnsupportedEncoding("a compressed body is not read: send it without Content-Encoding")
+        ingress = self._settings().ingress
         announced = headers.get("content-length", "")
-        if announced.isdigit() and int(announced) > self._max_body_bytes:
-            raise self._too_large()
+        if announced.isdigit() and int(announced) > ingress.max_request_bytes:
+            raise _too_large(ingress.max_request_bytes)
         if BODY_WANTED in scope:
             scope[BODY_WANTED].set()
         if not _has_body(scope):
             return None
         try:
-            async with asyncio.timeout(self._body_timeout_s):
-                return await self._read(receive, take)
+            async with asyncio.timeout(ingress.body_timeout_s):
+                return await _read(receive, take, ingress.max_request_bytes)
         except TimeoutError:
-            raise RequestTimeout(f"the body did not arrive within {self._body_timeout_s:g} s") from None
+            raise RequestTimeout(f"the body did not arrive within {ingress.body_timeout_s:g} s") from None
 
-    async def _read(self, receive: Receive, take: Callable[[int], None]) -> bytes:
-        body = bytearray()
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGone
-            piece = message.get("body", b"")
-            if len(body) + len(piece) > self._max_body_bytes:
-                raise self._too_large()
-            take(len(piece))
-            body += piece
-            if not message.get("more_body", False):
-                return bytes(body)
 
-    def _too_large(self) -> RequestTooLarge:
-        return RequestTooLarge(f"the body is over {self._max_body_bytes} bytes")
+async def _read(receive: Receive, take: Callable[[int], None], max_body_bytes: int) -> bytes:
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        piece = message.get("body", b"")
+        if len(body) + len(piece) > max_body_bytes:
+            raise _too_large(max_body_bytes)
+        take(len(piece))
+        body += piece
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+def _too_large(max_body_bytes: int) -> RequestTooLarge:
+    return RequestTooLarge(f"the body is over {max_body_bytes} bytes")
 
 
 def _has_body(scope: Scope) -> bool:

@@ -1,6 +1,5 @@
 """The HTTP API. The replicas of this deployment turn requests into calls of the other deployments."""
 
-import asyncio
 from typing import Any
 
 from fastapi import Depends, FastAPI
@@ -10,7 +9,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from serve_app.api.backends import Backends, bearer
-from serve_app.api.cross_origin import open_to
+from serve_app.api.cross_origin import Entrance
 from serve_app.api.door import Door
 from serve_app.api.errors import install_error_handlers
 from serve_app.api.in_progress import Endings
@@ -19,10 +18,11 @@ from serve_app.api.middleware import AnswerHeaders
 from serve_app.api.openapi import ALWAYS, DESCRIPTION, TAGS, describe, errors
 from serve_app.api.routes import generate, jobs, keys, models, openai, operations, responses, train, usage
 from serve_app.api.trainer_client import TrainerClient
+from serve_app.base_model_handles import model_client
 from serve_app.catalog.client import CatalogClient
-from serve_app.model_server.client import ModelClient
+from serve_app.deployed_settings import Document, core_settings
+from serve_app.ray_private import user_config_of_this_replica
 from serve_app.replica_address import listen_at_the_node
-from serve_app.settings import Settings
 from serve_app.version import VERSION
 
 ROUTERS = (
@@ -50,7 +50,7 @@ def build_api(backends: Backends) -> FastAPI:
         openapi_tags=TAGS,
         redirect_slashes=False,  # a redirect would go to any host that the request names
     )
-    api.openapi = describe(api, backends.settings)  # type: ignore[method-assign]
+    api.openapi = describe(api, lambda: backends.settings)  # type: ignore[method-assign]
     api.state.backends = backends
     install_error_handlers(api)
     public = frozenset(
@@ -60,7 +60,7 @@ def build_api(backends: Backends) -> FastAPI:
         api.include_router(router, dependencies=[Depends(bearer)], responses=errors(*ALWAYS))
     api.include_router(operations.router)
     authenticator = backends.authenticator
-    api.add_middleware(Door, public, authenticator, backends.request_limit, backends.settings)
+    api.add_middleware(Door, public, authenticator, backends.request_limit, lambda: backends.settings)
     api.add_middleware(Endings)
     api.add_middleware(AnswerHeaders)
     api.add_middleware(KeyCheck, authenticator.recheck, backends.key_watch)
@@ -69,26 +69,32 @@ def build_api(backends: Backends) -> FastAPI:
 
 @serve.ingress()
 class Ingress:
-    """One replica. It builds the application itself, so Serve has to pickle only settings and handles."""
+    """One replica. It builds the application itself, so Serve has to pickle only settings and handles.
+
+    `args` are the settings with which it starts. It applies those of its `user_config` while it runs.
+    """
 
     def __init__(
-        self,
-        settings: Settings,
-        catalog: DeploymentHandle[Any],
-        trainer: DeploymentHandle[Any],
-        servers: dict[str, DeploymentHandle[Any]],
+        self, args: Document, catalog: DeploymentHandle[Any], trainer: DeploymentHandle[Any]
     ) -> None:
         listen_at_the_node()
+        self._args = args
         self._services = Backends(
-            settings,
+            core_settings(args, user_config_of_this_replica()),
             CatalogClient(catalog),
             TrainerClient(trainer),
-            {base_model: ModelClient(handle) for base_model, handle in servers.items()},
+            model_client,
         )
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
         # The health is asked for now, so that the first request of a new replica does not wait for it.
-        await asyncio.gather(*(health.ask_now() for health in self._services.health.values()))
-        for health in self._services.health.values():
-            health.watch()
-        return open_to(self._services.settings.ingress.allowed_origins, build_api(self._services))
+        await self._services.ask_base_models()
+        self._services.watch_base_models()
+        return Entrance(build_api(self._services), lambda: self._services.settings.ingress.allowed_origins)
+
+    async def reconfigure(self, user_config: Document) -> None:
+        """Changes the settings. Serve also calls it once at the start, when they are the same."""
+        settings = core_settings(self._args, user_config)
+        if settings != self._services.settings:
+            self._services.apply(settings)
+            self._services.watch_base_models()

@@ -168,16 +168,19 @@ def streamed(media_type: str, example: str, description: str) -> dict[str, Any]:
     return {media_type: {"schema": schema, "example": example}}
 
 
-def describe(api: FastAPI, settings: Settings) -> Callable[[], dict[str, Any]]:
-    """Returns a function that makes FastAPI's document of `api`, completed and corrected."""
+def describe(api: FastAPI, settings: Callable[[], Settings]) -> Callable[[], dict[str, Any]]:
+    """Returns a function that makes FastAPI's document of `api`, completed and corrected.
+
+    `settings` returns the settings that hold now.
+    """
 
     def openapi() -> dict[str, Any]:
         if api.openapi_schema is None:
             document = FastAPI.openapi(api)
             _remove_fastapis_errors(document)
             _restore_examples(document, api)
-            _add_request_examples(document, request_examples(settings))
         assert api.openapi_schema is not None
+        _add_request_examples(api.openapi_schema, request_examples(settings()))
         return api.openapi_schema
 
     return openapi

@@ -8,9 +8,12 @@ from registry.errors import RateLimited
 
 
 class Places:
-    """Places of which each holder has at most `limit`. `refusal` is the message if a holder asks for more."""
+    """Places of which each holder has at most `limit()`, which may change.
 
-    def __init__(self, limit: int, refusal: str) -> None:
+    `refusal` is the message if a holder asks for more. `{limit}` in it stands for the limit.
+    """
+
+    def __init__(self, limit: Callable[[], int], refusal: str) -> None:
         self._limit = limit
         self._refusal = refusal
         self._taken: Counter[str] = Counter()
@@ -25,8 +28,9 @@ class Places:
 
         def take(number: int) -> None:
             nonlocal held
-            if self._taken[holder] + number > self._limit:
-                raise RateLimited(self._refusal)
+            limit = self._limit()
+            if self._taken[holder] + number > limit:
+                raise RateLimited(self._refusal.format(limit=limit))
             self._taken[holder] += number
             held += number
 

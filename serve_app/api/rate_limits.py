@@ -22,11 +22,15 @@ class RequestLimit:
     """The limit of requests of each user. `max_requests_per_minute` is for all replicas; None: no limit."""
 
     def __init__(self, max_requests_per_minute: int | None, num_replicas: int) -> None:
-        share = math.ceil(max_requests_per_minute / num_replicas) if max_requests_per_minute else None
-        self._limit = share
+        self.set_limit(max_requests_per_minute, num_replicas)
         self._minute = 0
         self._now: Counter[str] = Counter()
         self._before: Counter[str] = Counter()
+
+    def set_limit(self, max_requests_per_minute: int | None, num_replicas: int) -> None:
+        """Changes the limit. The requests of the last minute still count."""
+        share = math.ceil(max_requests_per_minute / num_replicas) if max_requests_per_minute else None
+        self._limit = share
 
     def count(self, user: str) -> tuple[dict[str, str], RateLimited | None]:
         """Counts a request. Returns the rate limit headers, and an error if the request is one too many."""

@@ -24,7 +24,6 @@ from serve_app.catalog.model_lists import ModelLists, by_uid
 from serve_app.catalog.names import Names
 from serve_app.catalog.references import Resolver
 from serve_app.catalog.user_keys import UserKeys
-from serve_app.replica_address import listen_at_the_node
 from serve_app.settings import Settings
 from serve_app.wire.models import ChangeModel, CreateModel
 
@@ -37,7 +36,6 @@ class Catalog:
 
     def __init__(self, settings: Settings, lease_term_s: float = 0.0) -> None:
         """Opens the storage. Raises: `StorageUnfit` if the endpoint does not honour conditional writes."""
-        listen_at_the_node()
         store = ObjectStore(settings.storage)
         store.probe()
         limits = settings.limits
@@ -51,6 +49,12 @@ class Catalog:
         self._leftovers.sweep()
         self._lists = ModelLists(UserModelStore(store), self._leases)
         self._creation = ModelCreation(store, self._lists, self._resolver, limits.max_models_per_user)
+
+    def apply(self, settings: Settings) -> None:
+        """Changes the base models, the default one, and the limits. What exists already stays."""
+        self._resolver.settings = settings
+        self._user_keys.max_keys = settings.limits.max_keys_per_user
+        self._creation.max_models = settings.limits.max_models_per_user
 
     async def check_storage(self) -> None:
         """Makes one small read from storage."""

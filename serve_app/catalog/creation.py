@@ -35,7 +35,7 @@ class ModelCreation:
         self._lists = lists
         self._resolver = resolver
         self._names = Names(resolver)
-        self._max_models = max_models
+        self.max_models = max_models
         self._revisions = Revisions(store)
         self._reservations = Reservations(store)
         self._leftovers = Leftovers(store)
@@ -75,7 +75,7 @@ class ModelCreation:
         def add(current: UserModels) -> UserModels:
             if others(current.models, uid) != current.models:
                 return current  # an earlier write of this model, of unknown outcome, succeeded
-            if len(current.models) >= self._max_models:
+            if len(current.models) >= self.max_models:
                 raise QuotaExceeded("you have as many models as you may have; delete one first")
             self._names.check_free(current.models, model.name)
             created = model.model_copy(update={"id": self._names.free_id(current.models, model.name)})

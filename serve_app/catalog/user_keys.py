@@ -35,7 +35,7 @@ class UserKeys:
 
     def __init__(self, keys: ApiKeys, max_keys: int, now: Callable[[], datetime] = utc_now) -> None:
         self._keys = keys
-        self._max_keys = max_keys
+        self.max_keys = max_keys
         self._now = now
         self._creations: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._revocations: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -83,7 +83,7 @@ class UserKeys:
     ) -> KeyRecord:
         async with self._creations[user]:
             await self._good(maker_hash)
-            if await asyncio.to_thread(self._keys.has_as_many_as, user, self._max_keys):
+            if await asyncio.to_thread(self._keys.has_as_many_as, user, self.max_keys):
                 raise QuotaExceeded("you have as many keys as you may have; revoke one first")
             record = await asyncio.to_thread(self._keys.add, key_hash, user, name, expires)
             try:

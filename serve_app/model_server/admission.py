@@ -107,6 +107,15 @@ class Admission:
         self._num_running = 0
         self._waiting: dict[str, deque[Ticket]] = {}
 
+    def set_limits(
+        self, max_generations_per_user: int, max_tokens_per_user: int, share_beside: float
+    ) -> None:
+        """Changes the limits. What was admitted stays admitted, and what waits may have its turn now."""
+        self._max_generations = max_generations_per_user
+        self._max_tokens = max_tokens_per_user
+        self._share_beside = share_beside
+        self._start_waiting()
+
     @property
     def num_all_generations(self) -> int:
         """The number of generations of all users that wait or run."""

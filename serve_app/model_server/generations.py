@@ -19,7 +19,7 @@ from registry.usage import Usage, durations
 from serve_app.model_server.calls import Completion, Generation, GenerationCall, cache_salt_of
 from serve_app.model_server.request_engine import RequestEngine
 from serve_app.model_server.running_count import UsageMeter
-from serve_app.settings import BaseModelSettings
+from serve_app.serving_settings import ServedModelSettings
 from serve_app.wire.generate import StopReason
 from training.conversation import tokenise_prompt
 
@@ -36,14 +36,14 @@ class Generations:
 
     def __init__(
         self,
-        base: BaseModelSettings,
+        base: ServedModelSettings,
         tokenizer: Any,
         meter: UsageMeter,
         admit: Callable[[GenerationCall, int], RequestEngine],
         leased: Callable[[RequestEngine, GenerationCall], AbstractAsyncContextManager[Any | None]],
         is_loaded: Callable[[str], bool],
     ) -> None:
-        self._base = base
+        self.base = base
         self._tokenizer = tokenizer
         self._meter = meter
         self._admit = admit
@@ -120,7 +120,7 @@ class Generations:
             prompt = await asyncio.to_thread(tokenise_prompt, self._tokenizer, call.messages)
         except InvalidRequest as error:
             raise InvalidRequest(error.message, "messages") from None
-        limit = self._base.max_context_tokens
+        limit = self.base.max_context_tokens
         if len(prompt) + (call.max_tokens or 1) > limit:
             asked = f" and max_tokens is {call.max_tokens}" if call.max_tokens else ""
             message = f"the messages have {len(prompt)} tokens{asked}; the model takes {limit} in all"
@@ -128,8 +128,8 @@ class Generations:
         return prompt
 
     def _max_tokens(self, call: GenerationCall, prompt: list[int]) -> int:
-        room = self._base.max_context_tokens - len(prompt)
-        return call.max_tokens or min(room, self._base.default_max_tokens)
+        room = self.base.max_context_tokens - len(prompt)
+        return call.max_tokens or min(room, self.base.default_max_tokens)
 
     def _run(
         self,

@@ -16,6 +16,7 @@ from registry.records import Group, Message
 from registry.revisions import Revisions
 from registry.store import ObjectStore
 from registry.usage import UsageParts
+from serve_app.deployed_settings import Document, ServedSettings, served_settings
 from serve_app.model_server.adapter_check import Probe, check_files
 from serve_app.model_server.adapters import Adapter, Adapters, leased
 from serve_app.model_server.admission import Admission
@@ -35,9 +36,10 @@ from serve_app.model_server.training_lengths import LengthChecks
 from serve_app.model_server.vllm_objects_private import num_unfinished, remove_adapter_gauge
 from serve_app.model_server.vllm_patches.plain_text import keep_content_text
 from serve_app.model_server.vllm_patches.plugins import require_plugins
+from serve_app.model_server.weights_place import require_weights
+from serve_app.ray_private import user_config_of_this_replica
 from serve_app.replica_address import listen_at_the_node
 from serve_app.serve_log import keep_open
-from serve_app.settings import BaseModelSettings, Settings
 from training.chat_template import tool_support, use_template
 from training.conversation import tokenise_prompt
 
@@ -60,6 +62,8 @@ class WeightsInPlace(CallbackBase):
 class ModelServer(LLMServer, ModelReplica):
     """A replica. Other deployments call the public methods below through Ray handles.
 
+    `args` are the settings with which it starts. It applies those of its `user_config` while it runs.
+
     Raises (all that generate): ContextLengthExceeded, InvalidRequest, ModelNotFound, ModelUnusable,
     RateLimited, RevisionNotFound, Unavailable; TigerError if the engine ended a sample without a reason.
     """
@@ -67,8 +71,7 @@ class ModelServer(LLMServer, ModelReplica):
     async def __init__(  # type: ignore[misc]
         self,
         llm_config: LLMConfig,
-        base: BaseModelSettings,
-        settings: Settings,
+        args: Document,
         engine_cls: type | None = None,
     ) -> None:
         from vllm import SamplingParams
@@ -76,7 +79,10 @@ class ModelServer(LLMServer, ModelReplica):
 
         listen_at_the_node()
         keep_open()
-        self._base = base
+        self._args = args
+        settings = served_settings(args, user_config_of_this_replica())
+        base = self._base = settings.base_model
+        require_weights(base)
         store = ObjectStore(settings.storage)
         self._meter = Meter(UsageParts(store), settings.usage.flush_interval_s)
         self._adapters = Adapters(
@@ -132,6 +138,21 @@ class ModelServer(LLMServer, ModelReplica):
         self._watch = EngineWatch(self._llm, lambda: self._admission.num_all_generations, self._meter.close)
         self._watch.start()
         self._schemas.start()
+
+    async def reconfigure(self, user_config: Document) -> None:
+        """Changes the settings. Generations in progress go on, and the counts of each user stay."""
+        self._apply(served_settings(self._args, user_config))
+
+    def _apply(self, settings: ServedSettings) -> None:
+        limits = settings.limits
+        self._generations.base = settings.base_model
+        self._length_checks.max_waiting_per_user = limits.max_waiting_length_checks_per_user
+        self._admission.set_limits(
+            limits.max_concurrent_generations_per_user,
+            limits.max_queued_tokens_per_user,
+            settings.base_model.serving.share_beside,
+        )
+        self._meter.flush_interval_s = settings.usage.flush_interval_s
 
     async def __del__(self) -> None:
         """Stops the parts of the replica. Serve awaits this when it stops the replica."""

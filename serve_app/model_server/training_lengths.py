@@ -105,7 +105,7 @@ class LengthChecks:
     def __init__(self, tokenizer: ChatTokenizer, max_context_tokens: int, max_waiting_per_user: int) -> None:
         self._tokenizer = tokenizer
         self._max_context_tokens = max_context_tokens
-        self._max_waiting = max_waiting_per_user
+        self.max_waiting_per_user = max_waiting_per_user
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="lengths")
         self._num_of: Counter[str] = Counter()
         self._user_turns: dict[str, asyncio.Lock] = {}
@@ -113,9 +113,9 @@ class LengthChecks:
 
     async def count(self, user: str, groups: Sequence[Group], max_tokens: int, is_single: bool) -> int:
         """Waits for a turn and returns the result of `count_tokens`. Raises also: RateLimited."""
-        if self._num_of[user] >= self._max_waiting:
+        if self._num_of[user] >= self.max_waiting_per_user:
             raise RateLimited(
-                f"{self._max_waiting} trainings of yours wait for their tokens to be counted",
+                f"{self.max_waiting_per_user} trainings of yours wait for their tokens to be counted",
                 retry_after_s=RETRY_AFTER_S,
             )
         self._num_of[user] += 1

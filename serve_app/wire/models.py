@@ -159,7 +159,9 @@ class ModelDetail(ModelInfo):
     alpha: Alpha | None = None
     dropout: Dropout | None = None
     created: Timestamp | None = None
-    status: Literal["ready", "training"] = Field(description="`training`: a training waits or runs")
+    status: Literal["ready", "training", "unavailable"] = Field(
+        description="`training`: a training waits or runs; `unavailable`: its base model was removed"
+    )
 
     @classmethod
     def describe_base(cls, model: BaseModelSettings, is_default: bool) -> Self:
@@ -167,7 +169,7 @@ class ModelDetail(ModelInfo):
         return cls(**info.model_dump(), base_model=model.id, status="ready")
 
     @classmethod
-    def describe_private(cls, model: ModelRecord, is_training: bool) -> Self:
+    def describe_private(cls, model: ModelRecord, is_training: bool, is_deployed: bool = True) -> Self:
         return cls.of_private(
             model,
             base_model=model.base_model,
@@ -175,7 +177,7 @@ class ModelDetail(ModelInfo):
             alpha=model.alpha,
             dropout=model.dropout,
             created=model.created,
-            status="training" if is_training else "ready",
+            status="unavailable" if not is_deployed else "training" if is_training else "ready",
         )
 
 

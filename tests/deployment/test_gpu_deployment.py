@@ -9,8 +9,9 @@ import pytest
 import ray
 from vllm.engine.arg_utils import AsyncEngineArgs
 
-from serve_app.app import AppArguments, build_app, llm_config
-from serve_app.settings import CONFIG_DIRECTORY, load_settings
+from serve_app.app import BaseModelArguments, CoreArguments, build_app, build_base_model, llm_config
+from serve_app.serve_config import serve_config
+from serve_app.settings import CONFIG_DIRECTORY, load_settings, read_document
 from tests.support.account import Account, chunks_of
 from tests.support.gpu_application import NUM_GPUS, GpuApplication, running_gpus
 from tests.support.ray_private import initialization_of, vllm_arguments
@@ -61,7 +62,10 @@ def used_gpus(account: Account) -> list[set[str]]:
 @pytest.mark.parametrize("name", sorted(path.stem for path in CONFIG_DIRECTORY.glob("*.yaml")))
 def test_vllm_knows_every_engine_argument_of_a_configuration(gpus: GpuApplication, name: str) -> None:
     """A replica makes vLLM's arguments in the same way when it starts."""
-    assert build_app(AppArguments(config=name)) is not None
+    core, *base_models = serve_config(read_document(name))["applications"]
+    assert build_app(CoreArguments(**core["args"])) is not None
+    for application in base_models:
+        assert build_base_model(BaseModelArguments(**application["args"])) is not None
     settings = load_settings(name)
     for model in settings.models:
         arguments = AsyncEngineArgs(**vllm_arguments(initialization_of(llm_config(model, settings))))

@@ -13,7 +13,7 @@ CHAT = "/openai/v1/chat/completions"
 LENGTHS = (1, 30, 64, 130)
 UNFINISHED = """
 from ray import serve
-handle = serve.get_deployment_handle("ModelServer:smollm2-135m", "tiger")
+handle = serve.get_deployment_handle("ModelServer:smollm2-135m", "base-model-smollm2-135m")
 print(handle.num_unfinished.remote().result(timeout_s=60))
 """
 SCHEMA = {"type": "object", "properties": {"a": {"enum": ["b", "c"]}}, "required": ["a"]}

@@ -11,7 +11,7 @@ UNFINISHED = """
 from ray import serve
 import ray
 ray.init(address="auto", logging_level="ERROR", log_to_driver=False)
-handle = serve.get_deployment_handle("ModelServer:smollm2-135m", "tiger")
+handle = serve.get_deployment_handle("ModelServer:smollm2-135m", "base-model-smollm2-135m")
 print(handle.num_unfinished.remote().result(timeout_s=60))
 """
 

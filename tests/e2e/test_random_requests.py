@@ -42,12 +42,12 @@ TAUGHT = {"learning_steps": 2, "learning_rate": 2e-4}
 
 IDLE = """
 import asyncio, ray
-from serve_app.deployment_options import APPLICATION, model_server_name
+from serve_app.deployment_options import base_model_application, model_server_name
 from ray import serve
 
 ray.init(log_to_driver=False)
 for base in ("smollm2-135m", "twin"):
-    handle = serve.get_deployment_handle(model_server_name(base), APPLICATION)
+    handle = serve.get_deployment_handle(model_server_name(base), base_model_application(base))
     print(sum(handle.broadcast("num_unfinished").results()))
 """
 

@@ -14,14 +14,13 @@ from registry.meter import Meter
 from registry.records import Group
 from registry.store import ObjectStore
 from registry.usage import UsageParts, durations
+from serve_app.deployed_settings import Document, served_settings
 from serve_app.model_server.admission import Admission
 from serve_app.model_server.calls import Completion, Generation, GenerationCall, OpenAICall
 from serve_app.model_server.client import ModelReplica
 from serve_app.model_server.request_engine import RequestEngine
+from serve_app.ray_private import user_config_of_this_replica
 from serve_app.replica_address import listen_at_the_node
-from serve_app.settings import (
-    Settings,
-)
 
 
 class FakeEngine:
@@ -56,8 +55,10 @@ class FakeEngine:
 class FakeModelServer(ModelReplica):
     """A fake without vLLM. Files in `signals` give orders and record its calls."""
 
-    def __init__(self, base_model: str, signals: Path, settings: Settings) -> None:
+    def __init__(self, signals: Path, args: Document) -> None:
         listen_at_the_node()
+        self._args = args
+        settings = served_settings(args, user_config_of_this_replica())
         limits = settings.limits
         self._admission = Admission(
             16, limits.max_concurrent_generations_per_user, limits.max_queued_tokens_per_user, 512, 1.0
@@ -65,9 +66,15 @@ class FakeModelServer(ModelReplica):
         self._meter = Meter(UsageParts(ObjectStore(settings.storage)), settings.usage.flush_interval_s)
         self._meter.start()
         self._signals = signals
-        self._base_model = base_model
+        self._base_model = settings.base_model.id
         while self._is_down():
             time.sleep(0.05)
+
+    async def reconfigure(self, user_config: Document) -> None:
+        limits = served_settings(self._args, user_config).limits
+        self._admission.set_limits(
+            limits.max_concurrent_generations_per_user, limits.max_queued_tokens_per_user, 1.0
+        )
 
     async def check_health(self) -> None:
         if self._is_down():

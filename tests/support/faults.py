@@ -71,7 +71,9 @@ def kill(system: System, *titles: str) -> None:
 
 
 def model_server(system: System, base_model: str) -> psutil.Process:
-    (found,) = find(system, REPLICA + deployment_options.model_server_name(base_model))
+    application = deployment_options.base_model_application(base_model)
+    name = deployment_options.model_server_name(base_model)
+    (found,) = find(system, f"ray::ServeReplica:{application}:{name}")
     return found
 
 

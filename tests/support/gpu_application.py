@@ -23,12 +23,14 @@ from ray.serve.llm import LLMConfig
 from registry.keys import ApiKeys
 from registry.settings import StorageSettings
 from registry.store import ObjectStore
-from serve_app.app import AppArguments, build_from
+from serve_app.app import build_model_server
+from serve_app.application import build_application
+from serve_app.deployed_settings import Document
 from serve_app.http_settings import HttpSettings
 from serve_app.instance import haproxy
 from serve_app.instance.seaweedfs import ObjectServer, stop
-from serve_app.instance.serve_client import read_serve_config
-from serve_app.settings import IngressSettings, load_settings
+from serve_app.serve_config import CORE_IMPORT_PATH, serve_config
+from serve_app.settings import IngressSettings, read_document
 from tests.support.account import Account
 from tests.support.ray_private import deploy_applications
 from tests.support.stand_in_run import gpu_of_this_process, start_stand_in
@@ -109,9 +111,14 @@ class StandInEngine:
         """Do nothing: there is no process to stop."""
 
 
-def build(arguments: AppArguments) -> Application:
-    """Build the application as `serve_app.app.build_app` does, with stand-ins."""
-    return build_from(load_settings(arguments.config), StandInEngine, start_stand_in)
+def build_core(args: Document) -> Application:
+    """Build the application as `serve_app.app.build_app` does, with stand-ins for training runs."""
+    return build_application(args, start_stand_in)
+
+
+def build_base_model(args: Document) -> Application:
+    """Build the application as `serve_app.app.build_base_model` does, with a stand-in for the engine."""
+    return build_model_server(args, StandInEngine)
 
 
 class GpuApplication:
@@ -126,9 +133,11 @@ class GpuApplication:
         """Submit a configuration as `serve deploy` does. The application replaces the one before it."""
         from ray.serve.schema import ServeDeploySchema
 
-        serve_config = read_serve_config(config, haproxy.SERVE_HOST, self._port)
-        serve_config["applications"][0]["import_path"] = f"{__name__}:build"
-        deploy_applications(ServeDeploySchema.model_validate(serve_config))
+        rendered = serve_config(read_document(config))
+        for application in rendered["applications"]:
+            is_core = application["import_path"] == CORE_IMPORT_PATH
+            application["import_path"] = f"{__name__}:{'build_core' if is_core else 'build_base_model'}"
+        deploy_applications(ServeDeploySchema.model_validate(rendered))
 
     def readiness(self) -> tuple[bool, str]:
         """Returns True if the application is ready, and the answer of `/readyz`."""

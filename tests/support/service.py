@@ -8,7 +8,7 @@ import secrets
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,12 +26,10 @@ from registry.records import utc_now
 from registry.revisions import Revisions
 from registry.settings import StorageSettings
 from registry.store import ObjectStore
-from serve_app.application import build_application
-from serve_app.deployment_options import APPLICATION, TRAINER, model_server_name
+from serve_app.deployment_options import APPLICATION, TRAINER
 from serve_app.http_settings import HttpSettings
 from serve_app.instance import haproxy
 from serve_app.instance.seaweedfs import ObjectServer, stop
-from serve_app.model_server.client import ModelReplica
 from serve_app.settings import (
     BaseModelSettings,
     IngressSettings,
@@ -40,29 +38,14 @@ from serve_app.settings import (
     UsageSettings,
 )
 from tests.support.account import Account, assert_one_request_id
-from tests.support.fake_model_server import FakeModelServer
+from tests.support.service_application import deploy_and_wait
 from tests.support.storage import free_port
 from training.types import Assignment, Controller, Standing, StepProgress
-from training.worker.loop import RunConfiguration
 
 MAX_REQUEST_BYTES = IngressSettings().max_request_bytes
 PAGE = "https://page.example.com"
 """The origin of pages that may use the API in a browser."""
 BODY_TIMEOUT_S = 20
-
-
-def deployment_of(server: type[ModelReplica], base_model: str) -> serve.Deployment:
-    return serve.deployment(
-        server,
-        name=model_server_name(base_model),
-        ray_actor_options={"num_cpus": 0},
-        health_check_period_s=0.5,
-        max_ongoing_requests=1000,
-    )
-
-
-def start_no_run(configuration: RunConfiguration, on_end: Callable[[], None]) -> None:
-    """Start nothing: the test acts as the worker."""
 
 
 def base_model(base_id: str, name: str) -> BaseModelSettings:
@@ -85,6 +68,11 @@ class Service:
         self.object_server = object_server
         self.object_process = object_server.start()
         self.store = ObjectStore(settings.storage)
+
+    def deploy(self, settings: Settings) -> None:
+        """Submit settings, and return when everything is as they ask."""
+        self.settings = settings
+        deploy_and_wait(settings.model_dump(mode="json", exclude_defaults=True), self.signals)
 
     def user(self) -> "Account":
         user = f"user-{secrets.token_hex(4)}"
@@ -232,12 +220,7 @@ def running_service(root: Path, limits: LimitSettings, num_ingresses: int = 1) -
                 _system_config={"metrics_report_interval_ms": 1000},
             )
             serve.start(http_options={"host": haproxy.SERVE_HOST, "port": settings.http.port})
-            servers = {
-                model.id: deployment_of(FakeModelServer, model.id).bind(model.id, service.signals, settings)
-                for model in settings.models
-            }
-            application = build_application(settings, servers, start_no_run)
-            serve.run(application, name=APPLICATION, route_prefix="/")
+            service.deploy(settings)
             yield service
         finally:
             serve.shutdown()

@@ -17,7 +17,7 @@ import pytest
 
 from registry.keys import ApiKeys
 from registry.user_models import UserModelStore
-from serve_app.deployment_options import APPLICATION, model_server_name
+from serve_app.deployment_options import base_model_application, model_server_name
 from serve_app.instance.instance import Instance
 from tests.support.storage import free_port
 
@@ -132,7 +132,9 @@ class System:
     @contextmanager
     def counted(self, base_model: str = "smollm2-135m") -> "Iterator[Counts]":
         """Count the generations of a base model in progress, as its replica reports them, in the block."""
-        script = COUNTING.format(deployment=model_server_name(base_model), application=APPLICATION)
+        script = COUNTING.format(
+            deployment=model_server_name(base_model), application=base_model_application(base_model)
+        )
         command = [sys.executable, "-c", script]
         with subprocess.Popen(
             command, env=self.instance.environment(), stdout=subprocess.PIPE, text=True

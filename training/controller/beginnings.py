@@ -6,6 +6,7 @@ otherwise  ->  revision and attempt are fixed and saved  ->  Assignment
 """
 
 import asyncio
+from collections.abc import Mapping
 
 from registry.errors import ModelNotFound
 from registry.jobs import Jobs
@@ -26,7 +27,7 @@ class Beginnings:
         jobs: Jobs,
         publisher: Publisher,
         revisions: Revisions,
-        settings: dict[str, TrainingSettings],
+        settings: Mapping[str, TrainingSettings],
         outcomes: Outcomes,
         metrics: TrainingMetrics,
     ) -> None:

@@ -13,7 +13,7 @@ markers in the bucket name the unfinished jobs; if a job's manifest exists, only
 """
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 
 from registry.errors import JobNotFound, ModelInUse
@@ -26,12 +26,14 @@ from registry.store import ObjectStore
 from registry.tasks import BackgroundTasks
 from registry.usage import UsageParts
 from training.controller.active_jobs import ActiveJob, ActiveJobs
+from training.controller.base_models import BaseModels
 from training.controller.beginnings import Beginnings
 from training.controller.dispatcher import Dispatcher, StartRun
 from training.controller.job_listing import JobListing
 from training.controller.metrics import NoMetrics, TrainingMetrics
 from training.controller.outcomes import Outcomes, Publisher
 from training.controller.recovery import take_up
+from training.controller.redeployment import Redeployment
 from training.controller.run_starts import RunStarts, Shortage, no_shortage
 from training.controller.shared_gpus import SharedGpus
 from training.controller.submission import Submission
@@ -52,7 +54,7 @@ class TrainingController(Controller):
         self,
         store: ObjectStore,
         publisher: Publisher,
-        settings: dict[str, TrainingSettings],
+        settings: Mapping[str, TrainingSettings],
         start_run: StartRun,
         max_queued_jobs_per_user: int,
         metrics: TrainingMetrics | None = None,
@@ -65,29 +67,32 @@ class TrainingController(Controller):
         self._jobs = Jobs(store)
         self._revisions = Revisions(store)
         self._publisher = publisher
-        self._settings = settings
+        self._base_models = BaseModels(settings)
         self._metrics = metrics or NoMetrics()
         self._meter = meter or Meter(UsageParts(store))
         self._active = ActiveJobs()
         self._listing = JobListing(self._jobs, self._active)
-        self._gpus = SharedGpus(publisher, settings, retry, clock)
+        self._gpus = SharedGpus(publisher, self._base_models, retry, clock)
         self._launch = start_run
-        self._dispatcher = Dispatcher(settings, self._begin_run, self._metrics, clock)
+        self._dispatcher = Dispatcher(self._base_models, self._begin_run, self._metrics, clock)
         self._run_starts = RunStarts(self._dispatcher, self._active, shortage)
         self._outcomes = Outcomes(
             publisher, self._revisions, self._dispatcher, self._active, self._metrics, self._meter, retry
         )
         self._beginnings = Beginnings(
-            self._jobs, publisher, self._revisions, settings, self._outcomes, self._metrics
+            self._jobs, publisher, self._revisions, self._base_models, self._outcomes, self._metrics
         )
         self._submission = Submission(
             store, self._active, self._dispatcher, max_queued_jobs_per_user, self._listing.job, retry
+        )
+        self.redeployment = Redeployment(
+            self._base_models, self._dispatcher, self._active, self._gpus, self._submission
         )
         self._background = BackgroundTasks()
 
     async def recover(self) -> None:
         """Queue the unfinished jobs of the bucket, oldest first. It is called once, before anything else."""
-        self._background.start(self._gpus.take_all_back())
+        self._background.start(self._gpus.take_all_back(self._base_models))
         await take_up(self._jobs, self._active, self._dispatcher)
 
     async def submit(
@@ -226,10 +231,7 @@ class TrainingController(Controller):
         return self._standing(job)
 
     async def paused(self, job_id: str, attempt: int) -> None:
-        """Report that the worker stopped between two packs and keeps the state of the job.
-
-        Raises: JobNotFound when the attempt was given up.
-        """
+        """Report that the worker keeps the state of a paused job. Raises: JobNotFound: it was given up."""
         await self._gpus.take_back(self._attempt(job_id, attempt).record.base_model)
         job = self._attempt(job_id, attempt)
         self._dispatcher.pause(job.record)

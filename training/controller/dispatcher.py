@@ -8,12 +8,16 @@ A run is started when there is work and no run is up. It ends when it had nothin
 worker enters before it asks for work. Only the worker that entered last gets jobs. A worker that was taken
 for dead but still runs, on a machine that was cut off, is told to leave when it asks. The states of paused
 jobs that a worker keeps are lost with it.
+
+Jobs of a base model that is not deployed wait. A run whose settings have changed ends after its current job,
+and the next one starts with the new settings.
 """
 
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 
 from registry.records import JobRecord
 from training.controller.metrics import TrainingMetrics
@@ -31,12 +35,12 @@ class Dispatcher:
     """The queues and the runs of all base models; each run works on one job at a time.
 
     It is used from one event loop only. `start_run(base_model, on_end)` starts a run, and `on_end` is called
-    on the event loop when the run has ended.
+    on the event loop when the run has ended. `settings` has the base models that are deployed now.
     """
 
     def __init__(
         self,
-        settings: dict[str, TrainingSettings],
+        settings: Mapping[str, TrainingSettings],
         start_run: StartRun,
         metrics: TrainingMetrics,
         clock: Callable[[], float] = time.monotonic,
@@ -45,22 +49,37 @@ class Dispatcher:
         self._start_run = start_run
         self._metrics = metrics
         self._clock = clock
-        self._queues = {base_model: JobQueue() for base_model in settings}
+        self._queues: defaultdict[str, JobQueue] = defaultdict(JobQueue)
         self._taken: dict[str, JobRecord] = {}
         self._records: dict[str, JobRecord] = {}
         self._runs: set[str] = set()
+        self._ending: set[str] = set()
         self._workers: dict[str, str] = {}
         self._turns_began: dict[str, float] = {}
         # By base model: the paused jobs that the latest worker keeps, and those of them that have ended.
-        self._kept: dict[str, set[str]] = {base_model: set() for base_model in settings}
-        self._dismissed: dict[str, list[str]] = {base_model: [] for base_model in settings}
+        self._kept: defaultdict[str, set[str]] = defaultdict(set)
+        self._dismissed: defaultdict[str, list[str]] = defaultdict(list)
         self._idle_since: dict[str, float] = {}
         self._work = asyncio.Condition()
         for base_model in settings:
             self._tell_length(base_model)
 
     def serves(self, base_model: str) -> bool:
-        return base_model in self._queues
+        """Return True if the base model is deployed. The jobs of others wait."""
+        return base_model in self._settings
+
+    async def end_run(self, base_model: str) -> None:
+        """Let the run end after its current job, or at once if it has none."""
+        if base_model in self._runs:
+            self._ending.add(base_model)
+            async with self._work:
+                self._work.notify_all()
+
+    def serve(self, base_model: str) -> None:
+        """Start a run for the jobs that waited until the base model was deployed."""
+        self._tell_length(base_model)
+        if len(self._queues[base_model]):
+            self._ensure_run(base_model)
 
     async def put(self, record: JobRecord) -> None:
         self._records[record.id] = record
@@ -87,7 +106,9 @@ class Dispatcher:
             return Instruction.LEAVE
         self.give_back(base_model)
         poll_until = time.monotonic() + POLL_S
-        while (job_id := self._queues[base_model].take()) is None:
+        while not self._must_leave(base_model, worker):
+            if (job_id := self._queues[base_model].take()) is not None:
+                return self._begin_turn(base_model, job_id)
             now = time.monotonic()
             idle_since = self._idle_since.setdefault(base_model, now)
             leave_at = idle_since + self._settings[base_model].idle_timeout_s
@@ -96,8 +117,9 @@ class Dispatcher:
             if now >= poll_until:
                 return Instruction.WAIT
             await self._wait_for_work(base_model, worker, min(leave_at, poll_until) - now)
-            if not self._is_latest(base_model, worker):
-                return Instruction.LEAVE
+        return Instruction.LEAVE
+
+    def _begin_turn(self, base_model: str, job_id: str) -> JobRecord:
         self._tell_length(base_model)
         taken = self._taken[base_model] = self._records[job_id]
         self._turns_began[base_model] = self._clock()
@@ -167,13 +189,14 @@ class Dispatcher:
         self._metrics.queued(base_model, len(self._queues[base_model]))
 
     def _ensure_run(self, base_model: str) -> None:
-        if base_model not in self._runs:
+        if base_model not in self._runs and self.serves(base_model):
             self._runs.add(base_model)
             self._idle_since.pop(base_model, None)
             self._start_run(base_model, lambda: self._on_run_end(base_model))
 
     def _on_run_end(self, base_model: str) -> None:
         self._runs.discard(base_model)
+        self._ending.discard(base_model)
         self._workers.pop(base_model, None)
         self._forget_kept(base_model)
         self.give_back(base_model)
@@ -189,9 +212,13 @@ class Dispatcher:
     def _is_latest(self, base_model: str, worker: str) -> bool:
         return self._workers.get(base_model) == worker
 
+    def _must_leave(self, base_model: str, worker: str) -> bool:
+        is_wanted = self.serves(base_model) and base_model not in self._ending
+        return not is_wanted or not self._is_latest(base_model, worker)
+
     async def _wait_for_work(self, base_model: str, worker: str, timeout_s: float) -> None:
         def is_over() -> bool:
-            return len(self._queues[base_model]) > 0 or not self._is_latest(base_model, worker)
+            return len(self._queues[base_model]) > 0 or self._must_leave(base_model, worker)
 
         async with self._work:
             try:

@@ -8,7 +8,8 @@ lent for a slice, and requests wait -> must_return: the job gives way, and borro
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from registry.retry import Retry
@@ -49,17 +50,17 @@ class SharedGpus:
         self._clock = clock
         self._look_interval_s = look_interval_s
         # Assumed to be lent at first: an earlier controller may have died before it took the GPU back.
-        self._is_lent = {base_model: True for base_model, training in settings.items() if training.share_gpu}
+        self._is_lent: defaultdict[str, bool] = defaultdict(lambda: True)
         self._lent_at: dict[str, float] = {}
         self._is_wanted: dict[str, bool] = {}
         self._looks: dict[str, asyncio.Task[None]] = {}
-        self._turns = {base_model: asyncio.Lock() for base_model in self._is_lent}
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         # vLLM measures the memory of the whole GPU while it falls asleep. No other engine may wake meanwhile.
         self._memory = asyncio.Lock()
 
     async def lend(self, base_model: str) -> None:
         """Lend the GPU; returns when the training worker may use it. Raises: Unavailable."""
-        if base_model in self._is_lent:
+        if self._shares(base_model):
             async with self._turns[base_model]:
                 self._is_lent[base_model] = True
                 await self._lender.finish_generations(base_model)
@@ -70,28 +71,41 @@ class SharedGpus:
 
     async def take_back(self, base_model: str) -> None:
         """Take the GPU back, which the training worker has left; returns when the replicas have it again."""
-        if not self._is_lent.get(base_model):
+        if not self._shares(base_model) or not self._is_lent[base_model]:
             return
         async with self._turns[base_model]:
             if self._is_lent[base_model]:
-                if (looks := self._looks.pop(base_model, None)) is not None:
-                    looks.cancel()
+                self._stop_looking(base_model)
                 await self._retry.call_async(lambda: self._wake_up(base_model))
                 self._is_lent[base_model] = self._is_wanted[base_model] = False
 
     async def _wake_up(self, base_model: str) -> None:
         async with self._memory:
-            await self._lender.take_back_gpu(base_model)
+            if self._shares(base_model):  # else the base model was removed, and its replicas have ended
+                await self._lender.take_back_gpu(base_model)
 
-    async def take_all_back(self) -> None:
-        for base_model in self._is_lent:
+    async def take_all_back(self, base_models: Iterable[str]) -> None:
+        for base_model in base_models:
             await self.take_back(base_model)
+
+    def forget(self, base_model: str) -> None:
+        """Forget a base model that does not share a GPU any more, or was removed."""
+        self._stop_looking(base_model)
+        self._is_lent.pop(base_model, None)
+        self._is_wanted.pop(base_model, None)
 
     def must_return(self, base_model: str) -> bool:
         """Return True if the worker has had the GPU for a slice, and requests wait for it."""
         if not self._is_wanted.get(base_model):
             return False
         return self._clock() - self._lent_at[base_model] >= self._settings[base_model].slice_s
+
+    def _shares(self, base_model: str) -> bool:
+        return base_model in self._settings and self._settings[base_model].share_gpu
+
+    def _stop_looking(self, base_model: str) -> None:
+        if (looks := self._looks.pop(base_model, None)) is not None:
+            looks.cancel()
 
     def _look_again_and_again(self, base_model: str) -> None:
         if base_model not in self._looks:

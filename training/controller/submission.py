@@ -43,7 +43,7 @@ class Submission:
         self._reservations = Reservations(store)
         self._active = active
         self._dispatcher = dispatcher
-        self._max_queued = max_queued_jobs_per_user
+        self.max_queued_jobs_per_user = max_queued_jobs_per_user
         self._find = find
         self._retry = retry
         self._ids = JobIds()
@@ -81,8 +81,8 @@ class Submission:
                 return await self._accept(user, model, request, reserved.id)
 
     async def _accept(self, user: str, model: ModelRecord, request: JobRequest, job_id: str) -> JobRecord:
-        if self._active.num_of_user(user) >= self._max_queued:
-            raise QuotaExceeded(f"you have {self._max_queued} unfinished trainings; wait for one to end")
+        if self._active.num_of_user(user) >= (most := self.max_queued_jobs_per_user):
+            raise QuotaExceeded(f"you have {most} unfinished trainings; wait for one to end")
         if model.uid in self._refused:
             raise ModelNotFound(NO_SUCH_MODEL, "model")
         record = JobRecord(

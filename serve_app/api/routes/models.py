@@ -147,4 +147,5 @@ async def download_adapter(ref: Ref, n: Revision, user: UserDependency, backends
 
 
 async def _detail(backends: Backends, model: ModelRecord) -> ModelDetail:
-    return ModelDetail.describe_private(model, await backends.trainer.is_training(model.uid))
+    is_training = await backends.trainer.is_training(model.uid)
+    return ModelDetail.describe_private(model, is_training, is_deployed=model.base_model in backends.servers)

@@ -7,8 +7,6 @@ from fastapi import APIRouter
 from registry.errors import Unavailable
 from serve_app.api.backends import Backends, BackendsDependency
 from serve_app.api.openapi import errors
-from serve_app.deployment_options import model_server_name
-from serve_app.resource_waits import WAITS_FOR
 from serve_app.wire.base import Status
 
 router = APIRouter(tags=["operations"])
@@ -30,7 +28,8 @@ async def health() -> Status:
 async def readyz(backends: BackendsDependency) -> Status:
     """Answers `ready` if storage can be reached and every base model has a healthy replica.
 
-    Otherwise the answer is 503 and names the problem, such as GPUs that are not there.
+    Otherwise the answer is 503 and names each problem, such as GPUs that are not there. The other base models
+    answer requests all the same.
     """
     if problems := await _problems(backends):
         raise Unavailable("; ".join(problems))
@@ -44,13 +43,4 @@ async def _problems(backends: Backends) -> list[str]:
     except Exception:
         problems.append("storage cannot be reached")
     missing = [model.id for model in backends.settings.models if not backends.health[model.id].is_available]
-    return problems + [await _problem_of(backends, base_model) for base_model in missing]
-
-
-async def _problem_of(backends: Backends, base_model: str) -> str:
-    problem = f"base model {base_model} has no replica that answers"
-    try:
-        wait = await asyncio.to_thread(backends.waits.of_replica, model_server_name(base_model))
-    except Exception:  # Ray's control store does not answer
-        return problem
-    return f"{problem}: {WAITS_FOR} {wait}" if wait else problem
+    return problems + list(await asyncio.gather(*map(backends.problems.of, missing)))

@@ -67,7 +67,7 @@ def test_damaged_weights_never_arrive_whole(store: ObjectStore, manifest: Manife
 async def test_a_download_has_its_place_until_it_is_sent_or_its_client_has_gone(
     store: ObjectStore, manifest: Manifest, client_stays: bool
 ) -> None:
-    downloads, held = Places(1, "you have 1 download in progress"), ExitStack()
+    downloads, held = Places(lambda: 1, "you have 1 download in progress"), ExitStack()
     held.enter_context(downloads.held_by("alice"))(1)
     response = ArchiveResponse(AdapterArchive(store, "model", manifest), held)
     sent: list[Message] = []

@@ -121,7 +121,11 @@ async def ask(world: World) -> AsyncIterator[Ask]:
         models=(base,),
     )
     door = Door(
-        world.app, frozenset({"/healthz"}), Authenticator(world.lookup), RequestLimit(None, 1), settings
+        world.app,
+        frozenset({"/healthz"}),
+        Authenticator(world.lookup),
+        RequestLimit(None, 1),
+        lambda: settings,
     )
     clients = []
 

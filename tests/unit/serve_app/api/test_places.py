@@ -8,7 +8,7 @@ from serve_app.api.places import Places
 
 @pytest.fixture
 def places() -> Places:
-    return Places(3, "too many")
+    return Places(lambda: 3, "too many")
 
 
 def test_each_holder_has_as_many_as_the_limit(places: Places) -> None:

@@ -101,7 +101,7 @@ async def test_a_job_gives_way_to_generations_that_wait_when_its_slice_is_over(w
 async def test_long_answers_of_one_base_model_do_not_keep_another_asleep(world: World) -> None:
     settings = {name: TrainingSettings(share_gpu=True) for name in (BASE, "other")}
     gpus = SharedGpus(world.serving, settings, Retry())
-    await gpus.take_all_back()
+    await gpus.take_all_back(settings)
     await gpus.lend("other")
     world.serving.may_finish.clear()
     lending = asyncio.create_task(gpus.lend(BASE))
@@ -110,7 +110,7 @@ async def test_long_answers_of_one_base_model_do_not_keep_another_asleep(world: 
     world.serving.may_finish.set()
     await asyncio.wait_for(lending, 20)
     assert not world.serving.has_gpu
-    await gpus.take_all_back()
+    await gpus.take_all_back(settings)
 
 
 class Clock:

@@ -1,0 +1,19 @@
+"""The Catalog as a deployment of Ray Serve: its settings come from Serve, and change while it runs."""
+
+from serve_app.catalog.catalog import Catalog
+from serve_app.deployed_settings import Document, core_settings
+from serve_app.ray_private import user_config_of_this_replica
+from serve_app.replica_address import listen_at_the_node
+
+
+class CatalogDeployment(Catalog):
+    """The one replica. `args` are the settings with which it starts."""
+
+    def __init__(self, args: Document, lease_term_s: float) -> None:
+        listen_at_the_node()
+        self._args = args
+        super().__init__(core_settings(args, user_config_of_this_replica()), lease_term_s)
+
+    async def reconfigure(self, user_config: Document) -> None:
+        """Changes the settings. The lists in memory and the leases stay."""
+        self.apply(core_settings(self._args, user_config))

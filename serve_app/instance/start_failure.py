@@ -39,7 +39,7 @@ FINAL_ERRORS = frozenset(
         *("ValueError", "TypeError", "KeyError", "AttributeError", "NotImplementedError", "ValidationError"),
         *("FileNotFoundError", "NotADirectoryError", "PermissionError"),
         *("ModuleNotFoundError", "ImportError"),
-        *("GatedRepoError", "RepositoryNotFoundError", "HFValidationError", "StorageUnfit"),
+        *("GatedRepoError", "RepositoryNotFoundError", "HFValidationError", "StorageUnfit", "CannotStart"),
     }
 )
 # Another process may be about to free memory.

@@ -8,7 +8,7 @@ import pytest
 from registry.records import UserModels
 from registry.store import ObjectStore
 from registry.user_models import UserModelStore
-from serve_app.deploy import Ask, ClusterTarget, Deploy, Outcome
+from serve_app.deploy import ClusterTarget, Deploy, Outcome
 from serve_app.instance.processes import InstanceError
 from serve_app.instance.rendered_config import cluster_config
 from serve_app.settings import build_settings, read_document
@@ -31,9 +31,14 @@ class Operator:
         self, document: dict[str, Any], answer: bool | None = True, is_dry_run: bool = False
     ) -> Outcome | None:
         """Returns how it ended before the submission; None: it was submitted."""
-        ask: Ask | None = None if answer is None else lambda text: (self.asked.append(text), answer)[1]
+
+        def ask(question: str) -> bool:
+            self.asked.append(question)
+            return bool(answer)
+
         target = ClusterTarget(self.serve, cluster_config(document, {}), self.store)
-        end = Deploy(target, build_settings(document), self.told.append, ask).is_wanted(is_dry_run)
+        session = Deploy(target, build_settings(document), self.told.append, None if answer is None else ask)
+        end = session.is_wanted(is_dry_run)
         if end is None:
             target.apply(self.told.append, timeout_s=0)
         return end

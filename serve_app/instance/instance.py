@@ -19,13 +19,11 @@ from serve_app.instance import haproxy, ray_head
 from serve_app.instance.application_start import Readiness
 from serve_app.instance.base_weights import is_repository
 from serve_app.instance.chosen_ports import ChosenPorts
-from serve_app.instance.dashboard import Dashboard
 from serve_app.instance.deployment_check import DeploymentCheck
 from serve_app.instance.environment import inherited_environment, path_with_own_programs
 from serve_app.instance.file_lock import locked
 from serve_app.instance.instance_serve import InstanceServe
 from serve_app.instance.processes import MARKER, InstanceError, Report, marked_processes, stop_processes
-from serve_app.instance.rendered_config import instance_config
 from serve_app.instance.serve_client import ServeState
 from serve_app.instance.serve_update import ServeUpdate
 from serve_app.instance.state import STATE_FILE, InstanceState, StateFile
@@ -131,15 +129,11 @@ class Instance:
     @property
     def serve(self) -> InstanceServe:
         """The Serve of the running Ray."""
-        token = self.token_path.read_text()
-        url = f"http://127.0.0.1:{self.dashboard_port}"
-        dashboard = Dashboard(url=url, token=token, is_of_this_machine=True)
-        return InstanceServe(dashboard, self.url, ray_head.session_logs(self.home), self._check_ray)
+        return InstanceServe(self.home, self.dashboard_port, self.url, self._check_ray)
 
     def serve_update(self) -> ServeUpdate:
         """Returns the way from what Serve runs to the settings file."""
-        config = instance_config(read_document(self.config), self.http_port, self._beside)
-        return ServeUpdate(self.serve.client, config)
+        return self.serve.update(read_document(self.config), self.http_port, self._beside)
 
     @property
     def is_running(self) -> bool:
@@ -198,10 +192,7 @@ class Instance:
             return keys.create(FIRST_USER, "first") if keys.is_empty() else None
 
     def _bring_up(self, report: Report) -> None:
-        head = self.state.ray
-        if head is None or not ray_head.is_ready(head, self.home) or not self.serve.has_application:
-            self._check.run(self.settings, report)
-        self._prepare_weights(report)
+        self._prepare(report)
         self.storage.ensure(report, may_move=not self.is_running)
         self._ensure_ray(report)
         if not self.serve.state().applications:
@@ -209,7 +200,17 @@ class Instance:
         self.serve.bring_up(self.serve_update(), report)
         report(f"ready: {self.url}")
 
-    def _prepare_weights(self, report: Report) -> None:
+    def _prepare(self, report: Report) -> None:
+        """Checks the base models that do not run, and converts weights.
+
+        The memory of a GPU is not free while base models run on it, so those are not checked.
+        """
+        head, models = self.state.ray, self.settings.models
+        if head is not None and ray_head.is_ready(head, self.home) and self.serve.has_application:
+            new = self.serve_update().new_base_models()
+            models = tuple(model for model in models if model.id in new)
+        if models:
+            self._check.run(self.settings.model_copy(update={"models": models}), report)
         for model in self.settings.models:
             if model.source.startswith("package:"):
                 report(f"weights: {model.id} from {model.source}")
@@ -222,10 +223,8 @@ class Instance:
             InstanceError: something cannot be deployed.
         """
         with self._locked():
+            self._prepare(report)
             update = self.serve_update()
-            if added := [model for model in self.settings.models if model.id in update.new_base_models()]:
-                self._check.run(self.settings.model_copy(update={"models": tuple(added)}), report)
-            self._prepare_weights(report)
             update.submit()
             self._remembered.update(config=self.config)
             self.serve.wait_for(update, report, timeout_s)

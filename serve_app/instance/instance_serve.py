@@ -1,9 +1,10 @@
 """The Serve of one instance: its state, the changes to it, and the wait until the API is ready."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from serve_app.deployment_options import APPLICATION
+from serve_app.instance import ray_head
 from serve_app.instance.application_start import (
     READY_TIMEOUT_S,
     ApplicationStart,
@@ -12,25 +13,29 @@ from serve_app.instance.application_start import (
 )
 from serve_app.instance.dashboard import Dashboard
 from serve_app.instance.processes import Report
+from serve_app.instance.rendered_config import Config, instance_config
 from serve_app.instance.serve_client import ServeClient, ServeState
 from serve_app.instance.serve_update import ServeUpdate
 from serve_app.instance.start_failure import StartWatch
 
 
 class InstanceServe:
-    """`url` is that of the API, and `logs` is the directory of the logs of Ray's session.
+    """`url` is that of the API. `check_ray` raises InstanceError if Ray has ended."""
 
-    `check_ray` raises InstanceError if Ray has ended.
-    """
-
-    def __init__(self, dashboard: Dashboard, url: str, logs: Path, check_ray: Callable[[], None]) -> None:
-        self.client = ServeClient(dashboard)
+    def __init__(self, home: Path, dashboard_port: int, url: str, check_ray: Callable[[], None]) -> None:
+        token = ray_head.ensure_token(home).read_text()
+        dashboard_url = f"http://127.0.0.1:{dashboard_port}"
+        self.client = ServeClient(Dashboard(url=dashboard_url, token=token, is_of_this_machine=True))
         self._url = url
-        self._logs = logs
+        self._logs = ray_head.session_logs(home)
         self._check_ray = check_ray
 
     def state(self) -> ServeState:
         return self.client.state()
+
+    def update(self, document: Config, http_port: int, beside: Sequence[Config]) -> ServeUpdate:
+        """Returns the way from what Serve runs to a settings file. Raises: InstanceError: it is wrong."""
+        return ServeUpdate(self.client, instance_config(document, http_port, beside))
 
     @property
     def has_application(self) -> bool:

@@ -60,9 +60,10 @@ class ServeUpdate:
         ]
 
     def new_base_models(self) -> set[str]:
-        """Returns the ids of the base models that are asked and that Serve does not have."""
-        added = self._asked.keys() - self._deployed().keys()
-        return {base_model for name in added if (base_model := base_model_of(name)) is not None}
+        """Returns the ids of the base models that are asked and that Serve does not run."""
+        state = self._serve.state()
+        running = {name for name, each in state.applications.items() if each.status != FAILED}
+        return {each for name in self._asked.keys() - running if (each := base_model_of(name)) is not None}
 
     def submit(self) -> None:
         """Submits everything that is asked.

@@ -1,4 +1,4 @@
-"""What is submitted to Serve, and when everything counts as done."""
+"""The submission of a Serve config, and the applications that are still missing."""
 
 from typing import Any
 
@@ -59,6 +59,7 @@ def test_application_that_failed_is_deleted_before_it_is_tried_with_the_same_arg
     asked = config(app("tiger"), app("base-model-x"))
     serve.deploy(asked)
     update = ServeUpdate(serve, asked)
+    assert update.new_base_models() == {"x"}
     assert [each.text for each in update.changes()] == [
         "base model x: could not be deployed before, and is deployed again"
     ]

@@ -24,7 +24,7 @@ GPU_INSTALLED := $(GPU_VENV)/.installed
 CLIENTS := .venv-clients
 
 .DEFAULT_GOAL := help
-.PHONY: help install up down demo check test lock lock-gpu
+.PHONY: help install up down demo check test render lock lock-gpu
 .PHONY: bench-path bench-training bench-learning bench-fairness bench-serving bench-control
 
 help: ## show this
@@ -74,6 +74,9 @@ check: $(CPU_INSTALLED) ## what to run before each commit: style, types, import 
 test: check $(CLIENTS)/.installed $(if $(filter gpu,$(PROFILE)),$(GPU_INSTALLED)) ## all checks and tests; with a GPU also those of tests/gpu
 	$(CPU_BIN)/pytest --ignore=tests/unit
 	$(if $(filter gpu,$(PROFILE)),$(GPU_VENV)/bin/pytest tests/gpu)
+
+render: $(CPU_INSTALLED) ## write the Serve configs of cluster/ anew from configs/
+	$(CPU_BIN)/python -m cluster.render
 
 bench-path: $(CPU_INSTALLED) ## measure the whole path; writes bench/results/path.json
 	$(CPU_BIN)/python -m bench.path

@@ -4,9 +4,10 @@ import logging
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -16,12 +17,12 @@ from serve_app.instance.ports import free_ports
 
 
 @contextmanager
-def temporary_instance(config: str = "local", serve_config: Path | None = None) -> Iterator[Instance]:
+def temporary_instance(config: str = "local", beside: Sequence[dict[str, Any]] = ()) -> Iterator[Instance]:
     """An instance that is not up yet. At the end of the block, and at SIGTERM, it is stopped and deleted."""
     logging.getLogger("httpx").setLevel(logging.WARNING)  # vLLM and Ray configure logs that show its requests
     with tempfile.TemporaryDirectory(prefix="tiger-bench-", ignore_cleanup_errors=True) as home:
         http_port, dashboard_port = free_ports(2)
-        instance = Instance(Path(home), config, http_port, dashboard_port, serve_config)
+        instance = Instance(Path(home), config, http_port, dashboard_port, beside)
         before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         try:
             yield instance

@@ -6,6 +6,7 @@ back, and no update is lost.
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ from registry.errors import Unavailable
 from registry.records import UserModels
 from registry.store import ObjectMissing, ObjectStore, WriteConflict
 
+PREFIX = "users/"
+FILE = "models.json"
 UPDATE_DEADLINE_S = 30.0
 FIRST_WAIT_S = 0.01
 LONGEST_WAIT_S = 1.0
@@ -75,5 +78,12 @@ class UserModelStore:
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
 
 
+def count_by_base_model(store: ObjectStore) -> Counter[str]:
+    """The numbers of private models of all users, by the ids of their base models."""
+    keys = [key for key in store.list(PREFIX) if key.endswith(f"/{FILE}")]
+    lists = [UserModels.model_validate_json(found.body) for found in store.get_many(keys) if found]
+    return Counter(model.base_model for models in lists for model in models.models)
+
+
 def _object_key(user: str) -> str:
-    return f"users/{user}/models.json"
+    return f"{PREFIX}{user}/{FILE}"

@@ -11,6 +11,7 @@ from registry.errors import TigerError
 from registry.keys import ApiKeys, hash_key
 from serve_app.chosen_instance import DEFAULT_HOME, Config, Home, chosen_configuration, failed, open_instance
 from serve_app.demo import Demo
+from serve_app.deploy_command import deploy, environment
 from serve_app.instance import log_files
 from serve_app.instance.environment import loopback_without_proxy
 from serve_app.instance.instance import FIRST_USER, Instance
@@ -26,6 +27,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(keys_app, name="keys")
+app.command()(deploy)
+app.command()(environment)
 
 
 def _show_version(is_asked: bool) -> None:
@@ -101,9 +104,10 @@ def status(home: Home = DEFAULT_HOME) -> None:
     rows = Rows("", "status", "replicas", "", of_lines=True)
     rows.add("storage", found.storage)
     rows.add("Ray", found.ray)
-    rows.add("application", found.application.status, "", found.application.message)
-    for each in found.application.deployments:
-        rows.add(f"  {each.name}", each.status, f"{each.replicas}/{each.target_replicas}", each.message)
+    for application in found.applications:
+        rows.add(application.name, application.status, "", application.message)
+        for each in application.deployments:
+            rows.add(f"  {each.name}", each.status, f"{each.replicas}/{each.target_replicas}", each.message)
     rows.add("readyz", "ready" if found.is_ready else "not ready", "", "" if found.is_ready else found.detail)
     rows.show()
     if found.is_ready:

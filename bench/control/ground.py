@@ -14,7 +14,6 @@ from bench.control.accounts import Accounts
 from bench.temporary_instance import quiet, temporary_instance
 from serve_app.instance.instance import Instance
 from serve_app.instance.processes import wait_until
-from serve_app.instance.serve_client import CLUSTER_DIRECTORY
 from serve_app.settings import CONFIG_DIRECTORY
 
 BARE_APPLICATION = "bare"
@@ -57,10 +56,9 @@ def ground() -> Iterator[Ground]:
     """A ground that exists during the block, and is not up yet."""
     with tempfile.TemporaryDirectory(prefix="tiger-control-") as name:
         directory = Path(name)
-        config, serve_config = directory / "config.yaml", directory / "serve.yaml"
+        config = directory / "config.yaml"
         config.write_text(yaml.safe_dump(_config()))
-        serve_config.write_text(yaml.safe_dump(_serve_config(config, directory)))
-        with temporary_instance(str(config), serve_config) as instance:
+        with temporary_instance(str(config), [_bare(config, directory)]) as instance:
             yield Ground(instance, directory)
 
 
@@ -71,18 +69,15 @@ def _config() -> dict[str, Any]:
     return config | {"limits": limits}
 
 
-def _serve_config(config: Path, directory: Path) -> dict[str, Any]:
-    serve_config: dict[str, Any] = yaml.safe_load((CLUSTER_DIRECTORY / "serve.local.yaml").read_text())
-    serve_config["applications"].append(
-        {
-            "name": BARE_APPLICATION,
-            "route_prefix": BARE_PREFIX,
-            "import_path": "bench.control.bare:build_app",
-            "args": {"config": str(config), "directory": str(directory)},
-            "runtime_env": {"env_vars": {"PYTHONPATH": str(ROOT)}},
-        }
-    )
-    return serve_config
+def _bare(config: Path, directory: Path) -> dict[str, Any]:
+    """The Serve config of the application with the bare handler."""
+    return {
+        "name": BARE_APPLICATION,
+        "route_prefix": BARE_PREFIX,
+        "import_path": "bench.control.bare:build_app",
+        "args": {"config": str(config), "directory": str(directory)},
+        "runtime_env": {"env_vars": {"PYTHONPATH": str(ROOT)}},
+    }
 
 
 def _answers(url: str) -> bool:

@@ -62,7 +62,7 @@ def main() -> None:
         settings = load_settings(config)
         base = settings.base_model(settings.default_model)
         prepare_weights(base, settings.weights_directory.expanduser())
-        instance = stack.enter_context(instance_beside_ray_llm(directory, config))
+        instance = stack.enter_context(instance_beside_ray_llm(config))
         bare = stack.enter_context(bare_vllm(base, settings, directory / "vllm.log"))
         systems = [bare, *on_ray(instance, base.id)]
         native = systems[-1]

@@ -31,7 +31,6 @@ from serve_app.app import llm_config
 from serve_app.instance.instance import Instance
 from serve_app.instance.ports import free_ports
 from serve_app.instance.processes import marked_processes, stop_processes, wait_until
-from serve_app.instance.serve_client import CLUSTER_DIRECTORY
 from serve_app.settings import CONFIG_DIRECTORY, BaseModelSettings, Settings
 
 CHAT = "openai-chat"
@@ -104,22 +103,16 @@ def configuration(directory: Path) -> str:
 
 
 @contextmanager
-def instance_beside_ray_llm(directory: Path, config: str) -> Iterator[Instance]:
-    """Tiger and Ray Serve LLM's app in one Ray, during the block. `directory` gets the Serve config."""
-    serve_config = yaml.safe_load((CLUSTER_DIRECTORY / "serve.local.yaml").read_text())
-    serve_config["applications"][0]["args"] = {"config": config}
-    serve_config["applications"].append(
-        {
-            "name": "ray-llm",
-            "route_prefix": RAY_LLM_PREFIX,
-            "import_path": "bench.serving.ray_llm:build",
-            "args": {"config": config},
-            "runtime_env": {"env_vars": {"PYTHONPATH": str(ROOT)}},
-        }
-    )
-    path = directory / "serve.yaml"
-    path.write_text(yaml.safe_dump(serve_config))
-    with temporary_instance(config, path) as instance:
+def instance_beside_ray_llm(config: str) -> Iterator[Instance]:
+    """Tiger and Ray Serve LLM's app in one Ray, during the block."""
+    ray_llm = {
+        "name": "ray-llm",
+        "route_prefix": RAY_LLM_PREFIX,
+        "import_path": "bench.serving.ray_llm:build",
+        "args": {"config": config},
+        "runtime_env": {"env_vars": {"PYTHONPATH": str(ROOT)}},
+    }
+    with temporary_instance(config, [ray_llm]) as instance:
         instance.up(quiet)
         _wait(f"{instance.url}{RAY_LLM_PREFIX}/v1/models")
         yield instance

@@ -3,7 +3,7 @@
     installed build -> GPUs, driver, compilers -> weights: there? room for them?
         -> GPU and host memory for the weights -> download
 
-All of it holds for one machine. The nodes of a cluster can be different, so `serve deploy` checks nothing.
+All of it holds for one machine. The nodes of a cluster can be different, so nothing of it is checked there.
 """
 
 from collections.abc import Mapping

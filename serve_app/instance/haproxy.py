@@ -4,7 +4,7 @@
 
 By default Ray Serve uses a Python proxy in place of HAProxy, and sends every token as a message between
 actors. Environment variables of the Ray processes change that: `environment` has them for an instance on one
-machine, cluster/rayservice.yaml for a cluster.
+machine, cluster/rayservice.yaml for Kubernetes, and `tiger environment` prints them for any other cluster.
 
 Ray starts `tiger-haproxy`, which changes Ray's configuration (`instance.haproxy_configuration`) and becomes
 HAProxy.

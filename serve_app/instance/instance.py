@@ -8,29 +8,29 @@ therefore knows the processes of this instance. Two homes share only the convert
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from registry.keys import ApiKeys
 from registry.store import ObjectStore
-from serve_app.deployment_options import APPLICATION
 from serve_app.instance import haproxy, ray_head
-from serve_app.instance.application_start import ApplicationStart, Readiness, ask_readiness
+from serve_app.instance.application_start import Readiness
 from serve_app.instance.base_weights import is_repository
 from serve_app.instance.chosen_ports import ChosenPorts
 from serve_app.instance.deployment_check import DeploymentCheck
 from serve_app.instance.environment import inherited_environment, path_with_own_programs
 from serve_app.instance.file_lock import locked
+from serve_app.instance.instance_serve import InstanceServe
 from serve_app.instance.processes import MARKER, InstanceError, Report, marked_processes, stop_processes
-from serve_app.instance.serve_client import ApplicationState, ServeClient, read_serve_config
-from serve_app.instance.start_failure import StartWatch
+from serve_app.instance.serve_client import ServeState
+from serve_app.instance.serve_update import ServeUpdate
 from serve_app.instance.state import STATE_FILE, InstanceState, StateFile
 from serve_app.instance.status import InstanceStatus
 from serve_app.instance.storage import InstanceStorage
 from serve_app.instance.weights import prepare_weights
-from serve_app.settings import Settings, load_settings
+from serve_app.settings import Settings, load_settings, read_document
 
 SWEEP_GRACE_S = 5
 DEFAULT_DASHBOARD_PORT = 8265
@@ -38,7 +38,10 @@ FIRST_USER = "demo"
 
 
 class Instance:
-    """One instance. It remembers `config` and the ports; None: the value of the last time, or the default."""
+    """One instance. It remembers `config` and the ports; None: the value of the last time, or the default.
+
+    `beside` has the Serve configs of other applications that run in the same Serve, as benchmarks have them.
+    """
 
     def __init__(
         self,
@@ -46,7 +49,7 @@ class Instance:
         config: str | None = None,
         http_port: int | None = None,
         dashboard_port: int | None = None,
-        serve_config: Path | None = None,
+        beside: Sequence[dict[str, Any]] = (),
         check: DeploymentCheck | None = None,
     ) -> None:
         self.home = home.expanduser().resolve()
@@ -58,7 +61,7 @@ class Instance:
         self.http_port = http_port or chosen or self.settings.http.port
         self.dashboard_port = dashboard_port or before.dashboard_port or DEFAULT_DASHBOARD_PORT
         self.storage = InstanceStorage(self.home, self.settings.storage, self._remembered)
-        self._serve_config = serve_config
+        self._beside = tuple(beside)
         self._check = check or DeploymentCheck()
 
     @property
@@ -123,19 +126,20 @@ class Instance:
     def _weights_directory(self) -> Path:
         return self.settings.weights_directory.expanduser()
 
-    def _serve_client(self) -> ServeClient:
-        return ServeClient(self.dashboard_port, self.token_path)
+    @property
+    def serve(self) -> InstanceServe:
+        """The Serve of the running Ray."""
+        return InstanceServe(self.home, self.dashboard_port, self.url, self._check_ray)
 
-    def _is_ray_alive(self) -> bool:
+    def serve_update(self) -> ServeUpdate:
+        """Returns the way from what Serve runs to the settings file."""
+        return self.serve.update(read_document(self.config), self.http_port, self._beside)
+
+    @property
+    def is_running(self) -> bool:
+        """True if the Ray of this instance is alive."""
         head = self.state.ray
         return head is not None and head.process.is_alive
-
-    def _has_application(self) -> bool:
-        """True if Serve has the application already, or is about to start it."""
-        head = self.state.ray
-        if head is None or not ray_head.is_ready(head, self.home):
-            return False
-        return self._serve_client().state(APPLICATION).status in ("RUNNING", "DEPLOYING")
 
     def _ensure_ray(self, report: Report) -> None:
         head = self.state.ray
@@ -158,30 +162,9 @@ class Instance:
         stop_processes(marked_processes(self.home), SWEEP_GRACE_S)
         self._remembered.update(ray=None)
 
-    def _deploy(self, report: Report) -> None:
-        client = self._serve_client()
-        config = read_serve_config(self.config, haproxy.SERVE_HOST, self.http_port, self._serve_config)
-        before = client.state(APPLICATION)
-        if before.status in ("RUNNING", "DEPLOYING") and before.config == config["applications"][0]:
-            return report("deployment: submitted before")
-        if before.status == "DEPLOY_FAILED":
-            # Otherwise Serve would report the old failure for a while, and keep the replicas of that attempt.
-            client.delete_all()
-        if not before.deployments:
-            self._ports.require_free_http()
-        client.deploy(config)
-        report("deployment: submitted")
-
-    def _wait_until_ready(self, report: Report) -> None:
-        watch = StartWatch(ray_head.session_logs(self.home))
-        ApplicationStart(self._serve_client(), watch, self._readiness, self._check_ray, report).wait()
-
     def _check_ray(self) -> None:
-        if not self._is_ray_alive():
+        if not self.is_running:
             raise InstanceError(f"Ray ended while the application was starting (log: {self.ray_log})")
-
-    def _readiness(self) -> Readiness:
-        return ask_readiness(self.url)
 
     # Commands
 
@@ -194,7 +177,7 @@ class Instance:
         """
         with self._locked():
             self._require_same_choices()
-            was_running = self._is_ray_alive()
+            was_running = self.is_running
             if not was_running:
                 self._stop_ray()
                 self._ports.require_free()
@@ -209,17 +192,42 @@ class Instance:
             return keys.create(FIRST_USER, "first") if keys.is_empty() else None
 
     def _bring_up(self, report: Report) -> None:
-        if not self._has_application():
-            self._check.run(self.settings, report)
+        self._prepare(report)
+        self.storage.ensure(report, may_move=not self.is_running)
+        self._ensure_ray(report)
+        if not self.serve.state().applications:
+            self._ports.require_free_http()
+        self.serve.bring_up(self.serve_update(), report)
+        report(f"ready: {self.url}")
+
+    def _prepare(self, report: Report) -> None:
+        """Checks the base models that do not run, and converts weights.
+
+        The memory of a GPU is not free while base models run on it, so those are not checked.
+        """
+        head, models = self.state.ray, self.settings.models
+        if head is not None and ray_head.is_ready(head, self.home) and self.serve.has_application:
+            new = self.serve_update().new_base_models()
+            models = tuple(model for model in models if model.id in new)
+        if models:
+            self._check.run(self.settings.model_copy(update={"models": models}), report)
         for model in self.settings.models:
             if model.source.startswith("package:"):
                 report(f"weights: {model.id} from {model.source}")
                 prepare_weights(model, self._weights_directory)
-        self.storage.ensure(report, may_move=not self._is_ray_alive())
-        self._ensure_ray(report)
-        self._deploy(report)
-        self._wait_until_ready(report)
-        report(f"ready: {self.url}")
+
+    def deploy(self, report: Report, timeout_s: float) -> None:
+        """Applies the settings file to the running instance, and remembers it.
+
+        Raises:
+            InstanceError: something cannot be deployed.
+        """
+        with self._locked():
+            self._prepare(report)
+            update = self.serve_update()
+            update.submit()
+            self._remembered.update(config=self.config)
+            self.serve.wait_for(update, report, timeout_s)
 
     def down(self, report: Report = print) -> None:
         """Stops the processes that were started for this home. Data, keys and logs stay."""
@@ -229,9 +237,9 @@ class Instance:
             self._stop(report)
 
     def _stop(self, report: Report = print) -> None:
-        if self._is_ray_alive():
+        if self.is_running:
             try:
-                self._serve_client().delete_all()
+                self.serve.client.delete_all()
                 report("deployment: stopped")
             except InstanceError as error:
                 report(f"deployment: could not be drained, stopping Ray under it ({error})")
@@ -242,16 +250,16 @@ class Instance:
 
     def status(self) -> InstanceStatus:
         head = self.state.ray
-        application = ApplicationState()
+        serve = ServeState()
         if has_ray := head is not None and ray_head.is_ready(head, self.home):
-            application = self._serve_client().state(APPLICATION)
-        readiness = self._readiness() if has_ray else Readiness(False, "Ray is not running")
+            serve = self.serve.state()
+        readiness = self.serve.readiness() if has_ray else Readiness(False, "Ray is not running")
         return InstanceStatus(
             storage=f"running at {self.storage.settings.endpoint_url}"
             if self.storage.is_running
             else "stopped",
             ray=f"running, pid {head.process.pid}" if head is not None and has_ray else "stopped",
-            application=application,
+            applications=tuple(serve.applications.values()),
             is_ready=readiness.is_ready,
             detail=readiness.detail,
         )
@@ -260,11 +268,14 @@ class Instance:
         """Raises InstanceError if Ray runs with another config or other ports, which it cannot change."""
         before = self.state
         chosen: tuple[Any, ...] = (self.config, self.http_port, self.dashboard_port)
-        if self._is_ray_alive() and chosen != (before.config, before.http_port, before.dashboard_port):
+        if self.is_running and chosen != (before.config, before.http_port, before.dashboard_port):
             running = (
                 f"config {before.config}, port {before.http_port}, dashboard port {before.dashboard_port}"
             )
-            raise InstanceError(f"this instance is up with {running}: `tiger down` first to change that")
+            raise InstanceError(
+                f"this instance is up with {running}: `tiger deploy --config` changes the config of a "
+                "running instance, and `tiger down` has to come before another port"
+            )
 
     def _remember_choices(self) -> None:
         self._remembered.update(

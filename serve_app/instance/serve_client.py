@@ -4,18 +4,18 @@ Ray's own client reads one token per process and uses proxy variables. This clie
 in one process, and it connects to loopback directly.
 """
 
-from pathlib import Path
 from typing import Any
 
 import httpx
-import yaml
 from pydantic import Field
 
 from registry.records import Record
+from serve_app.instance.dashboard import Dashboard
 from serve_app.instance.processes import InstanceError
 
 PATH = "/api/serve/applications/"
-CLUSTER_DIRECTORY = Path(__file__).resolve().parents[2] / "cluster"
+NODES_PATH = "/api/v0/nodes"
+ACCESS_REFUSED = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
 
 
 class DeploymentState(Record):
@@ -27,17 +27,18 @@ class DeploymentState(Record):
 
 
 class ApplicationState(Record):
-    """The state of the application in Serve. `status` is Serve's own value, or NOT_STARTED."""
+    """The state of an application in Serve. `status` is Serve's own value, or NOT_STARTED."""
 
+    name: str = ""
     status: str = "NOT_STARTED"
     message: str = ""
     deployments: tuple[DeploymentState, ...] = ()
     config: dict[str, Any] = Field({}, description="the submitted configuration")
 
     def as_line(self) -> str:
-        """Returns a line such as `Ingress 1/1, Catalog 0/1`. Without deployments it is the status."""
+        """Returns a line such as `Ingress 1/1, Catalog 0/1`, or `tiger deploying` without deployments."""
         parts = (f"{each.name} {each.replicas}/{each.target_replicas}" for each in self.deployments)
-        return ", ".join(parts) or self.status.lower()
+        return ", ".join(parts) or f"{self.name} {self.status.lower()}"
 
     def reason(self) -> str:
         """Returns Serve's messages, which say why the application does not run."""
@@ -48,60 +49,85 @@ class ApplicationState(Record):
         return "\n".join(filter(None, messages)) or f"status {self.status}"
 
 
-def read_serve_config(config: str, host: str, port: int, path: Path | None = None) -> dict[str, Any]:
-    """Returns the Serve config for a configuration, with the address of this instance.
+class ServeState(Record):
+    """The state of Serve: the address where it listens, and its applications by their names."""
 
-    `config` names `cluster/serve.<config>.yaml`. If there is no such file, or it is the path of a settings
-    file, the local one is used.
-    """
-    named = CLUSTER_DIRECTORY / f"serve.{config}.yaml"
-    path = path or (named if named.is_file() else CLUSTER_DIRECTORY / "serve.local.yaml")
-    serve_config: dict[str, Any] = yaml.safe_load(path.read_text())
-    serve_config.setdefault("http_options", {}).update(host=host, port=port)
-    serve_config["applications"][0].setdefault("args", {})["config"] = config
-    return serve_config
+    http_options: dict[str, Any] = Field({})
+    applications: dict[str, ApplicationState] = Field({})
+
+    def application(self, name: str) -> ApplicationState:
+        return self.applications.get(name) or ApplicationState(name=name)
+
+    def as_line(self) -> str:
+        """Returns a line such as `Ingress 1/1, ModelServer:x 0/1` of all applications."""
+        return ", ".join(each.as_line() for each in self.applications.values()) or "nothing"
 
 
 class ServeClient:
-    def __init__(self, dashboard_port: int, token_path: Path) -> None:
+    def __init__(self, dashboard: Dashboard) -> None:
+        self._url = dashboard.url
         self._client = httpx.Client(
-            base_url=f"http://127.0.0.1:{dashboard_port}",
-            headers={"Authorization": f"Bearer {token_path.read_text()}"},
+            base_url=dashboard.url,
+            headers={"Authorization": f"Bearer {dashboard.token}"} if dashboard.token else {},
             timeout=60,
-            trust_env=False,
+            trust_env=not dashboard.is_of_this_machine,
         )
 
     def deploy(self, config: dict[str, Any]) -> None:
-        self._send("PUT", config)
+        """Submits a whole Serve config. Serve deletes the applications that the config does not have."""
+        self._send("PUT", PATH, config)
 
     def delete_all(self) -> None:
         """Deletes all applications. Returns when the replicas have finished, or their grace time is over."""
-        self._send("DELETE", None)
+        self._send("DELETE", PATH)
 
-    def state(self, name: str) -> ApplicationState:
-        details = self._send("GET", None).json().get("applications", {}).get(name)
-        if details is None:
-            return ApplicationState()
-        return ApplicationState(
-            status=details["status"],
-            message=details["message"],
-            deployments=tuple(_deployment(each) for each in details["deployments"].values()),
-            config=details.get("deployed_app_config") or {},
+    def state(self) -> ServeState:
+        details = self._send("GET", PATH).json()
+        return ServeState(
+            http_options=details.get("http_options") or {},
+            applications={
+                name: _application(name, each) for name, each in details.get("applications", {}).items()
+            },
         )
 
-    def _send(self, method: str, body: dict[str, Any] | None) -> httpx.Response:
+    def resources(self) -> dict[str, float]:
+        """Returns the sums of the resources of all living nodes, such as CPU and GPU."""
+        answer = self._send("GET", f"{NODES_PATH}?detail=true&limit=10000").json()
+        totals: dict[str, float] = {}
+        for node in answer["data"]["result"]["result"]:
+            if node["state"] == "ALIVE":
+                for name, amount in (node["resources_total"] or {}).items():
+                    totals[name] = totals.get(name, 0) + amount
+        return totals
+
+    def _send(self, method: str, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
         try:
             try:
-                response = self._client.request(method, PATH, json=body)
+                response = self._client.request(method, path, json=body)
             except httpx.RemoteProtocolError:  # the idle connection was closed; a repetition is harmless
-                response = self._client.request(method, PATH, json=body)
+                response = self._client.request(method, path, json=body)
         except httpx.HTTPError as error:
-            raise InstanceError(f"the Ray dashboard does not answer: {error!r}") from error
+            raise InstanceError(f"the Ray dashboard at {self._url} does not answer: {error!r}") from error
+        if response.status_code in ACCESS_REFUSED:
+            raise InstanceError(
+                f"the Ray dashboard at {self._url} refuses the token of this command: set RAY_AUTH_TOKEN or "
+                "RAY_AUTH_TOKEN_PATH to the token of the cluster"
+            )
         if response.is_error:
             raise InstanceError(
                 f"Ray Serve refused the request ({response.status_code}): {response.text.strip()}"
             )
         return response
+
+
+def _application(name: str, details: dict[str, Any]) -> ApplicationState:
+    return ApplicationState(
+        name=name,
+        status=details["status"],
+        message=details["message"],
+        deployments=tuple(_deployment(each) for each in details["deployments"].values()),
+        config=details.get("deployed_app_config") or {},
+    )
 
 
 def _deployment(details: dict[str, Any]) -> DeploymentState:

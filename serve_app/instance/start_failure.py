@@ -39,7 +39,7 @@ FINAL_ERRORS = frozenset(
         *("ValueError", "TypeError", "KeyError", "AttributeError", "NotImplementedError", "ValidationError"),
         *("FileNotFoundError", "NotADirectoryError", "PermissionError"),
         *("ModuleNotFoundError", "ImportError"),
-        *("GatedRepoError", "RepositoryNotFoundError", "HFValidationError", "StorageUnfit"),
+        *("GatedRepoError", "RepositoryNotFoundError", "HFValidationError", "StorageUnfit", "CannotStart"),
     }
 )
 # Another process may be about to free memory.
@@ -65,12 +65,15 @@ class StartFailure(Record):
 
 
 class StartWatch:
-    """Watches one start of the application. `logs` is the directory of the logs of Ray's session."""
+    """Watches one start of applications.
 
-    def __init__(self, logs: Path) -> None:
+    `logs` is the directory of the logs of Ray's session. None: they are on other machines.
+    """
+
+    def __init__(self, logs: Path | None) -> None:
         self._logs = logs
         self._begun = time.time()
-        self._seen: list[tuple[str, str]] = []
+        self._seen: dict[str, list[tuple[str, str]]] = {}
 
     def new_failure(self, application: ApplicationState) -> StartFailure | None:
         """Returns why a replica could not start, once for each message of Serve. None: nothing new is known.
@@ -80,13 +83,13 @@ class StartWatch:
         if application.status not in ("DEPLOYING", "DEPLOY_FAILED"):
             return None
         messages = [(application.status, ""), *_messages(application)]
-        if messages == self._seen:
+        if messages == self._seen.get(application.name):
             return None
-        self._seen = messages
+        self._seen[application.name] = messages
         return find_failure(application, self._logs, self._begun)
 
 
-def find_failure(application: ApplicationState, logs: Path, since: float) -> StartFailure | None:
+def find_failure(application: ApplicationState, logs: Path | None, since: float) -> StartFailure | None:
     """Returns why the application does not start. None: nothing has failed yet, or the reason is not known.
 
     Only log files that were written after `since`, in seconds of the epoch, belong to this start.
@@ -130,8 +133,10 @@ def errors_in(lines: Iterable[str]) -> list[ErrorLine]:
     return found
 
 
-def _engine_errors(logs: Path, since: float) -> list[ErrorLine]:
+def _engine_errors(logs: Path | None, since: float) -> list[ErrorLine]:
     """Returns the errors of engine processes that are not consequences of others, the newest last."""
+    if logs is None:
+        return []
     files = [
         path
         for path in (*logs.glob("worker-*.out"), *logs.glob("worker-*.err"))

@@ -7,6 +7,6 @@ from serve_app.instance.serve_client import ApplicationState
 class InstanceStatus(Record):
     storage: str
     ray: str
-    application: ApplicationState
+    applications: tuple[ApplicationState, ...]
     is_ready: bool
     detail: str

@@ -6,7 +6,7 @@ import pytest
 
 from serve_app.instance import ray_head
 from serve_app.instance.instance import Instance
-from serve_app.instance.processes import InstanceError
+from serve_app.instance.processes import InstanceError, wait_until
 from tests.support.storage import free_port
 
 # The weights allow 512 tokens.
@@ -26,6 +26,10 @@ models:
 """
 
 
+def names(instance: Instance) -> list[str]:
+    return [each.name for each in instance.status().applications]
+
+
 def test_up_says_once_what_vllm_refuses_and_waits_for_no_other_try(
     tmp_path: Path, tiny_weights: Path
 ) -> None:
@@ -37,10 +41,10 @@ def test_up_says_once_what_vllm_refuses_and_waits_for_no_other_try(
         with pytest.raises(InstanceError) as caught:
             instance.up(lambda line: None)
         reason = str(caught.value)
-        assert reason.startswith("the application cannot start: ModelServer:tiny: RuntimeError: ")
+        assert reason.startswith("base model tiny cannot start: ModelServer:tiny: RuntimeError: ")
         assert "max_model_len (4096)" in reason and "512" in reason and "\n" not in reason
         logs = ray_head.session_logs(instance.home) / "serve"
         assert 1 <= len(list(logs.glob("replica_*ModelServer*"))) <= 2
-        assert instance.status().application.status == "NOT_STARTED"
+        assert wait_until(lambda: names(instance) == ["tiger"], 60), "Serve would try again"
     finally:
         instance.down(lambda line: None)

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 
 from serve_app.instance.instance import Instance
 from serve_app.instance.ports import PortTaken
+from tests.support.faults import REPLICA, processes
 from tests.support.storage import free_port
 from tests.support.system import Client, System
 
@@ -60,6 +62,42 @@ def test_up_again_changes_nothing(system: System, alice: Client) -> None:
     assert again.returncode == 0, again.stderr
     assert "TIGER_API_KEY" not in again.stdout
     assert system.instance.state == before
+
+
+def test_deploy_applies_a_changed_limit_and_restarts_nothing(
+    system: System, alice: Client, tmp_path: Path
+) -> None:
+    before = system.instance.config
+    settings = yaml.safe_load(Path(before).read_text())
+    settings["limits"]["max_models_per_user"] = 1
+    changed = tmp_path / "changed.yaml"
+    changed.write_text(yaml.safe_dump(settings))
+    replicas = {process.pid for process in processes(system, REPLICA)}
+
+    assert "nothing changes" in tiger(system, "deploy", "--dry-run").stdout
+    deployed = tiger(system, "deploy", "--config", str(changed))
+    try:
+        assert deployed.returncode == 0, deployed.stdout + deployed.stderr
+        change = "limits.max_models_per_user: the default -> 1: takes effect without a restart"
+        assert deployed.stdout.startswith(change)
+        alice.create("First")
+        body = {"name": "Second", "description": "Second.", "parent_model": "smollm2-135m"}
+        assert alice.post("/v1/models", body, 429)["error"]["code"] == "quota_exceeded"
+        assert {process.pid for process in processes(system, REPLICA)} == replicas
+    finally:
+        assert tiger(system, "deploy", "--config", before).returncode == 0
+
+
+def test_deploy_asks_before_replicas_end(system: System, tmp_path: Path) -> None:
+    settings = yaml.safe_load(Path(system.instance.config).read_text())
+    settings["models"] = settings["models"][:1]
+    removed = tmp_path / "removed.yaml"
+    removed.write_text(yaml.safe_dump(settings))
+    refused = tiger(system, "deploy", "--config", str(removed))
+    assert refused.returncode == 3
+    assert "base model twin: is removed" in refused.stdout
+    assert "base model twin has" in refused.stdout and "--yes" in refused.stdout
+    assert "nothing changes" in tiger(system, "deploy", "--dry-run").stdout
 
 
 def test_port_that_is_taken_is_named(system: System, tmp_path: Path) -> None:

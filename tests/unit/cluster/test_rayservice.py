@@ -8,6 +8,7 @@ import yaml
 from fastapi.routing import APIRoute
 
 from cluster.check_manifest import DIRECTORY, PATCH, merged
+from cluster.render import OF_KUBERAY
 from serve_app.api.routes import operations as operator_routes
 from serve_app.instance.haproxy import BINARY_VARIABLE, DATA_PATH
 from serve_app.settings import Settings, load_settings
@@ -148,11 +149,10 @@ def test_haproxy_is_the_program_of_the_package(containers: list[Any], root: Path
     assert f'\n{path.name} = "serve_app.instance.haproxy:main"\n' in (root / "pyproject.toml").read_text()
 
 
-def test_settings_in_the_environment_exist(containers: list[Any], service: Any) -> None:
-    (application,) = yaml.safe_load(service["serveConfigV2"])["applications"]
+def test_settings_in_the_environment_exist(containers: list[Any]) -> None:
     names = [name.removeprefix("TIGER_") for name in variables(containers[0]) if name.startswith("TIGER_")]
     names.remove("CONFIG")
-    assert variables(containers[0])["TIGER_CONFIG"]["value"] == application["args"]["config"]
+    assert variables(containers[0])["TIGER_CONFIG"]["value"] == OF_KUBERAY
     for name in names:
         section, _, key = name.lower().partition("__")
         assert key in type(getattr(load_settings("gpu"), section)).model_fields

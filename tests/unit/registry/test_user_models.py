@@ -5,7 +5,7 @@ import pytest
 from registry.errors import NameTaken, Unavailable
 from registry.records import ModelRecord, UserModels, generate_uid
 from registry.store import ObjectStore, WriteConflict
-from registry.user_models import UserModelStore
+from registry.user_models import UserModelStore, count_by_base_model
 from tests.support.model_records import model_record
 
 
@@ -70,3 +70,11 @@ def test_update_gives_up_at_its_deadline(user_models: UserModelStore) -> None:
     with pytest.raises(Unavailable):
         user_models.update("alice", outrun, deadline_s=0.2)
     assert "mine" not in [record.name for record in user_models.load("alice").models.models]
+
+
+def test_private_models_of_all_users_are_counted(user_models: UserModelStore, store: ObjectStore) -> None:
+    assert count_by_base_model(store) == {}
+    for user, base_models in (("alice", ("a", "b")), ("bob", ("a",))):
+        records = (model_record(id=name, name=name, base_model=name) for name in base_models)
+        user_models.save(user, UserModels(models=tuple(records)), None)
+    assert count_by_base_model(store) == {"a": 2, "b": 1}

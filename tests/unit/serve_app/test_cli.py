@@ -9,10 +9,13 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from serve_app.cli import app
 from serve_app.instance.ports import free_ports
+from serve_app.instance.rendered_config import cluster_config
+from serve_app.settings import read_document
 from tests.support.commands import ODD, tiger
 
 pytestmark = pytest.mark.usefixtures("own_home")
@@ -124,11 +127,62 @@ def test_logs_of_an_instance_without_any() -> None:
     assert "storage" in result.stderr
 
 
-@pytest.mark.parametrize("command", ["up", "down", "status", "models", "logs", "keys create", "keys revoke"])
+@pytest.mark.parametrize(
+    "command",
+    ["up", "deploy", "environment", "down", "status", "models", "logs", "keys create", "keys revoke"],
+)
 def test_every_command_explains_itself(command: str) -> None:
     result = tiger(*command.split(), "--help")
     assert result.exit_code == 0
     assert "--home" in result.stdout
+
+
+def test_serve_config_is_printed_for_serve_deploy() -> None:
+    result = tiger("deploy", "--config", "gpu", "--print")
+    assert result.exit_code == 0, result.stderr
+    assert yaml.safe_load(result.stdout) == cluster_config(read_document("gpu"))
+
+
+def test_deploy_to_a_cluster_needs_the_name_of_the_settings() -> None:
+    """A default would replace what runs there by another installation."""
+    result = tiger("deploy", "--address", "http://127.0.0.1:1", "--yes")
+    assert result.exit_code == 1 and "--config" in result.stderr
+
+
+def test_cluster_that_does_not_answer_is_named() -> None:
+    address = f"http://127.0.0.1:{free_ports(1)[0]}"
+    result = tiger("deploy", "--config", "gpu", "--address", address)
+    assert result.exit_code == 1 and f"the Ray dashboard at {address} does not answer" in result.stderr
+
+
+def test_token_that_a_cluster_refuses_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with answering(b"Forbidden", 403) as port:
+        result = tiger("deploy", "--config", "gpu", "--address", f"http://127.0.0.1:{port}")
+    assert result.exit_code == 1 and "RAY_AUTH_TOKEN" in result.stderr
+
+
+def test_instance_that_is_down_cannot_be_changed(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "instance.json").write_text('{"config": "local"}')
+    result = tiger("deploy", "--yes")
+    assert result.exit_code == 1 and "`tiger up` starts it" in result.stderr
+
+
+def test_setting_that_cannot_be_deployed_is_named(tmp_path: Path) -> None:
+    settings = read_document("local")
+    settings["models"][0]["serving"]["environment"] = {"HF_TOKEN": "hf_of_the_operator"}
+    path = tmp_path / "settings.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    result = tiger("deploy", "--config", str(path), "--print")
+    assert result.exit_code == 1 and "HF_TOKEN" in result.stderr
+    assert "hf_of_the_operator" not in result.output
+
+
+def test_environment_of_the_nodes_is_printed_for_a_shell() -> None:
+    result = tiger("environment", "--config", "gpu")
+    assert result.exit_code == 0
+    assert "export RAY_AUTH_MODE=token" in result.stdout.splitlines()
+    assert "export RAY_SERVE_ENABLE_HA_PROXY=1" in result.stdout.splitlines()
 
 
 def test_version_is_that_of_the_package() -> None:

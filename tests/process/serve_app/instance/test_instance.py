@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cluster.render import DIRECTORY
 from serve_app.instance import ray_head
 from serve_app.instance.deployment_check import DeploymentCheck
 from serve_app.instance.instance import Instance
 from serve_app.instance.ports import PortTaken, free_ports, interface_of
 from serve_app.instance.processes import MARKER, InstanceError, identify, start_process
 from serve_app.instance.ray_head import RayHead
-from serve_app.instance.serve_client import CLUSTER_DIRECTORY, read_serve_config
 
 
 @pytest.fixture(autouse=True)
@@ -164,23 +164,6 @@ def test_two_commands_at_once_on_one_home(tmp_path: Path) -> None:
             Instance(tmp_path).down(quiet)
 
 
-def test_a_serve_config_gets_the_address_of_the_instance(tmp_path: Path) -> None:
-    config = read_serve_config("gpu", "127.0.0.1", 8000)
-    assert config["http_options"] == {"host": "127.0.0.1", "port": 8000}
-    assert config["applications"][0]["args"] == {"config": "gpu"}
-    settings_file = str(tmp_path / "mine.yaml")
-    assert (
-        read_serve_config(settings_file, "127.0.0.1", 1)["applications"][0]["args"]["config"] == settings_file
-    )
-
-
-def test_a_configuration_without_a_serve_config_of_its_own_has_that_of_one_machine() -> None:
-    assert not (CLUSTER_DIRECTORY / "serve.test.yaml").exists()
-    config = read_serve_config("test", "127.0.0.1", 8000)
-    assert config["applications"][0]["args"] == {"config": "test"}
-    assert config["applications"][0]["import_path"] == "serve_app.app:build_app"
-
-
 def test_up_starts_nothing_that_this_machine_cannot_serve(tmp_path: Path) -> None:
     http_port, dashboard_port = free_ports(2)
     check = DeploymentCheck(read_build=lambda: "gpu")
@@ -192,8 +175,9 @@ def test_up_starts_nothing_that_this_machine_cannot_serve(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["local", "gpu", "one-gpu"])
-def test_serve_accepts_the_serve_configs(name: str) -> None:
+def test_serve_accepts_the_rendered_files_as_they_are(name: str) -> None:
+    """Serve keeps a config without defaults. `tiger deploy` compares it with what it asks."""
     from ray.serve.schema import ServeDeploySchema
 
-    text = (CLUSTER_DIRECTORY / f"serve.{name}.yaml").read_text()
-    ServeDeploySchema.model_validate(yaml.safe_load(text))
+    asked = yaml.safe_load((DIRECTORY / f"serve.{name}.yaml").read_text())
+    assert ServeDeploySchema.model_validate(asked).model_dump(exclude_unset=True) == asked

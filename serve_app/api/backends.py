@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -17,9 +18,11 @@ from serve_app.api.model_listing import as_lines, base_infos
 from serve_app.api.models_cache import ModelsCache
 from serve_app.api.places import Places
 from serve_app.api.rate_limits import RequestLimit
+from serve_app.api.replica_waits import ReplicaWaits
 from serve_app.api.trainer_client import TrainerClient
 from serve_app.catalog.client import CatalogClient
 from serve_app.catalog.references import Resolved, Resolver
+from serve_app.deployment_options import model_server_name
 from serve_app.model_server.client import ModelClient
 from serve_app.resource_waits import ResourceWaits
 from serve_app.settings import Settings
@@ -47,7 +50,7 @@ class Backends:
     resolver: Resolver = field(init=False)
     health: dict[str, BaseModelHealth] = field(init=False)
     downloads: Places = field(init=False)
-    waits: ResourceWaits = field(init=False)
+    waits: ReplicaWaits = field(init=False)
 
     def __post_init__(self) -> None:
         self.store = ObjectStore(self.settings.storage)
@@ -55,7 +58,11 @@ class Backends:
         self.key_watch = KeyWatch(self.authenticator.recheck)
         self.user_models = ModelsCache(self.catalog.models, self.catalog.renew)
         self.resolver = Resolver(self.settings)
-        self.waits = ResourceWaits()
+        self.waits = ReplicaWaits(
+            partial(
+                ResourceWaits().of_replicas, [model_server_name(base_model) for base_model in self.servers]
+            )
+        )
         self.health = {
             base_model: BaseModelHealth(base_model, asking(server))
             for base_model, server in self.servers.items()

@@ -29,6 +29,7 @@ from serve_app.instance.start_failure import StartWatch
 from serve_app.instance.state import STATE_FILE, InstanceState, StateFile
 from serve_app.instance.status import InstanceStatus
 from serve_app.instance.storage import InstanceStorage
+from serve_app.instance.waits import Wait
 from serve_app.instance.weights import prepare_weights
 from serve_app.settings import Settings, load_settings
 
@@ -243,8 +244,10 @@ class Instance:
     def status(self) -> InstanceStatus:
         head = self.state.ray
         application = ApplicationState()
+        waits: tuple[Wait, ...] = ()
         if has_ray := head is not None and ray_head.is_ready(head, self.home):
-            application = self._serve_client().state(APPLICATION)
+            client = self._serve_client()
+            application, waits = client.state(APPLICATION), client.waits()
         readiness = self._readiness() if has_ray else Readiness(False, "Ray is not running")
         return InstanceStatus(
             storage=f"running at {self.storage.settings.endpoint_url}"
@@ -252,6 +255,7 @@ class Instance:
             else "stopped",
             ray=f"running, pid {head.process.pid}" if head is not None and has_ray else "stopped",
             application=application,
+            waits=waits,
             is_ready=readiness.is_ready,
             detail=readiness.detail,
         )

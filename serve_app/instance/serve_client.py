@@ -4,6 +4,7 @@ Ray's own client reads one token per process and uses proxy variables. This clie
 in one process, and it connects to loopback directly.
 """
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 from pydantic import Field
 
 from registry.records import Record
+from serve_app.instance import waits
 from serve_app.instance.processes import InstanceError
 
 PATH = "/api/serve/applications/"
@@ -89,18 +91,28 @@ class ServeClient:
             config=details.get("deployed_app_config") or {},
         )
 
-    def _send(self, method: str, body: dict[str, Any] | None) -> httpx.Response:
+    def waits(self) -> tuple[waits.Wait, ...]:
+        """Returns what waits for resources."""
+        answer = self._send("GET", None, waits.PATH, waits.PARAMETERS).json()
+        return waits.waits_of(answer["data"]["result"]["result"], time.time())
+
+    def _send(
+        self,
+        method: str,
+        body: dict[str, Any] | None,
+        path: str = PATH,
+        parameters: dict[str, str] | None = None,
+    ) -> httpx.Response:
+        request = self._client.build_request(method, path, json=body, params=parameters)
         try:
             try:
-                response = self._client.request(method, PATH, json=body)
+                response = self._client.send(request)
             except httpx.RemoteProtocolError:  # the idle connection was closed; a repetition is harmless
-                response = self._client.request(method, PATH, json=body)
+                response = self._client.send(request)
         except httpx.HTTPError as error:
             raise InstanceError(f"the Ray dashboard does not answer: {error!r}") from error
         if response.is_error:
-            raise InstanceError(
-                f"Ray Serve refused the request ({response.status_code}): {response.text.strip()}"
-            )
+            raise InstanceError(f"Ray refused the request ({response.status_code}): {response.text.strip()}")
         return response
 
 

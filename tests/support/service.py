@@ -8,7 +8,7 @@ import secrets
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,8 +42,9 @@ from serve_app.settings import (
 from tests.support.account import Account, assert_one_request_id
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.storage import free_port
+from training.runs import OnEnd
 from training.types import Assignment, Controller, Standing, StepProgress
-from training.worker.loop import RunConfiguration
+from training.worker.loop import EndRun, RunConfiguration
 
 MAX_REQUEST_BYTES = IngressSettings().max_request_bytes
 PAGE = "https://page.example.com"
@@ -61,8 +62,9 @@ def deployment_of(server: type[ModelReplica], base_model: str) -> serve.Deployme
     )
 
 
-def start_no_run(configuration: RunConfiguration, on_end: Callable[[], None]) -> None:
+def start_no_run(configuration: RunConfiguration, on_end: OnEnd) -> EndRun:
     """Start nothing: the test acts as the worker."""
+    return lambda: None
 
 
 def base_model(base_id: str, name: str) -> BaseModelSettings:

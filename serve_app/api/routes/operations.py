@@ -1,7 +1,5 @@
 """Routes that show whether the service works. They need no key."""
 
-import asyncio
-
 from fastapi import APIRouter
 
 from registry.errors import Unavailable
@@ -49,8 +47,5 @@ async def _problems(backends: Backends) -> list[str]:
 
 async def _problem_of(backends: Backends, base_model: str) -> str:
     problem = f"base model {base_model} has no replica that answers"
-    try:
-        wait = await asyncio.to_thread(backends.waits.of_replica, model_server_name(base_model))
-    except Exception:  # Ray's control store does not answer
-        return problem
+    wait = await backends.waits.of(model_server_name(base_model))
     return f"{problem}: {WAITS_FOR} {wait}" if wait else problem

@@ -3,7 +3,7 @@
     a placement group that is pending  ->  what it needs, what is free  ->  `1 GPU (0 of 4 free)`
 
 Ray lets such a placement group wait for ever, and it tells nobody. Serve's own message comes after 30 s.
-Serve names the groups of its replicas, and `training.worker.run_trainer` names those of training runs.
+Serve names the groups of its replicas, and `training.worker.run_mark` names those of training runs.
 """
 
 from collections import Counter

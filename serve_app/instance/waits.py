@@ -1,4 +1,4 @@
-"""What waits for resources of Ray, as `tiger status` shows it.
+"""The waits for resources of Ray, as `tiger status` shows them.
 
 GET /api/v0/placement_groups of the Ray dashboard  ->  pending groups of this application  ->  Wait
 """

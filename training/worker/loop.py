@@ -100,12 +100,13 @@ def _fit(configuration: RunConfiguration, groups: str, directory: str) -> None:
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(PLACEMENT_TIMEOUT_S))
     from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
 
     from training.worker.process_group import PrivateTorchConfig
-    from training.worker.run_trainer import RunMark, RunTrainer
+    from training.worker.run_mark import RunMark
 
     settings = configuration.settings
-    RunTrainer(
+    TorchTrainer(
         work,
         train_loop_config=configuration.model_dump(),
         scaling_config=ScalingConfig(

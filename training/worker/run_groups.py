@@ -2,10 +2,10 @@
 
 A placement group reserves the resources of a run's workers. Ray removes it only when the whole job that made
 it has ended, and for the parts of a Serve application that is the end of Serve. Ray Train removes the groups
-of a controller that lives. A group that waits for resources while its controller dies would therefore be
-granted later, and would stay for ever with nothing in it.
+of a controller that lives, and those of a dead one whose workers had started. A group that waits for
+resources while its controller dies would be granted later, and would stay for ever with nothing in it.
 
-    run_trainer         ->  each group has a name (`training.runs`)
+    run_mark            ->  each group has a name (`training.runs`)
     a run ends          ->  the groups of its base model are removed
     a Trainer starts    ->  those of its application are removed: an earlier Trainer left them
 """

@@ -4,12 +4,12 @@ import inspect
 
 import pytest
 import ray
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchConfig
 
 from tests.support.shapes import ATTRIBUTE, Shapes, cases_of, check_names, check_overrides, check_shape
 from training.worker.process_group import PrivateTorchConfig
 from training.worker.ray_train_private import ControllerCallback, TorchBackend, worker_group
-from training.worker.run_trainer import RunMark, RunTrainer
+from training.worker.run_mark import RunMark
 
 SEAM = "training/worker/ray_train_private.py"
 SHAPES: Shapes = {
@@ -30,12 +30,6 @@ SHAPES: Shapes = {
     "ray.train.torch.config._TorchBackend": {
         "on_start": "self, worker_group, backend_config",
         "share_cuda_visible_devices": ATTRIBUTE,
-    },
-    "ray.train.torch.TorchTrainer": {
-        "_create_default_callbacks": "self",
-    },
-    "ray.train.v2._internal.callbacks.placement_group_callback": {
-        "PlacementGroupCleanerCallback": ATTRIBUTE,
     },
     "ray.train.v2._internal.exceptions.UserExceptionWithTraceback": {
         "_base_exc": ATTRIBUTE,
@@ -64,7 +58,6 @@ def test_every_override_is_listed() -> None:
     check_overrides(SEAM, PrivateTorchConfig, TorchConfig)
     check_overrides(SEAM, config.backend_cls, TorchBackend)
     check_overrides(SEAM, RunMark, ControllerCallback)
-    check_overrides(SEAM, RunTrainer, TorchTrainer)
 
 
 def test_ray_train_makes_its_groups_with_the_name_that_we_replace() -> None:

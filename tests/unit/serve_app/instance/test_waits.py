@@ -1,4 +1,4 @@
-"""What `tiger status` says of placement groups, as the Ray dashboard lists them."""
+"""The waits that `tiger status` shows, from placement groups as the Ray dashboard lists them."""
 
 from typing import Any
 

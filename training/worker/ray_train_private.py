@@ -16,6 +16,7 @@ __all__ = [
     "BaseWorkerGroup",
     "ControllerCallback",
     "TorchBackend",
+    "UserExceptionWithTraceback",
     "raised_in_worker",
     "set_torch_variables",
     "set_up_process_group",

@@ -108,6 +108,8 @@ def status(home: Home = DEFAULT_HOME) -> None:
         rows.add(application.name, application.status, "", application.message)
         for each in application.deployments:
             rows.add(f"  {each.name}", each.status, f"{each.replicas}/{each.target_replicas}", each.message)
+    for wait in found.waits:
+        rows.add(wait.subject, "WAITS", "", wait.as_text())
     rows.add("readyz", "ready" if found.is_ready else "not ready", "", "" if found.is_ready else found.detail)
     rows.show()
     if found.is_ready:

@@ -3,12 +3,15 @@
     a placement group that is pending  ->  what it needs, what is free  ->  `1 GPU (0 of 4 free)`
 
 Ray lets such a placement group wait for ever, and it tells nobody. Serve's own message comes after 30 s.
+Serve names the groups of its replicas, and `training.worker.run_mark` names those of training runs.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+from training.runs import groups_of
 
 WAITS_FOR = "it waits for"
 """The words between a base model and the resources that its replica waits for, in the answer of `/readyz`."""
@@ -19,10 +22,16 @@ Bundle = Mapping[str, float]
 
 @dataclass(frozen=True)
 class PendingGroup:
-    """A placement group that Ray could not place yet. Serve names the groups of its replicas."""
+    """A placement group that Ray could not place yet."""
 
     name: str
     bundles: Sequence[Bundle]
+
+    def is_of_replica(self, deployment: str) -> bool:
+        return self.name.startswith("SERVE_REPLICA::") and f"#{deployment}#" in self.name
+
+    def is_of_run(self, application: str, base_model: str) -> bool:
+        return self.name.startswith(groups_of(application, base_model))
 
 
 class Cluster(Protocol):
@@ -64,28 +73,23 @@ class ResourceWaits:
     def __init__(self, cluster: Cluster | None = None) -> None:
         self._cluster = cluster or RayCluster()
 
-    def of_replica(self, deployment: str) -> str | None:
-        """Returns what a replica of this deployment waits for, or None if none waits."""
+    def of_replicas(self, deployments: Iterable[str]) -> dict[str, str]:
+        """Returns what a replica of each deployment waits for. Deployments without waits are left out."""
         groups = self._cluster.pending_groups()
-        waiting = (group for group in groups if f"#{deployment}#" in group.name)
-        return self._described(next(waiting, None))
+        waiting = {
+            deployment: [group for group in groups if group.is_of_replica(deployment)]
+            for deployment in deployments
+        }
+        return {deployment: self._described(found[0]) for deployment, found in waiting.items() if found}
 
-    def of_workers(self, num_workers: int, bundle: Bundle) -> str | None:
-        """Returns what a group of training workers, each with this bundle, waits for, or None.
-
-        Ray Train does not name its groups, so they are known by what they ask for.
-        """
-        asked = [_present(bundle)] * num_workers
+    def of_run(self, application: str, base_model: str) -> str | None:
+        """Returns what the workers of a training run wait for, or None if they do not wait."""
         groups = self._cluster.pending_groups()
-        waiting = (group for group in groups if [_present(each) for each in group.bundles] == asked)
-        return self._described(next(waiting, None))
+        waiting = [group for group in groups if group.is_of_run(application, base_model)]
+        return self._described(waiting[0]) if waiting else None
 
-    def _described(self, group: PendingGroup | None) -> str | None:
-        if group is None:
-            return None
-        needed: Counter[str] = Counter()
-        for bundle in group.bundles:
-            needed.update(_present(bundle))
+    def _described(self, group: PendingGroup) -> str:
+        needed = total_of(group.bundles)
         free, total = self._cluster.free(), self._cluster.total()
         lacking = [
             f"{amount:g} {kind} ({free.get(kind, 0):g} of {total.get(kind, 0):g} free)"
@@ -94,7 +98,20 @@ class ResourceWaits:
         ]
         if lacking:
             return " and ".join(lacking)
-        return " and ".join(f"{amount:g} {kind}" for kind, amount in needed.items()) + " on one node"
+        return f"{amounts(needed)} on one node"
+
+
+def total_of(bundles: Iterable[Bundle]) -> Bundle:
+    """Returns the amounts of all bundles together, without those that are 0."""
+    total: Counter[str] = Counter()
+    for bundle in bundles:
+        total.update(_present(bundle))
+    return total
+
+
+def amounts(bundle: Bundle) -> str:
+    """Returns a text such as `2 CPU and 1 GPU`."""
+    return " and ".join(f"{amount:g} {kind}" for kind, amount in bundle.items())
 
 
 def _present(bundle: Bundle) -> dict[str, float]:

@@ -1,7 +1,9 @@
 """The training controller as a deployment. Clients connect it to the Catalog and the model servers."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 from ray import serve
@@ -11,22 +13,29 @@ from registry.errors import TigerError, Unavailable
 from registry.meter import Meter
 from registry.records import ModelRecord
 from registry.store import ObjectStore
+from registry.tasks import start_apart
 from registry.usage import UsageParts
 from serve_app.base_model_handles import model_client
 from serve_app.catalog.client import CatalogClient
 from serve_app.catalog.references import not_deployed
 from serve_app.deployed_settings import Document, core_settings
+from serve_app.deployment_options import model_server_name
 from serve_app.model_server.client import ModelClient
 from serve_app.ray_private import user_config_of_this_replica
 from serve_app.remote_errors import as_tiger_error
 from serve_app.replica_address import listen_at_the_node
-from serve_app.resource_waits import ResourceWaits
+from serve_app.resource_waits import PendingGroup, RayCluster, ResourceWaits
 from serve_app.settings import Settings
 from serve_app.training_metrics import RayTrainingMetrics
+from serve_app.wait_watch import Part, WaitWatch, wait_gauge
 from training.controller.controller import TrainingController
-from training.worker.loop import RunConfiguration, start_run
+from training.runs import OnEnd, groups_of
+from training.worker.loop import EndRun, RunConfiguration, start_run
+from training.worker.run_groups import remove_groups
 
-StartRun = Callable[[RunConfiguration, Callable[[], None]], None]
+logger = logging.getLogger("ray.serve")
+
+StartRun = Callable[[RunConfiguration, OnEnd], EndRun]
 
 T = TypeVar("T")
 
@@ -101,6 +110,9 @@ class Trainer(TrainingController):
         self._configured = settings = core_settings(args, user_config_of_this_replica())
         self._start_run = start_run
         self._servers = {model.id: model_client(model.id) for model in settings.models}
+        self._application = serve.get_replica_context().app_name
+        self._ends: dict[str, EndRun] = {}
+        self._is_stopping = False
         store = ObjectStore(settings.storage)
         client = CatalogClient(catalog)
         self._waits = ResourceWaits()
@@ -115,7 +127,9 @@ class Trainer(TrainingController):
             shortage=self._shortage_of,
         )
         self._meter.start()
+        self._wait_watch = start_apart(WaitWatch(RayCluster(), self._waiting_parts, wait_gauge()).watch())
         await client.check_storage()  # the catalog makes the bucket
+        await asyncio.to_thread(remove_groups, groups_of(self._application))
         await self.recover()
 
     async def reconfigure(self, user_config: Document) -> None:
@@ -141,27 +155,43 @@ class Trainer(TrainingController):
         )
 
     async def __del__(self) -> None:
-        """Closes the meter. Serve awaits this when it stops the replica."""
+        """Ends the runs and closes the meter. Serve awaits this when it stops the replica."""
         if hasattr(self, "_meter"):
+            self._is_stopping = True
+            await asyncio.gather(*map(self._end_run, self._ends))
             await self._meter.close()
 
-    async def _shortage_of(self, base_model: str) -> str | None:
-        if base_model not in self._servers:
-            return None
-        training = self._configured.base_model(base_model).training
-        return await asyncio.to_thread(
-            self._waits.of_workers, training.num_workers, training.resources_per_worker
-        )
+    async def _end_run(self, base_model: str) -> None:
+        try:
+            await asyncio.to_thread(self._ends[base_model])
+        except Exception:
+            logger.exception("the run of %s could not be ended; the next Trainer removes it", base_model)
 
-    def _run(self, base_model: str, on_end: Callable[[], None]) -> None:
+    async def _shortage_of(self, base_model: str) -> str | None:
+        return await asyncio.to_thread(self._waits.of_run, self._application, base_model)
+
+    def _waiting_parts(self) -> dict[Part, Callable[[PendingGroup], bool]]:
+        parts: dict[Part, Callable[[PendingGroup], bool]] = {}
+        for model in self._configured.models:
+            parts[model.id, "replica"] = partial(
+                PendingGroup.is_of_replica, deployment=model_server_name(model.id)
+            )
+            parts[model.id, "training"] = partial(
+                PendingGroup.is_of_run, application=self._application, base_model=model.id
+            )
+        return parts
+
+    def _run(self, base_model: str, on_end: OnEnd) -> None:
+        if self._is_stopping:
+            return
         here = serve.get_replica_context()
         configuration = RunConfiguration(
             **run_settings(base_model, self._configured),
             storage=self._configured.storage,
-            application=here.app_name,
+            application=self._application,
             controller=here.deployment,
         )
-        self._start_run(configuration, on_end)
+        self._ends[base_model] = self._start_run(configuration, on_end)
 
 
 def run_settings(base_model: str, settings: Settings) -> dict[str, Any]:

@@ -9,7 +9,10 @@ of a CannotStart, which our own checks raise, or else the kind of the error.
 
 import asyncio
 import re
+import time
 from collections.abc import Callable
+
+from cachetools import TTLCache
 
 from serve_app.cannot_start import CannotStart
 from serve_app.deployment_options import base_model_application, model_server_name
@@ -21,6 +24,8 @@ LAST_LINE = re.compile(
     r"^(?:[a-z_][\w.]*\.)?(?P<kind>[A-Z]\w*(?:Error|Exception|Interrupt|Exit))\b", re.MULTILINE
 )
 """The line of a traceback that has the kind of the error."""
+MAX_AGE_S = 1.0
+MAX_REMEMBERED = 1000
 
 FindMessage = Callable[[str], str | None]
 """Returns Serve's message about an application, or None if there is no such application."""
@@ -37,27 +42,38 @@ def message_of_serve(application: str) -> str | None:
 
 
 class BaseModelProblems:
-    """The reasons why base models have no replicas that answer. Simultaneous questions share one answer."""
+    """The reasons why base models have no replicas that answer.
+
+    Anybody may ask `/readyz` as often as they like. For each base model, Ray and Serve are asked at most once
+    in MAX_AGE_S.
+    """
 
     def __init__(
-        self, waits: ResourceWaits | None = None, message_of: FindMessage = message_of_serve
+        self,
+        waits: ResourceWaits | None = None,
+        message_of: FindMessage = message_of_serve,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._waits = waits or ResourceWaits()
         self._message_of = message_of
         self._questions: SharedTasks[str] = SharedTasks()
+        self._found: TTLCache[str, str] = TTLCache(MAX_REMEMBERED, MAX_AGE_S, timer=clock)
 
     async def of(self, base_model: str) -> str:
         """Returns a sentence that names the base model and the reason, as far as it is known."""
 
         async def find() -> str:
-            return await asyncio.to_thread(self._find, base_model)
+            self._found[base_model] = found = await asyncio.to_thread(self._find, base_model)
+            return found
 
-        return await self._questions.join(base_model, find)()
+        known = self._found.get(base_model)
+        return known if known is not None else await self._questions.join(base_model, find)()
 
     def _find(self, base_model: str) -> str:
         problem = f"base model {base_model} has no replica that answers"
         try:
-            if (wait := self._waits.of_replica(model_server_name(base_model))) is not None:
+            deployment = model_server_name(base_model)
+            if (wait := self._waits.of_replicas([deployment]).get(deployment)) is not None:
                 return f"{problem}: {WAITS_FOR} {wait}"
             message = self._message_of(base_model_application(base_model))
         except Exception:  # Ray's control store or Serve's controller does not answer

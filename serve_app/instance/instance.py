@@ -29,6 +29,7 @@ from serve_app.instance.serve_update import ServeUpdate
 from serve_app.instance.state import STATE_FILE, InstanceState, StateFile
 from serve_app.instance.status import InstanceStatus
 from serve_app.instance.storage import InstanceStorage
+from serve_app.instance.waits import Wait
 from serve_app.instance.weights import prepare_weights
 from serve_app.settings import Settings, load_settings, read_document
 
@@ -251,8 +252,9 @@ class Instance:
     def status(self) -> InstanceStatus:
         head = self.state.ray
         serve = ServeState()
+        waits: tuple[Wait, ...] = ()
         if has_ray := head is not None and ray_head.is_ready(head, self.home):
-            serve = self.serve.state()
+            serve, waits = self.serve.state(), self.serve.client.waits()
         readiness = self.serve.readiness() if has_ray else Readiness(False, "Ray is not running")
         return InstanceStatus(
             storage=f"running at {self.storage.settings.endpoint_url}"
@@ -260,6 +262,7 @@ class Instance:
             else "stopped",
             ray=f"running, pid {head.process.pid}" if head is not None and has_ray else "stopped",
             applications=tuple(serve.applications.values()),
+            waits=waits,
             is_ready=readiness.is_ready,
             detail=readiness.detail,
         )

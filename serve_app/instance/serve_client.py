@@ -4,12 +4,14 @@ Ray's own client reads one token per process and uses proxy variables. This clie
 in one process, and it connects to loopback directly.
 """
 
+import time
 from typing import Any
 
 import httpx
 from pydantic import Field
 
 from registry.records import Record
+from serve_app.instance import waits
 from serve_app.instance.dashboard import Dashboard
 from serve_app.instance.processes import InstanceError
 
@@ -100,12 +102,24 @@ class ServeClient:
                     totals[name] = totals.get(name, 0) + amount
         return totals
 
-    def _send(self, method: str, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
+    def waits(self) -> tuple[waits.Wait, ...]:
+        """Returns what waits for resources."""
+        answer = self._send("GET", waits.PATH, parameters=waits.PARAMETERS).json()
+        return waits.waits_of(answer["data"]["result"]["result"], time.time())
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        parameters: dict[str, str] | None = None,
+    ) -> httpx.Response:
+        request = self._client.build_request(method, path, json=body, params=parameters)
         try:
             try:
-                response = self._client.request(method, path, json=body)
+                response = self._client.send(request)
             except httpx.RemoteProtocolError:  # the idle connection was closed; a repetition is harmless
-                response = self._client.request(method, path, json=body)
+                response = self._client.send(request)
         except httpx.HTTPError as error:
             raise InstanceError(f"the Ray dashboard at {self._url} does not answer: {error!r}") from error
         if response.status_code in ACCESS_REFUSED:
@@ -114,9 +128,7 @@ class ServeClient:
                 "RAY_AUTH_TOKEN_PATH to the token of the cluster"
             )
         if response.is_error:
-            raise InstanceError(
-                f"Ray Serve refused the request ({response.status_code}): {response.text.strip()}"
-            )
+            raise InstanceError(f"Ray refused the request ({response.status_code}): {response.text.strip()}")
         return response
 
 

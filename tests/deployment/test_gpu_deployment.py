@@ -10,12 +10,14 @@ import ray
 from vllm.engine.arg_utils import AsyncEngineArgs
 
 from serve_app.app import BaseModelArguments, CoreArguments, build_app, build_base_model, llm_config
+from serve_app.deployment_options import APPLICATION
 from serve_app.serve_config import serve_config
 from serve_app.settings import CONFIG_DIRECTORY, load_settings, read_document
 from tests.support.account import Account, chunks_of
 from tests.support.gpu_application import NUM_GPUS, GpuApplication, running_gpus
 from tests.support.ray_private import initialization_of, vllm_arguments
 from tests.support.waiting import wait_until
+from training.runs import groups_of
 
 MODELS = ("deepseek-r1-8b", "llama-3.1-8b")
 START_TIMEOUT_S = 240
@@ -59,6 +61,13 @@ def used_gpus(account: Account) -> list[set[str]]:
     ]
 
 
+def training_groups() -> list[str]:
+    """The names of the placement groups that training runs have or wait for."""
+    table = ray.util.placement_group_table().values()
+    names = [group["name"] for group in table if group["state"] != "REMOVED"]
+    return [name for name in names if name.startswith(groups_of(APPLICATION))]
+
+
 @pytest.mark.parametrize("name", sorted(path.stem for path in CONFIG_DIRECTORY.glob("*.yaml")))
 def test_vllm_knows_every_engine_argument_of_a_configuration(gpus: GpuApplication, name: str) -> None:
     """A replica makes vLLM's arguments in the same way when it starts."""
@@ -89,6 +98,7 @@ def test_what_has_no_place_says_so_and_goes_on_when_there_is_place(gpus: GpuAppl
     wait_until(lambda: sum(f"{name} {wait}" in gpus.readiness()[1] for name in MODELS) == 1, START_TIMEOUT_S)
     ray.kill(replicas_wait)
     wait_until(lambda: gpus.readiness()[0], START_TIMEOUT_S)
+    wait_until(lambda: training_groups() == [], START_TIMEOUT_S)  # those of the configuration before
     account = gpus.account()
     name = account.create("Waiting", parent=MODELS[0])["id"]
     body = {"messages": [{"role": "user", "content": "Hello"}]}

@@ -72,6 +72,21 @@ def value(name: str, **labels: str) -> float | None:
     return None
 
 
+def waits_for_resources() -> dict[tuple[str, str], float]:
+    """The waits of base model `one` for resources, by kind. Their samples are there while nothing waits."""
+    families = [
+        family
+        for family in text_string_to_metric_families(scrape())
+        if family.name == "ray_tiger_resource_wait_seconds"
+    ]
+    return {
+        (sample.labels["base_model"], sample.labels["kind"]): sample.value
+        for family in families
+        for sample in family.samples
+        if sample.labels["base_model"] == "one"
+    }
+
+
 def fail(base_id: str) -> Any:
     """Act as the worker for a job that does not succeed."""
     assignment = assigned(base_id)
@@ -102,6 +117,7 @@ def test_trainings_are_seen_in_prometheus(service: Service, alice: Account, tmp_
     last = {name: value(f"step_{name}") for name in ("loss", "kl", "reward_mean", "grad_norm", "clip_ratio")}
     assert last == {"loss": 0.5, "kl": 0, "reward_mean": 0.5, "grad_norm": 1, "clip_ratio": 0}
     assert value("step_seconds") == 0.1
+    assert waits_for_resources() == {("one", "replica"): 0, ("one", "training"): 0}
     assert "orchid" not in scrape().lower() and alice.user not in scrape()
 
 

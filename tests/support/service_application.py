@@ -3,7 +3,6 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -18,14 +17,15 @@ from serve_app.serve_config import BASE_MODEL_IMPORT_PATH, CORE_IMPORT_PATH, ser
 from serve_app.settings import Settings
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.ray_private import deploy_applications
-from training.worker.loop import RunConfiguration
+from training.runs import OnEnd
+from training.worker.loop import EndRun, RunConfiguration
 
 START_TIMEOUT_S = 120
 BUILDERS = {CORE_IMPORT_PATH: "build_core", BASE_MODEL_IMPORT_PATH: "build_base_model"}
 """The functions below in place of those that the Serve config names."""
 
 
-def start_no_run(signals: Path, configuration: RunConfiguration, on_end: Callable[[], None]) -> None:
+def start_no_run(signals: Path, configuration: RunConfiguration, on_end: OnEnd) -> EndRun:
     """Start no worker: the test acts as one. The run ends when a file in `signals` says so."""
     loop, ended = asyncio.get_running_loop(), signals / f"ended-run {configuration.base_model}"
 
@@ -36,6 +36,7 @@ def start_no_run(signals: Path, configuration: RunConfiguration, on_end: Callabl
         loop.call_soon_threadsafe(on_end)
 
     threading.Thread(target=wait, daemon=True).start()
+    return lambda: None
 
 
 def build_core(args: Document) -> Application:

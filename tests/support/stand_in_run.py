@@ -5,9 +5,9 @@ The worker imports only what it needs. Ray Serve LLM would take a minute on a bu
 
 import asyncio
 import os
+import secrets
 import tempfile
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import ray
@@ -16,8 +16,10 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from registry.revisions import Revisions
 from registry.store import ObjectStore
+from training.runs import OnEnd, groups_of
 from training.types import Assignment, Instruction
-from training.worker.loop import RunConfiguration
+from training.worker.loop import EndRun, RunConfiguration
+from training.worker.run_groups import remove_groups
 
 
 def gpu_of_this_process() -> str:
@@ -58,14 +60,16 @@ def _publish(revisions: Revisions, order: Assignment) -> None:
         )
 
 
-def start_stand_in(configuration: RunConfiguration, on_end: Callable[[], None]) -> None:
+def start_stand_in(configuration: RunConfiguration, on_end: OnEnd) -> EndRun:
     """Start one worker, with the resources that a worker of Ray Train gets."""
     loop = asyncio.get_running_loop()
     resources = configuration.settings.resources_per_worker
+    groups = groups_of(configuration.application, configuration.base_model)
 
     def run() -> None:
-        # A placement group, as Ray Train makes one for its workers.
-        group = ray.util.placement_group([resources])
+        # A placement group that outlives this process, as one that Ray Train makes for its workers.
+        name = f"{groups}{secrets.token_hex(8)}"
+        group = ray.util.placement_group([resources], name=name, lifetime="detached")
         worker = StandInWorker.options(  # type: ignore[attr-defined]
             num_cpus=resources["CPU"],
             num_gpus=resources["GPU"],
@@ -79,3 +83,4 @@ def start_stand_in(configuration: RunConfiguration, on_end: Callable[[], None]) 
             loop.call_soon_threadsafe(on_end)
 
     threading.Thread(target=run, daemon=True).start()
+    return lambda: remove_groups(groups)

@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from tests.support.model_records import model_record
 from tests.support.serving_side import ServingSide
 from tests.support.waiting import comes_true
 from training.controller.controller import TrainingController
+from training.runs import OnEnd
 from training.settings import TrainingSettings
 from training.types import Assignment, Order, StepProgress
 
@@ -77,7 +77,7 @@ class World:
         self.store = store
         self.serving = ServingSide(private_model("uid-1"), private_model("uid-2"), private_model("uid-3"))
         self.revisions = Revisions(store)
-        self.runs: list[Callable[[], None]] = []
+        self.runs: list[OnEnd] = []
         self.meters: list[Meter] = []
         """The meters of all controllers, the oldest first. Nothing flushes them but a test."""
         self._adapter = adapter

@@ -37,6 +37,7 @@ from training.controller.redeployment import Redeployment
 from training.controller.run_starts import RunStarts, Shortage, no_shortage
 from training.controller.shared_gpus import SharedGpus
 from training.controller.submission import Submission
+from training.runs import OnEnd
 from training.settings import TrainingSettings
 from training.types import Assignment, Controller, Dismissal, Order, Place, Resumption, Standing, StepProgress
 
@@ -266,10 +267,12 @@ class TrainingController(Controller):
         await self._gpus.take_back(job.record.base_model)
         await self._outcomes.fail(job, code, message)
 
-    def _begin_run(self, base_model: str, on_end: Callable[[], None]) -> None:
-        def end() -> None:
+    def _begin_run(self, base_model: str, on_end: OnEnd) -> None:
+        def end(failure: str | None = None) -> None:
             self._background.start(self._gpus.take_back(base_model))
-            on_end()
+            if failure is not None and self._dispatcher.is_starting(base_model):
+                self._background.start(self._run_starts.failed(base_model, failure))
+            on_end(failure)
 
         self._launch(base_model, end)
         self._background.start(self._run_starts.watch(base_model))

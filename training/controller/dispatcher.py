@@ -7,7 +7,8 @@
 A run is started when there is work and no run is up. It ends when it had nothing to do for a while. Its
 worker enters before it asks for work. Only the worker that entered last gets jobs. A worker that was taken
 for dead but still runs, on a machine that was cut off, is told to leave when it asks. The states of paused
-jobs that a worker keeps are lost with it.
+jobs that a worker keeps are lost with it. A run whose workers fail before one has entered is started again
+after a pause, which grows with each such start.
 
 Jobs of a base model that is not deployed wait. A run whose settings have changed ends after its current job,
 and the next one starts with the new settings.
@@ -22,13 +23,20 @@ from collections.abc import Callable, Mapping
 from registry.records import JobRecord
 from training.controller.metrics import TrainingMetrics
 from training.controller.queue import JobQueue
+from training.runs import OnEnd
 from training.settings import TrainingSettings
 from training.types import Instruction
 
 POLL_S = 20.0
 RESTART_S = 1.0
+LONGEST_RESTART_S = 120.0
 
-StartRun = Callable[[str, Callable[[], None]], None]
+StartRun = Callable[[str, OnEnd], None]
+
+
+def restart_pause_s(num_failed_starts: int, first_s: float = RESTART_S) -> float:
+    """The pause before a run is started again, after so many starts in a row that failed."""
+    return min(first_s * 2.0 ** min(num_failed_starts, 16), LONGEST_RESTART_S)
 
 
 class Dispatcher:
@@ -44,7 +52,9 @@ class Dispatcher:
         start_run: StartRun,
         metrics: TrainingMetrics,
         clock: Callable[[], float] = time.monotonic,
+        restart_s: float = RESTART_S,
     ) -> None:
+        self._restart_s = restart_s
         self._settings = settings
         self._start_run = start_run
         self._metrics = metrics
@@ -54,6 +64,8 @@ class Dispatcher:
         self._records: dict[str, JobRecord] = {}
         self._runs: set[str] = set()
         self._ending: set[str] = set()
+        self._pausing: set[str] = set()
+        self._failed_starts: defaultdict[str, int] = defaultdict(int)
         self._workers: dict[str, str] = {}
         self._turns_began: dict[str, float] = {}
         # By base model: the paused jobs that the latest worker keeps, and those of them that have ended.
@@ -92,6 +104,7 @@ class Dispatcher:
     async def enter(self, base_model: str) -> str:
         """Register a new worker and return its name. Every other worker of this base model has to leave."""
         self._forget_kept(base_model)
+        self._failed_starts[base_model] = 0
         worker = self._workers[base_model] = secrets.token_hex(8)
         async with self._work:
             self._work.notify_all()
@@ -129,6 +142,10 @@ class Dispatcher:
     def is_starting(self, base_model: str) -> bool:
         """Return True if a run was started and none of its workers has entered yet."""
         return base_model in self._runs and base_model not in self._workers
+
+    def num_failed_starts(self, base_model: str) -> int:
+        """The number of runs in a row that ended with an error before a worker had entered."""
+        return self._failed_starts[base_model]
 
     def waiting(self, base_model: str) -> list[str]:
         """The ids of the jobs that wait for their turn."""
@@ -189,20 +206,30 @@ class Dispatcher:
         self._metrics.queued(base_model, len(self._queues[base_model]))
 
     def _ensure_run(self, base_model: str) -> None:
-        if base_model not in self._runs and self.serves(base_model):
+        if base_model not in self._runs | self._pausing and self.serves(base_model):
             self._runs.add(base_model)
             self._idle_since.pop(base_model, None)
-            self._start_run(base_model, lambda: self._on_run_end(base_model))
+            self._start_run(base_model, lambda failure=None: self._on_run_end(base_model, failure))
 
-    def _on_run_end(self, base_model: str) -> None:
+    def _on_run_end(self, base_model: str, failure: str | None) -> None:
+        has_failed_to_start = failure is not None and self.is_starting(base_model)
         self._runs.discard(base_model)
         self._ending.discard(base_model)
         self._workers.pop(base_model, None)
         self._forget_kept(base_model)
         self.give_back(base_model)
-        if len(self._queues[base_model]):
+        if has_failed_to_start:
+            self._failed_starts[base_model] += 1
+        if len(self._queues[base_model]) or has_failed_to_start:
             # Not at once: a run that cannot start must not occupy the whole machine with its attempts.
-            asyncio.get_running_loop().call_later(RESTART_S, self._ensure_run, base_model)
+            self._pausing.add(base_model)
+            pause_s = restart_pause_s(self.num_failed_starts(base_model), self._restart_s)
+            asyncio.get_running_loop().call_later(pause_s, self._after_pause, base_model)
+
+    def _after_pause(self, base_model: str) -> None:
+        self._pausing.discard(base_model)
+        if len(self._queues[base_model]):
+            self._ensure_run(base_model)
 
     def _forget_kept(self, base_model: str) -> None:
         """Forget which states the worker kept. These jobs keep their places in the queue and begin anew."""

@@ -1,10 +1,12 @@
-"""Tells the jobs of a base model why its run does not start: there are no resources for its workers.
+"""Tells the jobs of a base model why its run does not start.
 
 start_run  ->  no worker has entered yet  ->  what do the workers wait for?  ->  an event for each waiting job
+the run ends with an error before a worker has entered                       ->  an event for each waiting job
 """
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 
 from training.controller.active_jobs import ActiveJobs
@@ -36,10 +38,11 @@ class RunStarts:
         self._active = active
         self._shortage = shortage
         self._look_interval_s = look_interval_s
+        # By base model: the last message that each waiting job got.
+        self._told: defaultdict[str, dict[str, str]] = defaultdict(dict)
 
     async def watch(self, base_model: str) -> None:
         """Tell each waiting job once what its run waits for. Returns when a worker has entered."""
-        told: dict[str, str] = {}
         while self._dispatcher.is_starting(base_model):
             await asyncio.sleep(self._look_interval_s)
             try:
@@ -48,11 +51,20 @@ class RunStarts:
                 logger.exception("it is not known what the run of %s waits for", base_model)
                 continue
             if shortage is not None and self._dispatcher.is_starting(base_model):
-                await self._tell(base_model, f"The training waits for {shortage}", told)
+                await self._tell(base_model, f"The training waits for {shortage}")
 
-    async def _tell(self, base_model: str, message: str, told: dict[str, str]) -> None:
-        for job_id in self._dispatcher.waiting(base_model):
+    async def failed(self, base_model: str, failure: str) -> None:
+        """Tell each waiting job why the workers of its run failed before one of them had entered."""
+        logger.error("the workers of the run of %s do not start: %s", base_model, failure)
+        await self._tell(base_model, f"The training cannot start and is tried again: {failure}")
+
+    async def _tell(self, base_model: str, message: str) -> None:
+        told = self._told[base_model]
+        waiting = self._dispatcher.waiting(base_model)
+        for job_id in waiting:
             job = self._active.get(job_id)
             if job is not None and told.get(job_id) != message:
                 told[job_id] = message
                 await job.emit(type="info", message=message)
+        for job_id in told.keys() - set(waiting):
+            del told[job_id]

@@ -14,6 +14,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ray import serve
@@ -22,14 +23,27 @@ from registry.records import Record
 from registry.revisions import Revisions
 from registry.settings import StorageSettings
 from registry.store import ObjectStore
+from training.runs import OnEnd, groups_of
 from training.settings import TrainingSettings
 from training.types import Instruction
 from training.worker.controller_link import ControllerLink
+from training.worker.run_controller import kill_controller
+from training.worker.run_failure import failure_of
+from training.worker.run_groups import remove_groups
 
 logger = logging.getLogger(__name__)
 
 GROUP_TIMEOUT_S = 4 * 3600
 """The time that workers wait for the first one, which may wait long for storage that is away."""
+PLACEMENT_TIMEOUT_S = 24 * 3600
+"""The time after which Ray Train gives up its place in Ray's queue for resources, and takes a new one."""
+END_TIMEOUT_S = 10.0
+"""The time that `EndRun` waits until the run's controller is dead."""
+MAX_WORKER_FAILURES = 2
+"""Ray Train starts the workers of one run again after so many failures. After one more, the run ends.
+
+A new run costs more than new workers, but in between the run's resources are free, and its pauses grow.
+"""
 PROCESS_GROUP_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
 """Variables that are hidden from accelerate, which would wrap the model. `worker.workers` is used instead."""
 
@@ -47,50 +61,71 @@ class RunConfiguration(Record):
     controller: str
 
 
-def start_run(configuration: RunConfiguration, on_end: Callable[[], None]) -> None:
+EndRun = Callable[[], None]
+"""Ends a run, whatever it does. It blocks until the run's resources in Ray are given back."""
+
+
+def start_run(configuration: RunConfiguration, on_end: OnEnd) -> EndRun:
     """Start the run in a thread. `on_end` is called on this event loop when it ends, also after an error."""
     loop = asyncio.get_running_loop()
+    directory = tempfile.TemporaryDirectory(prefix="tiger-run-", ignore_cleanup_errors=True)
+    groups = groups_of(configuration.application, configuration.base_model)
 
     def run() -> None:
+        failure = None
         try:
-            _fit(configuration)
-        except Exception:
+            with directory:
+                _fit(configuration, groups, directory.name)
+        except Exception as error:
             logger.exception("the training run of %s ended with an error", configuration.base_model)
+            failure = failure_of(error)
         finally:
-            loop.call_soon_threadsafe(on_end)
+            try:
+                remove_groups(groups)
+            finally:
+                loop.call_soon_threadsafe(on_end, failure)
 
-    threading.Thread(target=run, name=f"train-{configuration.base_model}", daemon=True).start()
+    thread = threading.Thread(target=run, name=f"train-{configuration.base_model}", daemon=True)
+    thread.start()
+
+    def end() -> None:
+        if kill_controller(Path(directory.name)):
+            thread.join(END_TIMEOUT_S)
+
+    return end
 
 
-def _fit(configuration: RunConfiguration) -> None:
+def _fit(configuration: RunConfiguration, groups: str, directory: str) -> None:
     # With the default of 2 s, a job would wait so long at the start and at the end of a run.
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", str(PLACEMENT_TIMEOUT_S))
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
     from training.worker.process_group import PrivateTorchConfig
+    from training.worker.run_mark import RunMark
 
     settings = configuration.settings
-    with tempfile.TemporaryDirectory(prefix="tiger-run-", ignore_cleanup_errors=True) as directory:
-        TorchTrainer(
-            work,
-            train_loop_config=configuration.model_dump(),
-            scaling_config=ScalingConfig(
-                num_workers=settings.num_workers,
-                use_gpu=settings.use_gpu,
-                resources_per_worker=settings.resources_per_worker,
-            ),
-            torch_config=PrivateTorchConfig(
-                backend="cpu:gloo,cuda:nccl" if settings.use_gpu else "gloo",
-                timeout_s=GROUP_TIMEOUT_S,
-                directory=directory,
-            ),
-            run_config=RunConfig(
-                name=f"tiger-{configuration.base_model}",
-                storage_path=directory,
-                failure_config=FailureConfig(max_failures=-1),
-            ),
-        ).fit()
+    TorchTrainer(
+        work,
+        train_loop_config=configuration.model_dump(),
+        scaling_config=ScalingConfig(
+            num_workers=settings.num_workers,
+            use_gpu=settings.use_gpu,
+            resources_per_worker=settings.resources_per_worker,
+        ),
+        torch_config=PrivateTorchConfig(
+            backend="cpu:gloo,cuda:nccl" if settings.use_gpu else "gloo",
+            timeout_s=GROUP_TIMEOUT_S,
+            directory=directory,
+        ),
+        run_config=RunConfig(
+            name=f"tiger-{configuration.base_model}",
+            storage_path=directory,
+            failure_config=FailureConfig(max_failures=MAX_WORKER_FAILURES),
+            callbacks=[RunMark(groups, directory)],
+        ),
+    ).fit()
 
 
 def work(config: dict[str, Any]) -> None:

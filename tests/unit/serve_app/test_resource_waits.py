@@ -6,6 +6,7 @@ import pytest
 
 from serve_app.deployment_options import APPLICATION, model_server_name
 from serve_app.resource_waits import Bundle, PendingGroup, ResourceWaits
+from training.runs import groups_of
 
 REPLICA = f"SERVE_REPLICA::{APPLICATION}#{model_server_name('one')}#abc"
 
@@ -39,17 +40,21 @@ class FakeCluster:
 )
 def test_a_replica_that_no_node_has_place_for(bundle: Bundle, free: Bundle, wait: str) -> None:
     waits = ResourceWaits(FakeCluster([PendingGroup("", [bundle]), PendingGroup(REPLICA, [bundle])], free))
-    assert waits.of_replica(model_server_name("one")) == wait
-    assert waits.of_replica(model_server_name("on")) is None
+    one, on = model_server_name("one"), model_server_name("on")
+    assert waits.of_replicas([one, on]) == {one: wait}
 
 
-def test_training_workers_are_known_by_what_they_ask_for() -> None:
+def test_training_workers_are_known_by_the_name_of_their_group() -> None:
     bundle = {"CPU": 1.0, "GPU": 1.0}
-    waits = ResourceWaits(FakeCluster([PendingGroup("", [bundle, bundle])], {"CPU": 16, "GPU": 1}))
-    assert waits.of_workers(2, bundle) == "2 GPU (1 of 4 free)"
-    assert waits.of_workers(1, bundle) is None
-    assert waits.of_workers(2, {"CPU": 1}) is None
+    group = PendingGroup(f"{groups_of(APPLICATION, 'one')}12ab", [bundle, bundle])
+    waits = ResourceWaits(FakeCluster([PendingGroup("", [bundle]), group], {"CPU": 16, "GPU": 1}))
+    assert waits.of_run(APPLICATION, "one") == "2 GPU (1 of 4 free)"
+    assert waits.of_run(APPLICATION, "on") is None
+    assert waits.of_run("another", "one") is None
+    assert waits.of_replicas(["one"]) == {}
 
 
 def test_nothing_waits() -> None:
-    assert ResourceWaits(FakeCluster([])).of_replica(model_server_name("one")) is None
+    waits = ResourceWaits(FakeCluster([]))
+    assert waits.of_replicas([model_server_name("one")]) == {}
+    assert waits.of_run(APPLICATION, "one") is None

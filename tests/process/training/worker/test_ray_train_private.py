@@ -1,11 +1,15 @@
 """The names of Ray Train that we lean on are in the installed Ray, in the shapes that we use."""
 
+import inspect
+
 import pytest
+import ray
 from ray.train.torch import TorchConfig
 
 from tests.support.shapes import ATTRIBUTE, Shapes, cases_of, check_names, check_overrides, check_shape
 from training.worker.process_group import PrivateTorchConfig
-from training.worker.ray_train_private import TorchBackend
+from training.worker.ray_train_private import ControllerCallback, TorchBackend, worker_group
+from training.worker.run_mark import RunMark
 
 SEAM = "training/worker/ray_train_private.py"
 SHAPES: Shapes = {
@@ -27,6 +31,16 @@ SHAPES: Shapes = {
         "on_start": "self, worker_group, backend_config",
         "share_cuda_visible_devices": ATTRIBUTE,
     },
+    "ray.train.v2._internal.exceptions.UserExceptionWithTraceback": {
+        "_base_exc": ATTRIBUTE,
+    },
+    "ray.train.v2._internal.execution.callback.ControllerCallback": {
+        "after_controller_start": "self, train_run_context",
+    },
+    "ray.train.v2._internal.execution.worker_group.worker_group": {
+        "placement_group": "bundles, strategy=, name=, lifetime=, _soft_target_node_id=, "
+        "bundle_label_selector=, topology_strategy=",
+    },
 }
 
 
@@ -43,3 +57,8 @@ def test_every_override_is_listed() -> None:
     config = PrivateTorchConfig()
     check_overrides(SEAM, PrivateTorchConfig, TorchConfig)
     check_overrides(SEAM, config.backend_cls, TorchBackend)
+    check_overrides(SEAM, RunMark, ControllerCallback)
+
+
+def test_ray_train_makes_its_groups_with_the_name_that_we_replace() -> None:
+    assert "pg = placement_group(" in inspect.getsource(worker_group.WorkerGroup), f"ray {ray.__version__}"

@@ -1,8 +1,10 @@
 """The reason why a base model does not answer is told to everybody, without paths of the machine."""
 
+import asyncio
+
 import pytest
 
-from serve_app.api.base_model_problems import BaseModelProblems, reason_of
+from serve_app.api.base_model_problems import MAX_AGE_S, BaseModelProblems, reason_of
 from serve_app.resource_waits import Bundle, PendingGroup, ResourceWaits
 
 STARTING = "Upscaling from 0 to 1 replicas."
@@ -20,9 +22,13 @@ RuntimeError: Traceback (most recent call last):
 
 
 class IdleCluster:
-    """A Ray in which nothing waits for resources."""
+    """A Ray in which nothing waits for resources. It counts the questions."""
+
+    def __init__(self) -> None:
+        self.num_asked = 0
 
     def pending_groups(self) -> list[PendingGroup]:
+        self.num_asked += 1
         return []
 
     def free(self) -> Bundle:
@@ -63,3 +69,14 @@ async def test_reason_is_told_as_far_as_it_is_known(message: str | Exception | N
 
 def test_path_of_the_machine_is_never_told() -> None:
     assert "/" not in (reason_of(TRACEBACK) or "/")
+
+
+async def test_ray_is_asked_once_a_second() -> None:
+    cluster, now_s = IdleCluster(), 1000.0
+    found = BaseModelProblems(ResourceWaits(cluster), lambda application: STARTING, lambda: now_s)
+    for _ in range(3):
+        await asyncio.gather(found.of("one"), found.of("one"))
+    assert cluster.num_asked == 1
+    now_s += MAX_AGE_S
+    await found.of("one")
+    assert cluster.num_asked == 2

@@ -1,6 +1,7 @@
 """The controller on a real object store. `tests.support.training_world` has worker and serving side."""
 
 import asyncio
+import json
 
 import pytest
 
@@ -20,6 +21,7 @@ from tests.support.training_world import (
     submit,
 )
 from tests.support.waiting import comes_true
+from training.controller.controller import TrainingController
 
 # Journeys
 
@@ -243,3 +245,32 @@ async def test_idle_run_leaves_and_the_next_job_starts_one(world: World) -> None
     world.runs[0]()
     await submit(controller)
     assert len(world.runs) == 2
+
+
+async def test_waiting_job_is_told_why_its_run_cannot_start(world: World) -> None:
+    controller = world.controller()
+    job_id = await submit(controller)
+    world.runs[0]("OutOfMemoryError")
+    await told(controller, job_id, "The training cannot start and is tried again: OutOfMemoryError")
+    await comes_true(lambda: len(world.runs) == 2)
+    await world.train(controller, await assigned(controller))
+    assert_ended_once(await ended(world, controller, job_id), "stop")
+
+
+async def test_job_whose_run_ended_later_is_not_told_that_it_cannot_start(world: World) -> None:
+    controller = world.controller()
+    job_id = await submit(controller)
+    await assigned(controller)
+    world.runs[0]("OutOfMemoryError")
+    await comes_true(lambda: len(world.runs) == 2)
+    await world.train(controller, await assigned(controller))
+    events = await ended(world, controller, job_id)
+    assert not any("cannot start" in event.get("message", "") for event in events)
+
+
+async def told(controller: TrainingController, job_id: str, message: str) -> None:
+    """Wait until the job has an event with this message."""
+    async with asyncio.timeout(20):
+        async for line in controller.events("alice", job_id, follow=True):
+            if json.loads(line).get("message") == message:
+                return

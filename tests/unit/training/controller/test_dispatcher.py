@@ -1,11 +1,11 @@
 import asyncio
-from collections.abc import Callable
 
 import pytest
 
 from registry.records import JobRecord, utc_now
-from training.controller.dispatcher import Dispatcher
+from training.controller.dispatcher import LONGEST_RESTART_S, Dispatcher, restart_pause_s
 from training.controller.metrics import NoMetrics
+from training.runs import OnEnd
 from training.settings import TrainingSettings
 
 
@@ -14,10 +14,10 @@ class Runs:
 
     def __init__(self) -> None:
         self.started: list[str] = []
-        self.on_end: dict[str, Callable[[], None]] = {}
+        self.on_end: dict[str, OnEnd] = {}
         self._more = asyncio.Event()
 
-    def __call__(self, base_model: str, on_end: Callable[[], None]) -> None:
+    def __call__(self, base_model: str, on_end: OnEnd) -> None:
         self.started.append(base_model)
         self.on_end[base_model] = on_end
         self._more.set()
@@ -209,3 +209,44 @@ async def test_run_of_another_base_model_is_not_concerned(dispatcher: Dispatcher
         await dispatcher.put(record)
     await dispatcher.end_run("one")
     assert await take(dispatcher, "two") == "b1"
+
+
+def test_pause_grows_with_the_starts_that_failed_and_has_a_bound() -> None:
+    pauses = [restart_pause_s(number, 1.0) for number in range(5)]
+    assert pauses == [1, 2, 4, 8, 16]
+    assert restart_pause_s(10_000, 1.0) == LONGEST_RESTART_S
+
+
+async def test_job_that_comes_in_the_pause_after_a_failed_start_waits_for_its_end(runs: Runs) -> None:
+    dispatcher = Dispatcher({"one": TrainingSettings()}, runs, NoMetrics(), restart_s=0.02)
+    await dispatcher.put(job("a1"))
+    dispatcher.release(job("a1"))
+    runs.on_end["one"]("OutOfMemoryError")
+    await dispatcher.put(job("a2"))
+    assert runs.started == ["one"], "the failed start is not repeated at once"
+    await runs.wait_for(2)
+
+
+async def test_run_that_failed_to_start_stays_away_without_jobs(runs: Runs) -> None:
+    settings = {base: TrainingSettings() for base in ("one", "two")}
+    dispatcher = Dispatcher(settings, runs, NoMetrics(), restart_s=0.02)
+    for record in (job("a1"), job("b1", "two")):
+        await dispatcher.put(record)
+    dispatcher.release(job("a1"))
+    runs.on_end["one"]("OutOfMemoryError")
+    runs.on_end["two"]("OutOfMemoryError")
+    await runs.wait_for(3)
+    assert runs.started == ["one", "two", "two"]
+    assert not dispatcher.is_starting("one")
+
+
+async def test_starts_are_counted_anew_when_a_worker_has_entered(runs: Runs) -> None:
+    dispatcher = Dispatcher({"one": TrainingSettings()}, runs, NoMetrics(), restart_s=0.001)
+    await dispatcher.put(job("a1"))
+    for number in (1, 2, 3):
+        runs.on_end["one"]("OutOfMemoryError")
+        assert dispatcher.num_failed_starts("one") == number
+        await runs.wait_for(number + 1)
+    await dispatcher.enter("one")
+    runs.on_end["one"]("OutOfMemoryError")
+    assert dispatcher.num_failed_starts("one") == 0, "this run had started, and ended later"

@@ -79,3 +79,17 @@ async def test_a_run_whose_worker_has_entered_is_not_watched(waiting: Waiting) -
     await waiting.put("a1")
     await waiting.dispatcher.enter(BASE)
     await asyncio.wait_for(waiting.starts.watch(BASE), 20)
+
+
+async def test_each_waiting_job_is_told_once_why_its_run_cannot_start(waiting: Waiting) -> None:
+    first = await waiting.put("a1")
+    for _ in range(2):
+        await waiting.starts.failed(BASE, "OutOfMemoryError")
+    second = await waiting.put("b1")
+    await waiting.starts.failed(BASE, "OutOfMemoryError")
+    await waiting.starts.failed(BASE, "FileNotFoundError")
+    told = [
+        f"The training cannot start and is tried again: {failure}"
+        for failure in ("OutOfMemoryError", "FileNotFoundError")
+    ]
+    assert await messages(first) == await messages(second) == told

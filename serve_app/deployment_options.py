@@ -25,9 +25,10 @@ By default there are three loops, whose threads take turns at every token.
 """
 
 NO_HTTP = {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0"}
-"""Options for replicas that only our other deployments call.
+"""Options for replicas that only our other deployments call, and that are alone in their application.
 
-If they are the ingress of their application, Serve would otherwise open a port for HTTP at each of them, which asks for no key.
+Serve takes them for its ingress. Without these options it would open a port for HTTP at each of them, which
+asks for no key.
 """
 
 QUIET = {"enable_access_log": False}

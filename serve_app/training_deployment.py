@@ -137,7 +137,7 @@ class Trainer(TrainingController):
         await self.redeployment.apply(
             {model.id: model.training for model in settings.models},
             settings.limits.max_queued_jobs_per_user,
-            {name for name in in_both if _run_of(name, settings) != _run_of(name, before)},
+            {name for name in in_both if run_settings(name, settings) != run_settings(name, before)},
         )
 
     async def __del__(self) -> None:
@@ -156,7 +156,7 @@ class Trainer(TrainingController):
     def _run(self, base_model: str, on_end: Callable[[], None]) -> None:
         here = serve.get_replica_context()
         configuration = RunConfiguration(
-            **_run_of(base_model, self._configured),
+            **run_settings(base_model, self._configured),
             storage=self._configured.storage,
             application=here.app_name,
             controller=here.deployment,
@@ -164,7 +164,7 @@ class Trainer(TrainingController):
         self._start_run(configuration, on_end)
 
 
-def _run_of(base_model: str, settings: Settings) -> dict[str, Any]:
+def run_settings(base_model: str, settings: Settings) -> dict[str, Any]:
     """Returns the settings of the run of a base model."""
     model = settings.base_model(base_model)
     return {

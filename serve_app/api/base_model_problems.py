@@ -37,7 +37,7 @@ def message_of_serve(application: str) -> str | None:
 
 
 class BaseModelProblems:
-    """The reasons why base models have no replicas that answer. Questions at the same time share one answer."""
+    """The reasons why base models have no replicas that answer. Simultaneous questions share one answer."""
 
     def __init__(
         self, waits: ResourceWaits | None = None, message_of: FindMessage = message_of_serve

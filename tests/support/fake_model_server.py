@@ -14,6 +14,7 @@ from registry.meter import Meter
 from registry.records import Group
 from registry.store import ObjectStore
 from registry.usage import UsageParts, durations
+from serve_app.cannot_start import CannotStart
 from serve_app.deployed_settings import Document, served_settings
 from serve_app.model_server.admission import Admission
 from serve_app.model_server.calls import Completion, Generation, GenerationCall, OpenAICall
@@ -67,6 +68,8 @@ class FakeModelServer(ModelReplica):
         self._meter.start()
         self._signals = signals
         self._base_model = settings.base_model.id
+        if (signals / f"broken {self._base_model}").exists():
+            raise CannotStart("a file says that it is broken")
         while self._is_down():
             time.sleep(0.05)
 

@@ -38,8 +38,9 @@ from serve_app.settings import (
     UsageSettings,
 )
 from tests.support.account import Account, assert_one_request_id
-from tests.support.service_application import deploy_and_wait
+from tests.support.service_application import START_TIMEOUT_S, are_running, document_of, submit
 from tests.support.storage import free_port
+from tests.support.waiting import wait_until
 from training.types import Assignment, Controller, Standing, StepProgress
 
 MAX_REQUEST_BYTES = IngressSettings().max_request_bytes
@@ -71,8 +72,13 @@ class Service:
 
     def deploy(self, settings: Settings) -> None:
         """Submit settings, and return when everything is as they ask."""
+        self.submit(settings)
+        wait_until(lambda: are_running(document_of(settings)), START_TIMEOUT_S, pause_s=0.1)
+
+    def submit(self, settings: Settings) -> None:
+        """Submit settings. Applications and replicas that they do not change stay."""
         self.settings = settings
-        deploy_and_wait(settings.model_dump(mode="json", exclude_defaults=True), self.signals)
+        submit(document_of(settings), self.signals)
 
     def user(self) -> "Account":
         user = f"user-{secrets.token_hex(4)}"

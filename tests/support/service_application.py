@@ -1,7 +1,11 @@
 """Deploys the applications of a settings file as `serve deploy` does, with fakes of the model servers."""
 
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from ray import serve
 from ray.serve import Application
@@ -11,25 +15,36 @@ from serve_app.application import build_application
 from serve_app.deployed_settings import Document
 from serve_app.deployment_options import model_server_name
 from serve_app.serve_config import BASE_MODEL_IMPORT_PATH, CORE_IMPORT_PATH, serve_config
+from serve_app.settings import Settings
 from tests.support.fake_model_server import FakeModelServer
 from tests.support.ray_private import deploy_applications
-from tests.support.waiting import wait_until
 from training.worker.loop import RunConfiguration
 
 START_TIMEOUT_S = 120
+BUILDERS = {CORE_IMPORT_PATH: "build_core", BASE_MODEL_IMPORT_PATH: "build_base_model"}
+"""The functions below in place of those that the Serve config names."""
 
 
-def start_no_run(configuration: RunConfiguration, on_end: Any) -> None:
-    """Start nothing: the test acts as the worker."""
+def start_no_run(signals: Path, configuration: RunConfiguration, on_end: Callable[[], None]) -> None:
+    """Start no worker: the test acts as one. The run ends when a file in `signals` says so."""
+    loop, ended = asyncio.get_running_loop(), signals / f"ended-run {configuration.base_model}"
+
+    def wait() -> None:
+        while not ended.exists():
+            time.sleep(0.1)
+        ended.unlink()
+        loop.call_soon_threadsafe(on_end)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def build_core(args: Document) -> Application:
-    return build_application(args, start_no_run)
+    return build_application(args["settings"], partial(start_no_run, Path(args["signals"])))
 
 
 def build_base_model(args: Document) -> Application:
     """Build the application of a base model with a fake that gets its orders from files in `signals`."""
-    signals, settings = args["signals"], args["settings"]
+    settings = args["settings"]
     server = serve.deployment(
         FakeModelServer,
         name=model_server_name(settings["base_model"]["id"]),
@@ -37,19 +52,20 @@ def build_base_model(args: Document) -> Application:
         health_check_period_s=0.5,
         max_ongoing_requests=1000,
     )
-    return server.bind(Path(signals), settings)
+    return server.bind(Path(args["signals"]), settings)
 
 
-def deploy(document: Document, signals: Path) -> None:
+def document_of(settings: Settings) -> Document:
+    """Return the contents of a settings file."""
+    return settings.model_dump(mode="json", exclude_defaults=True)
+
+
+def submit(document: Document, signals: Path) -> None:
     """Submit a settings file. Applications and replicas that it does not change stay."""
     config = serve_config(document)
     for application in config["applications"]:
-        if application["import_path"] == CORE_IMPORT_PATH:
-            application["import_path"] = f"{__name__}:build_core"
-        else:
-            assert application["import_path"] == BASE_MODEL_IMPORT_PATH
-            application["import_path"] = f"{__name__}:build_base_model"
-            application["args"] = {"signals": str(signals), "settings": application["args"]}
+        application["import_path"] = f"{__name__}:{BUILDERS[application['import_path']]}"
+        application["args"] = {"signals": str(signals), "settings": application["args"]}
     deploy_applications(ServeDeploySchema.model_validate(config))
 
 
@@ -58,8 +74,3 @@ def are_running(document: Document) -> bool:
     found = serve.status().applications
     names = {application["name"] for application in serve_config(document)["applications"]}
     return found.keys() == names and all(each.status == ApplicationStatus.RUNNING for each in found.values())
-
-
-def deploy_and_wait(document: Document, signals: Path) -> None:
-    deploy(document, signals)
-    wait_until(lambda: are_running(document), START_TIMEOUT_S, pause_s=0.1)

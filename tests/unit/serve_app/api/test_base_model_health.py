@@ -9,6 +9,7 @@ from starlette.types import Receive, Scope, Send
 from registry.errors import Unavailable
 from serve_app.api.base_model_health import RETRY_S, SILENCE_S, WAITING_S, BaseModelHealth
 from serve_app.api.in_progress import InProgress
+from tests.support.waiting import comes_true
 
 
 class Replicas:
@@ -125,3 +126,25 @@ async def test_it_is_asked_though_nobody_is_there(health: BaseModelHealth, repli
     async with asyncio.timeout(5):
         while not health.is_available:  # noqa: ASYNC110
             await asyncio.sleep(0)
+
+
+async def test_removed_base_model_refuses_and_ends_requests_that_wait_for_it(
+    health: BaseModelHealth, replicas: Replicas
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await health.require(request)
+        await asyncio.Event().wait()
+
+    async def unused(*_: Any) -> Any:
+        raise AssertionError
+
+    request = InProgress()
+    task = asyncio.create_task(request.run(app, {}, unused, unused))
+    await comes_true(lambda: health.is_available)
+    health.close(Unavailable("base model one is not deployed"))
+    await asyncio.wait_for(task, 5)
+    assert request.error is not None and "not deployed" in request.error.message
+    num_asked = replicas.num_asked
+    assert await is_refused(health)
+    assert not health.is_available
+    assert replicas.num_asked == num_asked, "nobody asks any more"

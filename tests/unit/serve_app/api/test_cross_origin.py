@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from serve_app.api.cross_origin import open_to
+from serve_app.api.cross_origin import Entrance, open_to
 from serve_app.settings import IngressSettings
 
 PAGE = "https://chat.example.com"
@@ -89,3 +89,14 @@ def test_serve_sees_the_routes_of_the_application() -> None:
     """Serve names requests by their routes in its log and its metrics."""
     application = FastAPI()
     assert getattr(open_to(["https://page.example.com"], application), "routes", None) == application.routes
+
+
+async def test_changed_origins_hold_for_the_next_request() -> None:
+    origins: list[str] = []
+    entrance = Entrance(FastAPI(), lambda: tuple(origins))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(entrance), base_url="http://tiger") as browser:
+        assert (await browser.options("/v1/models", headers=asking(PAGE))).status_code == 404
+        origins.append(PAGE)
+        assert (await browser.options("/v1/models", headers=asking(PAGE))).status_code == 200
+        origins.clear()
+        assert (await browser.options("/v1/models", headers=asking(PAGE))).status_code == 404

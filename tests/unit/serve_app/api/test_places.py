@@ -38,3 +38,17 @@ def test_what_others_of_the_same_holder_hold_stays_taken(places: Places) -> None
         first(1)
         with pytest.raises(RateLimited), places.held_by("alice") as third:
             third(1)
+
+
+def test_changed_limit_holds_for_the_next_that_is_taken() -> None:
+    limits = [2]
+    places = Places(lambda: limits[0], "at most {limit}")
+    with places.held_by("alice") as take:
+        take(2)
+        with pytest.raises(RateLimited, match="at most 2"):
+            take(1)
+        limits[0] = 3
+        take(1)
+        limits[0] = 1
+        with pytest.raises(RateLimited, match="at most 1"):
+            take(1)

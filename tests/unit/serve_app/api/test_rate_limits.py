@@ -72,3 +72,12 @@ def test_without_a_limit_nothing_is_said(clock: Clock) -> None:
 )
 def test_duration_is_written_as_openai_does(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_changed_limit_counts_what_was_used_before() -> None:
+    limit = RequestLimit(2, 1)
+    for _ in range(2):
+        assert limit.count("alice")[1] is None
+    assert limit.count("alice")[1] is not None
+    limit.set_limit(3, 1)
+    assert [limit.count("alice")[1] is None for _ in range(2)] == [True, False]

@@ -6,6 +6,7 @@ import pytest
 
 from registry.errors import (
     ModelNotFound,
+    QuotaExceeded,
     RevisionNotFound,
     Unavailable,
 )
@@ -103,3 +104,17 @@ async def test_crash_while_a_model_is_deleted_leaves_it_whole_or_gone(
     assert await names(after) == ["Mine"] * is_there
     assert len(store.list("models/")) == num_objects * is_there
     assert store.list("leftovers/") == []
+
+
+async def test_changed_settings_hold_and_models_stay(catalog: Catalog, settings: Settings) -> None:
+    model = await create(catalog, "First", parent="other-1")
+    limits = settings.limits.model_copy(update={"max_models_per_user": 1, "max_keys_per_user": 1})
+    catalog.apply(settings.model_copy(update={"models": settings.models[:1], "limits": limits}))
+    with pytest.raises(QuotaExceeded):
+        await create(catalog, "Second")
+    with pytest.raises(ModelNotFound):
+        await create(catalog, "Third", parent="other-1")
+    assert await catalog.private_models(USER) == (model,)
+    await catalog.delete(USER, model.uid)
+    assert await names(catalog) == []
+    await create(catalog, "Fourth")

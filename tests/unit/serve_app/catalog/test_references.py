@@ -9,11 +9,14 @@ from registry.errors import (
     ModelNotFound,
     ModelReadOnly,
     RevisionNotFound,
+    Unavailable,
 )
 from registry.revisions import Revisions
+from registry.settings import StorageSettings
 from serve_app.catalog.catalog import Catalog
+from serve_app.catalog.references import Resolver
 from serve_app.wire.models import ChangeModel
-from tests.support.catalogs import USER, create, names, resolve, trained
+from tests.support.catalogs import USER, create, names, resolve, settings_of, trained
 
 
 @pytest.mark.parametrize("ref", ["Mine", "mine"])
@@ -89,3 +92,18 @@ async def test_change_of_a_pinned_revision_is_refused(catalog: Catalog) -> None:
     await create(catalog)
     with pytest.raises(InvalidRequest):
         await catalog.private_model(USER, "mine@0")
+
+
+async def test_copy_of_a_base_model_that_was_removed_is_found_and_cannot_be_asked(catalog: Catalog) -> None:
+    model = await create(catalog, parent="other-1")
+    settings = settings_of(StorageSettings())
+    resolver = Resolver(settings.model_copy(update={"models": settings.models[:1]}))
+    resolved = resolver.resolve((model,), "mine")
+    assert (resolved.private, resolved.id, resolved.adapter_id) == (model, "mine", None)
+    with pytest.raises(Unavailable, match="base model other-1 is not deployed"):
+        _ = resolved.base
+    assert resolver.private_model((model,), "mine") == model
+    with pytest.raises(ModelNotFound):
+        resolver.resolve((model,), "other-1")
+    resolver.settings = settings
+    assert resolver.resolve((model,), "mine").base.id == "other-1"

@@ -272,3 +272,28 @@ async def test_users_that_are_gone_take_no_memory_and_no_place() -> None:
 def test_error_survives_pickling() -> None:
     error = pickle.loads(pickle.dumps(RateLimited("too many", retry_after_s=7)))
     assert (error.message, error.param, error.retry_after_s) == ("too many", None, 7)
+
+
+def test_changed_limits_keep_what_was_admitted() -> None:
+    places = admission(max_generations=2, max_tokens=100)
+    first, second = admit(places, "alice", 1, 40), admit(places, "alice", 1, 40)
+    places.set_limits(1, 100, 0.5)
+    with pytest.raises(RateLimited):
+        admit(places, "alice", 1, 10)
+    assert not first.is_released and not second.is_released
+    places.set_limits(3, 100, 0.5)
+    admit(places, "alice", 1, 10).release()
+    with pytest.raises(RateLimited):
+        admit(places, "alice", 1, 30)
+    places.set_limits(3, 110, 0.5)
+    admit(places, "alice", 1, 30)
+
+
+async def test_larger_share_starts_what_waits() -> None:
+    places = admission()
+    await started(places, "other", 1)
+    greedy = await started(places, "greedy", 16)
+    before = num_running(greedy)
+    places.set_limits(1000, 10**9, 3)
+    await settle()
+    assert num_running(greedy) > before

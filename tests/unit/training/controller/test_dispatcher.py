@@ -175,3 +175,37 @@ async def test_time_without_a_run_is_not_idle_time(dispatcher: Dispatcher, runs:
     await asyncio.sleep(0.05)
     assert not waiting.done(), "told to leave although it had just finished a job"
     assert await waiting == "leave"
+
+
+async def test_run_that_is_outdated_ends_after_its_job_and_another_one_begins(
+    dispatcher: Dispatcher, runs: Runs
+) -> None:
+    await dispatcher.put(job("a1"))
+    worker = await dispatcher.enter("one")
+    assert await taken_by(dispatcher, "one", worker) == "a1"
+    await dispatcher.end_run("one")
+    await dispatcher.put(job("a2"))
+    assert dispatcher.has_taken(job("a1")), "its job goes on"
+    dispatcher.release(job("a1"))
+    assert await taken_by(dispatcher, "one", worker) == "leave"
+    runs.on_end["one"]()
+    await runs.wait_for(2)
+    assert await take(dispatcher, "one") == "a2"
+
+
+async def test_idle_run_that_is_outdated_ends_at_once(dispatcher: Dispatcher, runs: Runs) -> None:
+    await dispatcher.put(job("a1"))
+    dispatcher.release(job("a1"))
+    waiting = asyncio.ensure_future(take(dispatcher, "one"))
+    await asyncio.sleep(0)
+    await dispatcher.end_run("one")
+    assert await waiting == "leave"
+    runs.on_end["one"]()
+    assert runs.started == ["one"], "there is no work for another run"
+
+
+async def test_run_of_another_base_model_is_not_concerned(dispatcher: Dispatcher) -> None:
+    for record in (job("a1"), job("b1", "two")):
+        await dispatcher.put(record)
+    await dispatcher.end_run("one")
+    assert await take(dispatcher, "two") == "b1"

@@ -5,9 +5,9 @@ The Ingress takes this CPU. The replica of the base model finds none, so no engi
 
 import os
 import shlex
-import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -53,7 +53,7 @@ class BareRay:
         paths = haproxy.environment(root / "h")
         self.environment = {
             **{name: value for name, value in paths.items() if name not in haproxy.DATA_PATH},
-            **{name: str(free_port()) for name in haproxy.PORT_VARIABLES},
+            **{name: str(free_port()) for name in ray_head.PORT_VARIABLES},
             MARKER: str(root),
             "SPT_NOENV": "1",
             "HOME": str(root),
@@ -109,8 +109,6 @@ class BareRay:
 
 @pytest.fixture
 def bare_ray() -> Iterator[BareRay]:
-    import tempfile
-
     with tempfile.TemporaryDirectory(prefix="tg-", dir="/tmp", ignore_cleanup_errors=True) as directory:
         root = Path(directory)
         objects = ObjectServer(root / "objects", free_port())
@@ -145,11 +143,12 @@ def test_documented_commands_serve_on_a_bare_ray(bare_ray: BareRay) -> None:
             stderr=output,
         ) as process,
     ):
-        wait_until(lambda: "it waits for" in bare_ray.readiness, TIMEOUT_S)
-        process.send_signal(signal.SIGINT)
+        try:
+            wait_until(lambda: "it waits for" in bare_ray.readiness, TIMEOUT_S)
+        finally:
+            process.terminate()
     lines = told.read_text()
     assert "warning: the nodes have 1 CPUs, and the replicas reserve 3" in lines.splitlines()[1], lines
-    assert process.returncode == 130, lines
 
     key = bare_ray.shell(keys).stdout.strip()
     models = httpx.get(

@@ -13,7 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from registry.audit import AuditLog
 from registry.keys import ApiKeys
+from registry.operator_actions import OperatorKeys, recorded_deployment
 from registry.store import ObjectStore
 from serve_app.deployment_options import APPLICATION
 from serve_app.instance import haproxy, ray_head
@@ -169,7 +171,9 @@ class Instance:
             client.delete_all()
         if not before.deployments:
             self._ports.require_free_http()
-        client.deploy(config)
+        submitted = {"serve": config, "settings": self.settings.model_dump(mode="json")}
+        with recorded_deployment(AuditLog(self.store()), self.config, submitted):
+            client.deploy(config)
         report("deployment: submitted")
 
     def _wait_until_ready(self, report: Report) -> None:
@@ -205,8 +209,8 @@ class Instance:
                 if not was_running:
                     self._stop()
                 raise
-            keys = ApiKeys(self.store())
-            return keys.create(FIRST_USER, "first") if keys.is_empty() else None
+            store = self.store()
+            return OperatorKeys(store).create(FIRST_USER, "first") if ApiKeys(store).is_empty() else None
 
     def _bring_up(self, report: Report) -> None:
         if not self._has_application():

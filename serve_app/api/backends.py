@@ -59,7 +59,9 @@ class Backends:
         self.store = ObjectStore(self.settings.storage)
         self.audit = AuditTrail(AuditLog(self.store))
         self.token_budgets = TokenBudgets(
-            lambda: self.settings.limits, UsageParts(self.store).sums, self.settings.usage.flush_interval_s
+            lambda: self.settings.limits,
+            UsageParts(self.store).sums,
+            lambda: self.settings.usage.flush_interval_s,
         )
         self.authenticator = Authenticator(self.catalog.authenticate)
         self.key_watch = KeyWatch(self.authenticator.recheck)

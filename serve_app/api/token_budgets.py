@@ -59,15 +59,15 @@ class UsedTokens:
 class TokenBudgets:
     """The budgets of all users at one ingress replica.
 
-    `settings` returns the current settings. `clock` returns seconds since an arbitrary start. `now` returns
-    the time that decides which day it is.
+    `settings` and `refresh_s` return the current settings. `clock` returns seconds since an arbitrary start.
+    `now` returns the time that decides which day it is.
     """
 
     def __init__(
         self,
         settings: Callable[[], BudgetSettings],
         read: ReadUsage,
-        refresh_s: float,
+        refresh_s: Callable[[], float],
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
@@ -115,7 +115,7 @@ class TokenBudgets:
         known = self._used.get(user)
         if known is not None and known.first > first:
             known = None
-        if known is not None and self._clock() - known.asked_s < self._refresh_s:
+        if known is not None and self._clock() - known.asked_s < self._refresh_s():
             return known
         try:
             return await self._reads.join(user, lambda: self._refresh(user, first, today))()

@@ -62,7 +62,9 @@ def times() -> Times:
 
 
 def budgets_of(settings: BudgetSettings, stored: StoredUsage, times: Times) -> TokenBudgets:
-    return TokenBudgets(lambda: settings, stored.sums, REFRESH_S, lambda: times.seconds, lambda: times.now)
+    return TokenBudgets(
+        lambda: settings, stored.sums, lambda: REFRESH_S, lambda: times.seconds, lambda: times.now
+    )
 
 
 @pytest.fixture
@@ -216,7 +218,7 @@ async def test_while_storage_is_away_the_last_known_usage_counts(
 async def test_budget_that_is_changed_holds_at_once(stored: StoredUsage, times: Times) -> None:
     current = [BudgetSettings(max_tokens_per_user_per_day=100)]
     budgets = TokenBudgets(
-        lambda: current[-1], stored.sums, REFRESH_S, lambda: times.seconds, lambda: times.now
+        lambda: current[-1], stored.sums, lambda: REFRESH_S, lambda: times.seconds, lambda: times.now
     )
     stored.add("alice", 50, TODAY - timedelta(days=3))
     stored.add("alice", 50)

@@ -21,7 +21,8 @@
       RequestTimeout           the body did not arrive in time
       RequestTooLarge
       UnsupportedEncoding      the body is compressed
-      QuotaExceeded
+      QuotaExceeded            as many models, keys or trainings as the user may have
+        TokenBudgetExceeded    the tokens of a period are used up; it says when the next one begins
       RateLimited              too much at once; it says when to try again
       TrainingFailed           a training ended without a revision
       Unavailable              storage or the model's replicas cannot be reached
@@ -32,6 +33,7 @@ contains no path, bucket name, key or prompt. Messages that several files raise 
 """
 
 INTERNAL_ERROR = "internal error"
+NO_SUCH_KEY = "there is no such key"
 NO_SUCH_MODEL = "there is no such model"
 UNREACHABLE = "the service cannot be reached at the moment; try again"
 
@@ -140,10 +142,8 @@ class QuotaExceeded(TigerError):
     code = "quota_exceeded"
 
 
-class RateLimited(TigerError):
+class PassingLimit(TigerError):
     """A limit is reached. `retry_after_s`: whole seconds after which the same request may succeed."""
-
-    code = "rate_limited"
 
     def __init__(self, message: str, param: str | None = None, retry_after_s: int = 1) -> None:
         Exception.__init__(self, message, param, retry_after_s)
@@ -151,6 +151,14 @@ class RateLimited(TigerError):
     @property
     def retry_after_s(self) -> int:
         return self.args[2]
+
+
+class TokenBudgetExceeded(PassingLimit, QuotaExceeded):
+    code = "quota_exceeded"
+
+
+class RateLimited(PassingLimit):
+    code = "rate_limited"
 
 
 class TrainingFailed(TigerError):

@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from registry.errors import KeyNotFound
+from registry.errors import NO_SUCH_KEY, KeyNotFound
 from registry.records import KeyRecord, utc_now
 from registry.store import ObjectMissing, ObjectStore, WriteConflict
 
@@ -148,9 +148,17 @@ class ApiKeys:
         is_id = ID_PATTERN.fullmatch(key_id) is not None
         markers = self._store.list(f"{MARKERS}{user}/{key_id}/") if is_id else []
         if not markers:
-            raise KeyNotFound("there is no such key")
+            raise KeyNotFound(NO_SUCH_KEY)
         for marker in markers:
             self._delete(_hash_of_marker(marker), marker)
+
+    def identified(self, name: str) -> KeyRecord:
+        """The record of the one key that has this id, or whose hash begins with `name`.
+
+        Raises:
+            KeyNotIdentified: `name` is neither an id nor 8 hexadecimal characters, or not one key fits it.
+        """
+        return self._identify(name)[1]
 
     def revoke(self, name: str) -> KeyRecord:
         """Delete the one key that has this id, or whose hash begins with `name`; returns its record.
@@ -158,6 +166,11 @@ class ApiKeys:
         Raises:
             KeyNotIdentified: `name` is neither an id nor 8 hexadecimal characters, or not one key fits it.
         """
+        key_hash, record = self._identify(name)
+        self._delete(key_hash, _marker(key_hash, record))
+        return record
+
+    def _identify(self, name: str) -> tuple[str, KeyRecord]:
         if ID_PATTERN.fullmatch(name):
             found = [named for named in self._named(self._hashes_of_id(name)) if named[1].id == name]
         elif HASH_PREFIX_PATTERN.fullmatch(name):
@@ -168,9 +181,7 @@ class ApiKeys:
             )
         if len(found) != 1:
             raise KeyNotIdentified(f"{len(found)} keys have the id, or a hash that begins with, {name}")
-        key_hash, record = found[0]
-        self._delete(key_hash, _marker(key_hash, record))
-        return record
+        return found[0]
 
     def _delete_if_revoked(self, key_hash: str, record: KeyRecord) -> None:
         """Delete the marker that was just written, if the key was revoked before that write."""

@@ -23,6 +23,11 @@ class Usage(Record):
     generation_seconds: float = 0.0
     training_seconds: float = 0.0
 
+    @property
+    def num_tokens(self) -> int:
+        """The tokens that count for a budget: of prompts, of answers, and trained on."""
+        return self.input_tokens + self.output_tokens + self.trained_tokens
+
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
             requests=self.requests + other.requests,

@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
+from registry.errors import TigerError
+from registry.store import ObjectStore, StorageUnfit
 from serve_app.instance.configuration_choice import ConfigurationChoice
 from serve_app.instance.instance import Instance
 from serve_app.instance.processes import InstanceError
@@ -38,6 +40,19 @@ def open_instance(
         raise failed(f"no such config: {error.filename}") from error
     except ValidationError as error:
         raise failed(f"the settings are wrong: {error}") from error
+
+
+def open_store(home: Path, config: str | None) -> ObjectStore:
+    """Returns the bucket of the instance. Without one, as on a cluster, the settings name the storage."""
+    instance = open_instance(home, config)
+    try:
+        store = instance.store()
+        if not instance.exists:
+            # Keys can be made before the application runs for the first time, so the bucket may not exist.
+            store.probe()
+    except (InstanceError, TigerError, StorageUnfit) as error:
+        raise failed(error) from error
+    return store
 
 
 def chosen_configuration(home: Path) -> str:

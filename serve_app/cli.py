@@ -1,4 +1,7 @@
-"""The `tiger` command: starts and stops an instance and shows its state. `key_commands` has `tiger keys`."""
+"""The `tiger` command: starts and stops an instance and shows its state.
+
+`key_commands` has `tiger keys`, and `audit_command` has `tiger audit`.
+"""
 
 import os
 import time
@@ -8,7 +11,9 @@ import httpx
 import typer
 
 from registry.errors import TigerError
-from registry.keys import ApiKeys, hash_key
+from registry.keys import hash_key
+from registry.operator_actions import OperatorKeys
+from serve_app.audit_command import show_audit
 from serve_app.chosen_instance import DEFAULT_HOME, Config, Home, chosen_configuration, failed, open_instance
 from serve_app.demo import Demo
 from serve_app.deploy_command import deploy, environment
@@ -29,6 +34,7 @@ app = typer.Typer(
 app.add_typer(keys_app, name="keys")
 app.command()(deploy)
 app.command()(environment)
+app.command("audit")(show_audit)
 
 
 def _show_version(is_asked: bool) -> None:
@@ -146,14 +152,14 @@ def demo(home: Home = DEFAULT_HOME) -> None:
     """
     instance = open_instance(home)
     key = _given_key()
-    own = "" if key else ApiKeys(instance.store()).create(FIRST_USER, "tiger demo")
+    own = "" if key else OperatorKeys(instance.store()).create(FIRST_USER, "tiger demo")
     try:
         Demo(instance.url, key or own, lambda line: typer.echo(visible(line))).run()
     except httpx.HTTPError as error:
         raise failed(error) from error
     finally:
         if own:
-            ApiKeys(instance.store()).revoke(hash_key(own))
+            OperatorKeys(instance.store()).revoke(hash_key(own))
 
 
 @app.command()

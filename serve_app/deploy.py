@@ -4,11 +4,14 @@ Target     where: an instance of this machine, or a cluster
 Deploy     what: the settings
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from enum import IntEnum
 from typing import Any, Protocol
 
+from registry.audit import AuditLog
 from registry.errors import TigerError
+from registry.operator_actions import recorded_deployment
 from registry.store import ObjectStore
 from registry.user_models import count_by_base_model
 from serve_app.instance.application_start import ApplicationStart, Readiness
@@ -52,16 +55,30 @@ class Target(Protocol):
 class ClusterTarget:
     """A Ray that others started. Its bucket is the one that the settings of this process name."""
 
-    def __init__(self, serve: ServeWithNodes, config: Mapping[str, Any], store: ObjectStore) -> None:
+    def __init__(
+        self, serve: ServeWithNodes, config: Mapping[str, Any], name: str, store: ObjectStore, show: Report
+    ) -> None:
         self._serve = serve
+        self._name = name
         self._store = store
-        self.update = ServeUpdate(serve, config)
+        self._show = show
+        self.update = ServeUpdate(serve, config, self._recorded)
 
     def resources(self) -> dict[str, float]:
         return self._serve.resources()
 
     def store(self) -> ObjectStore:
         return self._store
+
+    @contextmanager
+    def _recorded(self, submitted: Mapping[str, Any]) -> Iterator[None]:
+        """Records the deployment if the bucket can be reached from here. The cluster may reach it anyway."""
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(recorded_deployment(AuditLog(self._store), self._name, submitted))
+            except TigerError:
+                self._show("warning: storage cannot be reached from here: the audit log will not have this")
+            yield
 
     def apply(self, report: Report, timeout_s: float) -> None:
         """Raises: InstanceError: an application cannot be deployed, or the time is over."""

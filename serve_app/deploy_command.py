@@ -90,7 +90,8 @@ def _target(instance: Instance, document: dict[str, Any], settings: Settings, ad
         return InstanceTarget(instance)
     dashboard = cluster_dashboard(address, os.environ, Path.home())
     _show(f"Ray dashboard: {dashboard.url}")
-    return ClusterTarget(ServeClient(dashboard), cluster_config(document), ObjectStore(settings.storage))
+    config, store = cluster_config(document), ObjectStore(settings.storage)
+    return ClusterTarget(ServeClient(dashboard), config, instance.config, store, _show)
 
 
 def _ask(yes: bool) -> Ask | None:

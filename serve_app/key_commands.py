@@ -2,7 +2,6 @@
 
 import re
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,10 +9,9 @@ from pydantic import ValidationError
 
 from registry.errors import TigerError
 from registry.keys import ApiKeys, KeyNotIdentified, parse_expiry
+from registry.operator_actions import OperatorKeys
 from registry.records import USER_PATTERN, utc_now
-from registry.store import StorageUnfit
-from serve_app.chosen_instance import DEFAULT_HOME, Config, Home, failed, open_instance
-from serve_app.instance.processes import InstanceError
+from serve_app.chosen_instance import DEFAULT_HOME, Config, Home, failed, open_store
 from serve_app.terminal import Rows
 
 keys_app = typer.Typer(
@@ -42,7 +40,7 @@ def create_key(
     """Make an API key and print only the key on standard output. It cannot be shown again."""
     ends = None if expires is None else _expiry(expires)
     try:
-        typer.echo(_open_keys(home, config).create(user, name, ends))
+        typer.echo(OperatorKeys(open_store(home, config)).create(user, name, ends))
     except ValidationError:
         raise failed(f"{user!r} is not a user name: it must match {USER_PATTERN}") from None
     except TigerError as error:
@@ -53,7 +51,7 @@ def create_key(
 def list_keys(home: Home = DEFAULT_HOME, config: Config = None) -> None:
     """List the keys: id, user, name, times of creation and expiry, and hour of the last use, in UTC."""
     try:
-        found = _open_keys(home, config).list()
+        found = ApiKeys(open_store(home, config)).list()
     except TigerError as error:
         raise failed(error) from error
     rows = Rows("id", "user", "name", "created", "expires", "last used")
@@ -78,23 +76,10 @@ def revoke_key(
 ) -> None:
     """Revoke a key. Within seconds it is refused everywhere. The data of its user stays."""
     try:
-        revoked = _open_keys(home, config).revoke(name)
+        revoked = OperatorKeys(open_store(home, config)).revoke(name)
     except (KeyNotIdentified, TigerError) as error:
         raise failed(error) from error
     typer.echo(f"revoked {revoked.id}, {revoked.name!r} of {revoked.user}")
-
-
-def _open_keys(home: Path, config: str | None) -> ApiKeys:
-    """Returns the keys of the instance. Without one, as on a cluster, the settings name the storage."""
-    instance = open_instance(home, config)
-    try:
-        store = instance.store()
-        if not instance.exists:
-            # Keys can be made before the application runs for the first time, so the bucket may not exist.
-            store.probe()
-    except (InstanceError, TigerError, StorageUnfit) as error:
-        raise failed(error) from error
-    return ApiKeys(store)
 
 
 def _expiry(text: str) -> datetime:

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from registry.records import Defaults, Record, Timestamp
 from registry.settings import StorageSettings
+from serve_app.budget_settings import BudgetSettings
 from serve_app.gpu_shares import GpuShare, check_shares
 from serve_app.http_settings import HttpSettings
 from serve_app.serving_settings import ServedModelSettings
@@ -47,7 +48,7 @@ class IngressSettings(Record):
     )
 
 
-class LimitSettings(Record):
+class LimitSettings(BudgetSettings):
     """The limits of one user and of one training."""
 
     max_models_per_user: int = Field(

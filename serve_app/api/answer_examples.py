@@ -147,6 +147,14 @@ USAGE_REPORT = {
     "by": "model",
     "data": [{**USED, "model": "model42"}],
     "total": USED,
+    "budgets": [
+        {
+            "period": "day",
+            "max_tokens": 1000000,
+            "used_tokens": 177,
+            "resets_at": "2025-02-03T00:00:00.000Z",
+        }
+    ],
 }
 OPENAI_MODEL = {"id": "model42", "object": "model", "created": 1738499400, "owned_by": "you"}
 DELETED_OPENAI_MODEL = {"id": "model42", "object": "model", "deleted": True}

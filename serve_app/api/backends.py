@@ -8,9 +8,12 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
+from registry.audit import Action, AuditLog
 from registry.records import ModelRecord
 from registry.store import ObjectStore
+from registry.usage import UsageParts
 from serve_app.api import in_progress
+from serve_app.api.audit import AuditedRequest, AuditTrail
 from serve_app.api.auth import Authenticator, Caller
 from serve_app.api.base_model_health import BaseModelHealth, asking
 from serve_app.api.base_model_problems import BaseModelProblems
@@ -19,6 +22,7 @@ from serve_app.api.model_listing import as_lines, base_infos
 from serve_app.api.models_cache import ModelsCache
 from serve_app.api.places import Places
 from serve_app.api.rate_limits import RequestLimit
+from serve_app.api.token_budgets import TokenBudgets
 from serve_app.api.trainer_client import TrainerClient
 from serve_app.catalog.client import CatalogClient
 from serve_app.catalog.references import Resolved, Resolver, not_deployed
@@ -43,6 +47,8 @@ class Backends:
     problems: BaseModelProblems = field(default_factory=BaseModelProblems)
     servers: dict[str, ModelClient] = field(init=False, default_factory=dict)
     store: ObjectStore = field(init=False)
+    audit: AuditTrail = field(init=False)
+    token_budgets: TokenBudgets = field(init=False)
     authenticator: Authenticator = field(init=False)
     key_watch: KeyWatch = field(init=False)
     request_limit: RequestLimit = field(init=False)
@@ -53,6 +59,12 @@ class Backends:
 
     def __post_init__(self) -> None:
         self.store = ObjectStore(self.settings.storage)
+        self.audit = AuditTrail(AuditLog(self.store))
+        self.token_budgets = TokenBudgets(
+            lambda: self.settings.limits,
+            UsageParts(self.store).sums,
+            lambda: self.settings.usage.flush_interval_s,
+        )
         self.authenticator = Authenticator(self.catalog.authenticate)
         self.key_watch = KeyWatch(self.authenticator.recheck)
         self.user_models = ModelsCache(self.catalog.models, self.catalog.renew)
@@ -109,10 +121,11 @@ class Backends:
         """Finds a private model. Raises: ModelNotFound, ModelReadOnly, InvalidRequest."""
         return self.resolver.private_model(await self.private_models(user), ref)
 
-    async def delete_model(self, user: str, ref: str) -> str:
+    async def delete_model(self, user: str, ref: str, audit: AuditedRequest) -> str:
         """Deletes a model and returns its id. Raises: ModelInUse, and the errors of private_model."""
         model = await self.private_model(user, ref)
-        await self.trainer.delete_model(user, model)
+        async with audit.recorded(Action.DELETE_MODEL, model=model.id, uid=model.uid):
+            await self.trainer.delete_model(user, model)
         return model.id
 
     async def server(self, resolved: Resolved) -> ModelClient:
@@ -185,8 +198,26 @@ async def presumed_user(request: Request) -> str:
     return (await presumed_caller(request)).user
 
 
+async def within_budget(request: Request) -> None:
+    """Refuses a request whose user has no tokens left. Raises: TokenBudgetExceeded, Unavailable."""
+    await (await backends(request)).token_budgets.require(await presumed_user(request))
+
+
+async def audited(request: Request) -> AuditedRequest:
+    """Returns what records the actions of a request, after its key was found valid.
+
+    Raises: InvalidApiKey, Unavailable.
+    """
+    caller, found = await current_caller(request), await backends(request)
+    key = await found.authenticator.record(caller.key_hash)
+    return AuditedRequest(found.audit, caller.user, key.id, request.headers.get("x-request-id"))
+
+
 # This only documents the scheme in /docs. Door, in api.door, checks the key and makes the errors.
 bearer = HTTPBearer(auto_error=False, description="An API key from `tiger keys create` or `POST /v1/keys`")
 CallerDependency = Annotated[Caller, Depends(current_caller)]
 UserDependency = Annotated[str, Depends(current_user)]
 PresumedUserDependency = Annotated[str, Depends(presumed_user)]
+AuditDependency = Annotated[AuditedRequest, Depends(audited)]
+WITHIN_BUDGET = Depends(within_budget)
+"""A dependency of the routes whose requests use tokens."""

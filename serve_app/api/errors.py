@@ -45,6 +45,7 @@ RETRY_AFTER_S = 2
 MAX_MESSAGE_CHARACTERS = 1000
 MAX_PARAM_CHARACTERS = 200
 OPENAI_PREFIX = "/openai/"
+INSUFFICIENT_QUOTA = "insufficient_quota"
 ANSWER_HEADERS = "tiger.answer_headers"  # in the scope of a request: headers that its answer always has
 ERROR_TYPES = {
     401: "authentication_error",
@@ -70,7 +71,11 @@ def error_body(status: int, code: str, message: str, param: str | None) -> dict[
     return {"error": {"type": kind, "code": code, "message": message, "param": param}}
 
 
-def body_of(error: errors.TigerError) -> dict[str, Any]:
+def body_of(error: errors.TigerError, for_openai: bool = False) -> dict[str, Any]:
+    """Returns the body of the answer to `error`. OpenAI's clients know a used-up budget by code and type."""
+    if for_openai and isinstance(error, errors.TokenBudgetExceeded):
+        detail = {"type": INSUFFICIENT_QUOTA, "code": INSUFFICIENT_QUOTA}
+        return {"error": {**detail, "message": error.message, "param": error.param}}
     return error_body(status_of(error), error.code, error.message, error.param)
 
 
@@ -80,7 +85,7 @@ def headers_of(error: errors.TigerError) -> dict[str, str]:
     if status == 401:
         return {"WWW-Authenticate": "Bearer"}
     if status in (429, 503):
-        seconds = error.retry_after_s if isinstance(error, errors.RateLimited) else RETRY_AFTER_S
+        seconds = error.retry_after_s if isinstance(error, errors.PassingLimit) else RETRY_AFTER_S
         return {"Retry-After": str(seconds)}
     return {}
 
@@ -101,12 +106,17 @@ def plain_error(status: int) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def _response(request: Request, error: errors.TigerError) -> JSONResponse:
-    return JSONResponse(body_of(error), _status_for(request, status_of(error)), headers_of(error))
+    body = body_of(error, for_openai=_is_for_openai(request))
+    return JSONResponse(body, _status_for(request, status_of(error)), headers_of(error))
 
 
 def _status_for(request: Request, status: int) -> int:
     """Returns 400 in place of 422 below /openai/, because OpenAI's clients expect it."""
-    return 400 if status == 422 and request.url.path.startswith(OPENAI_PREFIX) else status
+    return 400 if status == 422 and _is_for_openai(request) else status
+
+
+def _is_for_openai(request: Request) -> bool:
+    return request.url.path.startswith(OPENAI_PREFIX)
 
 
 def _deepest(error: RequestValidationError) -> tuple[dict[str, Any], str | None]:

@@ -13,6 +13,7 @@ from fastapi.routing import APIRoute
 
 from registry.errors import (
     INTERNAL_ERROR,
+    NO_SUCH_KEY,
     NO_SUCH_MODEL,
     UNREACHABLE,
     ContextLengthExceeded,
@@ -33,6 +34,7 @@ from registry.errors import (
     RequestTooLarge,
     RevisionNotFound,
     TigerError,
+    TokenBudgetExceeded,
     TrainingCancelled,
     TrainingDiverged,
     TrainingFailed,
@@ -89,7 +91,7 @@ EXAMPLES: tuple[TigerError, ...] = (
     ModelNotFound(NO_SUCH_MODEL, "model"),
     RevisionNotFound("the model has no such revision", "model"),
     JobNotFound("no such job"),
-    KeyNotFound("there is no such key"),
+    KeyNotFound(NO_SUCH_KEY),
     NameTaken("there is a model of that name already", "name"),
     ModelInUse("a training of this model has not ended; wait for it", "model"),
     IdempotencyConflict("this Idempotency-Key was used with another body"),
@@ -103,6 +105,10 @@ EXAMPLES: tuple[TigerError, ...] = (
     ModelUnusable("the model cannot be used: its weights give no finite numbers", "model"),
     TrainingDiverged("the training diverged at step 3: the loss is not finite; lower learning_rate"),
     QuotaExceeded("you have as many models as you may have; delete one first"),
+    TokenBudgetExceeded(
+        "you have used 1000123 of the 1000000 tokens of this day; the next day begins at 2025-02-03T00:00Z",
+        retry_after_s=3600,
+    ),
     RateLimited("your generations in progress would be more than 512"),
     TrainingFailed("the training ended without a revision"),
     TigerError(INTERNAL_ERROR),
@@ -135,11 +141,12 @@ def errors(*kinds: type[TigerError], openai: bool = False) -> Responses:
     for example in (EXAMPLE_OF[kind] for kind in dict.fromkeys(kinds)):
         status = status_of(example)
         by_status.setdefault(400 if openai and status == 422 else status, []).append(example)
-    return {status: _error(by_status[status]) for status in sorted(by_status)}
+    return {status: _error(by_status[status], openai) for status in sorted(by_status)}
 
 
-def _error(examples: list[TigerError]) -> dict[str, Any]:
-    shown = {example.code: {"value": body_of(example)} for example in examples}
+def _error(examples: list[TigerError], openai: bool) -> dict[str, Any]:
+    bodies = [body_of(example, for_openai=openai) for example in examples]
+    shown = {body["error"]["code"]: {"value": body} for body in bodies}
     response: dict[str, Any] = {
         "model": ErrorAnswer,
         "description": ", ".join(f"`{code}`" for code in shown),

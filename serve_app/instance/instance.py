@@ -13,7 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from registry.audit import AuditLog
 from registry.keys import ApiKeys
+from registry.operator_actions import OperatorKeys, recorded_deployment
 from registry.store import ObjectStore
 from serve_app.instance import haproxy, ray_head
 from serve_app.instance.application_start import Readiness
@@ -134,7 +136,12 @@ class Instance:
 
     def serve_update(self) -> ServeUpdate:
         """Returns the way from what Serve runs to the settings file."""
-        return self.serve.update(read_document(self.config), self.http_port, self._beside)
+        return self.serve.update(
+            read_document(self.config),
+            self.http_port,
+            self._beside,
+            lambda submitted: recorded_deployment(AuditLog(self.store()), self.config, submitted),
+        )
 
     @property
     def is_running(self) -> bool:
@@ -189,8 +196,8 @@ class Instance:
                 if not was_running:
                     self._stop()
                 raise
-            keys = ApiKeys(self.store())
-            return keys.create(FIRST_USER, "first") if keys.is_empty() else None
+            store = self.store()
+            return OperatorKeys(store).create(FIRST_USER, "first") if ApiKeys(store).is_empty() else None
 
     def _bring_up(self, report: Report) -> None:
         self._prepare(report)

@@ -15,7 +15,7 @@ from serve_app.instance.dashboard import Dashboard
 from serve_app.instance.processes import Report
 from serve_app.instance.rendered_config import Config, instance_config
 from serve_app.instance.serve_client import ServeClient, ServeState
-from serve_app.instance.serve_update import ServeUpdate
+from serve_app.instance.serve_update import Recorded, ServeUpdate
 from serve_app.instance.start_failure import StartWatch
 
 
@@ -33,9 +33,11 @@ class InstanceServe:
     def state(self) -> ServeState:
         return self.client.state()
 
-    def update(self, document: Config, http_port: int, beside: Sequence[Config]) -> ServeUpdate:
+    def update(
+        self, document: Config, http_port: int, beside: Sequence[Config], recorded: Recorded
+    ) -> ServeUpdate:
         """Returns the way from what Serve runs to a settings file. Raises: InstanceError: it is wrong."""
-        return ServeUpdate(self.client, instance_config(document, http_port, beside))
+        return ServeUpdate(self.client, instance_config(document, http_port, beside), recorded)
 
     @property
     def has_application(self) -> bool:

@@ -5,7 +5,8 @@ ServeUpdate.submit()    the whole Serve config; Serve deletes applications that 
 ServeUpdate.missing()   the applications that do not run as submitted yet
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 from serve_app.instance.processes import InstanceError, Report, wait_until
@@ -20,6 +21,8 @@ from serve_app.instance.serve_changes import (
 from serve_app.instance.serve_client import ApplicationState, ServeState
 
 Config = Mapping[str, Any]
+Recorded = Callable[[Config], AbstractContextManager[None]]
+"""Records that a Serve config is submitted, which happens inside of the context."""
 END_TIMEOUT_S = 120
 FAILED = "DEPLOY_FAILED"
 """The status of an application that Serve has given up."""
@@ -38,9 +41,12 @@ class Serve(Protocol):
 class ServeUpdate:
     """The way from what Serve runs to a Serve config. It changes nothing before `submit`."""
 
-    def __init__(self, serve: Serve, config: Config) -> None:
+    def __init__(
+        self, serve: Serve, config: Config, recorded: Recorded = lambda config: nullcontext()
+    ) -> None:
         self._serve = serve
         self._config = config
+        self._recorded = recorded
         self._asked: dict[str, Any] = {each["name"]: each for each in config["applications"]}
         self._submitted: dict[str, Any] = {}
         self._leaving: set[str] = set()
@@ -73,7 +79,8 @@ class ServeUpdate:
         self._withdraw(self._hopeless(self._serve.state()))
         self._leaving = self._deployed().keys() - self._asked.keys()
         self._submitted = self._asked
-        self._serve.deploy(dict(self._config))
+        with self._recorded(self._config):
+            self._serve.deploy(dict(self._config))
 
     def submit_what_ends_nothing(self, report: Report) -> None:
         """Submits the changes if none of them ends replicas that run. Otherwise it only reports them."""

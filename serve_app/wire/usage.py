@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from registry.records import Timestamp
 from registry.usage import Usage
 
 By = Literal["day", "model"]
@@ -34,6 +35,15 @@ class ModelUsage(UsageTotals):
     model: str = Field(description="id of the model")
 
 
+class UsedBudget(BaseModel):
+    """A budget of tokens: of prompts, of generated tokens, and of tokens trained on."""
+
+    period: Literal["day", "month"] = Field(description="period of the budget, in UTC")
+    max_tokens: int = Field(ge=1, description="number of tokens that may be used in the period")
+    used_tokens: int = Field(ge=0, description="number of tokens used in the current period")
+    resets_at: Timestamp = Field(description="end of the current period")
+
+
 class UsageReport(BaseModel):
     """The usage of a user. Days and models without usage are left out."""
 
@@ -44,3 +54,4 @@ class UsageReport(BaseModel):
     by: By = Field(description="each row of `data` is for one day or for one model")
     data: list[DayUsage] | list[ModelUsage]
     total: UsageTotals = Field(description="sums of all rows")
+    budgets: list[UsedBudget] = Field(description="token budgets of this day and of this month, if any")

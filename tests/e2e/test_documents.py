@@ -92,11 +92,13 @@ def test_session_of_the_readme(reader: Reader) -> None:
 
 
 def test_key_of_the_operations_manual(reader: Reader) -> None:
-    (create,) = blocks_to_run("docs/operations.md")
+    create, audit = blocks_to_run("docs/operations.md")
     headers = {"Authorization": f"Bearer {reader.run(create).strip()}"}
     answer = httpx.get(f"{reader.system.url}/v1/keys", headers=headers, trust_env=False, timeout=30)
     (key,) = answer.json()
     assert key["name"] == "laptop" and key["expires"] is not None
+    entries = [line.split()[2:] for line in reader.run(audit).splitlines()]
+    assert ["operator", "alice", "create_key", f"key={key['id']}", "done", "-"] in entries
 
 
 def test_error_of_the_api_manual(alice: Client) -> None:

@@ -3,13 +3,16 @@
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
 import pytest
 import yaml
 
-from serve_app.instance.instance import Instance
+from registry.audit import Action, AuditLog
+from registry.records import utc_now
+from serve_app.instance.instance import FIRST_USER, Instance
 from serve_app.instance.ports import PortTaken
 from tests.support.faults import REPLICA, processes
 from tests.support.storage import free_port
@@ -98,6 +101,15 @@ def test_deploy_asks_before_replicas_end(system: System, tmp_path: Path) -> None
     assert "base model twin: is removed" in refused.stdout
     assert "base model twin has" in refused.stdout and "--yes" in refused.stdout
     assert "nothing changes" in tiger(system, "deploy", "--dry-run").stdout
+
+
+def test_first_key_and_deployment_are_in_the_audit_log(system: System) -> None:
+    entries = list(AuditLog(system.instance.store()).entries(utc_now() - timedelta(days=1)))
+    by_up = {(entry.action, entry.user): entry for entry in entries if entry.actor == "operator"}
+    deployment = by_up[Action.DEPLOY_SETTINGS, None]
+    assert deployment.outcome == "done" and deployment.targets.keys() == {"config", "sha256"}
+    first_key = by_up[Action.CREATE_KEY, FIRST_USER]
+    assert first_key.outcome == "done" and first_key.targets.keys() == {"key"}
 
 
 def test_port_that_is_taken_is_named(system: System, tmp_path: Path) -> None:

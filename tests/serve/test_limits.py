@@ -10,19 +10,25 @@ from typing import Any
 import httpx
 import pytest
 
+from registry.keys import ApiKeys
 from registry.meter import utc_today
 from registry.usage import Usage, UsageParts
+from serve_app.budget_settings import TokenBudget
 from serve_app.instance.seaweedfs import stop
 from serve_app.settings import LimitSettings
-from tests.support.account import Account, assert_error, chunks_of
+from tests.support.account import HELLO, Account, assert_error, chunks_of
 from tests.support.service import Service, train_once
 from tests.support.waiting import wait_until
 
 ENDLESS = [{"role": "user", "content": "endless"}]
 HEADERS = {"x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"}
 REQUESTS_PER_MINUTE = 300
+POOR = "poor"
+TOKENS_PER_DAY = 20
 LIMITS = LimitSettings(
-    max_requests_per_minute_per_user=REQUESTS_PER_MINUTE, max_concurrent_generations_per_user=2
+    max_requests_per_minute_per_user=REQUESTS_PER_MINUTE,
+    max_concurrent_generations_per_user=2,
+    token_budgets_by_user={POOR: TokenBudget(max_tokens_per_day=TOKENS_PER_DAY)},
 )
 
 
@@ -101,6 +107,43 @@ def test_requests_over_the_limit_are_refused(alice: Account, bob: Account) -> No
     assert 1 <= int(answer.headers["retry-after"]) <= 120
     assert answer.headers["x-ratelimit-remaining-requests"] == "0"
     assert bob.http.get("/v1/models").status_code == 200
+
+
+# Token budgets
+
+
+@pytest.fixture
+def poor(service: Service) -> Iterator[Account]:
+    """A user with a small budget."""
+    account = service.account(POOR, ApiKeys(service.store).create(POOR, "test"))
+    with account.http:
+        yield account
+
+
+def test_user_over_their_budget_is_refused_beside_one_who_is_not(
+    service: Service, poor: Account, alice: Account
+) -> None:
+    poor.create("Mine")
+    chat: dict[str, Any] = {"messages": HELLO}
+    bodies = {"chat/completions": chat, "completions": {"prompt": "Hi"}, "responses": {"input": "Hi"}}
+    assert poor.http.post("/openai/v1/chat/completions", json={"model": "one", **chat}).status_code == 200
+    with endless_stream(poor, seed=8):
+        wait_until(lambda: poor.generate().status_code == 429, 20)
+        for refused in (poor.generate(), poor.generate(stream=True), poor.train("mine")):
+            assert_error(refused, 429, "quota_exceeded")
+            assert 1 <= int(refused.headers["retry-after"]) <= 24 * 3600
+        for route, body in bodies.items():
+            refused = poor.http.post(f"/openai/v1/{route}", json={"model": "one", **body})
+            assert_error(refused, 429, "insufficient_quota")
+        assert not (service.signals / "ended 8").exists(), "a stream that has begun goes on"
+    assert poor.http.get("/v1/models").status_code == 200
+    assert alice.generate().status_code == 200
+    (budget,) = usage(poor)["budgets"]
+    tomorrow = utc_today() + timedelta(days=1)
+    assert (budget["period"], budget["max_tokens"]) == ("day", TOKENS_PER_DAY)
+    assert budget["used_tokens"] >= TOKENS_PER_DAY
+    assert budget["resets_at"] == f"{tomorrow}T00:00:00.000Z"
+    assert usage(alice)["budgets"] == []
 
 
 # Usage

@@ -22,6 +22,7 @@ RUN = {
     ("README.md", "import json"),
     ("docs/api.md", '{"error": '),
     ("docs/operations.md", ".venv/bin/tiger keys create alice"),
+    ("docs/operations.md", ".venv/bin/tiger audit"),
 }
 """The blocks that tests/e2e/test_documents.py runs, by their document and by how they begin."""
 

@@ -4,10 +4,10 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from registry.errors import ContextLengthExceeded, ModelUnusable, RateLimited
+from registry.errors import ContextLengthExceeded, ModelUnusable, RateLimited, TokenBudgetExceeded
 from serve_app.api.answer_examples import GENERATED, GENERATED_LINES
 from serve_app.api.answer_size import check_generation
-from serve_app.api.backends import BackendsDependency, PresumedUserDependency
+from serve_app.api.backends import WITHIN_BUDGET, BackendsDependency, PresumedUserDependency
 from serve_app.api.bodies import BoundedRoute
 from serve_app.api.openapi import BODY, MODEL, errors, streamed, success
 from serve_app.api.streams import MEDIA_TYPE, cancelled_at_end, stream_ndjson
@@ -28,10 +28,12 @@ RESPONSES = success(GENERATED, "all samples; with `stream`, the text while it is
 RESPONSES[200]["content"] |= streamed(
     MEDIA_TYPE, GENERATED_LINES, "chunks: `info`, `delta`..., then `stop` or `error`"
 )
-RESPONSES |= errors(*BODY, *MODEL, ContextLengthExceeded, ModelUnusable, RateLimited)
+RESPONSES |= errors(*BODY, *MODEL, ContextLengthExceeded, ModelUnusable, TokenBudgetExceeded, RateLimited)
 
 
-@router.post("/generate_response", response_model=Generated, responses=RESPONSES)
+@router.post(
+    "/generate_response", response_model=Generated, responses=RESPONSES, dependencies=[WITHIN_BUDGET]
+)
 async def generate_response(
     request: GenerateResponse, user: PresumedUserDependency, backends: BackendsDependency
 ) -> Any:

@@ -5,10 +5,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import StreamingResponse
 
+from registry.audit import Action
 from registry.errors import InvalidRequest, JobNotFound, ModelNotFound, RevisionNotFound
 from registry.records import JobStatus
 from serve_app.api.answer_examples import EVENT_LINES, JOB
-from serve_app.api.backends import Backends, BackendsDependency, UserDependency
+from serve_app.api.backends import AuditDependency, Backends, BackendsDependency, UserDependency
 from serve_app.api.openapi import errors, one, streamed, success
 from serve_app.api.streams import MEDIA_TYPE, stream_ndjson
 from serve_app.wire.base import Ref
@@ -47,13 +48,19 @@ async def get_job(job_id: JobId, user: UserDependency, backends: BackendsDepende
 
 
 @router.post("/{job_id}/cancel", response_model=Job, responses=ONE_JOB)
-async def cancel_job(job_id: JobId, user: UserDependency, backends: BackendsDependency) -> Any:
+async def cancel_job(
+    job_id: JobId, user: UserDependency, backends: BackendsDependency, audit: AuditDependency
+) -> Any:
     """Cancel a training. It makes no revision.
 
     A training that waits ends at once; one that runs ends within a step. A training that has ended, or whose
     revision is being published, does not change.
     """
-    return Job.of(await backends.trainer.cancel(user, job_id))
+    job = await backends.trainer.job(user, job_id)
+    if job.status.is_terminal:
+        return Job.of(job)
+    async with audit.recorded(Action.CANCEL_TRAINING, job=job.id, model=job.model, uid=job.uid):
+        return Job.of(await backends.trainer.cancel(user, job.id))
 
 
 @router.get(

@@ -5,10 +5,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Response
 
-from registry.errors import InvalidRequest, KeyNotFound, QuotaExceeded, RateLimited
-from registry.keys import generate_key, hash_key
+from registry.audit import Action
+from registry.errors import NO_SUCH_KEY, InvalidRequest, KeyNotFound, QuotaExceeded, RateLimited
+from registry.keys import ID_PATTERN, generate_key, hash_key
 from serve_app.api.answer_examples import CREATED_KEY, KEY, REVOKED_KEY
-from serve_app.api.backends import BackendsDependency, CallerDependency
+from serve_app.api.backends import AuditDependency, BackendsDependency, CallerDependency
 from serve_app.api.bodies import BoundedRoute
 from serve_app.api.openapi import BODY, errors, success
 from serve_app.wire.keys import CreatedKey, CreateKey, OwnKey, RevokedKey
@@ -25,7 +26,11 @@ KeyId = Annotated[str, Path(description="the id that `GET /v1/keys` shows")]
     responses=success(CREATED_KEY, "the new key", 201) | errors(*BODY, QuotaExceeded, RateLimited),
 )
 async def create_key(
-    request: CreateKey, caller: CallerDependency, backends: BackendsDependency, response: Response
+    request: CreateKey,
+    caller: CallerDependency,
+    backends: BackendsDependency,
+    audit: AuditDependency,
+    response: Response,
 ) -> Any:
     """Create another key of your own. Only this answer shows the key; it cannot be shown again.
 
@@ -34,9 +39,10 @@ async def create_key(
     maker = await backends.authenticator.record(caller.key_hash)
     expires = _within(maker.expires, request.expires)
     key = generate_key()
-    record = await backends.catalog.create_key(
-        caller.user, request.name, expires, hash_key(key), caller.key_hash
-    )
+    hashes = hash_key(key), caller.key_hash
+    async with audit.recorded(Action.CREATE_KEY, 201) as made:
+        record = await backends.catalog.create_key(caller.user, request.name, expires, *hashes)
+        made["key"] = record.id
     response.headers["Cache-Control"] = "no-store"
     return CreatedKey.of(record, None, key=key)
 
@@ -53,12 +59,17 @@ async def list_keys(caller: CallerDependency, backends: BackendsDependency) -> A
     response_model=RevokedKey,
     responses=success(REVOKED_KEY, "the key is revoked") | errors(KeyNotFound),
 )
-async def revoke_key(key_id: KeyId, caller: CallerDependency, backends: BackendsDependency) -> Any:
+async def revoke_key(
+    key_id: KeyId, caller: CallerDependency, backends: BackendsDependency, audit: AuditDependency
+) -> Any:
     """Revoke one of your keys, which may be the key of this request.
 
     Within five seconds all requests with it are refused.
     """
-    await backends.catalog.revoke_key(caller.user, key_id, caller.key_hash)
+    if not ID_PATTERN.fullmatch(key_id):
+        raise KeyNotFound(NO_SUCH_KEY)
+    async with audit.recorded(Action.REVOKE_KEY, key=key_id):
+        await backends.catalog.revoke_key(caller.user, key_id, caller.key_hash)
     return RevokedKey(id=key_id)
 
 

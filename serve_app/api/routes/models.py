@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Path
 from fastapi.responses import Response, StreamingResponse
 
+from registry.audit import Action
 from registry.errors import IdempotencyConflict, ModelInUse, NameTaken, QuotaExceeded
 from registry.records import ModelRecord
 from serve_app.api.adapter_archive import AdapterArchive, ArchiveResponse
@@ -17,7 +18,13 @@ from serve_app.api.answer_examples import (
     MODEL_LINES,
     REVISION,
 )
-from serve_app.api.backends import Backends, BackendsDependency, PresumedUserDependency, UserDependency
+from serve_app.api.backends import (
+    AuditDependency,
+    Backends,
+    BackendsDependency,
+    PresumedUserDependency,
+    UserDependency,
+)
 from serve_app.api.bodies import BoundedRoute
 from serve_app.api.model_listing import as_array
 from serve_app.api.openapi import BODY, MODEL, PRIVATE_MODEL, errors, one, streamed, success
@@ -63,11 +70,14 @@ async def create_model(
     request: CreateModel,
     user: UserDependency,
     backends: BackendsDependency,
+    audit: AuditDependency,
     idempotency_key: IdempotencyKey = None,
 ) -> Any:
     """Create a private copy of a base model or of one of your own models."""
     check_model_values(request, backends.settings.limits)
-    model = await backends.catalog.create(user, request, idempotency_key)
+    async with audit.recorded(Action.CREATE_MODEL, 201) as made:
+        model = await backends.catalog.create(user, request, idempotency_key)
+        made |= {"model": model.id, "uid": model.uid}
     return ModelDetail.describe_private(model, is_training=False)
 
 
@@ -106,9 +116,11 @@ async def change_model(
     response_model=DeletedModel,
     responses=success(DELETED_MODEL, "the model is deleted") | errors(*PRIVATE_MODEL, ModelInUse),
 )
-async def delete_model(ref: Ref, user: UserDependency, backends: BackendsDependency) -> Any:
+async def delete_model(
+    ref: Ref, user: UserDependency, backends: BackendsDependency, audit: AuditDependency
+) -> Any:
     """Delete one of your models with all its revisions."""
-    return DeletedModel(id=await backends.delete_model(user, ref))
+    return DeletedModel(id=await backends.delete_model(user, ref, audit))
 
 
 @router.get(
@@ -128,9 +140,14 @@ async def list_revisions(ref: Ref, user: UserDependency, backends: BackendsDepen
     response_model_exclude_none=True,
     responses=success(MODEL_DETAIL, "the model, at that revision") | errors(*PRIVATE_MODEL),
 )
-async def activate_revision(ref: Ref, n: Revision, user: UserDependency, backends: BackendsDependency) -> Any:
+async def activate_revision(
+    ref: Ref, n: Revision, user: UserDependency, backends: BackendsDependency, audit: AuditDependency
+) -> Any:
     """Make revision `n` the current one. This goes back to an earlier revision, or forward again."""
-    return await _detail(backends, await backends.catalog.activate(user, ref, n))
+    model = await backends.private_model(user, ref)
+    async with audit.recorded(Action.ACTIVATE_REVISION, model=model.id, uid=model.uid, revision=str(n)):
+        activated = await backends.catalog.activate(user, model.id, n)
+    return await _detail(backends, activated)
 
 
 @router.get(

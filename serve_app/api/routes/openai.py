@@ -5,7 +5,13 @@ from typing import Any, Literal
 from fastapi import APIRouter
 from fastapi.responses import Response
 
-from registry.errors import ContextLengthExceeded, ModelInUse, ModelUnusable, RateLimited
+from registry.errors import (
+    ContextLengthExceeded,
+    ModelInUse,
+    ModelUnusable,
+    RateLimited,
+    TokenBudgetExceeded,
+)
 from registry.records import ModelRecord
 from serve_app.api.answer_examples import (
     CHAT_COMPLETION,
@@ -16,7 +22,14 @@ from serve_app.api.answer_examples import (
     OPENAI_MODEL,
 )
 from serve_app.api.answer_size import check_completion, largest_chat
-from serve_app.api.backends import Backends, BackendsDependency, PresumedUserDependency, UserDependency
+from serve_app.api.backends import (
+    WITHIN_BUDGET,
+    AuditDependency,
+    Backends,
+    BackendsDependency,
+    PresumedUserDependency,
+    UserDependency,
+)
 from serve_app.api.bodies import BoundedRoute
 from serve_app.api.model_listing import base_models
 from serve_app.api.openapi import BODY, MODEL, PRIVATE_MODEL, Responses, errors, streamed, success
@@ -43,7 +56,8 @@ LISTING = success({"object": "list", "data": [OPENAI_MODEL]}, "the models")
 def _completed(example: Any, events: str) -> Responses:
     responses = success(example, "all choices; with `stream`, their text while it is generated")
     responses[200]["content"] |= streamed(EVENTS_MEDIA_TYPE, events, "chunks, then `[DONE]`")
-    return responses | errors(*BODY, *MODEL, ContextLengthExceeded, ModelUnusable, RateLimited, openai=True)
+    refusals = (ContextLengthExceeded, ModelUnusable, TokenBudgetExceeded, RateLimited)
+    return responses | errors(*BODY, *MODEL, *refusals, openai=True)
 
 
 @router.get("/models", response_model=OpenAIModels, responses=LISTING)
@@ -72,13 +86,18 @@ async def get_model(ref: Ref, user: PresumedUserDependency, backends: BackendsDe
     responses=success(DELETED_OPENAI_MODEL, "the model is deleted")
     | errors(*PRIVATE_MODEL, ModelInUse, openai=True),
 )
-async def delete_model(ref: Ref, user: UserDependency, backends: BackendsDependency) -> Any:
+async def delete_model(
+    ref: Ref, user: UserDependency, backends: BackendsDependency, audit: AuditDependency
+) -> Any:
     """Delete one of your models with all its revisions."""
-    return DeletedOpenAIModel(id=await backends.delete_model(user, ref))
+    return DeletedOpenAIModel(id=await backends.delete_model(user, ref, audit))
 
 
 @router.post(
-    "/chat/completions", response_model=ChatCompletion, responses=_completed(CHAT_COMPLETION, CHAT_EVENTS)
+    "/chat/completions",
+    response_model=ChatCompletion,
+    responses=_completed(CHAT_COMPLETION, CHAT_EVENTS),
+    dependencies=[WITHIN_BUDGET],
 )
 async def chat_completions(
     request: ChatCompletionRequest, user: PresumedUserDependency, backends: BackendsDependency
@@ -91,7 +110,12 @@ async def chat_completions(
     return await _complete("chat", request, user, backends, resolved, more)
 
 
-@router.post("/completions", response_model=Completion, responses=_completed(COMPLETION, COMPLETION_EVENTS))
+@router.post(
+    "/completions",
+    response_model=Completion,
+    responses=_completed(COMPLETION, COMPLETION_EVENTS),
+    dependencies=[WITHIN_BUDGET],
+)
 async def completions(
     request: CompletionRequest, user: PresumedUserDependency, backends: BackendsDependency
 ) -> Any:

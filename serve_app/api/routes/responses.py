@@ -12,10 +12,16 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
-from registry.errors import ContextLengthExceeded, ModelUnusable, RateLimited, TigerError
+from registry.errors import (
+    ContextLengthExceeded,
+    ModelUnusable,
+    RateLimited,
+    TigerError,
+    TokenBudgetExceeded,
+)
 from serve_app.api.answer_examples import RESPONSE, RESPONSE_EVENTS
 from serve_app.api.answer_size import largest_chat
-from serve_app.api.backends import Backends, BackendsDependency, PresumedUserDependency
+from serve_app.api.backends import WITHIN_BUDGET, Backends, BackendsDependency, PresumedUserDependency
 from serve_app.api.bodies import BoundedRoute
 from serve_app.api.openapi import BODY, MODEL, errors, streamed, success
 from serve_app.api.responses.input import ChatForm, chat_form
@@ -31,6 +37,7 @@ from serve_app.wire.responses import Response, ResponsesRequest
 
 router = APIRouter(prefix="/openai/v1", tags=["openai"], route_class=BoundedRoute)
 
+REFUSALS = (ContextLengthExceeded, ModelUnusable, TokenBudgetExceeded, RateLimited)
 ANSWERS = success(RESPONSE, "the response; with `stream`, its events while it is generated")
 ANSWERS[200]["content"] |= streamed(EVENTS_MEDIA_TYPE, RESPONSE_EVENTS, "events; the last has the response")
 
@@ -38,7 +45,8 @@ ANSWERS[200]["content"] |= streamed(EVENTS_MEDIA_TYPE, RESPONSE_EVENTS, "events;
 @router.post(
     "/responses",
     response_model=Response,
-    responses=ANSWERS | errors(*BODY, *MODEL, ContextLengthExceeded, ModelUnusable, RateLimited, openai=True),
+    responses=ANSWERS | errors(*BODY, *MODEL, *REFUSALS, openai=True),
+    dependencies=[WITHIN_BUDGET],
 )
 async def create_response(
     request: ResponsesRequest, user: PresumedUserDependency, backends: BackendsDependency

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
+from registry.audit import Action
 from registry.errors import (
     ContextLengthExceeded,
     IdempotencyConflict,
@@ -20,7 +21,13 @@ from registry.errors import (
 )
 from registry.records import Group, Hyperparameters, JobRequest, ModelRecord, RewardedResponse
 from serve_app.api.answer_examples import EVENT_LINES, QUEUED_JOB, TRAINED
-from serve_app.api.backends import Backends, BackendsDependency, UserDependency
+from serve_app.api.backends import (
+    WITHIN_BUDGET,
+    AuditDependency,
+    Backends,
+    BackendsDependency,
+    UserDependency,
+)
 from serve_app.api.bodies import BoundedRoute
 from serve_app.api.openapi import BODY, PRIVATE_MODEL, errors, streamed, success
 from serve_app.api.streams import MEDIA_TYPE, stream_ndjson
@@ -53,11 +60,12 @@ RESPONSES |= errors(
 )
 
 
-@router.post("/train", response_model=Trained, responses=RESPONSES)
+@router.post("/train", response_model=Trained, responses=RESPONSES, dependencies=[WITHIN_BUDGET])
 async def train(
     request: Train,
     user: UserDependency,
     backends: BackendsDependency,
+    audit: AuditDependency,
     idempotency_key: IdempotencyKey = None,
 ) -> Any:
     """Make the next revision of a private model from rewarded responses.
@@ -69,7 +77,10 @@ async def train(
     model = await backends.private_model(user, request.model)
     job_request = build_job(request, model)
     await _check(backends, user, model, request, job_request)
-    record = await backends.trainer.submit(user, model, job_request, idempotency_key)
+    status = 202 if request.background else 200
+    async with audit.recorded(Action.ACCEPT_TRAINING, status, model=model.id, uid=model.uid) as made:
+        record = await backends.trainer.submit(user, model, job_request, idempotency_key)
+        made["job"] = record.id
     if request.background:
         return JSONResponse(Job.of(record).model_dump(mode="json"), 202)
     events = backends.trainer.events(user, record.id, follow=True)

@@ -15,7 +15,7 @@ from registry.usage import Usage, UsageParts
 from serve_app.api.answer_examples import USAGE_REPORT
 from serve_app.api.backends import BackendsDependency, UserDependency
 from serve_app.api.openapi import errors, success
-from serve_app.wire.usage import By, DayUsage, ModelUsage, UsageReport, UsageTotals
+from serve_app.wire.usage import By, DayUsage, ModelUsage, UsageReport, UsageTotals, UsedBudget
 
 router = APIRouter(prefix="/v1", tags=["usage"])
 
@@ -48,11 +48,13 @@ async def get_usage(
 ) -> Any:
     """Get your tokens and seconds by day or by model, for the last 30 days or for up to 366 chosen days.
 
-    Usage of the last half minute may still be missing.
+    Usage of the last half minute may still be missing. `budgets` has your token budgets of this day and of
+    this month, if the operator has set any.
     """
     first, last = _span(first, last)
     sums = await asyncio.to_thread(UsageParts(backends.store).sums, user, first, last)
-    return _report(first, last, by, sums)
+    budgets = [UsedBudget(**vars(standing)) for standing in await backends.token_budgets.standings(user)]
+    return _report(first, last, by, sums, budgets)
 
 
 def _span(first: date | None, last: date | None) -> tuple[date, date]:
@@ -66,7 +68,9 @@ def _span(first: date | None, last: date | None) -> tuple[date, date]:
     return first, last
 
 
-def _report(first: date, last: date, by: By, sums: Mapping[tuple[date, str], Usage]) -> UsageReport:
+def _report(
+    first: date, last: date, by: By, sums: Mapping[tuple[date, str], Usage], budgets: list[UsedBudget]
+) -> UsageReport:
     days: dict[date, Usage] = {}
     models: dict[str, Usage] = {}
     for (day, model), usage in sorted(sums.items()):
@@ -79,4 +83,4 @@ def _report(first: date, last: date, by: By, sums: Mapping[tuple[date, str], Usa
     else:
         data = [ModelUsage(model=model, **rounded(models[model])) for model in sorted(models)]
     total = UsageTotals(**rounded(sum(days.values(), Usage())))
-    return UsageReport(first=first, last=last, by=by, data=data, total=total)
+    return UsageReport(first=first, last=last, by=by, data=data, total=total, budgets=budgets)

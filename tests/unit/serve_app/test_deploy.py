@@ -36,7 +36,9 @@ class Operator:
             self.asked.append(question)
             return bool(answer)
 
-        target = ClusterTarget(self.serve, cluster_config(document, {}), self.store)
+        target = ClusterTarget(
+            self.serve, cluster_config(document, {}), "gpu", self.store, self.told.append
+        )
         session = Deploy(target, build_settings(document), self.told.append, None if answer is None else ask)
         end = session.is_wanted(is_dry_run)
         if end is None:
@@ -141,3 +143,9 @@ def test_what_is_late_is_named(store: ObjectStore, document: dict[str, Any]) -> 
         InstanceError, match=r"(?s)not ready after 0 s.*base model llama-3.1-8b: status DEPLOYING"
     ):
         Operator(serve, store).deploy(document)
+
+
+def test_deployment_is_in_the_audit_log(operator: Operator, document: dict[str, Any]) -> None:
+    operator.deploy(document)
+    (entry,) = AuditLog(operator.store).entries(utc_now() - timedelta(days=1))
+    assert (entry.action, entry.outcome, entry.targets["config"]) == (Action.DEPLOY_SETTINGS, "done", "gpu")

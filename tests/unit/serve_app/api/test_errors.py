@@ -3,12 +3,14 @@ import logging
 import pickle
 
 import grpc
+import httpx
 import pytest
 import ray.exceptions
+from fastapi import FastAPI
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 
 from registry import errors
-from serve_app.api.errors import body_of, headers_of, status_of
+from serve_app.api.errors import body_of, headers_of, install_error_handlers, status_of
 from serve_app.remote_errors import as_tiger_error
 from tests.support.ray_private import DeploymentID
 
@@ -32,6 +34,7 @@ TABLE = [
     (errors.ModelUnusable, 422, "invalid_request_error", "model_unusable"),
     (errors.TrainingDiverged, 422, "invalid_request_error", "training_diverged"),
     (errors.QuotaExceeded, 429, "rate_limit_error", "quota_exceeded"),
+    (errors.TokenBudgetExceeded, 429, "rate_limit_error", "quota_exceeded"),
     (errors.RateLimited, 429, "rate_limit_error", "rate_limited"),
     (errors.Unavailable, 503, "unavailable_error", "unavailable"),
     (errors.TigerError, 500, "server_error", "internal_error"),
@@ -111,6 +114,28 @@ def test_unknown_error_is_logged_and_shows_nothing(
 
 
 def test_refusal_says_when_to_come_back() -> None:
-    assert headers_of(errors.RateLimited("too much", retry_after_s=7)) == {"Retry-After": "7"}
+    for kind in (errors.RateLimited, errors.TokenBudgetExceeded):
+        assert headers_of(kind("too much", retry_after_s=7)) == {"Retry-After": "7"}
     assert int(headers_of(errors.Unavailable("away"))["Retry-After"]) > 0
     assert headers_of(errors.ModelNotFound("no")) == {}
+
+
+async def test_used_up_budget_has_the_code_that_clients_of_openai_know() -> None:
+    api = FastAPI()
+    install_error_handlers(api)
+
+    @api.get("/openai/v1/models")
+    @api.get("/v1/models")
+    async def refuse() -> None:
+        raise errors.TokenBudgetExceeded("you have used all tokens of this day", retry_after_s=60)
+
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(api), base_url="http://tiger")
+    ours, theirs = await client.get("/v1/models"), await client.get("/openai/v1/models")
+    assert {answer.status_code for answer in (ours, theirs)} == {429}
+    assert {answer.headers["retry-after"] for answer in (ours, theirs)} == {"60"}
+    assert ours.json()["error"] | {"type": "", "code": ""} == theirs.json()["error"] | {
+        "type": "",
+        "code": "",
+    }
+    kinds = [(a.json()["error"]["type"], a.json()["error"]["code"]) for a in (ours, theirs)]
+    assert kinds == [("rate_limit_error", "quota_exceeded"), ("insufficient_quota", "insufficient_quota")]

@@ -1,11 +1,13 @@
 """A deployment on a cluster, whose REST API a fake answers: what is said, asked, submitted and waited for."""
 
 from copy import deepcopy
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from registry.records import UserModels
+from registry.audit import Action, AuditLog
+from registry.records import UserModels, utc_now
 from registry.store import ObjectStore
 from registry.user_models import UserModelStore
 from serve_app.deploy import ClusterTarget, Deploy, Outcome

@@ -2,8 +2,8 @@
 
 It calls `check_health` of the replicas of each base model again and again. One healthy replica is enough. If
 all replicas report a fault, the base model is unavailable at once. If no replica answers in time, it may only
-be busy: the base model is unavailable after SILENCE_S seconds. If Serve has no replica, it may only be changing
-the settings of its replicas, which takes less than a second: the base model is unavailable after ABSENCE_S.
+be busy: the base model is unavailable after SILENCE_S seconds. If Serve has no replica, it may only be
+applying changed settings, which takes less than a second: the base model is unavailable after ABSENCE_S.
 """
 
 import asyncio

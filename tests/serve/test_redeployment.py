@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from serve_app.deployment_options import CATALOG, INGRESS, TRAINER, model_server_name
@@ -193,3 +194,17 @@ def test_broken_base_model_says_why_and_holds_up_nobody(
     assert_error(answer, 503, "unavailable")
     assert "four" in answer.json()["error"]["message"]
     assert replicas("one", "two") == before
+
+
+def test_replica_of_a_base_model_opens_no_port_for_http(service: Service) -> None:
+    """It is the only deployment of its application, and Serve would make it answer HTTP without a key."""
+    (replica,) = [
+        process
+        for process in psutil.Process().children(recursive=True)
+        if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::ServeReplica:base-model-one:")
+    ]
+    listening = [each.laddr for each in replica.net_connections("tcp") if each.status == psutil.CONN_LISTEN]
+    assert listening, "other deployments reach it over gRPC"
+    for address in listening:
+        with pytest.raises(httpx.TransportError):
+            httpx.get(f"http://{address.ip}:{address.port}/-/healthz", trust_env=False, timeout=5)

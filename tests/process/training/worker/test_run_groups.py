@@ -140,13 +140,12 @@ def test_group_that_waits_when_its_trainer_is_killed_is_removed_by_the_next_one(
     ray.get(successor.start.remote())
     wait_until(lambda: len(groups(OURS, PLACED)) == 1, START_TIMEOUT_S)
     ray.get(successor.stop.remote())
-    wait_until(is_all_free, 30)
-    assert not groups(OURS)
+    wait_until(lambda: is_all_free() and not groups(OURS), 30)
 
 
 def test_run_that_waits_ends_with_its_trainer(everything: Any, successor: Any) -> None:
     pending_run(successor)
     ray.get(successor.stop.remote())
-    assert not groups(OURS)
+    wait_until(lambda: not groups(OURS), 30)
     remove_placement_group(everything)
     wait_until(is_all_free, 30)

@@ -20,7 +20,7 @@ logger = logging.getLogger("ray.serve")
 
 
 def remove_groups(beginning: str) -> None:
-    """Remove the groups whose names begin so, with the workers in them. No controller of theirs may live."""
+    """Remove the groups whose names begin so, with the workers in them. Their runs or Trainers have ended."""
     for group_id, group in placement_group_table().items():
         if group["name"].startswith(beginning) and group["state"] != "REMOVED":
             logger.info("removing the placement group %s of a training run that is over", group["name"])

@@ -89,6 +89,12 @@ def own_ray() -> Iterator[None]:
             ray.shutdown()
 
 
+@pytest.fixture(scope="module")
+def successor(own_ray: None) -> Any:
+    """The process of the next Trainer."""
+    return TrainerProcess.remote()  # type: ignore[attr-defined]
+
+
 def groups(beginning: str, states: tuple[str, ...] = LIVING) -> list[str]:
     """The ids of the placement groups whose names begin so and which are in one of these states."""
     return [
@@ -102,11 +108,13 @@ def is_all_free() -> bool:
     return ray.available_resources().get("CPU") == NUM_CPUS
 
 
-def taken_group(name: str) -> Any:
-    """A placement group that has all CPUs."""
-    group = placement_group([{"CPU": NUM_CPUS}], name=name)
+@pytest.fixture
+def everything() -> Iterator[Any]:
+    """A placement group of somebody else that has all CPUs."""
+    group = placement_group([{"CPU": NUM_CPUS}])
     assert group.wait(30)
-    return group
+    yield group
+    remove_placement_group(group)
 
 
 def pending_run(trainer: Any) -> int:
@@ -116,14 +124,11 @@ def pending_run(trainer: Any) -> int:
     return process
 
 
-def trainer_process() -> Any:
-    return TrainerProcess.remote()  # type: ignore[attr-defined]
-
-
-def test_group_that_waits_when_its_trainer_is_killed_is_removed_by_the_next_trainer() -> None:
-    everything = taken_group("somebody")
+def test_group_that_waits_when_its_trainer_is_killed_is_removed_by_the_next_one(
+    everything: Any, successor: Any
+) -> None:
     of_another = placement_group([{"CPU": NUM_CPUS}], name=f"{groups_of('another')}{BASE}#1")
-    killed, successor = trainer_process(), trainer_process()
+    killed = TrainerProcess.remote()  # type: ignore[attr-defined]
     os.kill(pending_run(killed), signal.SIGKILL)
     ray.get(successor.recover.remote())
     wait_until(lambda: not groups(groups_of(APPLICATION)), 30)
@@ -135,15 +140,12 @@ def test_group_that_waits_when_its_trainer_is_killed_is_removed_by_the_next_trai
     ray.get(successor.start.remote())
     wait_until(lambda: len(groups(OURS, PLACED)) == 1, START_TIMEOUT_S)
     ray.get(successor.stop.remote())
-    wait_until(is_all_free, 30)
-    assert not groups(OURS)
+    wait_until(lambda: is_all_free() and not groups(OURS), 30)
 
 
-def test_run_that_waits_ends_with_its_trainer() -> None:
-    everything = taken_group("somebody")
-    trainer = trainer_process()
-    pending_run(trainer)
-    ray.get(trainer.stop.remote())
-    assert not groups(OURS)
+def test_run_that_waits_ends_with_its_trainer(everything: Any, successor: Any) -> None:
+    pending_run(successor)
+    ray.get(successor.stop.remote())
+    wait_until(lambda: not groups(OURS), 30)
     remove_placement_group(everything)
     wait_until(is_all_free, 30)

@@ -13,13 +13,16 @@ from serve_app.api.backends import Backends, bearer
 from serve_app.api.cross_origin import open_to
 from serve_app.api.door import Door
 from serve_app.api.errors import install_error_handlers
+from serve_app.api.http_metrics import CountedRequests, HttpMetrics, RayHttpMetrics
 from serve_app.api.in_progress import Endings
 from serve_app.api.key_check import KeyCheck
 from serve_app.api.middleware import AnswerHeaders
 from serve_app.api.openapi import ALWAYS, DESCRIPTION, TAGS, describe, errors
+from serve_app.api.readiness_gauges import ReadinessGauges
 from serve_app.api.routes import generate, jobs, keys, models, openai, operations, responses, train, usage
 from serve_app.api.trainer_client import TrainerClient
 from serve_app.catalog.client import CatalogClient
+from serve_app.lasting_gauges import LastingGauges
 from serve_app.model_server.client import ModelClient
 from serve_app.replica_address import listen_at_the_node
 from serve_app.settings import Settings
@@ -37,10 +40,10 @@ ROUTERS = (
 )
 
 
-def build_api(backends: Backends) -> FastAPI:
+def build_api(backends: Backends, metrics: HttpMetrics) -> FastAPI:
     """Returns the FastAPI application that uses `backends`.
 
-    KeyCheck -> AnswerHeaders -> Endings -> Door -> routes
+    CountedRequests -> KeyCheck -> AnswerHeaders -> Endings -> Door -> routes
     """
     api = FastAPI(
         title="tiger",
@@ -64,6 +67,7 @@ def build_api(backends: Backends) -> FastAPI:
     api.add_middleware(Endings)
     api.add_middleware(AnswerHeaders)
     api.add_middleware(KeyCheck, authenticator.recheck, backends.key_watch)
+    api.add_middleware(CountedRequests, metrics, api.routes)
     return api
 
 
@@ -91,4 +95,7 @@ class Ingress:
         await asyncio.gather(*(health.ask_now() for health in self._services.health.values()))
         for health in self._services.health.values():
             health.watch()
-        return open_to(self._services.settings.ingress.allowed_origins, build_api(self._services))
+        self._gauges = ReadinessGauges(self._services.check_storage, self._services.health, LastingGauges())
+        self._gauges.start()
+        api = build_api(self._services, RayHttpMetrics())
+        return open_to(self._services.settings.ingress.allowed_origins, api)

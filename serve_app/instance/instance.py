@@ -23,6 +23,7 @@ from serve_app.instance.chosen_ports import ChosenPorts
 from serve_app.instance.deployment_check import DeploymentCheck
 from serve_app.instance.environment import inherited_environment, path_with_own_programs
 from serve_app.instance.file_lock import locked
+from serve_app.instance.monitoring import Monitoring
 from serve_app.instance.processes import MARKER, InstanceError, Report, marked_processes, stop_processes
 from serve_app.instance.serve_client import ApplicationState, ServeClient, read_serve_config
 from serve_app.instance.start_failure import StartWatch
@@ -48,6 +49,7 @@ class Instance:
         dashboard_port: int | None = None,
         serve_config: Path | None = None,
         check: DeploymentCheck | None = None,
+        monitoring: bool | None = None,
     ) -> None:
         self.home = home.expanduser().resolve()
         self._remembered = StateFile(self.home / STATE_FILE)
@@ -58,6 +60,7 @@ class Instance:
         self.http_port = http_port or chosen or self.settings.http.port
         self.dashboard_port = dashboard_port or before.dashboard_port or DEFAULT_DASHBOARD_PORT
         self.storage = InstanceStorage(self.home, self.settings.storage, self._remembered)
+        self.monitoring = Monitoring(self.home, self._remembered, self.dashboard_port, monitoring)
         self._serve_config = serve_config
         self._check = check or DeploymentCheck()
 
@@ -105,6 +108,7 @@ class Instance:
             "TIGER_WEIGHTS_DIRECTORY": str(self._weights_directory),
             # vLLM compiles kernels at each start, which takes most of a minute. The cache avoids that.
             "TORCHINDUCTOR_CACHE_DIR": str(self._weights_directory.parent / "inductor"),
+            **self.monitoring.environment(),
         }
         if self.storage.is_own:
             own["TIGER_STORAGE__ENDPOINT_URL"] = str(self.storage.settings.endpoint_url)
@@ -199,6 +203,7 @@ class Instance:
                 self._stop_ray()
                 self._ports.require_free()
             self._remember_choices()
+            self.monitoring.prepare(was_running)
             try:
                 self._bring_up(report)
             except KeyboardInterrupt:
@@ -217,6 +222,7 @@ class Instance:
                 prepare_weights(model, self._weights_directory)
         self.storage.ensure(report, may_move=not self._is_ray_alive())
         self._ensure_ray(report)
+        self.monitoring.ensure(self.token_path, report)
         self._deploy(report)
         self._wait_until_ready(report)
         report(f"ready: {self.url}")
@@ -229,6 +235,7 @@ class Instance:
             self._stop(report)
 
     def _stop(self, report: Report = print) -> None:
+        self.monitoring.stop()
         if self._is_ray_alive():
             try:
                 self._serve_client().delete_all()

@@ -1,6 +1,7 @@
 """The metrics for an operator, at the endpoints that the Ray dashboard names: numbers, but no user names."""
 
 import os
+import re
 import secrets
 import signal
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from serve_app.instance.monitoring import PROMETHEUS, Monitoring
 from serve_app.instance.state import STATE_FILE, StateFile
-from tests.support.prometheus import installed, named_series
+from tests.support.prometheus import installed, named_series, panels
 from tests.support.system import Client, System
 from tests.support.waiting import wait_until
 
@@ -21,6 +22,7 @@ PROMPT = "What is your favourite colour?"
 REWARDS = {"Green.": 1.0, "I do not have one.": 0.0}
 # Ray's processes tell their numbers every ten seconds, and the dashboard looks for nodes every five.
 METRICS_TIMEOUT_S = 60
+LABEL = re.compile(r"{{(\w+)}}")
 WINDOW_S = 30
 """It is longer than the time after which Ray forgets a gauge that nobody sets."""
 NOT_HERE = {
@@ -133,13 +135,6 @@ def test_no_label_names_a_private_model_or_its_user(system: System, alice: Clien
     assert "ray_serve_num_multiplexed_models" in text
 
 
-def test_run_is_on_the_page_of_trainings(system: System) -> None:
-    """The tests before this one have trained."""
-    runs = dashboard(system, "/api/train/v2/runs/v1")["train_runs"]
-    assert any("smollm2-135m" in run["name"] for run in runs)
-    assert all(run["controller_actor_id"] and run["attempts"] for run in runs)
-
-
 def test_every_series_that_an_alert_or_the_dashboard_names_exists(prometheus: Prometheus) -> None:
     def missing() -> set[str]:
         present = set(prometheus.get("label/__name__/values"))
@@ -151,11 +146,23 @@ def test_every_series_that_an_alert_or_the_dashboard_names_exists(prometheus: Pr
         raise AssertionError(f"there are no {sorted(missing())}") from None
 
 
+def test_every_label_that_a_panel_shows_is_one_of_its_series(prometheus: Prometheus) -> None:
+    num_shown = 0
+    for target in (target for panel in panels() for target in panel["targets"]):
+        query = target["expr"].replace("$__rate_interval", "1m")
+        for series in prometheus.get("query", query=query)["result"]:
+            labels = set(LABEL.findall(target["legendFormat"]))
+            assert labels <= series["metric"].keys(), target
+            num_shown += 1
+    assert num_shown > len(panels()) / 2
+
+
 def test_every_alert_can_be_evaluated_and_none_says_that_something_is_away(prometheus: Prometheus) -> None:
     rules = [rule for group in prometheus.get("rules")["groups"] for rule in group["rules"]]
     assert len(rules) > 5
     assert [rule["name"] for rule in rules if rule["health"] != "ok" or rule.get("lastError")] == []
-    away = {"TigerBaseModelNotReady", "TigerStorageUnreachable"}
+    assert min(prometheus.values('up{job="tiger"}')) == 1
+    away = {"TigerBaseModelNotReady", "TigerMetricsMissing", "TigerStorageUnreachable"}
     assert [rule["name"] for rule in rules if rule["name"] in away and rule["alerts"]] == []
 
 

@@ -27,7 +27,7 @@ def num_requests(**labels: str) -> float:
 
 
 def test_requests_are_counted_by_route_and_status_without_names(alice: Account) -> None:
-    model = "/v1/models/{model_id}"
+    model = "/v1/models/{ref}"
     wanted = [
         {"method": "GET", "route": "/v1/models", "status": "200"},
         {"method": "GET", "route": model, "status": "200"},

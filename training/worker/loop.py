@@ -28,13 +28,6 @@ from training.worker.controller_link import ControllerLink
 
 logger = logging.getLogger(__name__)
 
-RAY_TRAIN_ENVIRONMENT = {
-    # With the default of 2 s, a job would wait so long at the start and at the end of a run.
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-    # Ray's dashboard shows the runs on its page "Train" only if they are recorded.
-    "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
-}
-"""Variables by which Ray Train is told what to do. The environment of the Trainer wins over them."""
 GROUP_TIMEOUT_S = 4 * 3600
 """The time that workers wait for the first one, which may wait long for storage that is away."""
 PROCESS_GROUP_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
@@ -70,8 +63,8 @@ def start_run(configuration: RunConfiguration, on_end: Callable[[], None]) -> No
 
 
 def _fit(configuration: RunConfiguration) -> None:
-    for name, value in RAY_TRAIN_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    # With the default of 2 s, a job would wait so long at the start and at the end of a run.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 

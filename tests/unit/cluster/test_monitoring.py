@@ -35,6 +35,7 @@ def test_configuration_of_an_instance_is_valid(tmp_path: Path) -> None:
     job = yaml.safe_load(files.prometheus_configuration.read_text())["scrape_configs"][0]
     (discovery,) = job["http_sd_configs"]
     assert discovery["url"] == "http://127.0.0.1:8265/api/prometheus/sd"
+    assert job["relabel_configs"] == [{"target_label": "job", "replacement": "tiger"}]
     assert discovery["authorization"] == {"type": "Bearer", "credentials_file": str(token)}
 
 

@@ -15,7 +15,6 @@ from serve_app.deployment_options import ONE_LOOP
 from serve_app.instance import haproxy, ray_head
 from serve_app.ray_private import MULTIPLEX_WRAPPER
 from tests.support.shapes import ATTRIBUTE, Shapes, cases_of, check_names, check_shape
-from training.worker.loop import RAY_TRAIN_ENVIRONMENT
 
 VERSION = f"ray {ray.__version__}"
 READERS = (
@@ -25,7 +24,6 @@ READERS = (
     "dashboard/consts.py",
     "serve/_private/constants.py",
     "serve/_private/haproxy.py",
-    "train/constants.py",
     "train/v2/_internal/constants.py",
 )
 """The files of Ray that read environment variables."""
@@ -88,7 +86,6 @@ def ray_variables(home: Path) -> Iterator[str]:
         **haproxy.environment(home),
         **dict.fromkeys(ray_head.PORT_VARIABLES),
         **ONE_LOOP,
-        **RAY_TRAIN_ENVIRONMENT,
         **ray_head.ray_environment(home, 1),
     }
     return (name for name in ours if name.startswith("RAY_") or name in ray_head.PORT_VARIABLES)

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from serve_app.instance.instance import Instance
 from serve_app.instance.monitoring import GRAFANA, PROMETHEUS, Monitoring
 from serve_app.instance.state import StateFile
 from tests.support.prometheus import installed
@@ -80,3 +81,15 @@ def test_programs_start_answer_are_kept_and_stop(monitoring: Monitoring, tmp_pat
             httpx.get(url, trust_env=False)
     ensured()
     assert [monitoring.url(PROMETHEUS), monitoring.url(GRAFANA)] == urls
+
+
+def test_ray_of_an_instance_is_told_of_its_prometheus(tmp_path: Path) -> None:
+    installed("prometheus")
+    instance = Instance(tmp_path, monitoring=True)
+    assert "RAY_PROMETHEUS_HOST" not in instance.environment(), "it has no port yet"
+    instance.monitoring.prepare(is_ray_running=False)
+    url = instance.environment()["RAY_PROMETHEUS_HOST"]
+    assert url == instance.monitoring.url(PROMETHEUS)
+    assert Instance(tmp_path).environment()["RAY_PROMETHEUS_HOST"] == url
+    Instance(tmp_path, monitoring=False).monitoring.prepare(is_ray_running=False)
+    assert "RAY_PROMETHEUS_HOST" not in Instance(tmp_path).environment()

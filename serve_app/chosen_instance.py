@@ -31,11 +31,15 @@ DEFAULT_HOME = Path("~/.tiger")
 
 
 def open_instance(
-    home: Path, config: str | None = None, port: int | None = None, dashboard_port: int | None = None
+    home: Path,
+    config: str | None = None,
+    port: int | None = None,
+    dashboard_port: int | None = None,
+    monitoring: bool | None = None,
 ) -> Instance:
     """Returns the instance of a home. Exits with a message if its settings cannot be read."""
     try:
-        return Instance(home, config, port, dashboard_port)
+        return Instance(home, config, port, dashboard_port, monitoring=monitoring)
     except FileNotFoundError as error:
         raise failed(f"no such config: {error.filename}") from error
     except ValidationError as error:

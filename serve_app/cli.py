@@ -70,13 +70,21 @@ def up(
             help="Port of the Ray dashboard. [default: that of the last time, or 8265]", show_default=False
         ),
     ] = None,
+    monitoring: Annotated[
+        bool | None,
+        typer.Option(
+            "--monitoring/--no-monitoring",
+            help="Start Prometheus and Grafana, if they are installed. [default: as the last time, or no]",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Start everything that is not running, and wait until it is ready.
 
     It is safe to repeat this command: running processes are not touched, crashed ones are started again, and
     no stored data is lost. The command prints a first API key if there is none yet.
     """
-    instance = open_instance(home, config or chosen_configuration(home), port, dashboard_port)
+    instance = open_instance(home, config or chosen_configuration(home), port, dashboard_port, monitoring)
     start = time.monotonic()
     try:
         key = instance.up(lambda line: typer.echo(f"[{time.monotonic() - start:6.1f} s] {line}"))
@@ -116,6 +124,8 @@ def status(home: Home = DEFAULT_HOME) -> None:
             rows.add(f"  {each.name}", each.status, f"{each.replicas}/{each.target_replicas}", each.message)
     for wait in found.waits:
         rows.add(wait.subject, "WAITS", "", wait.as_text())
+    for name, state in instance.monitoring.states().items():
+        rows.add(name, state)
     rows.add("readyz", "ready" if found.is_ready else "not ready", "", "" if found.is_ready else found.detail)
     rows.show()
     if found.is_ready:
@@ -197,6 +207,8 @@ def _show_urls(instance: Instance) -> None:
     typer.echo(f"\n  API            {instance.url}")
     typer.echo(f"  interactive    {instance.url}/docs")
     typer.echo(f"  Ray dashboard  {instance.dashboard_url}  (token: {instance.token_path})")
+    for name, url in instance.monitoring.urls().items():
+        typer.echo(f"  {name:<13}  {url}")
 
 
 if __name__ == "__main__":

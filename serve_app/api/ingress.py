@@ -12,15 +12,18 @@ from serve_app.api.backends import Backends, bearer
 from serve_app.api.cross_origin import Entrance
 from serve_app.api.door import Door
 from serve_app.api.errors import install_error_handlers
+from serve_app.api.http_metrics import CountedRequests, HttpMetrics, RayHttpMetrics
 from serve_app.api.in_progress import Endings
 from serve_app.api.key_check import KeyCheck
 from serve_app.api.middleware import AnswerHeaders
 from serve_app.api.openapi import ALWAYS, DESCRIPTION, TAGS, describe, errors
+from serve_app.api.readiness_gauges import ReadinessGauges
 from serve_app.api.routes import generate, jobs, keys, models, openai, operations, responses, train, usage
 from serve_app.api.trainer_client import TrainerClient
 from serve_app.base_model_handles import model_client
 from serve_app.catalog.client import CatalogClient
 from serve_app.deployed_settings import Document, core_settings
+from serve_app.lasting_gauges import LastingGauges
 from serve_app.ray_private import user_config_of_this_replica
 from serve_app.replica_address import listen_at_the_node
 from serve_app.version import VERSION
@@ -37,10 +40,10 @@ ROUTERS = (
 )
 
 
-def build_api(backends: Backends) -> FastAPI:
+def build_api(backends: Backends, metrics: HttpMetrics) -> FastAPI:
     """Returns the FastAPI application that uses `backends`.
 
-    KeyCheck -> AnswerHeaders -> Endings -> Door -> routes
+    CountedRequests -> KeyCheck -> AnswerHeaders -> Endings -> Door -> routes
     """
     api = FastAPI(
         title="tiger",
@@ -64,6 +67,7 @@ def build_api(backends: Backends) -> FastAPI:
     api.add_middleware(Endings)
     api.add_middleware(AnswerHeaders)
     api.add_middleware(KeyCheck, authenticator.recheck, backends.key_watch)
+    api.add_middleware(CountedRequests, metrics, api.routes)
     return api
 
 
@@ -92,7 +96,10 @@ class Ingress:
         # The health is asked for now, so that the first request of a new replica does not wait for it.
         await self._services.ask_base_models()
         self._services.watch_base_models()
-        return Entrance(build_api(self._services), lambda: self._services.settings.ingress.allowed_origins)
+        self._gauges = ReadinessGauges(self._services.check_storage, self._services.health, LastingGauges())
+        self._gauges.start()
+        api = build_api(self._services, RayHttpMetrics())
+        return Entrance(api, lambda: self._services.settings.ingress.allowed_origins)
 
     async def reconfigure(self, user_config: Document) -> None:
         """Changes the settings. Serve also calls it once at the start, when they are the same."""

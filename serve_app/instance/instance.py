@@ -17,15 +17,15 @@ from registry.audit import AuditLog
 from registry.keys import ApiKeys
 from registry.operator_actions import OperatorKeys, recorded_deployment
 from registry.store import ObjectStore
-from serve_app.instance import haproxy, ray_head
+from serve_app.instance import ray_head
 from serve_app.instance.application_start import Readiness
-from serve_app.instance.base_weights import is_repository
 from serve_app.instance.chosen_ports import ChosenPorts
 from serve_app.instance.deployment_check import DeploymentCheck
-from serve_app.instance.environment import inherited_environment, path_with_own_programs
 from serve_app.instance.file_lock import locked
 from serve_app.instance.instance_serve import InstanceServe
-from serve_app.instance.processes import MARKER, InstanceError, Report, marked_processes, stop_processes
+from serve_app.instance.monitoring import Monitoring
+from serve_app.instance.process_environment import process_environment
+from serve_app.instance.processes import InstanceError, Report, marked_processes, stop_processes
 from serve_app.instance.serve_client import ServeState
 from serve_app.instance.serve_update import ServeUpdate
 from serve_app.instance.state import STATE_FILE, InstanceState, StateFile
@@ -54,6 +54,7 @@ class Instance:
         dashboard_port: int | None = None,
         beside: Sequence[dict[str, Any]] = (),
         check: DeploymentCheck | None = None,
+        monitoring: bool | None = None,
     ) -> None:
         self.home = home.expanduser().resolve()
         self._remembered = StateFile(self.home / STATE_FILE)
@@ -64,6 +65,7 @@ class Instance:
         self.http_port = http_port or chosen or self.settings.http.port
         self.dashboard_port = dashboard_port or before.dashboard_port or DEFAULT_DASHBOARD_PORT
         self.storage = InstanceStorage(self.home, self.settings.storage, self._remembered)
+        self.monitoring = Monitoring(self.home, self._remembered, self.dashboard_port, monitoring)
         self._beside = tuple(beside)
         self._check = check or DeploymentCheck()
 
@@ -101,25 +103,10 @@ class Instance:
 
     def environment(self) -> dict[str, str]:
         """Returns the environment of Ray's processes and of others that join them (`ray status`, a test)."""
-        own = {
-            MARKER: str(self.home),
-            "PATH": path_with_own_programs(),
-            **haproxy.front_door_environment(
-                self.settings.http.model_copy(update={"port": self.http_port}),
-                self.settings.ingress.max_request_bytes,
-            ),
-            "TIGER_WEIGHTS_DIRECTORY": str(self._weights_directory),
-            # vLLM compiles kernels at each start, which takes most of a minute. The cache avoids that.
-            "TORCHINDUCTOR_CACHE_DIR": str(self._weights_directory.parent / "inductor"),
-        }
-        if self.storage.is_own:
-            own["TIGER_STORAGE__ENDPOINT_URL"] = str(self.storage.settings.endpoint_url)
-            own["AWS_SHARED_CREDENTIALS_FILE"] = str(self.storage.credentials_path)
-        if not any(is_repository(model.source) for model in self.settings.models):
-            own["HF_HUB_OFFLINE"] = "1"
-        if (head := self.state.ray) is not None:
-            own |= ray_head.ray_environment(self.home, head.gcs_port)
-        return inherited_environment(with_aws_identity=not self.storage.is_own) | own
+        environment = process_environment(self.home, self.settings, self.http_port, self.storage)
+        head = self.state.ray
+        of_ray = ray_head.ray_environment(self.home, head.gcs_port) if head is not None else {}
+        return environment | self.monitoring.environment() | of_ray
 
     @property
     def _ports(self) -> ChosenPorts:
@@ -190,6 +177,7 @@ class Instance:
                 self._stop_ray()
                 self._ports.require_free()
             self._remember_choices()
+            self.monitoring.prepare(was_running)
             try:
                 self._bring_up(report)
             except KeyboardInterrupt:
@@ -203,6 +191,7 @@ class Instance:
         self._prepare(report)
         self.storage.ensure(report, may_move=not self.is_running)
         self._ensure_ray(report)
+        self.monitoring.ensure(self.token_path, report)
         if not self.serve.state().applications:
             self._ports.require_free_http()
         self.serve.bring_up(self.serve_update(), report)
@@ -245,6 +234,7 @@ class Instance:
             self._stop(report)
 
     def _stop(self, report: Report = print) -> None:
+        self.monitoring.stop()
         if self.is_running:
             try:
                 self.serve.client.delete_all()

@@ -3,13 +3,20 @@
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from registry.records import Record
 from serve_app.instance.processes import ProcessIdentity
 from serve_app.instance.ray_head import RayHead
 
 STATE_FILE = "instance.json"
+
+
+class MonitoringProgram(Record):
+    """The port of Prometheus or Grafana, and its process; None: not started."""
+
+    port: int
+    process: ProcessIdentity | None = None
 
 
 class InstanceState(Record):
@@ -21,6 +28,8 @@ class InstanceState(Record):
     storage_port: int | None = None
     storage: ProcessIdentity | None = None
     ray: RayHead | None = None
+    has_monitoring: bool = False
+    monitoring: dict[str, MonitoringProgram] = Field({}, description="by the name of the program")
 
 
 class StateFile:

@@ -16,6 +16,7 @@ import itertools
 import logging
 import shutil
 import tempfile
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -39,6 +40,16 @@ class LoraEngine(Protocol):
     async def add_lora(self, lora_request: Any) -> bool: ...
 
     async def remove_lora(self, lora_id: int) -> bool: ...
+
+
+class AdapterMetrics(Protocol):
+    """The numbers of adapters. An implementation only counts, and does not raise."""
+
+    def loaded(self, is_usable: bool, seconds: float) -> None:
+        """Reports a load that took `seconds` after the download; it failed if the adapter is not usable."""
+
+    def evicted(self) -> None:
+        """Reports an adapter that takes no new requests any more."""
 
 
 class Adapter:
@@ -93,6 +104,7 @@ class Adapters:
         build_request: Callable[[str, int, str], Any],
         check: Callable[[Path], None],
         probe: Callable[[Any], Awaitable[None]],
+        metrics: AdapterMetrics,
         directory: Path | None = None,
     ) -> None:
         self._revisions = revisions
@@ -100,6 +112,7 @@ class Adapters:
         self._build_request = build_request
         self._check = check
         self._probe = probe
+        self._metrics = metrics
         self._verdicts: LRUCache[str, bool] = LRUCache(MAX_VERDICTS)  # by revision; revisions never change
         self._directory = directory or Path(tempfile.mkdtemp(prefix="tiger-adapters-"))
         self._lora_ids = itertools.count(1)
@@ -118,6 +131,7 @@ class Adapters:
     def forget(self, adapter: Adapter) -> None:
         if self._loaded.get(adapter.adapter_id) is adapter:
             del self._loaded[adapter.adapter_id]
+            self._metrics.evicted()
 
     async def fetch(self, adapter_id: str) -> Path:
         """Downloads an adapter to disk. Callers of one adapter share one download.
@@ -140,9 +154,12 @@ class Adapters:
         directory = await self.fetch(adapter_id)
         lora_id = next(self._lora_ids)
         request = self._build_request(f"{adapter_id}#{lora_id}", lora_id, str(directory))
+        begin_s = time.monotonic()
         try:
             await self._bring_in(adapter_id, directory, request)
         except BaseException as error:
+            if isinstance(error, Exception):
+                self._metrics.loaded(False, time.monotonic() - begin_s)
             if isinstance(error, ModelUnusable):
                 self._verdicts[adapter_id] = False
                 logger.warning("adapter %s is refused: %s", adapter_id, error.__cause__ or "its logits")
@@ -152,6 +169,7 @@ class Adapters:
         finally:
             # This comes last, so that a request during the load does not download the adapter again.
             self._fetches.pop(adapter_id, None)
+        self._metrics.loaded(True, time.monotonic() - begin_s)
         adapter = Adapter(adapter_id, directory, request, self)
         self._loaded[adapter_id] = adapter
         return adapter

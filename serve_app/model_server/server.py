@@ -26,6 +26,7 @@ from serve_app.model_server.client import ModelReplica
 from serve_app.model_server.engine_watch import EngineWatch
 from serve_app.model_server.generations import Generations
 from serve_app.model_server.gpu_gate import AwakeEngine, GpuGate
+from serve_app.model_server.metrics import FirstToken, RayReplicaMetrics
 from serve_app.model_server.multiplexing import multiplexed
 from serve_app.model_server.openai_layer import OpenAILayer
 from serve_app.model_server.ray_llm_private import CallbackBase, chat_serving, engine_client, text_serving
@@ -85,6 +86,7 @@ class ModelServer(LLMServer, ModelReplica):
         require_weights(base)
         store = ObjectStore(settings.storage)
         self._meter = Meter(UsageParts(store), settings.usage.flush_interval_s)
+        self._metrics = RayReplicaMetrics(base.id)
         self._adapters = Adapters(
             Revisions(store),
             engine=lambda: AwakeEngine(lambda: self._llm, self._gate),
@@ -95,6 +97,7 @@ class ModelServer(LLMServer, ModelReplica):
                 lambda: SamplingParams(temperature=0, max_tokens=1),
                 lambda: self._probe_tokens,
             ).try_out,
+            metrics=self._metrics,
         )
         # Level 1 moves the weights to the CPU's memory. Without a GPU the engine only pauses.
         sleep_level = 1 if base.serving.accelerator.kind == "gpu" else 0
@@ -236,12 +239,18 @@ class ModelServer(LLMServer, ModelReplica):
         self, engine: RequestEngine, call: GenerationCall | OpenAICall
     ) -> AsyncIterator[Any | None]:
         """Yields vLLM's request for the call's adapter, and keeps the adapter until the call has ended."""
+        first_token = FirstToken(self._metrics.began)
         async with (
             self._gate.inside() as place,
             leased(await self._adapter(call.adapter_id)) as lora_request,
             aclosing(engine),
         ):
-            engine.on_begun = place.leave
+
+            def note_begin() -> None:
+                place.leave()
+                first_token()
+
+            engine.on_begun = note_begin
             yield lora_request
 
     async def preload(self, adapter_id: str) -> None:

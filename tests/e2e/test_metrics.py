@@ -1,11 +1,20 @@
 """The metrics for an operator, at the endpoints that the Ray dashboard names: numbers, but no user names."""
 
+import os
+import re
 import secrets
+import signal
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from serve_app.instance.monitoring import PROMETHEUS, Monitoring
+from serve_app.instance.state import STATE_FILE, StateFile
+from tests.support.prometheus import installed, named_series, panels
 from tests.support.system import Client, System
 from tests.support.waiting import wait_until
 
@@ -13,6 +22,52 @@ PROMPT = "What is your favourite colour?"
 REWARDS = {"Green.": 1.0, "I do not have one.": 0.0}
 # Ray's processes tell their numbers every ten seconds, and the dashboard looks for nodes every five.
 METRICS_TIMEOUT_S = 60
+LABEL = re.compile(r"{{(\w+)}}")
+WINDOW_S = 30
+"""It is longer than the time after which Ray forgets a gauge that nobody sets."""
+NOT_HERE = {
+    "ray_node_gram_available": "There is no GPU.",
+    "ray_node_gram_used": "There is no GPU.",
+    "ray_tiger_resource_wait_seconds": "Nothing waits for resources.",
+}
+"""Series that alerts and the dashboard name and that this system need not have, with the reason."""
+
+
+class Prometheus:
+    """A Prometheus that reads the metrics of the system every second."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def get(self, path: str, **parameters: str) -> Any:
+        answer = httpx.get(f"{self._url}/api/v1/{path}", params=parameters, trust_env=False, timeout=60)
+        return answer.raise_for_status().json()["data"]
+
+    def values(self, query: str) -> list[float]:
+        return [float(each["value"][1]) for each in self.get("query", query=query)["result"]]
+
+
+@pytest.fixture(scope="module")
+def prometheus(system: System) -> Iterator[Prometheus]:
+    """The Prometheus that `tiger up --monitoring` starts, which reads more often here."""
+    installed("prometheus")
+    home, port = system.instance.home, system.instance.dashboard_port
+    state = StateFile(home / STATE_FILE)
+    monitoring = Monitoring(home, state, port, is_wanted=True)
+    monitoring.prepare(is_ray_running=True)
+    try:
+        monitoring.ensure(system.instance.token_path, lambda line: None)
+        configuration = monitoring.directory / "prometheus.yaml"
+        content = yaml.safe_load(configuration.read_text())
+        content["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+        configuration.write_text(yaml.safe_dump(content))
+        process = state.read().monitoring[PROMETHEUS.name].process
+        assert process is not None
+        os.kill(process.pid, signal.SIGHUP)
+        yield Prometheus(monitoring.url(PROMETHEUS))
+    finally:
+        monitoring.stop()
+        state.update(has_monitoring=False)
 
 
 def dashboard(system: System, path: str) -> Any:
@@ -50,6 +105,7 @@ def tokens_in_prometheus(system: System) -> float:
     )
 
 
+@pytest.mark.usefixtures("prometheus")
 def test_training_is_seen_in_prometheus(system: System, alice: Client) -> None:
     alice.create("Seen")
     before = steps_in_prometheus(system).get("smollm2-135m", 0)
@@ -77,3 +133,44 @@ def test_no_label_names_a_private_model_or_its_user(system: System, alice: Clien
     text = scraped(system)
     assert [line for line in text.splitlines() if any(secret in line for secret in hidden)] == []
     assert "ray_serve_num_multiplexed_models" in text
+
+
+def test_every_series_that_an_alert_or_the_dashboard_names_exists(prometheus: Prometheus) -> None:
+    def missing() -> set[str]:
+        present = set(prometheus.get("label/__name__/values"))
+        return named_series() - present - NOT_HERE.keys()
+
+    try:
+        wait_until(lambda: not missing(), METRICS_TIMEOUT_S, pause_s=0.5)
+    except AssertionError:
+        raise AssertionError(f"there are no {sorted(missing())}") from None
+
+
+def test_every_label_that_a_panel_shows_is_one_of_its_series(prometheus: Prometheus) -> None:
+    num_shown = 0
+    for target in (target for panel in panels() for target in panel["targets"]):
+        query = target["expr"].replace("$__rate_interval", "1m")
+        for series in prometheus.get("query", query=query)["result"]:
+            labels = set(LABEL.findall(target["legendFormat"]))
+            assert labels <= series["metric"].keys(), target
+            num_shown += 1
+    assert num_shown > len(panels()) / 2
+
+
+def test_every_alert_can_be_evaluated_and_none_says_that_something_is_away(prometheus: Prometheus) -> None:
+    rules = [rule for group in prometheus.get("rules")["groups"] for rule in group["rules"]]
+    assert len(rules) > 5
+    assert [rule["name"] for rule in rules if rule["health"] != "ok" or rule.get("lastError")] == []
+    assert min(prometheus.values('up{job="tiger"}')) == 1
+    away = {"TigerBaseModelNotReady", "TigerMetricsMissing", "TigerStorageUnreachable"}
+    assert [rule["name"] for rule in rules if rule["name"] in away and rule["alerts"]] == []
+
+
+def test_gauges_are_in_every_scrape(prometheus: Prometheus) -> None:
+    """Ray forgets a gauge 20 s after it was last set, and the queue has not changed for longer."""
+    window = f"[{WINDOW_S}s]"
+    wait_until(lambda: min(prometheus.values(f"count_over_time(up{window})")) > 0.8 * WINDOW_S, 60, 0.5)
+    num_scrapes = max(prometheus.values(f"count_over_time(up{window})"))
+    for name in ("training_queue_length", "training_step_loss", "base_model_ready", "storage_reachable"):
+        counts = prometheus.values(f"count_over_time(ray_tiger_{name}{{}}{window})")
+        assert max(counts) >= num_scrapes - 3, name

@@ -29,6 +29,7 @@ METRICS = {
     "queue_length": OF_BASE_MODEL,
     "wait_seconds": OF_BASE_MODEL,
     "job_seconds": {"base_model", "outcome"},
+    "publish_seconds": OF_BASE_MODEL,
     "tokens": OF_BASE_MODEL,
     "steps": OF_BASE_MODEL,
     "step_loss": OF_BASE_MODEL,

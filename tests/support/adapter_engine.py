@@ -67,3 +67,18 @@ class CountingRevisions(Revisions):
     def fetch(self, uid: str, revision: int, directory: Path) -> Manifest:
         self.num_fetches += 1
         return super().fetch(uid, revision, directory)
+
+
+class NotedLoads:
+    """An AdapterMetrics that keeps the numbers that it is told."""
+
+    def __init__(self) -> None:
+        self.loads: list[bool] = []
+        self.num_evicted = 0
+
+    def loaded(self, is_usable: bool, seconds: float) -> None:
+        assert seconds >= 0
+        self.loads.append(is_usable)
+
+    def evicted(self) -> None:
+        self.num_evicted += 1

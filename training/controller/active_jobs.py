@@ -34,6 +34,8 @@ class ActiveJob:
         self.publishing: asyncio.Task[None] | None = None
         self.finishing: asyncio.Task[None] | None = None
         self.ending: asyncio.Task[None] | None = None
+        self.stepped_at: float | None = None
+        """The monotonic time at which the last step was reported in this process; it is never stored."""
         self._jobs = jobs
         # After a crash between the last event and the end of the job, that event will be emitted again.
         self._events = [event for event in events or [] if not is_last(event)]
@@ -59,6 +61,8 @@ class ActiveJob:
             self._changed.notify_all()
 
     async def update(self, **changes: Any) -> None:
+        if changes.get("step"):
+            self.stepped_at = time.monotonic()
         async with self._changed:
             self.record = self.record.model_copy(update=changes)
             self._changed.notify_all()

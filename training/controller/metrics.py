@@ -24,6 +24,9 @@ class TrainingMetrics(Protocol):
     def stepped(self, base_model: str, progress: StepProgress) -> None:
         """Report an optimizer step, also one of an attempt that is repeated later."""
 
+    def published(self, base_model: str, publish_s: float) -> None:
+        """Report a revision that replicas have loaded, `publish_s` after the last step of its training."""
+
     def ended(self, base_model: str, outcome: JobStatus, run_s: float, trained_tokens: int) -> None:
         """Report a job that ended, `run_s` after its first start; 0 if it never started."""
 
@@ -36,5 +39,7 @@ class NoMetrics:
     def started(self, base_model: str, wait_s: float) -> None: ...
 
     def stepped(self, base_model: str, progress: StepProgress) -> None: ...
+
+    def published(self, base_model: str, publish_s: float) -> None: ...
 
     def ended(self, base_model: str, outcome: JobStatus, run_s: float, trained_tokens: int) -> None: ...

@@ -9,6 +9,7 @@ controller that takes over after a crash finds that cause and ends the job in th
 
 import asyncio
 import logging
+import time
 from collections.abc import Coroutine
 from functools import partial
 from typing import Any, Protocol
@@ -106,6 +107,9 @@ class Outcomes:
         except Exception:
             # The revision is current: the first request will load it.
             logger.warning("adapter %s could not be loaded ahead", adapter_id, exc_info=True)
+        else:
+            if job.stepped_at is not None:  # else another controller was told of the last step
+                self._metrics.published(record.base_model, time.monotonic() - job.stepped_at)
         metrics = dict(manifest.metrics)
         tokens, duration_s = int(metrics.pop("trained_tokens", 0)), metrics.pop("duration_s", 0.0)
         await job.emit(

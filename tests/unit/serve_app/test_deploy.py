@@ -38,9 +38,7 @@ class Operator:
             self.asked.append(question)
             return bool(answer)
 
-        target = ClusterTarget(
-            self.serve, cluster_config(document, {}), "gpu", self.store, self.told.append
-        )
+        target = ClusterTarget(self.serve, cluster_config(document, {}), "gpu", self.store, self.told.append)
         session = Deploy(target, build_settings(document), self.told.append, None if answer is None else ask)
         end = session.is_wanted(is_dry_run)
         if end is None:

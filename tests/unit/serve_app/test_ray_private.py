@@ -13,6 +13,8 @@ from serve_app.api.http_server import NOT_FOR_CLIENTS
 from serve_app.api.ingress import Ingress
 from serve_app.deployment_options import NO_HTTP, ONE_LOOP
 from serve_app.instance import haproxy, ray_head
+from serve_app.instance.monitoring import PROGRAMS
+from serve_app.instance.monitoring_files import SOURCE_NAME
 from serve_app.ray_private import MULTIPLEX_WRAPPER
 from tests.support.shapes import ATTRIBUTE, Shapes, cases_of, check_names, check_shape
 
@@ -22,6 +24,7 @@ READERS = (
     "_private/authentication/*.py",
     "autoscaler/_private/constants.py",
     "dashboard/consts.py",
+    "dashboard/modules/metrics/metrics_head.py",
     "serve/_private/constants.py",
     "serve/_private/haproxy.py",
     "train/v2/_internal/constants.py",
@@ -98,6 +101,7 @@ def ray_variables(home: Path) -> Iterator[str]:
         **dict.fromkeys(ray_head.PORT_VARIABLES),
         **ONE_LOOP,
         **NO_HTTP,
+        **{program.ray_variable: "" for program in PROGRAMS},
         **ray_head.ray_environment(home, 1),
     }
     return (name for name in ours if name.startswith("RAY_") or name in ray_head.PORT_VARIABLES)
@@ -109,3 +113,14 @@ def test_ray_reads_every_variable_that_we_set(tmp_path: Path) -> None:
     names = set(ray_variables(tmp_path))
     assert len(names) > 20
     assert sorted(name for name in names if name not in text) == [], f"{VERSION} does not read these"
+
+
+def test_dashboards_of_ray_are_where_grafana_looks_and_name_its_source() -> None:
+    source = (Path(ray.__file__).parent / "dashboard" / "modules" / "metrics" / "metrics_head.py").read_text()
+    assert f'DEFAULT_PROMETHEUS_NAME = "{SOURCE_NAME}"' in source, VERSION
+    for part in (
+        'self.session_dir, "metrics"',
+        'self._metrics_root, "grafana"',
+        'config_output_path, "dashboards"',
+    ):
+        assert part in source, f"{VERSION}: {part}"

@@ -8,7 +8,7 @@ import pytest
 from registry.errors import ModelUnusable, RevisionNotFound, Unavailable
 from registry.store import ObjectStore
 from serve_app.model_server.adapters import Adapters, leased
-from tests.support.adapter_engine import CountingRevisions, Engine, Request
+from tests.support.adapter_engine import CountingRevisions, Engine, NotedLoads, Request
 from tests.support.waiting import comes_true
 
 UID = "uid-1"
@@ -42,13 +42,19 @@ def disk(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def adapters(revisions: CountingRevisions, engine: Engine, disk: Path) -> Adapters:
+def noted() -> NotedLoads:
+    return NotedLoads()
+
+
+@pytest.fixture
+def adapters(revisions: CountingRevisions, engine: Engine, disk: Path, noted: NotedLoads) -> Adapters:
     return Adapters(
         revisions,
         lambda: engine,
         lambda name, lora_id, path: Request(name, lora_id, Path(path)),
         engine.check,
         engine.probe,
+        noted,
         disk,
     )
 
@@ -266,3 +272,19 @@ async def test_evict_model_takes_its_adapters_only(adapters: Adapters, engine: E
 async def test_base_model_needs_no_lease() -> None:
     async with leased(None) as request:
         assert request is None
+
+
+async def test_loads_and_evictions_are_told_once(
+    adapters: Adapters, engine: Engine, noted: NotedLoads
+) -> None:
+    first = await adapters.load(f"{UID}@1")
+    await adapters.load(f"{UID}@2")
+    first.evict()
+    first.evict()
+    assert (noted.loads, noted.num_evicted) == ([True, True], 1)
+    adapters.evict_model(UID)
+    assert noted.num_evicted == 2
+    engine.is_broken = True
+    with pytest.raises(RuntimeError):
+        await adapters.load("uid-10@1")
+    assert (noted.loads, noted.num_evicted) == ([True, True, False], 2)

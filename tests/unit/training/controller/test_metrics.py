@@ -1,5 +1,6 @@
 """The metrics that the controller reports of its jobs, to an implementation that notes them."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ class Told:
         self.lengths: list[int] = []
         self.waits: list[float] = []
         self.steps: list[StepProgress] = []
+        self.publications: list[float] = []
         self.ends: list[tuple[JobStatus, float, int]] = []
 
     def queued(self, base_model: str, num_jobs: int) -> None:
@@ -34,6 +36,9 @@ class Told:
 
     def stepped(self, base_model: str, progress: StepProgress) -> None:
         self.steps.append(progress)
+
+    def published(self, base_model: str, publish_s: float) -> None:
+        self.publications.append(publish_s)
 
     def ended(self, base_model: str, outcome: JobStatus, run_s: float, trained_tokens: int) -> None:
         self.ends.append((outcome, run_s, trained_tokens))
@@ -57,6 +62,7 @@ async def controller(store: CountingStore, told: Told) -> TrainingController:
 async def train_next(controller: TrainingController, store: CountingStore, directory: Path) -> None:
     """Act as the worker for a job that succeeds."""
     assignment = await assigned(controller)
+    await controller.progress(assignment.job_id, assignment.attempt, STEP)
     (directory / "adapter_config.json").write_text("{}")
     (directory / "adapter_model.safetensors").write_bytes(b"weights")
     Revisions(store).publish(
@@ -97,6 +103,21 @@ async def test_job_is_told_of_with_its_outcome_once(
     await train_next(controller, store, tmp_path)
     outcomes = [(outcome, tokens) for outcome, _, tokens in told.ends[1:]]
     assert outcomes == [(JobStatus.FAILED, 0), (JobStatus.SUCCEEDED, 42)]
+
+
+async def test_time_from_the_last_step_to_the_loaded_revision_is_told_of_trainings_that_succeed(
+    controller: TrainingController, store: CountingStore, told: Told, tmp_path: Path
+) -> None:
+    job_id = await submit(controller)
+    attempt = (await assigned(controller)).attempt
+    await controller.progress(job_id, attempt, STEP)
+    await controller.fail(job_id, attempt, "training_failed", "no")
+    assert told.publications == []
+    await submit(controller)
+    begin_s = time.monotonic()
+    await train_next(controller, store, tmp_path)
+    (publish_s,) = told.publications
+    assert 0 < publish_s < time.monotonic() - begin_s
 
 
 async def test_wait_is_told_at_the_first_start_only(controller: TrainingController, told: Told) -> None:

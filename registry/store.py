@@ -201,7 +201,7 @@ class ObjectStore:
             StorageUnfit: the endpoint does not honour them, or it refuses the bucket or the credentials.
             Unavailable: the endpoint cannot be reached.
         """
-        self._ensure_bucket()
+        self.ensure_bucket()
         key = f"probe/{secrets.token_hex(16)}"
         try:
             first = self.create(key, b"first")
@@ -218,23 +218,8 @@ class ObjectStore:
         finally:
             self.delete(key)
 
-    def _s3(self, *, retries: bool = True) -> "S3Client":
-        max_attempts = PLAIN_ATTEMPTS if retries else 1
-        with self._lock:
-            if max_attempts not in self._clients:
-                self._clients[max_attempts] = self._make_client(self.settings, max_attempts=max_attempts)
-            return self._clients[max_attempts]
-
-    def _full(self, key: str) -> str:
-        return self.settings.prefix + key
-
-    def _get_or_none(self, key: str) -> StoredObject | None:
-        try:
-            return self.get(key)
-        except ObjectMissing:
-            return None
-
-    def _ensure_bucket(self) -> None:
+    def ensure_bucket(self) -> None:
+        """Make the bucket if there is none. Raises: StorageUnfit: refused; Unavailable."""
         client = self._s3()
         try:
             try:
@@ -256,6 +241,22 @@ class ObjectStore:
             raise Unavailable(UNREACHABLE) from error
         except BotoCoreError as error:
             raise Unavailable(UNREACHABLE) from error
+
+    def _s3(self, *, retries: bool = True) -> "S3Client":
+        max_attempts = PLAIN_ATTEMPTS if retries else 1
+        with self._lock:
+            if max_attempts not in self._clients:
+                self._clients[max_attempts] = self._make_client(self.settings, max_attempts=max_attempts)
+            return self._clients[max_attempts]
+
+    def _full(self, key: str) -> str:
+        return self.settings.prefix + key
+
+    def _get_or_none(self, key: str) -> StoredObject | None:
+        try:
+            return self.get(key)
+        except ObjectMissing:
+            return None
 
     def _put_if(self, key: str, body: bytes, etag: str | None) -> str:
         """Write under a condition; `etag` None: the key must not exist. Returns the new etag.

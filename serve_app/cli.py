@@ -1,4 +1,7 @@
-"""The `tiger` command: starts and stops an instance and shows its state. `key_commands` has `tiger keys`."""
+"""The `tiger` command: starts and stops an instance and shows its state.
+
+`key_commands` has `tiger keys`, and `backup_commands` has `tiger backup` and `tiger restore`.
+"""
 
 import os
 import time
@@ -9,6 +12,7 @@ import typer
 
 from registry.errors import TigerError
 from registry.keys import ApiKeys, hash_key
+from serve_app.backup_commands import backup, restore
 from serve_app.chosen_instance import DEFAULT_HOME, Config, Home, chosen_configuration, failed, open_instance
 from serve_app.demo import Demo
 from serve_app.instance import log_files
@@ -26,6 +30,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(keys_app, name="keys")
+app.command()(backup)
+app.command()(restore)
 
 
 def _show_version(is_asked: bool) -> None:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from registry.errors import TigerError
 from registry.keys import ApiKeys, KeyNotIdentified, parse_expiry
+from registry.layout import open_bucket
 from registry.records import USER_PATTERN, utc_now
 from registry.store import StorageUnfit
 from serve_app.chosen_instance import DEFAULT_HOME, Config, Home, failed, open_instance
@@ -91,7 +92,7 @@ def _open_keys(home: Path, config: str | None) -> ApiKeys:
         store = instance.store()
         if not instance.exists:
             # Keys can be made before the application runs for the first time, so the bucket may not exist.
-            store.probe()
+            open_bucket(store)
     except (InstanceError, TigerError, StorageUnfit) as error:
         raise failed(error) from error
     return ApiKeys(store)

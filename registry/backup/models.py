@@ -1,0 +1,82 @@
+"""The copies of private models.
+
+    list of models -> manifests of the revisions that it names -> their files -> the jobs that made them
+
+A list is read before the objects that it names, and those are written before it. So everything that a list
+names was there when it was read. Only the deletion of a model takes objects away. A list is therefore read
+again if some are missing, and a model that was deleted meanwhile is left out of the copy.
+"""
+
+from pydantic import ValidationError
+
+from registry.backup.copies import Copies
+from registry.backup.errors import BackupError
+from registry.backup.jobs import JobCopies
+from registry.backup.place import in_parallel
+from registry.records import Manifest, ModelRecord, UserModels
+from registry.revisions import manifest_key, optimizer_key
+from registry.store import ObjectMissing, ObjectStore
+
+USERS = "users/"
+MODELS_FILE = "/models.json"
+
+
+class ModelCopies:
+    def __init__(self, source: ObjectStore, copies: Copies, jobs: JobCopies) -> None:
+        self._source = source
+        self._copies = copies
+        self._jobs = jobs
+        self._latest: dict[str, int] = {}
+
+    def copy_all(self) -> None:
+        """Copy the models of all users, and then the jobs that these models show or allow."""
+        keys = self._source.list(USERS)
+        in_parallel(self._copy_user, [key for key in keys if key.endswith(MODELS_FILE)])
+        self._jobs.settle(self._latest)
+
+    def _copy_user(self, key: str) -> None:
+        user = key.removeprefix(USERS).removesuffix(MODELS_FILE)
+        models = self._read(key).models
+        kept = tuple(model for model in models if self._copy_model(key, user, model))
+        self._copies.put(key, UserModels(models=kept).model_dump_json().encode())
+
+    def _copy_model(self, key: str, user: str, model: ModelRecord) -> bool:
+        """Copy what the list names of a model; returns False if the model was deleted meanwhile."""
+        first = 0 if model.has_initial_adapter else 1
+        revisions = range(first, model.latest_revision + 1)
+        manifests = in_parallel(lambda revision: self._copy_revision(model.uid, revision), revisions)
+        if None in manifests and not any(now.uid == model.uid for now in self._read(key).models):
+            self._copies.drop(f"models/{model.uid}/")
+            return False
+        for revision, manifest in zip(revisions, manifests, strict=True):
+            if manifest is None:
+                self._note_damage(model.uid, revision)
+            elif manifest.job is not None:
+                self._jobs.copy_maker(user, manifest.job)
+        self._copies.take(optimizer_key(model.uid, model.latest_revision))
+        self._latest[model.uid] = model.latest_revision
+        return True
+
+    def _copy_revision(self, uid: str, revision: int) -> Manifest | None:
+        """Copy the files of a revision and its manifest; returns None if one of them is missing."""
+        key = manifest_key(uid, revision)
+        try:
+            body = self._source.get(key).body
+            manifest = Manifest.model_validate_json(body)
+            for file in manifest.files:
+                self._copies.take_file(file)
+        except (ObjectMissing, ValidationError):
+            return None
+        self._copies.put(key, body)
+        return manifest
+
+    def _note_damage(self, uid: str, revision: int) -> None:
+        key = manifest_key(uid, revision)
+        self._copies.drop(key.removesuffix("manifest.json"))
+        self._copies.note_damage(key)
+
+    def _read(self, key: str) -> UserModels:
+        try:
+            return UserModels.model_validate_json(self._source.get(key).body)
+        except (ObjectMissing, ValidationError) as error:
+            raise BackupError(f"{key} cannot be read") from error

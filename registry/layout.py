@@ -26,7 +26,9 @@ KINDS = (
     "usage/",
     "idempotency/",
 )
-"""The beginnings of all keys of tiger, except `layout.json` and the objects of a probe."""
+"""The beginnings of the keys that a backup has, and that a restore replaces."""
+NOT_COPIED = frozenset({"probe/"})
+"""The beginnings of keys that belong to one bucket, and that no other bucket needs."""
 
 Upgrade = Callable[[ObjectStore], None]
 

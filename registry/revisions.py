@@ -76,7 +76,7 @@ class Revisions:
 
     def manifest(self, uid: str, revision: int) -> Manifest | None:
         try:
-            stored = self._store.get(manifest_key(uid, revision))
+            stored = self._store.get(_manifest_key(uid, revision))
         except ObjectMissing:
             return None
         return Manifest.model_validate_json(stored.body)
@@ -154,12 +154,12 @@ class Revisions:
 
     def save_state(self, uid: str, revision: int, job: str, path: Path) -> None:
         """Save the state of `job`. It is deleted when the revision is published."""
-        self._store.upload_file(path, state_key(uid, revision, job))
+        self._store.upload_file(path, _state_key(uid, revision, job))
 
     def fetch_state(self, uid: str, revision: int, job: str, path: Path) -> bool:
         """Download the last state of `job` to `path`; returns False if there is none."""
         try:
-            self._store.download_file(state_key(uid, revision, job), path)
+            self._store.download_file(_state_key(uid, revision, job), path)
         except ObjectMissing:
             return False
         return True
@@ -169,22 +169,22 @@ class Revisions:
 
         Nothing else is deleted, because the next job may already be making the same revision.
         """
-        self._store.delete(state_key(uid, revision, job))
+        self._store.delete(_state_key(uid, revision, job))
 
     def save_optimizer(self, uid: str, revision: int, path: Path) -> None:
         """Save the optimizer state of a revision. The revision is complete without it."""
-        self._store.upload_file(path, optimizer_key(uid, revision))
+        self._store.upload_file(path, _optimizer_key(uid, revision))
 
     def fetch_optimizer(self, uid: str, revision: int, path: Path) -> bool:
         """Download the optimizer state of a revision to `path`; returns False if there is none."""
         try:
-            self._store.download_file(optimizer_key(uid, revision), path)
+            self._store.download_file(_optimizer_key(uid, revision), path)
         except ObjectMissing:
             return False
         return True
 
     def delete_optimizer(self, uid: str, revision: int) -> None:
-        self._store.delete(optimizer_key(uid, revision))
+        self._store.delete(_optimizer_key(uid, revision))
 
     def _delete(self, prefix: str) -> None:
         keys = self._store.list(prefix)
@@ -193,7 +193,7 @@ class Revisions:
 
     def _seal(self, uid: str, manifest: Manifest) -> Manifest:
         """Write the manifest, or find one that was written before; delete the files of all other attempts."""
-        key = manifest_key(uid, manifest.revision)
+        key = _manifest_key(uid, manifest.revision)
         try:
             self._store.create(key, manifest.model_dump_json().encode())
             published = manifest
@@ -204,7 +204,7 @@ class Revisions:
             published = first
         # The manifest is written, so no attempt that it does not name can win any more, and its files can be
         # deleted. Files that stay because storage fails here are deleted with the model.
-        named = {file.key for file in published.files} | {key, optimizer_key(uid, manifest.revision)}
+        named = {file.key for file in published.files} | {key, _optimizer_key(uid, manifest.revision)}
         with suppress(Unavailable):
             found = self._store.list(_revision_prefix(uid, manifest.revision))
             self._store.delete_many(other for other in found if other not in named)
@@ -220,7 +220,7 @@ class Revisions:
 
 def _same_job(published: Manifest, job: str | None, uid: str, revision: int) -> Manifest:
     if published.job != job:
-        raise WriteConflict(manifest_key(uid, revision))
+        raise WriteConflict(_manifest_key(uid, revision))
     return published
 
 
@@ -269,15 +269,15 @@ def _attempt_prefix(uid: str, revision: int) -> str:
     return f"{_revision_prefix(uid, revision)}{secrets.token_hex(8)}/"
 
 
-def state_key(uid: str, revision: int, job: str) -> str:
+def _state_key(uid: str, revision: int, job: str) -> str:
     return f"{_revision_prefix(uid, revision)}state-{job}.safetensors"
 
 
-def optimizer_key(uid: str, revision: int) -> str:
+def _optimizer_key(uid: str, revision: int) -> str:
     return f"{_revision_prefix(uid, revision)}optimizer.safetensors"
 
 
-def manifest_key(uid: str, revision: int) -> str:
+def _manifest_key(uid: str, revision: int) -> str:
     return f"{_revision_prefix(uid, revision)}manifest.json"
 
 

@@ -16,7 +16,7 @@ from registry.backup.place import Place, in_parallel
 from registry.backup.progress import Report
 from registry.keys import MARKERS
 from registry.keys import PREFIX as KEYS
-from registry.layout import BucketLayout
+from registry.layout import KINDS, NOT_COPIED, BucketLayout
 from registry.records import utc_now
 from registry.reservations import Reservation
 from registry.store import ObjectStore
@@ -52,6 +52,7 @@ class Backup:
         self._report("copying keys")
         self._copy_new_reservations()
         self._copy_keys()
+        self._tell_unknown_kinds()
         return self._copies.finish(layout, begun)
 
     def _require_layout(self) -> int:
@@ -68,6 +69,11 @@ class Backup:
 
     def _copy_kind(self, prefix: str) -> None:
         in_parallel(self._copies.take, self._source.list(prefix))
+
+    def _tell_unknown_kinds(self) -> None:
+        """Tell the operator of objects that are not of tiger, or for which this file has no rule."""
+        if unknown := sorted(self._source.list_kinds() - set(KINDS) - NOT_COPIED):
+            self._report(f"not copied, because it is of no kind that a backup has: {', '.join(unknown)}")
 
     def _copy_new_reservations(self) -> None:
         """Copy the reservations that were made meanwhile: models and jobs of the copy may be theirs.

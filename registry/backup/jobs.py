@@ -1,6 +1,6 @@
 """The copies of trainings.
 
-    marker -> job.json -> state -> job.json again -> events -> request     ... models ...     job.json again
+    marker -> job.json -> state -> job.json again -> events, request     ... models ...     job.json again
 
 The service writes these objects in the opposite order. So the copy of a job has everything that the copies
 before it lean on: a job whose marker is gone has its end in `job.json`, and a state is never ahead of the
@@ -16,9 +16,9 @@ from pydantic import ValidationError
 
 from registry.backup.copies import Copies
 from registry.backup.place import in_parallel
+from registry.backup.revision_keys import state_key
 from registry.jobs import ACTIVE_PREFIX
 from registry.records import JobRecord
-from registry.revisions import state_key
 from registry.store import ObjectMissing, ObjectStore
 
 JOBS = "jobs/"
@@ -72,9 +72,12 @@ class JobCopies:
         self._put(name, record)
 
     def _put(self, name: str, record: JobRecord) -> None:
-        self._copies.put(f"{JOBS}{name}/{RECORD}", record.model_dump_json().encode())
-        self._copies.take(f"{JOBS}{name}/events.ndjson")
-        if not self._copies.take(f"{JOBS}{name}/request.json"):
+        key = f"{JOBS}{name}/{RECORD}"
+        self._copies.put(key, record.model_dump_json().encode())
+        for other in self._source.list(f"{JOBS}{name}/"):
+            if other != key:
+                self._copies.take(other)
+        if not self._copies.has(f"{JOBS}{name}/request.json"):
             self._copies.note_damage(f"{JOBS}{name}/request.json")
         if record.status.is_terminal:
             self._copies.drop(ACTIVE_PREFIX + name)

@@ -7,18 +7,28 @@ names was there when it was read. Only the deletion of a model takes objects awa
 again if some are missing, and a model that was deleted meanwhile is left out of the copy.
 """
 
-from pydantic import ValidationError
+import json
+
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from registry.backup.copies import Copies
 from registry.backup.errors import BackupError
 from registry.backup.jobs import JobCopies
 from registry.backup.place import in_parallel
-from registry.records import Manifest, ModelRecord, UserModels
-from registry.revisions import manifest_key, optimizer_key
+from registry.backup.revision_keys import manifest_key, optimizer_key, revision_prefix
+from registry.records import Manifest, ModelRecord
 from registry.store import ObjectMissing, ObjectStore
 
 USERS = "users/"
 MODELS_FILE = "/models.json"
+
+
+class _Listed(TypedDict):
+    models: tuple[ModelRecord, ...]
+
+
+LISTED = TypeAdapter(_Listed)
 
 
 class ModelCopies:
@@ -36,16 +46,20 @@ class ModelCopies:
 
     def _copy_user(self, key: str) -> None:
         user = key.removeprefix(USERS).removesuffix(MODELS_FILE)
-        models = self._read(key).models
-        kept = tuple(model for model in models if self._copy_model(key, user, model))
-        self._copies.put(key, UserModels(models=kept).model_dump_json().encode())
+        body, models = self._read(key)
+        gone = {model.uid for model in models if not self._copy_model(key, user, model)}
+        if gone:
+            listed = json.loads(body)
+            listed["models"] = [model for model in listed["models"] if model["uid"] not in gone]
+            body = json.dumps(listed).encode()
+        self._copies.put(key, body)
 
     def _copy_model(self, key: str, user: str, model: ModelRecord) -> bool:
         """Copy what the list names of a model; returns False if the model was deleted meanwhile."""
         first = 0 if model.has_initial_adapter else 1
         revisions = range(first, model.latest_revision + 1)
         manifests = in_parallel(lambda revision: self._copy_revision(model.uid, revision), revisions)
-        if None in manifests and not any(now.uid == model.uid for now in self._read(key).models):
+        if None in manifests and not any(now.uid == model.uid for now in self._read(key)[1]):
             self._copies.drop(f"models/{model.uid}/")
             return False
         for revision, manifest in zip(revisions, manifests, strict=True):
@@ -71,12 +85,13 @@ class ModelCopies:
         return manifest
 
     def _note_damage(self, uid: str, revision: int) -> None:
-        key = manifest_key(uid, revision)
-        self._copies.drop(key.removesuffix("manifest.json"))
-        self._copies.note_damage(key)
+        self._copies.drop(revision_prefix(uid, revision))
+        self._copies.note_damage(manifest_key(uid, revision))
 
-    def _read(self, key: str) -> UserModels:
+    def _read(self, key: str) -> tuple[bytes, tuple[ModelRecord, ...]]:
+        """A list of models, and the models in it. What else a list has is not looked at."""
         try:
-            return UserModels.model_validate_json(self._source.get(key).body)
+            body = self._source.get(key).body
+            return body, LISTED.validate_json(body)["models"]
         except (ObjectMissing, ValidationError) as error:
             raise BackupError(f"{key} cannot be read") from error

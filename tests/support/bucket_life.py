@@ -1,6 +1,9 @@
 """Users of the service whose requests write to a bucket, by the code of the service and in its order."""
 
 import random
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from registry.jobs import JobIds, Jobs
@@ -35,18 +38,30 @@ REQUEST = JobRequest(
     hyperparameters=Hyperparameters(learning_rate=1e-5, learning_steps=5, beta=0.04, epsilon=0.2),
 )
 IDS = JobIds()
+WEIGHTS_FILE = "adapter_model.safetensors"
 
 
 class Life:
-    """One user. Only one thread may use it. `made` and `deleted` are the uids of models so far."""
+    """One user. Only one thread may use it. `made` and `deleted` are the uids of models so far.
 
-    def __init__(self, store: ObjectStore, user: str, directory: Path, seed: int) -> None:
+    Without `adapter`, the files of an adapter by name, each revision has a few random bytes.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        user: str,
+        directory: Path,
+        seed: int,
+        adapter: Mapping[str, bytes] | None = None,
+    ) -> None:
         self.user = user
         self.made: set[str] = set()
         self.deleted: set[str] = set()
         self._store = store
         self._directory = directory
         self._random = random.Random(seed)
+        self._adapter = adapter
         self._jobs = Jobs(store)
         self._keys = ApiKeys(store)
         self._leftovers = Leftovers(store)
@@ -74,7 +89,8 @@ class Life:
 
     def create(self, parent: ModelRecord | None = None) -> None:
         """Create a model as serve_app/catalog/creation.py does. The uid is its Idempotency-Key."""
-        model = model_record(has_initial_adapter=parent is not None)
+        name = f"Mine-{len(self.made)}"
+        model = model_record(id=name.lower(), name=name, has_initial_adapter=parent is not None)
         made = self._reservations.reserve(self.user, "models", model.uid, b"", model.uid)
         if parent is not None:
             self._leftovers.mark(self.user, model.uid)
@@ -140,8 +156,9 @@ class Life:
 
     def _publish(self, model: ModelRecord, revision: int, job: str) -> None:
         (self._directory / "adapter").mkdir(exist_ok=True)
-        (self._directory / "adapter" / CONFIG_FILE).write_text("{}")
-        (self._directory / "adapter" / "adapter_model.safetensors").write_bytes(self._random.randbytes(64))
+        random_one = {CONFIG_FILE: b"{}", WEIGHTS_FILE: self._random.randbytes(64)}
+        for name, body in (self._adapter or random_one).items():
+            (self._directory / "adapter" / name).write_bytes(body)
         self._revisions.publish(
             model.uid, self._directory / "adapter", revision=revision, parent_revision=revision - 1, job=job,
             base_model="base", metrics={},
@@ -161,3 +178,28 @@ class Life:
     def _finish(self, record: JobRecord, **changes: object) -> None:
         self._jobs.save_events(record.user, record.id, ["begun", "ended"])
         self._jobs.finish(record.model_copy(update={"finished": utc_now(), **changes}))
+
+
+def nothing() -> None:
+    """Does nothing when the lives are to end."""
+
+
+@contextmanager
+def living(lives: Sequence[Life], release: Callable[[], None] = nothing) -> Iterator[None]:
+    """Let all lives go on in threads, until the block ends. `release` is called then, and lets them write."""
+    is_over = threading.Event()
+
+    def live(life: Life) -> None:
+        while not is_over.is_set():
+            life.act()
+
+    threads = [threading.Thread(target=live, args=[life]) for life in lives]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        release()
+        for thread in threads:
+            thread.join()

@@ -70,10 +70,14 @@ class MemoryClient(LaxClient):
     def get_paginator(self, _: str) -> "MemoryClient":
         return self
 
-    def paginate(self, *, Prefix: str, StartAfter: str, **_: Any) -> Iterator[Any]:
+    def paginate(self, *, Prefix: str, StartAfter: str = "", Delimiter: str = "", **_: Any) -> Iterator[Any]:
         self._before_read(Prefix)
         keys = sorted(key for key in list(self.objects) if key.startswith(Prefix) and key > StartAfter)
-        yield {"Contents": [{"Key": key} for key in keys]}
+        if Delimiter:
+            kinds = {key.partition(Delimiter)[0] + Delimiter for key in keys if Delimiter in key}
+            yield {"CommonPrefixes": [{"Prefix": kind} for kind in kinds]}
+        else:
+            yield {"Contents": [{"Key": key} for key in keys]}
 
 
 def memory_store(client: MemoryClient | None = None) -> ObjectStore:

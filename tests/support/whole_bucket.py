@@ -3,11 +3,12 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 
+from registry.backup.revision_keys import manifest_key, optimizer_key, state_key
 from registry.jobs import ACTIVE_PREFIX, Jobs
 from registry.keys import MARKERS, PREFIX
 from registry.records import JobRecord, JobStatus, ModelRecord
 from registry.reservations import Reservation
-from registry.revisions import Revisions, manifest_key, optimizer_key, state_key
+from registry.revisions import Revisions
 from registry.store import ObjectStore
 from registry.user_models import UserModelStore
 from tests.support.bucket_life import Life

@@ -83,3 +83,17 @@ class MemoryClient(LaxClient):
 def memory_store(client: MemoryClient | None = None) -> ObjectStore:
     """A bucket in memory. Each client without a dict of its own has an empty bucket."""
     return ObjectStore(StorageSettings(), always(client or MemoryClient()))
+
+
+def once_at(name: str, act: Callable[[], object]) -> Callable[[str], None]:
+    """Make the hook that acts before the first read of a key, or before the first list of a prefix."""
+    left = [act]
+    lock = threading.Lock()
+
+    def hook(key: str) -> None:
+        with lock:
+            found = left.pop() if key == name and left else None
+        if found is not None:
+            found()
+
+    return hook

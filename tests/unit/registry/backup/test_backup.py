@@ -21,7 +21,7 @@ from registry.revisions import Revisions
 from registry.store import ObjectStore, StorageUnfit
 from registry.user_models import UserModelStore
 from tests.support.bucket_life import Life, living
-from tests.support.memory_s3 import MemoryClient, memory_store, nothing
+from tests.support.memory_s3 import MemoryClient, memory_store, nothing, once_at
 from tests.support.whole_bucket import problems
 
 USER = "alice"
@@ -52,20 +52,6 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return World(tmp_path)
-
-
-def once_at(name: str, act: Callable[[], object]) -> Callable[[str], None]:
-    """Make the hook that acts before the first read of a key, or before the first list of a prefix."""
-    left = [act]
-    lock = threading.Lock()
-
-    def hook(key: str) -> None:
-        with lock:
-            found = left.pop() if key == name and left else None
-        if found is not None:
-            found()
-
-    return hook
 
 
 def test_copy_of_a_bucket_at_rest_has_all_of_it(world: World) -> None:

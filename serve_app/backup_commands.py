@@ -21,7 +21,7 @@ from registry.backup.place import Place
 from registry.backup.progress import amount
 from registry.backup.restore import Restore, check_backup
 from registry.client import build_client, read_credentials
-from registry.errors import TigerError
+from registry.errors import TigerError, Unavailable
 from registry.settings import StorageSettings
 from registry.store import ObjectStore, StorageUnfit
 from serve_app.chosen_instance import DEFAULT_HOME, Config, Home, failed, open_instance
@@ -131,8 +131,12 @@ def _open_place(
         except (OSError, KeyError, ValueError) as error:
             raise failed(f"--credentials {credentials}: no default profile of AWS can be read") from error
     store = ObjectStore(settings, partial(build_client, credentials_path=credentials))
-    if is_new:
-        store.ensure_bucket()
+    try:
+        if is_new:
+            store.ensure_bucket()
+        store.list("", limit=1)
+    except Unavailable as error:
+        raise failed(f"{name} cannot be reached, or refuses the credentials") from error
     return store
 
 

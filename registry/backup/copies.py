@@ -66,8 +66,13 @@ class Copies:
         else:
             self.note_damage(file.key)
 
-    def drop(self, prefix: str) -> None:
-        """Forget the copies whose keys begin with `prefix`, because the source has deleted the objects."""
+    def drop(self, key: str) -> None:
+        """Forget the copy of an object, if there is one."""
+        with self._lock:
+            self._copied.pop(key, None)
+
+    def drop_all(self, prefix: str) -> None:
+        """Forget the copies and the damage of the keys that begin with `prefix`."""
         with self._lock:
             for key in [key for key in self._copied if key.startswith(prefix)]:
                 del self._copied[key]

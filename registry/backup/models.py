@@ -8,6 +8,7 @@ again if some are missing, and a model that was deleted meanwhile is left out of
 """
 
 import json
+from functools import partial
 
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
@@ -15,7 +16,7 @@ from typing_extensions import TypedDict
 from registry.backup.copies import Copies
 from registry.backup.errors import BackupError
 from registry.backup.jobs import JobCopies
-from registry.backup.place import in_parallel
+from registry.backup.place import LARGE_OBJECTS_THREADS, in_parallel
 from registry.backup.revision_keys import manifest_key, optimizer_key, revision_prefix
 from registry.records import Manifest, ModelRecord
 from registry.store import ObjectMissing, ObjectStore
@@ -41,7 +42,8 @@ class ModelCopies:
     def copy_all(self) -> None:
         """Copy the models of all users, and then the jobs that these models show or allow."""
         keys = self._source.list(USERS)
-        in_parallel(self._copy_user, [key for key in keys if key.endswith(MODELS_FILE)])
+        lists = [key for key in keys if key.endswith(MODELS_FILE)]
+        in_parallel(self._copy_user, lists, LARGE_OBJECTS_THREADS)
         self._jobs.settle(self._latest)
 
     def _copy_user(self, key: str) -> None:
@@ -58,9 +60,10 @@ class ModelCopies:
         """Copy what the list names of a model; returns False if the model was deleted meanwhile."""
         first = 0 if model.has_initial_adapter else 1
         revisions = range(first, model.latest_revision + 1)
-        manifests = in_parallel(lambda revision: self._copy_revision(model.uid, revision), revisions)
+        copy = partial(self._copy_revision, model.uid)
+        manifests = in_parallel(copy, revisions, LARGE_OBJECTS_THREADS)
         if None in manifests and not any(now.uid == model.uid for now in self._read(key)[1]):
-            self._copies.drop(f"models/{model.uid}/")
+            self._copies.drop_all(f"models/{model.uid}/")
             return False
         for revision, manifest in zip(revisions, manifests, strict=True):
             if manifest is None:
@@ -85,7 +88,7 @@ class ModelCopies:
         return manifest
 
     def _note_damage(self, uid: str, revision: int) -> None:
-        self._copies.drop(revision_prefix(uid, revision))
+        self._copies.drop_all(revision_prefix(uid, revision))
         self._copies.note_damage(manifest_key(uid, revision))
 
     def _read(self, key: str) -> tuple[bytes, tuple[ModelRecord, ...]]:

@@ -15,7 +15,9 @@ from registry.errors import Unavailable
 from registry.records import Record
 
 IN_MEMORY_BYTES = 8 * 2**20
-THREADS = 4
+SMALL_OBJECTS_THREADS = 16
+LARGE_OBJECTS_THREADS = 4
+"""The copies that are made at a time. Each large object takes room in the temporary directory."""
 TRIES = 4
 
 T = TypeVar("T")
@@ -87,9 +89,11 @@ def put_object(target: Place, key: str, body: bytes) -> Digest:
     return digest
 
 
-def in_parallel(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
+def in_parallel(
+    work: Callable[[T], R], items: Iterable[T], num_threads: int = SMALL_OBJECTS_THREADS
+) -> list[R]:
     """The results of `work` for all items. After an error, work that has not begun does not begin."""
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(num_threads) as pool:
         return list(pool.map(work, items))
 
 

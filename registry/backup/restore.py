@@ -8,7 +8,15 @@ restore of the same backup goes on: objects that are in the bucket and have the 
 
 from registry.backup.errors import BackupDamaged, BackupRefused
 from registry.backup.manifest import OBJECTS, BackupManifest, BackupObject
-from registry.backup.place import Digest, Place, copy_object, digest_of, in_parallel
+from registry.backup.place import (
+    IN_MEMORY_BYTES,
+    LARGE_OBJECTS_THREADS,
+    Digest,
+    Place,
+    copy_object,
+    digest_of,
+    in_parallel,
+)
 from registry.backup.progress import Progress, Report, amount
 from registry.layout import KINDS, BucketLayout, Layout
 from registry.store import ObjectMissing, ObjectStore, WriteConflict
@@ -93,7 +101,9 @@ class Restore:
             progress.add(each.size_bytes)
 
         self._report(f"restoring {total}")
-        in_parallel(ensure, manifest.objects)
+        in_parallel(ensure, [each for each in manifest.objects if each.size_bytes <= IN_MEMORY_BYTES])
+        large = [each for each in manifest.objects if each.size_bytes > IN_MEMORY_BYTES]
+        in_parallel(ensure, large, LARGE_OBJECTS_THREADS)
 
     def _end(self, manifest: BackupManifest) -> None:
         """Open the bucket to others, if it has the objects of the backup and no others."""

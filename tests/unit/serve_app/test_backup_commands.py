@@ -101,6 +101,12 @@ def test_place_without_a_bucket_is_refused(cluster: ObjectStore, place: str) -> 
     assert found.exit_code == 1 and "s3://BUCKET/PREFIX" in found.stderr
 
 
+def test_place_that_cannot_be_reached_is_named(cluster: ObjectStore) -> None:
+    place = "s3://no-such-bucket/nightly"
+    found = tiger("restore", place, "--endpoint-url", str(cluster.settings.endpoint_url))
+    assert found.exit_code == 1 and f"{place} cannot be reached" in found.stderr
+
+
 @pytest.mark.parametrize("text", [None, "[other]\naws_access_key_id = mine\n", "no credentials"])
 def test_credentials_that_cannot_be_read_are_named_and_not_shown(
     cluster: ObjectStore, tmp_path: Path, text: str | None

@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 not done, and the message says why; 2 wrong arguments; 3 d
 130 interrupted. A command that did not end is repeated, and goes on where it was.
 """
 
+import configparser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -128,7 +129,7 @@ def _open_place(
     if credentials is not None:
         try:
             read_credentials(credentials)
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, KeyError, ValueError, configparser.Error) as error:
             raise failed(f"--credentials {credentials}: no default profile of AWS can be read") from error
     store = ObjectStore(settings, partial(build_client, credentials_path=credentials))
     try:

@@ -2,9 +2,8 @@
 
 usage -> reservations -> jobs -> models, with their adapters and jobs -> new reservations -> keys -> manifest
 
-The order makes the copy consistent; docs/decisions/0011-order-of-a-backup.md has the argument. In short: of
-two objects where one leans on the other, the service writes the one that is leaned on first, and the backup
-reads it last.
+The order makes the copy consistent; a file of docs/decisions has the argument. In short: of two objects where
+one leans on the other, the service writes the one that is leaned on first, and the backup reads it last.
 """
 
 from registry.backup.copies import Copies

@@ -10,8 +10,7 @@ again if some are missing, and a model that was deleted meanwhile is left out of
 import json
 from functools import partial
 
-from pydantic import TypeAdapter, ValidationError
-from typing_extensions import TypedDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from registry.backup.copies import Copies
 from registry.backup.errors import BackupError
@@ -25,11 +24,12 @@ USERS = "users/"
 MODELS_FILE = "/models.json"
 
 
-class _Listed(TypedDict):
+class ListedModels(BaseModel):
+    """The models of a list. What else a list has is copied and not looked at."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
     models: tuple[ModelRecord, ...]
-
-
-LISTED = TypeAdapter(_Listed)
 
 
 class ModelCopies:
@@ -92,9 +92,9 @@ class ModelCopies:
         self._copies.note_damage(manifest_key(uid, revision))
 
     def _read(self, key: str) -> tuple[bytes, tuple[ModelRecord, ...]]:
-        """A list of models, and the models in it. What else a list has is not looked at."""
+        """The bytes of a list of models, and the models in it."""
         try:
             body = self._source.get(key).body
-            return body, LISTED.validate_json(body)["models"]
+            return body, ListedModels.model_validate_json(body).models
         except (ObjectMissing, ValidationError) as error:
             raise BackupError(f"{key} cannot be read") from error

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
@@ -31,6 +31,7 @@ from registry.settings import StorageSettings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
+    from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef
 
 READ_THREADS = 8
 DELETE_BATCH = 1000
@@ -156,19 +157,19 @@ class ObjectStore:
 
     def list(self, prefix: str, start_after: str = "", limit: int | None = None) -> builtins.list[str]:
         """The keys that begin with `prefix` and come after `start_after`, in order."""
+        after = self._full(start_after) if start_after else ""
+        size = {"PageSize": min(limit or 1000, 1000)}
         with _translated():
-            pages = (
-                self._s3()
-                .get_paginator("list_objects_v2")
-                .paginate(
-                    Bucket=self.settings.bucket,
-                    Prefix=self._full(prefix),
-                    StartAfter=self._full(start_after) if start_after else "",
-                    PaginationConfig={"PageSize": min(limit or 1000, 1000)},
-                )
-            )
+            pages = self._pages(prefix, StartAfter=after, PaginationConfig=size)
             keys = (entry["Key"] for page in pages for entry in page.get("Contents", ()))
             return [key[len(self.settings.prefix) :] for key in islice(keys, limit)]
+
+    def list_kinds(self) -> set[str]:
+        """The beginnings of all keys that have a slash, up to the first one."""
+        with _translated():
+            pages = builtins.list(self._pages("", Delimiter="/"))
+        kinds = (entry["Prefix"] for page in pages for entry in page.get("CommonPrefixes", ()))
+        return {kind[len(self.settings.prefix) :] for kind in kinds}
 
     def upload_file(self, path: Path, key: str) -> None:
         with _translated(key):
@@ -201,7 +202,7 @@ class ObjectStore:
             StorageUnfit: the endpoint does not honour them, or it refuses the bucket or the credentials.
             Unavailable: the endpoint cannot be reached.
         """
-        self._ensure_bucket()
+        self.ensure_bucket()
         key = f"probe/{secrets.token_hex(16)}"
         try:
             first = self.create(key, b"first")
@@ -218,23 +219,8 @@ class ObjectStore:
         finally:
             self.delete(key)
 
-    def _s3(self, *, retries: bool = True) -> "S3Client":
-        max_attempts = PLAIN_ATTEMPTS if retries else 1
-        with self._lock:
-            if max_attempts not in self._clients:
-                self._clients[max_attempts] = self._make_client(self.settings, max_attempts=max_attempts)
-            return self._clients[max_attempts]
-
-    def _full(self, key: str) -> str:
-        return self.settings.prefix + key
-
-    def _get_or_none(self, key: str) -> StoredObject | None:
-        try:
-            return self.get(key)
-        except ObjectMissing:
-            return None
-
-    def _ensure_bucket(self) -> None:
+    def ensure_bucket(self) -> None:
+        """Make the bucket if there is none. Raises: StorageUnfit: refused; Unavailable."""
         client = self._s3()
         try:
             try:
@@ -256,6 +242,26 @@ class ObjectStore:
             raise Unavailable(UNREACHABLE) from error
         except BotoCoreError as error:
             raise Unavailable(UNREACHABLE) from error
+
+    def _s3(self, *, retries: bool = True) -> "S3Client":
+        max_attempts = PLAIN_ATTEMPTS if retries else 1
+        with self._lock:
+            if max_attempts not in self._clients:
+                self._clients[max_attempts] = self._make_client(self.settings, max_attempts=max_attempts)
+            return self._clients[max_attempts]
+
+    def _pages(self, prefix: str, **options: Any) -> "Iterable[ListObjectsV2OutputTypeDef]":
+        paginator = self._s3().get_paginator("list_objects_v2")
+        return paginator.paginate(Bucket=self.settings.bucket, Prefix=self._full(prefix), **options)
+
+    def _full(self, key: str) -> str:
+        return self.settings.prefix + key
+
+    def _get_or_none(self, key: str) -> StoredObject | None:
+        try:
+            return self.get(key)
+        except ObjectMissing:
+            return None
 
     def _put_if(self, key: str, body: bytes, etag: str | None) -> str:
         """Write under a condition; `etag` None: the key must not exist. Returns the new etag.

@@ -8,6 +8,7 @@ import typer
 from pydantic import ValidationError
 
 from registry.errors import TigerError
+from registry.layout import open_bucket
 from registry.store import ObjectStore, StorageUnfit
 from serve_app.instance.configuration_choice import ConfigurationChoice
 from serve_app.instance.instance import Instance
@@ -53,7 +54,7 @@ def open_store(home: Path, config: str | None) -> ObjectStore:
         store = instance.store()
         if not instance.exists:
             # Keys can be made before the application runs for the first time, so the bucket may not exist.
-            store.probe()
+            open_bucket(store)
     except (InstanceError, TigerError, StorageUnfit) as error:
         raise failed(error) from error
     return store

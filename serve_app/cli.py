@@ -1,6 +1,7 @@
 """The `tiger` command: starts and stops an instance and shows its state.
 
-`key_commands` has `tiger keys`, and `audit_command` has `tiger audit`.
+`key_commands` has `tiger keys`, `audit_command` has `tiger audit`, and `backup_commands` has `tiger backup` and
+`tiger restore`.
 """
 
 import os
@@ -14,6 +15,7 @@ from registry.errors import TigerError
 from registry.keys import hash_key
 from registry.operator_actions import OperatorKeys
 from serve_app.audit_command import show_audit
+from serve_app.backup_commands import backup, restore
 from serve_app.chosen_instance import DEFAULT_HOME, Config, Home, chosen_configuration, failed, open_instance
 from serve_app.demo import Demo
 from serve_app.deploy_command import deploy, environment
@@ -35,6 +37,8 @@ app.add_typer(keys_app, name="keys")
 app.command()(deploy)
 app.command()(environment)
 app.command("audit")(show_audit)
+app.command()(backup)
+app.command()(restore)
 
 
 def _show_version(is_asked: bool) -> None:

@@ -13,6 +13,7 @@ from datetime import datetime
 
 from registry.errors import RevisionNotFound
 from registry.keys import ApiKeys, ListedKey
+from registry.layout import open_bucket
 from registry.leftovers import Leftovers
 from registry.records import KeyRecord, Manifest, ModelRecord, utc_now
 from registry.revisions import Revisions
@@ -35,9 +36,9 @@ class Catalog:
     """
 
     def __init__(self, settings: Settings, lease_term_s: float = 0.0) -> None:
-        """Opens the storage. Raises: `StorageUnfit` if the endpoint does not honour conditional writes."""
+        """Opens the storage. Raises: `StorageUnfit` if its endpoint or its layout does not suit us."""
         store = ObjectStore(settings.storage)
-        store.probe()
+        open_bucket(store)
         limits = settings.limits
         self._resolver = Resolver(settings)
         self._names = Names(self._resolver)

@@ -99,6 +99,15 @@ class Instance:
         """Returns the bucket. If this home was never up, as on a cluster, the settings name the bucket."""
         return self.storage.store() if self.exists else ObjectStore(self.settings.storage)
 
+    @contextmanager
+    def storage_alone(self, report: Report) -> Iterator[ObjectStore]:
+        """Yields the bucket, while no command starts the application. Raises: InstanceError: it runs."""
+        with self._locked():
+            if self._is_ray_alive():
+                raise InstanceError("this instance is up: `tiger down` first")
+            with self.storage.started(report) as store:
+                yield store
+
     # Ray and Serve
 
     def environment(self) -> dict[str, str]:

@@ -1,10 +1,13 @@
 """The storage of an instance: SeaweedFS under its home, or the endpoint that the settings name."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from registry.client import build_client
 from registry.errors import Unavailable
+from registry.layout import BucketLayout
 from registry.settings import StorageSettings
 from registry.store import ObjectStore, StorageUnfit
 from serve_app.instance import seaweedfs
@@ -56,7 +59,28 @@ class InstanceStorage:
         return ObjectStore(self.settings, partial(build_client, credentials_path=self.credentials_path))
 
     def ensure(self, report: Report, may_move: bool) -> None:
-        """Starts the storage, unless it works. `may_move`: no process uses its port, so it may change."""
+        """Starts the storage, unless it works, and opens the bucket.
+
+        `may_move`: no process uses its port, so it may change.
+        """
+        self._start(report, may_move)
+        try:
+            BucketLayout(self.store()).open()
+        except (Unavailable, StorageUnfit) as error:
+            raise InstanceError(f"storage: {error}") from error
+
+    @contextmanager
+    def started(self, report: Report) -> Iterator[ObjectStore]:
+        """Yields the bucket, as it is. Storage that did not run before is stopped after the block."""
+        was_running = self.is_running
+        try:
+            self._start(report, may_move=True)
+            yield self.store()
+        finally:
+            if not was_running:
+                self.stop()
+
+    def _start(self, report: Report, may_move: bool) -> None:
         if not self.is_own:
             if problem := self._problem():
                 raise InstanceError(f"storage at {self._settings.endpoint_url}: {problem}")

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from registry.audit import Action, AuditLog
+from registry.layout import KINDS, NOT_COPIED
 from registry.records import utc_now
 from serve_app.instance.instance import FIRST_USER, Instance
 from serve_app.instance.ports import PortTaken
@@ -125,6 +126,11 @@ def test_logs_hold_no_key_and_no_prompt(system: System, alice: Client) -> None:
     assert logged.returncode == 0 and len(logged.stdout) > 1000
     assert alice.key not in logged.stdout
     assert prompt not in logged.stdout
+
+
+def test_every_object_of_the_bucket_is_of_a_kind_that_a_backup_knows(system: System, alice: Client) -> None:
+    alice.create("Mine")
+    assert system.instance.store().list_kinds() <= {*KINDS, *NOT_COPIED}
 
 
 def test_interactive_documentation_is_served_without_a_key(system: System) -> None:

@@ -47,6 +47,14 @@ NOT_RUN = {
     ("docs/operations.md", "export TIGER_MODEL_PATHS"): "It names directories with weights of 16 GB each.",
     ("docs/benchmarks.md", ".venv/bin/python -m bench.gpu --scale tiny"): "It measures for minutes.",
     ("docs/operations.md", ".venv/bin/tiger down"): "It stops the instance that other tests use.",
+    (
+        "docs/operations.md",
+        ".venv/bin/tiger backup",
+    ): "It copies all that other tests have stored; tests/process/registry/backup copies less.",
+    (
+        "docs/operations.md",
+        "export TIGER_BACKUP_ENDPOINT_URL",
+    ): "It needs a second server; tests/unit/serve_app/test_backup_commands.py has one.",
 }
 """The blocks that no test runs, with the reason."""
 

@@ -114,6 +114,13 @@ def test_list_is_ordered_and_pages(store: ObjectStore) -> None:
     assert store.list("nothing/") == []
 
 
+def test_kinds_are_the_first_parts_of_the_keys(store: ObjectStore) -> None:
+    for key in ("keys/a.json", "keys/b.json", "keys-of/alice/a", "layout.json", "users/alice/models.json"):
+        store.put(key, b"")
+    # The server also shows the empty folder that the probe of the fixture has left.
+    assert store.list_kinds() - {"probe/"} == {"keys/", "keys-of/", "users/"}
+
+
 def test_list_goes_past_one_page_of_the_server(store: ObjectStore) -> None:
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(lambda number: store.put(f"many/{number:04}", b""), range(1010)))

@@ -1,0 +1,91 @@
+"""The version of the bucket's layout, on a bucket in memory."""
+
+import json
+
+import pytest
+
+from registry.layout import LAYOUT_KEY, UPGRADES, BucketLayout, Layout, open_bucket
+from registry.store import ObjectStore, StorageUnfit
+from tests.support.memory_s3 import MemoryClient, memory_store
+
+
+def stored(store: ObjectStore) -> object:
+    return json.loads(store.get(LAYOUT_KEY).body)
+
+
+def test_new_bucket_gets_the_version_of_this_release() -> None:
+    store = memory_store()
+    open_bucket(store)
+    assert stored(store) == {"version": len(UPGRADES)}
+    assert store.list("") == [LAYOUT_KEY]
+
+
+def test_bucket_of_this_release_is_only_read() -> None:
+    client = MemoryClient()
+    open_bucket(memory_store(client))
+    writes: list[str] = []
+    BucketLayout(memory_store(MemoryClient(client.objects, before_write=writes.append))).open()
+    assert writes == []
+
+
+def test_bucket_of_a_later_release_is_refused_and_stays_as_it_is() -> None:
+    store = memory_store()
+    store.put(LAYOUT_KEY, b'{"version": 99, "a_later_field": true}')
+    with pytest.raises(StorageUnfit, match=r"layout 99.*a later one"):
+        open_bucket(store)
+    assert stored(store) == {"version": 99, "a_later_field": True}
+
+
+def test_unreadable_version_is_refused() -> None:
+    store = memory_store()
+    store.put(LAYOUT_KEY, b"{")
+    with pytest.raises(StorageUnfit, match="cannot be read"):
+        open_bucket(store)
+
+
+def test_bucket_with_half_of_a_backup_is_refused() -> None:
+    store = memory_store()
+    BucketLayout(store).save(Layout(version=0, restoring="a backup"), None)
+    with pytest.raises(StorageUnfit, match="repeat `tiger restore`"):
+        open_bucket(store)
+    assert stored(store) == {"version": 0, "restoring": "a backup"}
+
+
+def test_older_bucket_is_upgraded_step_by_step_from_its_version() -> None:
+    store = memory_store()
+    open_bucket(store)
+    done: list[str] = []
+    steps = [lambda _, name=name: done.append(name) for name in ("0 to 1", "1 to 2", "2 to 3")]
+    BucketLayout(store, steps).open()
+    assert done == ["1 to 2", "2 to 3"]
+    assert stored(store) == {"version": 3}
+
+
+def test_upgrade_that_dies_is_repeated() -> None:
+    store = memory_store()
+    tries: list[int] = []
+
+    def die_once(_: ObjectStore) -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        BucketLayout(store, [die_once]).open()
+    assert store.list("") == []
+    BucketLayout(store, [die_once]).open()
+    assert len(tries) == 2 and stored(store) == {"version": 1}
+
+
+def test_process_that_loses_the_race_accepts_the_version_of_the_first() -> None:
+    store = memory_store()
+    BucketLayout(store, [lambda store: BucketLayout(store).open()]).open()
+    assert stored(store) == {"version": 1}
+
+
+def test_process_that_loses_the_race_to_a_later_release_is_refused() -> None:
+    def a_later_release(store: ObjectStore) -> None:
+        store.put(LAYOUT_KEY, b'{"version": 2}')
+
+    with pytest.raises(StorageUnfit, match="layout 2"):
+        BucketLayout(memory_store(), [a_later_release]).open()

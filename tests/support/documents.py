@@ -33,6 +33,8 @@ NOT_RUN = {
         ".venv/bin/tiger up --home ~/second",
     ): "A second instance starts in a minute.",
     ("docs/operations.md", "export TIGER_STORAGE__ENDPOINT_URL"): "It needs a cluster with GPUs.",
+    ("docs/operations.md", "make bundle"): "It collects packages of gigabytes.",
+    ("docs/operations.md", "sha256sum /media"): "It installs an environment.",
     ("docs/operations.md", "docker build"): "It needs Docker and Kubernetes.",
     ("docs/operations.md", "kubectl create namespace"): "It needs Kubernetes.",
     ("docs/operations.md", "kubectl apply"): "It needs Kubernetes.",

@@ -7,6 +7,7 @@ Each process that was started is written to `<home>/instance.json` at once. Afte
 therefore knows the processes of this instance. Two homes share only the converted weights.
 """
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -247,9 +248,7 @@ class Instance:
             application = self._serve_client().state(APPLICATION)
         readiness = self._readiness() if has_ray else Readiness(False, "Ray is not running")
         return InstanceStatus(
-            storage=f"running at {self.storage.settings.endpoint_url}"
-            if self.storage.is_running
-            else "stopped",
+            storage=self.storage.state,
             ray=f"running, pid {head.process.pid}" if head is not None and has_ray else "stopped",
             application=application,
             is_ready=readiness.is_ready,
@@ -273,11 +272,17 @@ class Instance:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.home.chmod(0o700)
-        taken = InstanceError(f"another `tiger up` or `tiger down` of {self.home} is at work")
-        with locked(self.home / "lock", taken):
-            yield
+        try:
+            self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.home.chmod(0o700)
+            taken = InstanceError(f"another `tiger up` or `tiger down` of {self.home} is at work")
+            with locked(self.home / "lock", taken):
+                yield
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            where = error.filename or self.home
+            raise InstanceError(f"a disk is full ({where}): make room, then repeat the command") from error
 
 
 def _absolute(config: str | None) -> str | None:

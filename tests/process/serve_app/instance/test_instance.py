@@ -197,3 +197,10 @@ def test_serve_accepts_the_serve_configs(name: str) -> None:
 
     text = (CLUSTER_DIRECTORY / f"serve.{name}.yaml").read_text()
     ServeDeploySchema.model_validate(yaml.safe_load(text))
+
+
+def test_full_disk_of_the_home_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "instance.partial").symlink_to("/dev/full")
+    instance = Instance(tmp_path, http_port=free_ports(1)[0], dashboard_port=free_ports(1)[0])
+    with pytest.raises(InstanceError, match=r"a disk is full .*: make room, then repeat the command"):
+        instance.up(quiet)

@@ -24,7 +24,7 @@ GPU_INSTALLED := $(GPU_VENV)/.installed
 CLIENTS := .venv-clients
 
 .DEFAULT_GOAL := help
-.PHONY: help install up down demo check test render lock lock-gpu
+.PHONY: help install bundle up down demo check test render lock lock-gpu
 .PHONY: bench-path bench-training bench-learning bench-fairness bench-serving bench-control
 
 help: ## show this
@@ -32,22 +32,33 @@ help: ## show this
 
 install: $(INSTALLED) ## environment of this machine's profile, with everything in it (once; 5 GB for CPU)
 
+# With `BUNDLE=directory` the files of that bundle are checked first, and no index is asked.
+CHECK_BUNDLE := $(PYTHON) -m requirements.bundle check $(BUNDLE) --profile
+FROM_BUNDLE := $(if $(BUNDLE),--no-index --find-links $(abspath $(BUNDLE))/wheels)
+
 # torch +cpu is not on every index: as pip is configured first, then from PyTorch's own index.
 $(CPU_INSTALLED): requirements/cpu.txt pyproject.toml
+	$(if $(BUNDLE),$(CHECK_BUNDLE) cpu)
 	test -x $(CPU_BIN)/python || $(PYTHON) -m venv $(CPU_VENV)
-	$(CPU_BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	$(CPU_BIN)/pip install --quiet --disable-pip-version-check --no-deps $(TORCH) || \
-		$(CPU_BIN)/pip install --quiet --disable-pip-version-check --no-deps --index-url $(TORCH_INDEX) $(TORCH)
-	$(UV) pip install --quiet --python $(CPU_BIN)/python --no-deps --compile-bytecode -r requirements/cpu.txt
-	$(UV) pip install --quiet --python $(CPU_BIN)/python --no-deps --no-build-isolation --editable .
+	$(CPU_BIN)/pip install --quiet --disable-pip-version-check $(FROM_BUNDLE) uv==$(UV_VERSION)
+	$(CPU_BIN)/pip install --quiet --disable-pip-version-check $(FROM_BUNDLE) --no-deps $(TORCH) $(if $(BUNDLE),,|| \
+		$(CPU_BIN)/pip install --quiet --disable-pip-version-check --no-deps --index-url $(TORCH_INDEX) $(TORCH))
+	$(UV) pip install --quiet --python $(CPU_BIN)/python $(FROM_BUNDLE) --no-deps --compile-bytecode -r requirements/cpu.txt
+	$(UV) pip install --quiet --python $(CPU_BIN)/python $(FROM_BUNDLE) --no-deps --no-build-isolation --editable .
 	touch $@
 
 $(GPU_INSTALLED): requirements/gpu.txt pyproject.toml
+	$(if $(BUNDLE),$(CHECK_BUNDLE) gpu)
 	test -x $(GPU_VENV)/bin/python || $(PYTHON) -m venv $(GPU_VENV)
-	$(GPU_VENV)/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	$(GPU_VENV)/bin/uv pip install --quiet --python $(GPU_VENV)/bin/python --no-deps --compile-bytecode -r requirements/gpu.txt
-	$(GPU_VENV)/bin/uv pip install --quiet --python $(GPU_VENV)/bin/python --no-deps --no-build-isolation --editable .
+	$(GPU_VENV)/bin/pip install --quiet --disable-pip-version-check $(FROM_BUNDLE) uv==$(UV_VERSION)
+	$(GPU_VENV)/bin/uv pip install --quiet --python $(GPU_VENV)/bin/python $(FROM_BUNDLE) --no-deps --compile-bytecode -r requirements/gpu.txt
+	$(GPU_VENV)/bin/uv pip install --quiet --python $(GPU_VENV)/bin/python $(FROM_BUNDLE) --no-deps --no-build-isolation --editable .
 	touch $@
+
+bundle: ## all packages and the project in the directory BUNDLE, for a machine without a network
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m requirements.bundle make $(or $(BUNDLE),bundle) --profile $(PROFILE) --first uv==$(UV_VERSION) \
+		$(if $(filter cpu,$(PROFILE)),--first $(TORCH) --first-index $(TORCH_INDEX))
 
 up: install ## start everything on this machine and wait until it is ready
 	$(BIN)/tiger up
@@ -71,8 +82,11 @@ check: $(CPU_INSTALLED) ## what to run before each commit: style, types, import 
 	$(CPU_BIN)/lint-imports --no-cache
 	$(CPU_BIN)/pytest tests/unit
 
+# The end-to-end tests run without a network. `make test LOOPBACK=` runs them with that of the machine.
+LOOPBACK := $(CPU_BIN)/python -m tests.support.loopback
 test: check $(CLIENTS)/.installed $(if $(filter gpu,$(PROFILE)),$(GPU_INSTALLED)) ## all checks and tests; with a GPU also those of tests/gpu
-	$(CPU_BIN)/pytest --ignore=tests/unit
+	$(LOOPBACK) $(CPU_BIN)/pytest tests/e2e
+	$(CPU_BIN)/pytest --ignore=tests/unit --ignore=tests/e2e
 	$(if $(filter gpu,$(PROFILE)),$(GPU_VENV)/bin/pytest tests/gpu)
 
 render: $(CPU_INSTALLED) ## write the Serve configs of cluster/ anew from configs/

@@ -1,7 +1,6 @@
 """The `tiger` command: starts and stops an instance and shows its state.
 
-`key_commands` has `tiger keys`, `audit_command` has `tiger audit`, and `backup_commands` has `tiger backup` and
-`tiger restore`.
+The files `*_command.py` and `*_commands.py` have `tiger keys`, `deploy`, `audit`, `backup` and `restore`.
 """
 
 import os

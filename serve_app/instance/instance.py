@@ -21,8 +21,8 @@ from serve_app.instance import ray_head
 from serve_app.instance.application_start import Readiness
 from serve_app.instance.chosen_ports import ChosenPorts
 from serve_app.instance.deployment_check import DeploymentCheck
-from serve_app.instance.file_lock import locked
 from serve_app.instance.instance_serve import InstanceServe
+from serve_app.instance.locked_home import locked_home
 from serve_app.instance.monitoring import Monitoring
 from serve_app.instance.process_environment import process_environment
 from serve_app.instance.processes import InstanceError, Report, marked_processes, stop_processes
@@ -102,8 +102,8 @@ class Instance:
     @contextmanager
     def storage_alone(self, report: Report) -> Iterator[ObjectStore]:
         """Yields the bucket, while no command starts the application. Raises: InstanceError: it runs."""
-        with self._locked():
-            if self._is_ray_alive():
+        with locked_home(self.home):
+            if self.is_running:
                 raise InstanceError("this instance is up: `tiger down` first")
             with self.storage.started(report) as store:
                 yield store
@@ -179,7 +179,7 @@ class Instance:
             InstanceError: something cannot be started. Processes that were started stay, so that the operator
                 can look at them and call `up` again.
         """
-        with self._locked():
+        with locked_home(self.home):
             self._require_same_choices()
             was_running = self.is_running
             if not was_running:
@@ -228,7 +228,7 @@ class Instance:
         Raises:
             InstanceError: something cannot be deployed.
         """
-        with self._locked():
+        with locked_home(self.home):
             self._prepare(report)
             update = self.serve_update()
             update.submit()
@@ -239,7 +239,7 @@ class Instance:
         """Stops the processes that were started for this home. Data, keys and logs stay."""
         if not self.exists:
             return report(f"nothing was ever started for {self.home}")
-        with self._locked():
+        with locked_home(self.home):
             self._stop(report)
 
     def _stop(self, report: Report = print) -> None:
@@ -263,9 +263,7 @@ class Instance:
             serve, waits = self.serve.state(), self.serve.client.waits()
         readiness = self.serve.readiness() if has_ray else Readiness(False, "Ray is not running")
         return InstanceStatus(
-            storage=f"running at {self.storage.settings.endpoint_url}"
-            if self.storage.is_running
-            else "stopped",
+            storage=self.storage.state,
             ray=f"running, pid {head.process.pid}" if head is not None and has_ray else "stopped",
             applications=tuple(serve.applications.values()),
             waits=waits,
@@ -290,14 +288,6 @@ class Instance:
         self._remembered.update(
             config=self.config, http_port=self.http_port, dashboard_port=self.dashboard_port
         )
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.home.chmod(0o700)
-        taken = InstanceError(f"another `tiger up` or `tiger down` of {self.home} is at work")
-        with locked(self.home / "lock", taken):
-            yield
 
 
 def _absolute(config: str | None) -> str | None:

@@ -34,6 +34,8 @@ STOP_GRACE_S = 20
 MIN_LOGICAL_CPUS = 16
 # The path of a Unix socket has at most 107 characters, and Ray and HAProxy add about 80 to the directory.
 MAX_TEMP_DIRECTORY_CHARS = 16
+WITHOUT_REPORTS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_USAGE_STATS_REPORT_URL": "nowhere:"}
+"""Ray's dashboard reports even that usage statistics are disabled, unless it has no valid address."""
 WORKER_PORTS = range(10002, 20000)
 """The ports that Ray gives to its workers. Ray does not start if another option uses one of them."""
 PORT_OPTIONS = (
@@ -108,6 +110,7 @@ def ray_environment(home: Path, gcs_port: int) -> dict[str, str]:
         "NCCL_SOCKET_IFNAME": interface_of(LOOPBACK),
         # NCCL's server for its state, which would listen beside the workers and which nothing here asks.
         "NCCL_RAS_ENABLE": "0",
+        **WITHOUT_REPORTS,
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "5",
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
         # The watcher is a process of 0.1 GB for each run. It only helps on machines that a cloud takes back.

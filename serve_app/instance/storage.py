@@ -1,6 +1,6 @@
 """The storage of an instance: SeaweedFS under its home, or the endpoint that the settings name."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -11,19 +11,29 @@ from registry.layout import BucketLayout
 from registry.settings import StorageSettings
 from registry.store import ObjectStore, StorageUnfit
 from serve_app.instance import seaweedfs
+from serve_app.instance.base_weights import free_bytes
 from serve_app.instance.ports import free_ports, is_free
 from serve_app.instance.processes import InstanceError, Report, identify, processes_with, stop_processes
 from serve_app.instance.seaweedfs import ObjectServer, ObjectServerFailed
 from serve_app.instance.state import StateFile
 
 STOP_GRACE_S = 5
+MIN_FREE_BYTES = 64 * 2**20
+"""With less space on its disk, our own storage counts as full: a single training writes as much."""
 
 
 class InstanceStorage:
-    def __init__(self, home: Path, settings: StorageSettings, remembered: StateFile) -> None:
+    def __init__(
+        self,
+        home: Path,
+        settings: StorageSettings,
+        remembered: StateFile,
+        free_bytes: Callable[[Path], int] = free_bytes,
+    ) -> None:
         self._directory = home / "storage"
         self._settings = settings
         self._remembered = remembered
+        self._free_bytes = free_bytes
 
     @property
     def is_own(self) -> bool:
@@ -50,6 +60,18 @@ class InstanceStorage:
         process = self._remembered.read().storage
         return not self.is_own or (process is not None and process.is_alive)
 
+    @property
+    def state(self) -> str:
+        """The state in words, for the operator."""
+        if not self.is_running:
+            return "stopped"
+        return f"running at {self.settings.endpoint_url}{', but its disk is full' if self.is_full else ''}"
+
+    @property
+    def is_full(self) -> bool:
+        """True if our own storage has no room to write. The disks of another one cannot be seen from here."""
+        return self.is_own and self._free_bytes(self._directory) < MIN_FREE_BYTES
+
     def store(self) -> ObjectStore:
         """Returns the bucket. Our own storage uses the generated credentials."""
         if not self.is_own:
@@ -61,7 +83,8 @@ class InstanceStorage:
     def ensure(self, report: Report, may_move: bool) -> None:
         """Starts the storage, unless it works, and opens the bucket.
 
-        `may_move`: no process uses its port, so it may change.
+        `may_move`: no process uses its port, so it may change. A storage whose disk is full is left as it is:
+        it still answers what only reads, and no new one could start in its place.
         """
         self._start(report, may_move)
         try:
@@ -87,6 +110,11 @@ class InstanceStorage:
             return report(f"storage: {self._settings.endpoint_url}, as the settings say")
         if self.is_running and self._problem() is None:
             return report(f"storage: running at {self.settings.endpoint_url}")
+        if self.is_full:
+            raise InstanceError(
+                f"storage: fewer than {MIN_FREE_BYTES // 2**20} MiB are free on the disk of "
+                f"{self._directory}: make room there, then `tiger up` again"
+            )
         self.stop()
         port = self._remembered.read().storage_port
         if port is None or (may_move and not is_free(port)):

@@ -1,4 +1,4 @@
-"""The ports, sockets and files of an instance, as another user of its machine finds them."""
+"""The ports, sockets and files of an instance, as another user of its machine finds them, and its network."""
 
 import ipaddress
 import os
@@ -7,6 +7,7 @@ import stat
 import threading
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from serve_app.instance import ray_head
 from serve_app.instance.processes import marked_processes, processes_with
 from tests.support.doors import Door, Refusal, doors_of, figures, what_strangers_get
+from tests.support.loopback import failed_attempts, require_loopback
 from tests.support.stranger import as_stranger, connects_to_socket, needs_a_stranger
 from tests.support.system import Client, System
 
@@ -28,9 +30,17 @@ def processes_of(system: System) -> list[psutil.Process]:
     return [*marked_processes(instance.home), *weed]
 
 
+class Seen(NamedTuple):
+    """The doors that were seen, and the number of attempts to reach another machine."""
+
+    doors: set[Door]
+    num_attempts: int
+
+
 @pytest.fixture(scope="module")
-def doors(system: System) -> set[Door]:
-    """The doors that are seen while both base models train, one with one worker and one with two."""
+def seen(system: System) -> Seen:
+    """Observe the instance while both base models train, one with one worker and one with two."""
+    attempts_before = failed_attempts()
     client = system.client("machine")
     client.create("Alone")
     client.create("Together", parent="twin")
@@ -44,11 +54,23 @@ def doors(system: System) -> set[Door]:
     while any(training.is_alive() for training in trainings):
         found |= doors_of(processes_of(system))
         time.sleep(0.5)
-    return found | doors_of(processes_of(system))
+    found |= doors_of(processes_of(system))
+    return Seen(found, failed_attempts() - attempts_before)
+
+
+@pytest.fixture(scope="module")
+def doors(seen: Seen) -> set[Door]:
+    return seen.doors
 
 
 def client_train(client: Client, model: str) -> None:
     client.train(model, "Is water wet?", REWARDS, learning_steps=2)
+
+
+def test_no_other_machine_is_asked_for_anything(seen: Seen) -> None:
+    """Private models were made, answered and were trained where there is only loopback."""
+    require_loopback()
+    assert seen.num_attempts == 0
 
 
 def test_every_port_is_on_loopback(doors: set[Door]) -> None:

@@ -36,6 +36,8 @@ NOT_RUN = {
     ("docs/operations.md", "export TIGER_CONFIG"): "It has the operator's own values.",
     ("docs/operations.md", "eval "): "tests/serve/test_bare_ray.py runs it.",
     ("docs/operations.md", "make render"): "It needs Kubernetes.",
+    ("docs/operations.md", "make bundle"): "It collects packages of gigabytes.",
+    ("docs/operations.md", "sha256sum /media"): "It installs an environment.",
     ("docs/operations.md", "docker build"): "It needs Docker and Kubernetes.",
     ("docs/operations.md", "kubectl create namespace"): "It needs Kubernetes.",
     ("docs/operations.md", "kubectl apply"): "It needs Kubernetes.",

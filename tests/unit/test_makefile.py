@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 ONE_GPU = "GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-0)"
 NO_GPU = "No devices found"
+CPU_TESTS = ".venv/bin/pytest --ignore=tests/unit --ignore=tests/e2e"
 
 
 @pytest.fixture
@@ -70,10 +71,44 @@ def test_unknown_profile_is_refused(checkout: Path) -> None:
 def test_tests_on_a_gpu_machine_are_those_of_the_cpu_and_then_those_of_the_gpu(checkout: Path) -> None:
     lines = commands(checkout, "test", nvidia_smi=ONE_GPU)
     assert installs(lines, "cpu") and installs(lines, "gpu")
-    assert lines[-2:] == [".venv/bin/pytest --ignore=tests/unit", ".venv-gpu/bin/pytest tests/gpu"]
+    assert lines[-2:] == [CPU_TESTS, ".venv-gpu/bin/pytest tests/gpu"]
 
 
 def test_tests_on_another_machine_install_no_packages_for_gpus(checkout: Path) -> None:
     lines = commands(checkout, "test")
     assert not installs(lines, "gpu")
-    assert lines[-1] == ".venv/bin/pytest --ignore=tests/unit"
+    assert lines[-1] == CPU_TESTS
+
+
+def test_end_to_end_tests_run_without_a_network_unless_one_is_wanted(checkout: Path) -> None:
+    end_to_end = ".venv/bin/pytest tests/e2e"
+    assert f".venv/bin/python -m tests.support.loopback {end_to_end}" in commands(checkout, "test")
+    assert end_to_end in [line.strip() for line in commands(checkout, "test", "LOOPBACK=")]
+
+
+@pytest.mark.parametrize("profile", ["cpu", "gpu"])
+def test_installation_from_a_bundle_checks_it_first_and_asks_no_index(checkout: Path, profile: str) -> None:
+    first, *lines = commands(checkout, "up", f"PROFILE={profile}", "BUNDLE=carried")
+    assert first.endswith(f" -m requirements.bundle check carried --profile {profile}")
+    assert installs(lines, profile)
+    pips = [line for line in lines if "pip install" in line]
+    source = f"--no-index --find-links {checkout}/carried/wheels"
+    assert len(pips) > 2 and [line for line in pips if source not in line] == []
+    assert [line for line in lines if "http" in line] == []
+
+
+def test_installation_without_a_bundle_has_an_index(checkout: Path) -> None:
+    lines = commands(checkout, "install", "PROFILE=cpu")
+    assert [line for line in lines if "--no-index" in line or "requirements.bundle" in line] == []
+    assert any("download.pytorch.org" in line for line in lines)
+
+
+def test_bundle_of_a_profile_has_what_is_installed_before_its_lock(checkout: Path) -> None:
+    cpu, gpu = (
+        commands(checkout, "bundle", f"PROFILE={profile}", "BUNDLE=carried") for profile in ("cpu", "gpu")
+    )
+    for lines, profile in ((cpu, "cpu"), (gpu, "gpu")):
+        text = " ".join(lines)
+        assert f"-m requirements.bundle make carried --profile {profile} --first uv==" in text
+        assert ("--first torch==" in text) == (profile == "cpu")
+        assert not installs(lines, profile)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = ("registry", "training", "serve_app", "bench", "cluster")
+SOURCES = ("registry", "training", "serve_app", "bench", "cluster", "requirements")
 MAX_LINES = 299
 FRAGMENT = re.compile(r"\s*(What|Of|Whether)\b")
 """The beginning of a docstring that has no subject."""

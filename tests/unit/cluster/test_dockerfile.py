@@ -60,7 +60,7 @@ def test_copied_files_exist_and_are_in_the_context(root: Path, instructions: lis
 def test_image_has_all_that_the_package_names(root: Path, instructions: list[Instruction]) -> None:
     """The licence and the packages of pyproject.toml, with configs/ and cluster/ beside them."""
     sources = set(copied(instructions))
-    packages = {path.parent.name for path in root.glob("*/__init__.py")} - {"bench", "tests"}
+    packages = {path.parent.name for path in root.glob("*/__init__.py")} - {"bench", "requirements", "tests"}
     assert packages | {"pyproject.toml", "LICENSE", "configs", "requirements/gpu.txt"} == sources
 
 

@@ -11,6 +11,7 @@ from cluster.check_manifest import DIRECTORY, PATCH, merged
 from cluster.render import OF_KUBERAY
 from serve_app.api.routes import operations as operator_routes
 from serve_app.instance.haproxy import BINARY_VARIABLE, DATA_PATH
+from serve_app.instance.ray_head import WITHOUT_REPORTS
 from serve_app.settings import Settings, load_settings
 
 DEPRECATED = {"serviceUnhealthySecondThreshold", "deploymentUnhealthySecondThreshold"}
@@ -140,6 +141,7 @@ def test_all_nodes_have_the_same_environment_with_the_data_path(containers: list
     assert head == worker
     assert len(head) == len(containers[0]["env"])
     assert DATA_PATH.items() <= {name: each.get("value") for name, each in head.items()}.items()
+    assert WITHOUT_REPORTS.items() <= {name: each.get("value") for name, each in head.items()}.items()
 
 
 def test_haproxy_is_the_program_of_the_package(containers: list[Any], root: Path) -> None:

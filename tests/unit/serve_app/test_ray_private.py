@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import ray
 from ray import serve
+from ray._common.usage import usage_lib
 from ray.serve._private import constants, logging_utils, replica
 
 from serve_app.api.http_server import NOT_FOR_CLIENTS
@@ -20,6 +21,7 @@ from tests.support.shapes import ATTRIBUTE, Shapes, cases_of, check_names, check
 
 VERSION = f"ray {ray.__version__}"
 READERS = (
+    "_common/usage/*.py",
     "_private/*.py",
     "_private/authentication/*.py",
     "autoscaler/_private/constants.py",
@@ -124,3 +126,13 @@ def test_dashboards_of_ray_are_where_grafana_looks_and_name_its_source() -> None
         'config_output_path, "dashboards"',
     ):
         assert part in source, f"{VERSION}: {part}"
+
+
+def test_ray_reports_its_use_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address that could be asked would give a connection error, which is no ValueError."""
+    for name, value in ray_head.WITHOUT_REPORTS.items():
+        monkeypatch.setenv(name, value)
+    assert not usage_lib.usage_stats_enabled()
+    address, report = usage_lib._usage_stats_report_url(), usage_lib.generate_disabled_report_data()
+    with pytest.raises(ValueError, match="nowhere"):
+        usage_lib.UsageReportClient().report_usage_data(address, report)

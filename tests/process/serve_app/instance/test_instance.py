@@ -181,3 +181,10 @@ def test_serve_accepts_the_rendered_files_as_they_are(name: str) -> None:
 
     asked = yaml.safe_load((DIRECTORY / f"serve.{name}.yaml").read_text())
     assert ServeDeploySchema.model_validate(asked).model_dump(exclude_unset=True) == asked
+
+
+def test_full_disk_of_the_home_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "instance.partial").symlink_to("/dev/full")
+    instance = Instance(tmp_path, http_port=free_ports(1)[0], dashboard_port=free_ports(1)[0])
+    with pytest.raises(InstanceError, match=r"a disk is full .*: make room, then repeat the command"):
+        instance.up(quiet)

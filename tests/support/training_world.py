@@ -60,6 +60,14 @@ class DyingStore(ObjectStore):
         self._count()
         super().put(key, body)
 
+    def create(self, key: str, body: bytes) -> str:
+        self._count()
+        return super().create(key, body)
+
+    def replace(self, key: str, body: bytes, etag: str) -> str:
+        self._count()
+        return super().replace(key, body, etag)
+
     def delete(self, key: str) -> None:
         self._count()
         super().delete(key)

@@ -3,8 +3,9 @@
 import asyncio
 
 from fastapi import APIRouter
+from ray.exceptions import RayTaskError
 
-from registry.errors import Unavailable
+from registry.errors import Superseded, Unavailable
 from serve_app.api.backends import Backends, BackendsDependency
 from serve_app.api.openapi import errors
 from serve_app.deployment_options import model_server_name
@@ -30,7 +31,8 @@ async def health() -> Status:
 async def readyz(backends: BackendsDependency) -> Status:
     """Answers `ready` if storage can be reached and every base model has a healthy replica.
 
-    Otherwise the answer is 503 and names the problem, such as GPUs that are not there.
+    Otherwise the answer is 503 and names the problem, such as GPUs that are not there, or another cluster
+    that has taken over.
     """
     if problems := await _problems(backends):
         raise Unavailable("; ".join(problems))
@@ -43,6 +45,12 @@ async def _problems(backends: Backends) -> list[str]:
         await backends.check_storage()
     except Exception:
         problems.append("storage cannot be reached")
+    try:
+        await backends.catalog.check_leadership()
+    except Exception as error:
+        cause = error.cause if isinstance(error, RayTaskError) else error
+        if isinstance(cause, Superseded):
+            problems.append(cause.message)
     missing = [model.id for model in backends.settings.models if not backends.health[model.id].is_available]
     return problems + [await _problem_of(backends, base_model) for base_model in missing]
 

@@ -73,6 +73,7 @@ class ModelCreation:
 
     async def _create(self, user: str, request: CreateModel, uid: str) -> ModelRecord:
         models = (await self._lists.load(user)).models
+        self._leadership.require()  # the load may have found the list of a later Catalog
         try:
             parent = self._resolver.resolve(models, request.parent_model)
         except (ModelNotFound, RevisionNotFound) as error:

@@ -85,14 +85,9 @@ class TrainingController(Controller):
         self._beginnings = Beginnings(
             self._jobs, publisher, self._revisions, settings, self._outcomes, self._dispatcher, self._metrics
         )
+        find = self._listing.job
         self._submission = Submission(
-            store,
-            self._jobs,
-            self._active,
-            self._dispatcher,
-            max_queued_jobs_per_user,
-            self._listing.job,
-            retry,
+            store, self._jobs, self._active, self._dispatcher, max_queued_jobs_per_user, find, retry
         )
         recovery = Recovery(self._jobs, self._active, self._dispatcher)
         self._succession = Succession(leadership, recovery, self._dispatcher, self._active, look_interval_s)

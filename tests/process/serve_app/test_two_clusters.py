@@ -98,7 +98,7 @@ async def test_nothing_is_lost_or_done_twice_and_the_former_clusters_stop(
     running = [asyncio.ensure_future(client.run()) for client in clients]
     for _ in CLUSTERS[1:]:
         enough = num_accepted(clients) + NUM_CLIENTS
-        await comes_true(lambda enough=enough: num_accepted(clients) >= enough)  # type: ignore[misc]
+        await comes_true(lambda enough=enough: num_accepted(clients) >= enough)
         assert not all(each.done() for each in running)
         await start(storage_settings, clusters, tmp_path)
         # A client of the new cluster works beside those that have not left the former one yet.

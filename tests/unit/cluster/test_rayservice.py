@@ -39,7 +39,7 @@ def test_service_has_no_field_that_kuberay_ignores(service: Any) -> None:
 
 
 def test_new_cluster_starts_beside_the_old_one(service: Any, operations: str) -> None:
-    """Two clusters may use one bucket, because only the newer one changes it. The document says what is seen."""
+    """Two clusters may use one bucket, because only the newer one changes it."""
     assert service["upgradeStrategy"] == {"type": "NewCluster"}
     assert "`upgradeStrategy` is `NewCluster`" in operations
 

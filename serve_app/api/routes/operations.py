@@ -3,12 +3,13 @@
 import asyncio
 
 from fastapi import APIRouter
-from ray.exceptions import RayTaskError
 
-from registry.errors import Superseded, Unavailable
-from serve_app.api.backends import Backends, BackendsDependency
+from registry.errors import Unavailable
+from registry.leadership import MESSAGE
+from serve_app.api.backends import STORAGE_TIMEOUT_S, Backends, BackendsDependency
 from serve_app.api.openapi import errors
 from serve_app.deployment_options import model_server_name
+from serve_app.remote_errors import is_superseded
 from serve_app.resource_waits import WAITS_FOR
 from serve_app.wire.base import Status
 
@@ -43,14 +44,9 @@ async def _problems(backends: Backends) -> list[str]:
     problems = []
     try:
         await backends.check_storage()
-    except Exception:
-        problems.append("storage cannot be reached")
-    try:
-        await backends.catalog.check_leadership()
+        await asyncio.wait_for(backends.catalog.check_leadership(), STORAGE_TIMEOUT_S)
     except Exception as error:
-        cause = error.cause if isinstance(error, RayTaskError) else error
-        if isinstance(cause, Superseded):
-            problems.append(cause.message)
+        problems.append(MESSAGE if is_superseded(error) else "storage cannot be reached")
     missing = [model.id for model in backends.settings.models if not backends.health[model.id].is_available]
     return problems + [await _problem_of(backends, base_model) for base_model in missing]
 

@@ -26,6 +26,7 @@ KINDS = (
     "usage/",
     "idempotency/",
     "audit/",
+    "leaders/",
 )
 """The beginnings of the keys that a backup has, and that a restore replaces."""
 NOT_COPIED = frozenset({"probe/"})

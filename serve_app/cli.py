@@ -23,6 +23,7 @@ from serve_app.instance.environment import loopback_without_proxy
 from serve_app.instance.instance import FIRST_USER, Instance
 from serve_app.instance.processes import InstanceError
 from serve_app.key_commands import keys_app
+from serve_app.release_command import release
 from serve_app.terminal import Rows, visible, visible_lines
 from serve_app.version import VERSION
 
@@ -38,6 +39,7 @@ app.command()(environment)
 app.command("audit")(show_audit)
 app.command()(backup)
 app.command()(restore)
+app.command()(release)
 
 
 def _show_version(is_asked: bool) -> None:

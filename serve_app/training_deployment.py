@@ -10,6 +10,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from registry.errors import TigerError, Unavailable
+from registry.leadership import TRAINER, Leadership
 from registry.meter import Meter
 from registry.records import ModelRecord
 from registry.store import ObjectStore
@@ -26,6 +27,7 @@ from serve_app.remote_errors import as_tiger_error
 from serve_app.replica_address import listen_at_the_node
 from serve_app.resource_waits import PendingGroup, RayCluster, ResourceWaits
 from serve_app.settings import Settings
+from serve_app.this_cluster import this_cluster
 from serve_app.training_metrics import RayTrainingMetrics
 from serve_app.wait_watch import Part, WaitWatch, wait_gauge
 from training.controller.controller import TrainingController
@@ -116,6 +118,9 @@ class Trainer(TrainingController):
         store = ObjectStore(settings.storage)
         client = CatalogClient(catalog)
         self._waits = ResourceWaits()
+        await client.check_storage()  # the catalog makes the bucket
+        self._leadership = Leadership(store, TRAINER, this_cluster())
+        await asyncio.to_thread(self._leadership.take)
         super().__init__(
             store,
             ServingSide(client, self._servers),
@@ -125,10 +130,10 @@ class Trainer(TrainingController):
             RayTrainingMetrics(),
             Meter(UsageParts(store), settings.usage.flush_interval_s),
             shortage=self._shortage_of,
+            leadership=self._leadership,
         )
         self._meter.start()
         self._wait_watch = start_apart(WaitWatch(RayCluster(), self._waiting_parts, wait_gauge()).watch())
-        await client.check_storage()  # the catalog makes the bucket
         await asyncio.to_thread(remove_groups, groups_of(self._application))
         await self.recover()
 
@@ -153,6 +158,14 @@ class Trainer(TrainingController):
             settings.limits.max_queued_jobs_per_user,
             {name for name in in_both if run_settings(name, settings) != run_settings(name, before)},
         )
+
+    async def check_health(self) -> None:
+        """Serve calls this. An error lets Serve start a Trainer that takes the leadership.
+
+        Raises: Superseded, if this Trainer was superseded and an operator has released the leadership since.
+        """
+        if self._leadership.is_released:
+            self._leadership.require()
 
     async def __del__(self) -> None:
         """Ends the runs and closes the meter. Serve awaits this when it stops the replica."""

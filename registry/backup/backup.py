@@ -1,7 +1,7 @@
 """Makes a backup of a bucket while the service runs.
 
 usage -> reservations -> jobs -> models, with their adapters and jobs -> new reservations -> keys -> audit log
--> manifest
+-> leaders -> manifest
 
 The order makes the copy consistent; a file of docs/decisions has the argument. In short: of two objects where
 one leans on the other, the service writes the one that is leaned on first, and the backup reads it last.

@@ -4,6 +4,7 @@ from serve_app.catalog.catalog import Catalog
 from serve_app.deployed_settings import Document, core_settings
 from serve_app.ray_private import user_config_of_this_replica
 from serve_app.replica_address import listen_at_the_node
+from serve_app.this_cluster import this_cluster
 
 
 class CatalogDeployment(Catalog):
@@ -12,7 +13,7 @@ class CatalogDeployment(Catalog):
     def __init__(self, args: Document, lease_term_s: float) -> None:
         listen_at_the_node()
         self._args = args
-        super().__init__(core_settings(args, user_config_of_this_replica()), lease_term_s)
+        super().__init__(core_settings(args, user_config_of_this_replica()), lease_term_s, this_cluster)
 
     async def reconfigure(self, user_config: Document) -> None:
         """Changes the settings. The lists in memory and the leases stay."""

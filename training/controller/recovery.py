@@ -1,22 +1,49 @@
-"""Takes up the unfinished jobs of the bucket when a controller starts."""
+"""Takes up unfinished jobs of the bucket that this controller does not know.
+
+They are the jobs of an earlier controller, and later those that a former Trainer accepts which does not know
+yet that it was superseded.
+"""
 
 import asyncio
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 from registry.jobs import Jobs
 from training.controller.active_jobs import ActiveJob, ActiveJobs
 from training.controller.base_models import waits_for
 from training.controller.dispatcher import Dispatcher
 
+T = TypeVar("T")
+BATCH_JOBS = 64
+"""The number of jobs that are taken over at the same time."""
 
-async def take_up(jobs: Jobs, active: ActiveJobs, dispatcher: Dispatcher) -> None:
-    """Queue the unfinished jobs, oldest first. Jobs of a base model that is not deployed wait for it."""
-    for record in await asyncio.to_thread(jobs.active):
-        # A job that only waited has no saved events, so nothing is read for each of a thousand of them.
-        has_events = record.attempt > 0 or record.is_cancelled
-        events = await asyncio.to_thread(jobs.load_events, record.user, record.id) if has_events else []
-        job = ActiveJob(jobs, record, events)
-        active.add(job)
-        await job.emit(type="info", message="Taken up again after a restart")
-        if not dispatcher.serves(record.base_model):
-            await job.emit(type="info", message=waits_for(record.base_model))
-        await dispatcher.put(record)
+
+class Recovery:
+    def __init__(self, jobs: Jobs, active: ActiveJobs, dispatcher: Dispatcher) -> None:
+        self._jobs = jobs
+        self._active = active
+        self._dispatcher = dispatcher
+
+    async def take_up(self) -> None:
+        """Queue the unfinished jobs, oldest first. Jobs of a base model that is not deployed wait for it.
+
+        Raises: Superseded, Unavailable.
+        """
+        found = await asyncio.to_thread(self._jobs.unfinished, self._active.knows)
+        for batch in _batches(found, BATCH_JOBS):
+            taking = (asyncio.to_thread(self._jobs.take_over, job) for job in batch)
+            for opened in await asyncio.gather(*taking):
+                if opened is None:
+                    continue
+                record = opened.record
+                job = ActiveJob(self._jobs, record, opened.events)
+                self._active.add(job)
+                await job.emit(type="info", message="Taken up again after a restart")
+                if not self._dispatcher.serves(record.base_model):
+                    await job.emit(type="info", message=waits_for(record.base_model))
+                await self._dispatcher.put(record)
+
+
+def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

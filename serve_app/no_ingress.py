@@ -1,7 +1,7 @@
 """The application of one base model, which has no ingress.
 
-Serve makes the outermost deployment of an application its ingress: each replica would open a port for HTTP that
-asks for no key, and could have no router of its own. Only our other deployments may reach a ModelServer.
+Serve makes the outermost deployment of an application its ingress: each replica would open a port for HTTP
+that asks for no key, and could have no router of its own. Only our other deployments may reach a ModelServer.
 Therefore another deployment, which never has a replica, is the outermost one.
 """
 

@@ -148,5 +148,5 @@ def _deployment(details: dict[str, Any]) -> DeploymentState:
         status=details["status"],
         message=details["message"],
         replicas=sum(replica["state"] == "RUNNING" for replica in details["replicas"]),
-        target_replicas=details.get("target_num_replicas") or details["deployment_config"]["num_replicas"],
+        target_replicas=details["target_num_replicas"],
     )

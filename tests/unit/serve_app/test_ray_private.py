@@ -12,7 +12,7 @@ from ray.serve._private import constants, logging_utils, replica
 
 from serve_app.api.http_server import NOT_FOR_CLIENTS
 from serve_app.api.ingress import Ingress
-from serve_app.deployment_options import NO_HTTP, ONE_LOOP
+from serve_app.deployment_options import ONE_LOOP
 from serve_app.instance import haproxy, ray_head
 from serve_app.instance.monitoring import PROGRAMS
 from serve_app.instance.monitoring_files import SOURCE_NAME
@@ -102,7 +102,6 @@ def ray_variables(home: Path) -> Iterator[str]:
         **haproxy.environment(home),
         **dict.fromkeys(ray_head.PORT_VARIABLES),
         **ONE_LOOP,
-        **NO_HTTP,
         **{program.ray_variable: "" for program in PROGRAMS},
         **ray_head.ray_environment(home, 1),
     }

@@ -71,7 +71,7 @@ class Backends:
         A base model that is not among them any more ends its requests whose answers have not begun.
         """
         self.settings = self.resolver.settings = settings
-        self._base_lines = as_lines(base_infos(settings))
+        self.base_lines = as_lines(base_infos(settings))
         limits = settings.limits
         self.request_limit.set_limit(limits.max_requests_per_minute_per_user, settings.ingress.num_replicas)
         base_models = {model.id for model in settings.models}
@@ -93,7 +93,7 @@ class Backends:
 
     async def listing(self, user: str) -> bytes:
         """Returns the models of a user as JSON lines: base models, then private ones, oldest first."""
-        return self._base_lines + (await self.user_models.models(user)).lines
+        return self.base_lines + (await self.user_models.models(user)).lines
 
     async def private_models(self, user: str) -> tuple[ModelRecord, ...]:
         return (await self.user_models.models(user)).models

@@ -1,14 +1,17 @@
 """An ingress replica remembers which base models answer, so that no request waits for a dead one.
 
 It calls `check_health` of the replicas of each base model again and again. One healthy replica is enough. If
-all replicas are dead or report a fault, the base model is unavailable at once. If no replica answers in time,
-it may only be busy: the base model is unavailable after SILENCE_S seconds.
+all replicas report a fault, the base model is unavailable at once. If no replica answers in time, it may only
+be busy: the base model is unavailable after SILENCE_S seconds. If Serve has no replica, it may only be
+applying changed settings, which takes less than a second: the base model is unavailable after ABSENCE_S.
 """
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from weakref import WeakSet
+
+from ray.serve.exceptions import DeploymentUnavailableError
 
 from registry.errors import Unavailable
 from registry.tasks import start_apart
@@ -20,24 +23,32 @@ PAUSE_S = 1.0
 RETRY_S = 0.2
 ASK_S = 2.0
 SILENCE_S = 5.0
+ABSENCE_S = 2.0
 WAITING_S = 5.0
 
 Ask = Callable[[], Awaitable[bool | None]]
 
 
-def asking(server: ModelClient, timeout_s: float = ASK_S) -> Ask:
+def asking(server: ModelClient, timeout_s: float = ASK_S, clock: Callable[[], float] = time.monotonic) -> Ask:
     """Returns a function that asks the replicas of a ModelServer for their health.
 
     It returns True: one is healthy; False: none is; None: this is not known.
     """
+    absent_since_s: float | None = None
 
     async def ask() -> bool | None:
+        nonlocal absent_since_s
         try:
-            return await server.num_healthy(timeout_s) > 0
+            is_healthy = await server.num_healthy(timeout_s) > 0
         except TimeoutError:
             return await _ask_one(server, timeout_s)
+        except DeploymentUnavailableError:
+            absent_since_s = clock() if absent_since_s is None else absent_since_s
+            return None if clock() - absent_since_s < ABSENCE_S else False
         except Exception:
-            return False  # there is no replica
+            return False
+        absent_since_s = None
+        return is_healthy
 
     return ask
 

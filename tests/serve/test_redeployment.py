@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from serve_app.deployment_options import CATALOG, INGRESS, TRAINER, model_server_name
@@ -17,7 +18,7 @@ from tests.support.account import ENDLESS, Account, assert_error, chunks_of
 from tests.support.replicas import replica_ids
 from tests.support.service import Service, assigned, base_model, controller
 from tests.support.waiting import wait_until
-from training.types import Controller, Instruction
+from training.types import Assignment, Controller, Instruction, Standing
 
 REQUESTS_PER_S = 20
 CORE = (INGRESS, CATALOG, TRAINER)
@@ -91,8 +92,11 @@ def streaming(account: Account) -> Iterator[Iterator[str]]:
         yield response.iter_lines()
 
 
-def assert_it_goes_on(lines: Iterator[str]) -> None:
+def assert_all_goes_on(lines: Iterator[str], assignment: Assignment) -> None:
+    """The stream has another piece, and the Trainer takes another report of the training."""
     assert json.loads(next(lines))["type"] == "delta"
+    report = (assignment.job_id, assignment.attempt, "Still at work")
+    assert controller().call(Controller.inform, *report).result(timeout_s=30) is Standing.GOES_ON
 
 
 def test_changes_concern_nobody_else(
@@ -115,24 +119,20 @@ def test_changes_concern_nobody_else(
         assert_error(trainer.http.post("/v1/models", json=another), 429, "quota_exceeded")
         assert_error(streamer.generate(), 429, "rate_limited")
         assert replicas("one", "two") == before, "nothing was restarted"
-        assert_it_goes_on(lines)
+        assert_all_goes_on(lines, assignment)
 
         three = base_model("three", "Three")
         service.deploy(restored.model_copy(update={"models": (*restored.models, three)}))
         wait_until(lambda: owner.generate(model="three").status_code == 200, 30)
         assert replicas("one", "two") == before
-        assert_it_goes_on(lines)
+        assert_all_goes_on(lines, assignment)
 
         job = owner.train("kept", background=True).json()["id"]
-        worker = controller().call(Controller.enter, "two").result(timeout_s=30)
-        one = restored.base_model("one")
-        service.deploy(restored.model_copy(update={"models": (one, three)}))
+        with run_of_two_ends(service):
+            service.deploy(restored.model_copy(update={"models": (restored.base_model("one"), three)}))
         assert replicas("one") < before and not replica_ids(model_server_name("two"))
-        assert_it_goes_on(lines)
+        assert_all_goes_on(lines, assignment)
         assert_private_models_wait(service, owner)
-        order = controller().call(Controller.next_assignment, "two", worker).result(timeout_s=60)
-        assert order == Instruction.LEAVE
-        (service.signals / "ended-run two").touch()
         assert WAITS in owner.http.get(f"/v1/jobs/{job}/events").text
 
         service.deploy(restored)
@@ -140,13 +140,23 @@ def test_changes_concern_nobody_else(
         assert owner.http.get("/v1/models/kept").json()["status"] == "training"
         assert service.work("two", tmp_path).job_id == job
         assert replicas("one") < before
-        assert_it_goes_on(lines)
+        assert_all_goes_on(lines, assignment)
 
         service.train("one", assignment, tmp_path)
         end = chunks_of(training.result(timeout=60))[-1]
         assert (end["type"], end["revision"]) == ("stop", 1)
     revisions = trainer.http.get("/v1/models/mine/revisions").json()
     assert [(each["revision"], each["job"]) for each in revisions] == [(1, assignment.job_id)]
+
+
+@contextmanager
+def run_of_two_ends(service: Service) -> Iterator[None]:
+    """The worker of `two`, which begins before the block, is sent away after it. Then its run ends."""
+    worker = controller().call(Controller.enter, "two").result(timeout_s=30)
+    yield
+    order = controller().call(Controller.next_assignment, "two", worker).result(timeout_s=60)
+    assert order == Instruction.LEAVE
+    (service.signals / "ended-run two").touch()
 
 
 def assert_private_models_wait(service: Service, owner: Account) -> None:
@@ -184,3 +194,17 @@ def test_broken_base_model_says_why_and_holds_up_nobody(
     assert_error(answer, 503, "unavailable")
     assert "four" in answer.json()["error"]["message"]
     assert replicas("one", "two") == before
+
+
+def test_replica_of_a_base_model_opens_no_port_for_http(service: Service) -> None:
+    """It is the only deployment of its application, and Serve would make it answer HTTP without a key."""
+    (replica,) = [
+        process
+        for process in psutil.Process().children(recursive=True)
+        if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::ServeReplica:base-model-one:")
+    ]
+    listening = [each.laddr for each in replica.net_connections("tcp") if each.status == psutil.CONN_LISTEN]
+    assert listening, "other deployments reach it over gRPC"
+    for address in listening:
+        with pytest.raises(httpx.TransportError):
+            httpx.get(f"http://{address.ip}:{address.port}/-/healthz", trust_env=False, timeout=5)

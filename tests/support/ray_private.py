@@ -1,13 +1,15 @@
 """The private names of Ray that only tests need. Tests take them from here."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray.serve._private.common import DeploymentID
 from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig, ServerConfig
 from ray.serve._private.haproxy_templates import HAPROXY_CONFIG_TEMPLATE
-from ray.serve.llm import LLMConfig
 from ray.serve.schema import ServeDeploySchema
+
+if TYPE_CHECKING:  # it imports vLLM, which most tests that use this file do not need
+    from ray.serve.llm import LLMConfig
 
 __all__ = [
     "HAPROXY_CONFIG_TEMPLATE",
@@ -34,7 +36,7 @@ def deploy_applications(config: ServeDeploySchema) -> None:
     _get_global_client().deploy_apps(config)
 
 
-def initialization_of(config: LLMConfig) -> dict[str, Any]:
+def initialization_of(config: "LLMConfig") -> dict[str, Any]:
     """Returns the engine arguments with which a replica of Ray Serve LLM starts."""
     from ray.llm._internal.serve.engines.vllm.vllm_models import VLLMEngineConfig
 

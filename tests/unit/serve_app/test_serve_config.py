@@ -98,7 +98,7 @@ def with_changed(setting: str) -> dict[str, Any]:
 
 
 def restarted_by(changed: dict[str, Any]) -> str:
-    """What a change of the settings file restarts, in the words of the table."""
+    """The processes that a change of the settings file restarts, in the words of the table."""
     before, after = applications(document()), applications(changed)
     assert before.keys() == after.keys()
     restarted = {name for name in before if before[name]["args"] != after[name]["args"]}
@@ -116,7 +116,7 @@ def restarted_by(changed: dict[str, Any]) -> str:
 
 
 def documented(setting: str) -> str:
-    """What the table of the operator says. The longest pattern that fits a setting counts."""
+    """The words of the table of the operator. The longest pattern that fits a setting counts."""
     text = (ROOT / "docs" / "operations.md").read_text()
     table = text.partition("### Which change restarts what")[2].partition("\n#")[0]
     rows = {

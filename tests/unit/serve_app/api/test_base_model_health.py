@@ -1,14 +1,24 @@
 """The conditions under which a base model is unavailable, and the requests that this concerns."""
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from ray.serve.exceptions import DeploymentUnavailableError
 from starlette.types import Receive, Scope, Send
 
 from registry.errors import Unavailable
-from serve_app.api.base_model_health import RETRY_S, SILENCE_S, WAITING_S, BaseModelHealth
+from serve_app.api.base_model_health import (
+    ABSENCE_S,
+    RETRY_S,
+    SILENCE_S,
+    WAITING_S,
+    BaseModelHealth,
+    asking,
+)
 from serve_app.api.in_progress import InProgress
+from serve_app.model_server.client import ModelClient
+from tests.support.ray_private import DeploymentID
 from tests.support.waiting import comes_true
 
 
@@ -148,3 +158,38 @@ async def test_removed_base_model_refuses_and_ends_requests_that_wait_for_it(
     assert await is_refused(health)
     assert not health.is_available
     assert replicas.num_asked == num_asked, "nobody asks any more"
+
+
+class Deployment:
+    """A deployment of Serve that has no replicas for a while."""
+
+    def __init__(self) -> None:
+        self.has_replicas = True
+
+    async def num_healthy(self, timeout_s: float) -> int:
+        if not self.has_replicas:
+            raise DeploymentUnavailableError(DeploymentID(name="ModelServer:one", app_name="base-model-one"))
+        return 1
+
+
+async def test_moment_without_replicas_is_a_change_of_settings(replicas: Replicas) -> None:
+    """Serve takes a replica out of its routing while it applies a changed user_config."""
+    deployment = Deployment()
+    ask = asking(cast(ModelClient, deployment), clock=replicas.clock)
+    health = BaseModelHealth("one", ask, replicas.clock)
+    await health.ask_now()
+    for _ in range(2):
+        deployment.has_replicas = False
+        replicas.now += ABSENCE_S - 0.5
+        await health.ask_now()
+        assert health.is_available
+        deployment.has_replicas = True
+        await health.ask_now()
+    deployment.has_replicas = False
+    await health.ask_now()
+    replicas.now += ABSENCE_S
+    await health.ask_now()
+    assert not health.is_available
+    deployment.has_replicas = True
+    await health.ask_now()
+    assert health.is_available

@@ -78,7 +78,6 @@ def test_deploy_applies_a_changed_limit_and_restarts_nothing(
     changed.write_text(yaml.safe_dump(settings))
     replicas = {process.pid for process in processes(system, REPLICA)}
 
-    assert "nothing changes" in tiger(system, "deploy", "--dry-run").stdout
     deployed = tiger(system, "deploy", "--config", str(changed))
     try:
         assert deployed.returncode == 0, deployed.stdout + deployed.stderr

@@ -35,6 +35,7 @@ RAY = """\
 case "$1" in start) exec {ray} "$@" {options} ;; *) exec {ray} "$@" ;; esac
 """
 TIMEOUT_S = 120
+GRACE_S = 1
 
 
 class BareRay:
@@ -65,7 +66,6 @@ class BareRay:
             "TIGER_STORAGE__BUCKET": "tests",
             "NO_PROXY": "127.0.0.1,localhost",
         }
-        self._variables = ""
 
     def _write_settings(self, http_port: int) -> None:
         settings: dict[str, Any] = yaml.safe_load((CONFIG_DIRECTORY / "local.yaml").read_text())
@@ -87,7 +87,7 @@ class BareRay:
 
     def shell(self, command: str) -> "subprocess.CompletedProcess[str]":
         done = subprocess.run(
-            ["sh", "-ec", f"{self._variables}\n{command}"],
+            ["sh", "-ec", command],
             env=self.environment,
             capture_output=True,
             text=True,
@@ -98,7 +98,8 @@ class BareRay:
 
     def keep_variables(self, command: str) -> None:
         """Run a command whose variables later commands have, as in one shell."""
-        self._variables = command
+        lines = self.shell(f"{command}\nenv -0").stdout.split("\0")
+        self.environment |= dict(line.split("=", 1) for line in lines if line)
 
     @property
     def readiness(self) -> str:
@@ -119,7 +120,7 @@ def bare_ray() -> Iterator[BareRay]:
         try:
             yield bare
         finally:
-            stop_processes(marked_processes(root), 10)
+            stop_processes(marked_processes(root), GRACE_S)
             stop(storage.pid)
             storage.wait()
 
@@ -137,7 +138,7 @@ def test_documented_commands_serve_on_a_bare_ray(bare_ray: BareRay) -> None:
     with (
         told.open("w") as output,
         subprocess.Popen(
-            ["sh", "-ec", f"{variables}\nexec {deploy}"],
+            ["sh", "-ec", f"exec {deploy}"],
             env=bare_ray.environment,
             stdout=output,
             stderr=output,

@@ -122,7 +122,7 @@ class UserModelStore:
 def count_by_base_model(store: ObjectStore) -> Counter[str]:
     """The numbers of private models of all users, by the ids of their base models."""
     keys = [key for key in store.list(PREFIX) if key.endswith(f"/{FILE}")]
-    lists = [UserModels.model_validate_json(found.body) for found in store.get_many(keys) if found]
+    lists = [_StoredModels.model_validate_json(found.body) for found in store.get_many(keys) if found]
     return Counter(model.base_model for models in lists for model in models.models)
 
 

@@ -14,7 +14,8 @@ from ray.serve.llm import LLMConfig
 from serve_app.application import build_application
 from serve_app.deployed_settings import Document, served_settings
 from serve_app.deployment_options import MAX_ONGOING_CALLS, ONE_LOOP, QUIET, model_server_name
-from serve_app.model_server.server import ModelServer, WeightsInPlace
+from serve_app.model_server.server import ModelServer
+from serve_app.model_server.weights_in_place import WeightsInPlace
 from serve_app.no_ingress import without_ingress
 from serve_app.serving_settings import ReplicaSettings, ServedModelSettings
 from serve_app.settings import SharedSettings

@@ -29,7 +29,7 @@ from serve_app.model_server.gpu_gate import AwakeEngine, GpuGate
 from serve_app.model_server.metrics import FirstToken, RayReplicaMetrics
 from serve_app.model_server.multiplexing import multiplexed
 from serve_app.model_server.openai_layer import OpenAILayer
-from serve_app.model_server.ray_llm_private import CallbackBase, chat_serving, engine_client, text_serving
+from serve_app.model_server.ray_llm_private import chat_serving, engine_client, text_serving
 from serve_app.model_server.request_engine import RequestEngine
 from serve_app.model_server.schema_compiler import SchemaCompiler, WorkerProcess
 from serve_app.model_server.schema_worker import TokenizerText
@@ -46,17 +46,6 @@ from training.conversation import tokenise_prompt
 
 PROBE = "Hello! What can you tell me about the sea, and who lives in it?"
 """The text of the prompts that an adapter is tried with. The chat template adds tokens before it."""
-
-
-class WeightsInPlace(CallbackBase):
-    """A callback for weights that vLLM finds by itself: a directory, or a repository of the model hub.
-
-    Ray downloads only from buckets, which we do not use. To return other names unchanged, it would start a
-    process that imports vLLM and takes 0.6 GB.
-    """
-
-    async def on_before_node_init(self) -> None:
-        self.ctx.run_init_node = False
 
 
 @final

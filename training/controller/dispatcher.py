@@ -235,7 +235,7 @@ class Dispatcher:
         self.give_back(base_model)
         if has_failed_to_start:
             self._failed_starts[base_model] += 1
-        if len(self._queues[base_model]) or has_failed_to_start:
+        if self.serves(base_model) and (len(self._queues[base_model]) or has_failed_to_start):
             # Not at once: a run that cannot start must not occupy the whole machine with its attempts.
             self._pausing.add(base_model)
             pause_s = restart_pause_s(self.num_failed_starts(base_model), self._restart_s)

@@ -6,7 +6,7 @@ import pytest
 from ray.serve.llm import LLMConfig
 
 from serve_app.app import llm_config
-from serve_app.model_server.server import WeightsInPlace
+from serve_app.model_server.weights_in_place import WeightsInPlace
 from serve_app.settings import CONFIG_DIRECTORY, load_settings
 
 PROFILES = sorted(path.stem for path in CONFIG_DIRECTORY.glob("*.yaml"))

@@ -3,7 +3,8 @@
 import pytest
 
 from serve_app.model_server import ray_llm_private
-from serve_app.model_server.server import ModelServer, WeightsInPlace
+from serve_app.model_server.server import ModelServer
+from serve_app.model_server.weights_in_place import WeightsInPlace
 from tests.support.shapes import ATTRIBUTE, Shapes, cases_of, check_names, check_overrides, check_shape
 
 SEAM = "serve_app/model_server/ray_llm_private.py"

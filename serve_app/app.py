@@ -13,8 +13,9 @@ from ray.serve.llm import LLMConfig
 
 from serve_app.application import build_application
 from serve_app.deployed_settings import Document, served_settings
-from serve_app.deployment_options import MAX_ONGOING_CALLS, NO_HTTP, ONE_LOOP, QUIET, model_server_name
+from serve_app.deployment_options import MAX_ONGOING_CALLS, ONE_LOOP, QUIET, model_server_name
 from serve_app.model_server.server import ModelServer, WeightsInPlace
+from serve_app.no_ingress import without_ingress
 from serve_app.serving_settings import ReplicaSettings, ServedModelSettings
 from serve_app.settings import SharedSettings
 from training.chat_template import template_path
@@ -73,7 +74,7 @@ def build_model_server(args: Document, engine_cls: type | None = None) -> Applic
         "name": model_server_name(settings.base_model.id),
         "logging_config": QUIET,
     }
-    return serve.deployment(ModelServer, **options).bind(config, args, engine_cls)
+    return without_ingress(serve.deployment(ModelServer, **options).bind(config, args, engine_cls))
 
 
 def llm_config(model: ServedModelSettings, settings: SharedSettings) -> LLMConfig:
@@ -113,7 +114,7 @@ def llm_config(model: ServedModelSettings, settings: SharedSettings) -> LLMConfi
             "health_check_timeout_s": HEALTH_CHECK_TIMEOUT_S,
             "ray_actor_options": _replica_resources(serving),
         },
-        runtime_env={"env_vars": ONE_LOOP | NO_HTTP | NO_REPORTS | serving.environment},
+        runtime_env={"env_vars": ONE_LOOP | NO_REPORTS | serving.environment},
     )
 
 

@@ -5,12 +5,18 @@
 `serve_config` decides which of the two has a setting. TIGER_* variables of the node win over both.
 """
 
-from typing import Any, Self
+import logging
+from collections.abc import Callable
+from typing import Any, Self, TypeVar
 
-from pydantic import model_validator
+from pydantic import ValidationError, model_validator
 
 from serve_app.serving_settings import ServedModelSettings
 from serve_app.settings import Settings, SharedSettings, with_model_paths
+
+logger = logging.getLogger("ray.serve")
+
+S = TypeVar("S", bound=SharedSettings)
 
 Document = dict[str, Any]
 """A part of a settings file, as JSON values."""
@@ -43,6 +49,21 @@ def served_settings(args: Document, user_config: Document) -> ServedSettings:
     if (path := settings.model_paths.get(base.id)) is None:
         return settings
     return settings.model_copy(update={"base_model": base.model_copy(update={"source": str(path)})})
+
+
+def new_or_former(
+    build: Callable[[Document, Document], S], args: Document, user_config: Document, former: S
+) -> S:
+    """Returns the new settings, or the former ones if a variable of this node makes the new ones invalid.
+
+    Serve would end a replica whose `reconfigure` fails, and the next one could not start.
+    """
+    try:
+        return build(args, user_config)
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_context=False, include_input=False)
+        logger.error("the former settings stay, because the new ones are not valid here: %s", problems)
+        return former
 
 
 def _merged(first: Document, second: Document) -> Document:

@@ -24,13 +24,6 @@ ONE_LOOP = {
 By default there are three loops, whose threads take turns at every token.
 """
 
-NO_HTTP = {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0"}
-"""Options for replicas that only our other deployments call, and that are alone in their application.
-
-Serve takes them for its ingress. Without these options it would open a port for HTTP at each of them, which
-asks for no key.
-"""
-
 QUIET = {"enable_access_log": False}
 """Options for deployments that only our other deployments call: only the ingress logs a request."""
 

@@ -15,7 +15,7 @@ from registry.usage import UsageParts
 from serve_app.base_model_handles import model_client
 from serve_app.catalog.client import CatalogClient
 from serve_app.catalog.references import not_deployed
-from serve_app.deployed_settings import Document, core_settings
+from serve_app.deployed_settings import Document, core_settings, new_or_former
 from serve_app.model_server.client import ModelClient
 from serve_app.ray_private import user_config_of_this_replica
 from serve_app.remote_errors import as_tiger_error
@@ -123,7 +123,8 @@ class Trainer(TrainingController):
 
         A run whose settings have changed ends after its current job, and the next one has the new settings.
         """
-        before, settings = self._configured, core_settings(self._args, user_config)
+        before = self._configured
+        settings = new_or_former(core_settings, self._args, user_config, before)
         if settings == before:
             return
         self._configured = settings

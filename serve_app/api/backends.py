@@ -41,6 +41,8 @@ class Backends:
     trainer: TrainerClient
     connect: Callable[[str], ModelClient]
     problems: BaseModelProblems = field(default_factory=BaseModelProblems)
+    has_refused_settings: bool = field(init=False, default=False)
+    """True if the settings that were deployed last are not valid with the variables of this node."""
     servers: dict[str, ModelClient] = field(init=False, default_factory=dict)
     store: ObjectStore = field(init=False)
     authenticator: Authenticator = field(init=False)

@@ -20,7 +20,7 @@ from serve_app.api.routes import generate, jobs, keys, models, openai, operation
 from serve_app.api.trainer_client import TrainerClient
 from serve_app.base_model_handles import model_client
 from serve_app.catalog.client import CatalogClient
-from serve_app.deployed_settings import Document, core_settings
+from serve_app.deployed_settings import Document, core_settings, new_or_former
 from serve_app.ray_private import user_config_of_this_replica
 from serve_app.replica_address import listen_at_the_node
 from serve_app.version import VERSION
@@ -94,7 +94,9 @@ class Ingress:
 
     async def reconfigure(self, user_config: Document) -> None:
         """Changes the settings. Serve also calls it once at the start, when they are the same."""
-        settings = core_settings(self._args, user_config)
-        if settings != self._services.settings:
+        former = self._services.settings
+        settings = new_or_former(core_settings, self._args, user_config, former)
+        self._services.has_refused_settings = settings is former
+        if settings != former:
             self._services.apply(settings)
             self._services.watch_base_models()

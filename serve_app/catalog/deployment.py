@@ -1,7 +1,7 @@
 """The Catalog as a deployment of Ray Serve: its settings come from Serve, and change while it runs."""
 
 from serve_app.catalog.catalog import Catalog
-from serve_app.deployed_settings import Document, core_settings
+from serve_app.deployed_settings import Document, core_settings, new_or_former
 from serve_app.ray_private import user_config_of_this_replica
 from serve_app.replica_address import listen_at_the_node
 
@@ -12,8 +12,10 @@ class CatalogDeployment(Catalog):
     def __init__(self, args: Document, lease_term_s: float) -> None:
         listen_at_the_node()
         self._args = args
-        super().__init__(core_settings(args, user_config_of_this_replica()), lease_term_s)
+        self._configured = core_settings(args, user_config_of_this_replica())
+        super().__init__(self._configured, lease_term_s)
 
     async def reconfigure(self, user_config: Document) -> None:
         """Changes the settings. The lists in memory and the leases stay."""
-        self.apply(core_settings(self._args, user_config))
+        self._configured = new_or_former(core_settings, self._args, user_config, self._configured)
+        self.apply(self._configured)

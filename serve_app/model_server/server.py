@@ -16,7 +16,7 @@ from registry.records import Group, Message
 from registry.revisions import Revisions
 from registry.store import ObjectStore
 from registry.usage import UsageParts
-from serve_app.deployed_settings import Document, ServedSettings, served_settings
+from serve_app.deployed_settings import Document, new_or_former, served_settings
 from serve_app.model_server.adapter_check import Probe, check_files
 from serve_app.model_server.adapters import Adapter, Adapters, leased
 from serve_app.model_server.admission import Admission
@@ -80,7 +80,7 @@ class ModelServer(LLMServer, ModelReplica):
         listen_at_the_node()
         keep_open()
         self._args = args
-        settings = served_settings(args, user_config_of_this_replica())
+        self._configured = settings = served_settings(args, user_config_of_this_replica())
         base = self._base = settings.base_model
         require_weights(base)
         store = ObjectStore(settings.storage)
@@ -141,10 +141,8 @@ class ModelServer(LLMServer, ModelReplica):
 
     async def reconfigure(self, user_config: Document) -> None:
         """Changes the settings. Generations in progress go on, and the counts of each user stay."""
-        self._apply(served_settings(self._args, user_config))
-
-    def _apply(self, settings: ServedSettings) -> None:
-        limits = settings.limits
+        settings = new_or_former(served_settings, self._args, user_config, self._configured)
+        self._configured, limits = settings, settings.limits
         self._generations.base = settings.base_model
         self._length_checks.max_waiting_per_user = limits.max_waiting_length_checks_per_user
         self._admission.set_limits(

@@ -197,7 +197,7 @@ def test_broken_base_model_says_why_and_holds_up_nobody(
 
 
 def test_replica_of_a_base_model_opens_no_port_for_http(service: Service) -> None:
-    """It is the only deployment of its application, and Serve would make it answer HTTP without a key."""
+    """Serve would make the outermost deployment of its application answer HTTP without a key."""
     (replica,) = [
         process
         for process in psutil.Process().children(recursive=True)

@@ -13,7 +13,8 @@ from ray.serve.schema import ApplicationStatus, ServeDeploySchema
 
 from serve_app.application import build_application
 from serve_app.deployed_settings import Document
-from serve_app.deployment_options import NO_HTTP, model_server_name
+from serve_app.deployment_options import model_server_name
+from serve_app.no_ingress import without_ingress
 from serve_app.serve_config import BASE_MODEL_IMPORT_PATH, CORE_IMPORT_PATH, serve_config
 from serve_app.settings import Settings
 from tests.support.fake_model_server import FakeModelServer
@@ -48,11 +49,11 @@ def build_base_model(args: Document) -> Application:
     server = serve.deployment(
         FakeModelServer,
         name=model_server_name(settings["base_model"]["id"]),
-        ray_actor_options={"num_cpus": 0, "runtime_env": {"env_vars": NO_HTTP}},
+        ray_actor_options={"num_cpus": 0},
         health_check_period_s=0.5,
         max_ongoing_requests=1000,
     )
-    return server.bind(Path(args["signals"]), settings)
+    return without_ingress(server.bind(Path(args["signals"]), settings))
 
 
 def document_of(settings: Settings) -> Document:

@@ -11,6 +11,10 @@ from serve_app.wire.base import Status
 
 router = APIRouter(tags=["operations"])
 
+REFUSED_SETTINGS = (
+    "the settings that were deployed last are not valid with the variables of this node; the former ones hold"
+)
+
 
 @router.get("/healthz")
 async def healthz() -> Status:
@@ -37,7 +41,7 @@ async def readyz(backends: BackendsDependency) -> Status:
 
 
 async def _problems(backends: Backends) -> list[str]:
-    problems = []
+    problems = [REFUSED_SETTINGS] if backends.has_refused_settings else []
     try:
         await backends.check_storage()
     except Exception:

@@ -11,7 +11,7 @@ from ray.serve._private import constants, logging_utils, replica
 
 from serve_app.api.http_server import NOT_FOR_CLIENTS
 from serve_app.api.ingress import Ingress
-from serve_app.deployment_options import NO_HTTP, ONE_LOOP
+from serve_app.deployment_options import ONE_LOOP
 from serve_app.instance import haproxy, ray_head
 from serve_app.ray_private import MULTIPLEX_WRAPPER
 from tests.support.shapes import ATTRIBUTE, Shapes, cases_of, check_names, check_shape
@@ -92,7 +92,6 @@ def ray_variables(home: Path) -> Iterator[str]:
         **haproxy.environment(home),
         **dict.fromkeys(ray_head.PORT_VARIABLES),
         **ONE_LOOP,
-        **NO_HTTP,
         **ray_head.ray_environment(home, 1),
     }
     return (name for name in ours if name.startswith("RAY_") or name in ray_head.PORT_VARIABLES)

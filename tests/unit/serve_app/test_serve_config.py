@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 from ray.serve.schema import ServeDeploySchema
 
-from serve_app.deployed_settings import core_settings, served_settings
+from serve_app.deployed_settings import core_settings, new_or_former, served_settings
 from serve_app.serve_config import serve_config
 from serve_app.settings import CONFIG_DIRECTORY, Settings, build_settings, read_document
 from serve_app.training_deployment import run_settings
@@ -210,3 +210,14 @@ def test_wrong_settings_are_refused_before_anything_is_deployed() -> None:
     wrong["limits"] = {"max_modles_per_user": 3}
     with pytest.raises(ValidationError):
         serve_config(wrong)
+
+
+def test_settings_that_are_invalid_on_a_node_leave_the_former_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise Serve would end the replica, and no other one could start."""
+    core = serve_config(document())["applications"][0]
+    user_config = core["deployments"][0]["user_config"]
+    former = core_settings(core["args"], user_config)
+    changed = user_config | {"default_model": "two"}
+    assert new_or_former(core_settings, core["args"], changed, former).default_model == "two"
+    monkeypatch.setenv("TIGER_LIMITS__MAX_ALPHA", "1")
+    assert new_or_former(core_settings, core["args"], changed, former) is former

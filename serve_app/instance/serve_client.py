@@ -39,7 +39,8 @@ class ApplicationState(Record):
 
     def as_line(self) -> str:
         """Returns a line such as `Ingress 1/1, Catalog 0/1`, or `tiger deploying` without deployments."""
-        parts = (f"{each.name} {each.replicas}/{each.target_replicas}" for each in self.deployments)
+        shown = (each for each in self.deployments if each.replicas or each.target_replicas)
+        parts = (f"{each.name} {each.replicas}/{each.target_replicas}" for each in shown)
         return ", ".join(parts) or f"{self.name} {self.status.lower()}"
 
     def reason(self) -> str:

@@ -169,7 +169,7 @@ def release(store: ObjectStore, role: str) -> Leader | None:
 def _successor(leader: Leader | None, cluster: str) -> Leader:
     """The next leader. Its epoch is also higher than all before if the object was deleted by hand."""
     now = utc_now()
-    epoch = int(now.timestamp() * 1_000_000)
+    epoch = time.time_ns() // 1000
     if leader is None:
         return Leader(epoch=epoch, cluster=cluster, since=now)
     superseded = [other for other in (*leader.superseded, leader.cluster) if other != cluster]

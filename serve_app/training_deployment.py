@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from registry.errors import TigerError, Unavailable
+from registry.errors import Superseded, TigerError, Unavailable
 from registry.leadership import TRAINER, Leadership
 from registry.meter import Meter
 from registry.records import ModelRecord
@@ -51,16 +51,16 @@ class ServingSide:
         self._servers = servers
 
     async def model(self, user: str, uid: str) -> ModelRecord:
-        return await _reached(self._catalog.model_by_uid(user, uid))
+        return await _led(self._catalog.model_by_uid(user, uid))
 
     async def publish(self, user: str, uid: str, revision: int) -> ModelRecord:
-        return await _reached(self._catalog.publish(user, uid, revision))
+        return await _led(self._catalog.publish(user, uid, revision))
 
     async def preload(self, base_model: str, adapter_id: str) -> None:
         await self._server(base_model).preload(adapter_id)
 
     async def delete(self, user: str, uid: str, base_model: str) -> None:
-        await _reached(self._catalog.delete(user, uid))
+        await _led(self._catalog.delete(user, uid))
         if base_model in self._servers:
             await self._servers[base_model].unload(uid)
 
@@ -96,6 +96,17 @@ async def _reached(response: Awaitable[T]) -> T:
         return await response
     except Exception as error:
         raise as_tiger_error(error) from error
+
+
+async def _led(response: Awaitable[T]) -> T:
+    """Waits for a call of the Catalog. If that Catalog was superseded, it raises `Unavailable`.
+
+    The next Catalog of this cluster may already lead. If another cluster leads, its Trainer supersedes ours.
+    """
+    try:
+        return await _reached(response)
+    except Superseded as error:
+        raise Unavailable(error.message) from error
 
 
 class Trainer(TrainingController):

@@ -207,4 +207,9 @@ def test_replica_of_a_base_model_opens_no_port_for_http(service: Service) -> Non
     assert listening, "other deployments reach it over gRPC"
     for address in listening:
         with pytest.raises(httpx.TransportError):
-            httpx.get(f"http://{address.ip}:{address.port}/-/healthz", trust_env=False, timeout=5)
+            httpx.get(f"http://{host_of(address.ip)}:{address.port}/-/healthz", trust_env=False, timeout=5)
+
+
+def host_of(ip: str) -> str:
+    """Return the address as a URL has it."""
+    return f"[{ip}]" if ":" in ip else ip

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-from registry.errors import JobNotFound
+from registry.errors import JobNotFound, Superseded, Unavailable
 from registry.leadership import TRAINER, Leadership
 from registry.meter import Meter
 from registry.records import ModelRecord
@@ -24,7 +24,7 @@ from training.types import Assignment, Instruction
 
 BASE = "base"
 TOKENS = 42
-LOOK_INTERVAL_S = 0.05
+LOOK_INTERVAL_S = 0.3
 SOON = Retry(first_pause_s=0.01, longest_pause_s=0.05)
 
 
@@ -38,7 +38,10 @@ class OwnCatalog:
         return await self._catalog.model_by_uid(user, uid)
 
     async def publish(self, user: str, uid: str, revision: int) -> ModelRecord:
-        return await self._catalog.publish(user, uid, revision)
+        try:
+            return await self._catalog.publish(user, uid, revision)
+        except Superseded as error:  # as the client of the Trainer does
+            raise Unavailable(error.message) from error
 
     async def delete(self, user: str, uid: str, base_model: str) -> None:
         await self._catalog.delete(user, uid)

@@ -82,9 +82,8 @@ class TrainingController(Controller):
         self._launch = start_run
         self._dispatcher = dispatcher = Dispatcher(base_models, self._begin_run, self._metrics, clock)
         self._run_starts = RunStarts(dispatcher, active, shortage)
-        self._outcomes = Outcomes(
-            publisher, self._revisions, dispatcher, active, self._metrics, self._meter, retry
-        )
+        ending = (dispatcher, active, self._metrics, self._meter)
+        self._outcomes = Outcomes(publisher, self._revisions, *ending, retry, leadership)
         self._beginnings = Beginnings(
             jobs, publisher, self._revisions, base_models, self._outcomes, dispatcher, self._metrics
         )

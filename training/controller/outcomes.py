@@ -22,6 +22,7 @@ from registry.errors import (
     TrainingCancelled,
     TrainingDiverged,
 )
+from registry.leadership import Unopposed
 from registry.meter import Meter
 from registry.records import JobError, JobRecord, JobStatus, Manifest, ModelRecord, utc_now
 from registry.retry import Retry
@@ -72,6 +73,7 @@ class Outcomes:
         metrics: TrainingMetrics,
         meter: Meter,
         retry: Retry,
+        leadership: Unopposed,
     ) -> None:
         self._publisher = publisher
         self._revisions = revisions
@@ -80,6 +82,7 @@ class Outcomes:
         self._metrics = metrics
         self._meter = meter
         self._retry = retry
+        self._leadership = leadership
         self._background = BackgroundTasks()
 
     async def publish(self, job: ActiveJob, manifest: Manifest) -> None:
@@ -93,8 +96,12 @@ class Outcomes:
         if record.status.is_terminal:
             return
         await job.emit(type="info", message=f"Publishing revision {manifest.revision}")
-        publish = self._publisher.publish
-        model = await self._retry.call_async(lambda: publish(record.user, record.uid, manifest.revision))
+
+        async def publish() -> ModelRecord:
+            self._leadership.require()
+            return await self._publisher.publish(record.user, record.uid, manifest.revision)
+
+        model = await self._retry.call_async(publish)
         self._dispatcher.release(record)
         if job.finishing is None:
             job.finishing = start_apart(self._finish(job, manifest, model))

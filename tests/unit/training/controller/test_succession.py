@@ -211,3 +211,31 @@ async def test_reports_of_steps_after_the_takeover_are_lost_not_mixed(world: Wor
     await world.train(later, again)
     events = await ended(world, later, job_id)
     assert [event["step"] for event in events if event["type"] == "progress"] == [1]
+
+
+async def test_controller_whose_catalog_is_being_replaced_goes_on(world: World) -> None:
+    """The Catalog that it calls does not lead any more; the next one of the same cluster does."""
+    controller = await started(world, "new")
+    job_id = await submit(controller)
+    assignment = await assigned(controller)
+    world.serving.num_failures = 2
+    await world.train(controller, assignment)
+    assert_ended_once(await ended(world, controller, job_id), "stop")
+    assert not await is_superseded(controller)
+
+
+async def test_publishing_is_not_tried_again_without_end_when_another_cluster_leads(world: World) -> None:
+    """The Catalog of the former cluster refuses; its Trainer notices later that it was superseded, too."""
+    former = await started(world, "old", AT_ONCE_S)
+    job_id = await submit(former)
+    late = await assigned(former)
+    world.write_manifest(late)
+    world.serving.num_failures = 10**9
+    completing = asyncio.ensure_future(former.complete(job_id, late.attempt))
+    later = await started(world, "new")
+    with pytest.raises(JobNotFound):
+        await asyncio.wait_for(completing, 20)
+    world.serving.num_failures = 0
+    assert await ask(later) == "leave"
+    assert_ended_once(await ended(world, later, job_id), "stop")
+    assert world.serving.swaps == [("uid-1", 1)]

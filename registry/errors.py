@@ -24,6 +24,7 @@
       QuotaExceeded
       RateLimited              too much at once; it says when to try again
       TrainingFailed           a training ended without a revision
+      Superseded               another cluster has taken over the bucket; this one changes nothing
       Unavailable              storage or the model's replicas cannot be reached
 
 The classes have data and no logic. `args` holds all of the data, so that pickling keeps it between Ray
@@ -158,4 +159,10 @@ class TrainingFailed(TigerError):
 
 
 class Unavailable(TigerError):
+    code = "unavailable"
+
+
+class Superseded(TigerError):
+    """A later leader exists. It is no `Unavailable`, because a repetition in this process never helps."""
+
     code = "unavailable"

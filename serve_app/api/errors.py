@@ -34,6 +34,7 @@ STATUS: dict[type[errors.TigerError], int] = {
     errors.QuotaExceeded: 429,
     errors.RateLimited: 429,
     errors.Unavailable: 503,
+    errors.Superseded: 503,
 }
 PLAIN: dict[int, errors.TigerError] = {
     400: errors.InvalidRequest("the request cannot be answered"),

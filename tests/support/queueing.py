@@ -1,5 +1,6 @@
 """A training controller with a store in memory that counts its operations."""
 
+import hashlib
 import threading
 import time
 from collections import Counter
@@ -38,7 +39,7 @@ class CountingStore(ObjectStore):
         self._count("get")
         if key not in self._objects:
             raise ObjectMissing(key)
-        return StoredObject(self._objects[key], "")
+        return StoredObject(self._objects[key], _etag(self._objects[key]))
 
     def put(self, key: str, body: bytes) -> None:
         self._count("put")
@@ -52,7 +53,14 @@ class CountingStore(ObjectStore):
         if key in self._objects:
             raise WriteConflict(key)
         self._objects[key] = body
-        return ""
+        return _etag(body)
+
+    def replace(self, key: str, body: bytes, etag: str) -> str:
+        self._count("replace")
+        if key not in self._objects or _etag(self._objects[key]) != etag:
+            raise WriteConflict(key)
+        self._objects[key] = body
+        return _etag(body)
 
     def delete(self, key: str) -> None:
         self._count("delete")
@@ -65,6 +73,10 @@ class CountingStore(ObjectStore):
     def _count(self, operation: str) -> None:
         with self._counting:
             self.operations[operation] += 1
+
+
+def _etag(body: bytes) -> str:
+    return hashlib.md5(body, usedforsecurity=False).hexdigest()
 
 
 class ServingSideOfAll(ServingSide):

@@ -34,6 +34,7 @@ TABLE = [
     (errors.QuotaExceeded, 429, "rate_limit_error", "quota_exceeded"),
     (errors.RateLimited, 429, "rate_limit_error", "rate_limited"),
     (errors.Unavailable, 503, "unavailable_error", "unavailable"),
+    (errors.Superseded, 503, "unavailable_error", "unavailable"),
     (errors.TigerError, 500, "server_error", "internal_error"),
     (errors.TrainingFailed, 500, "server_error", "training_failed"),
 ]

@@ -1,35 +1,43 @@
 """Training jobs in the bucket. A job that was accepted is durable.
 
     jobs/<user>/<job id>/request.json     the request to train; never changed
-    jobs/<user>/<job id>/job.json         the state; only the process that works on the job writes it
-    jobs/<user>/<job id>/events.ndjson    the events that a follower reads; rewritten whole at each save
+    jobs/<user>/<job id>/job.json         the state, with the epoch of its writer; conditional writes only
+    jobs/<user>/<job id>/events-<epoch>.ndjson    the events that a follower reads; rewritten at each save
     jobs-active/<user>/<job id>           the marker, from acceptance to the end: recovery is one LIST
 
 The marker is written last and deleted last. So a job that is not finished and has no marker was never
 accepted: its writer died before it could answer. Such a job is not shown to anybody.
+
+A Trainer that takes over an unfinished job first copies its events, and then writes the record with its own
+epoch (`take_over`). From then on, no write of the former Trainer changes the job: the condition of its next
+write fails, and its events are not those that the record names.
 """
 
 import logging
-import re
 import secrets
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
 from registry.errors import JobNotFound
+from registry.job_records import JobRecords, VersionedJob, job_prefix, versioned
 from registry.records import JobRecord, JobRequest
 from registry.store import ObjectMissing, ObjectStore
 
 logger = logging.getLogger(__name__)
 
 ACTIVE_PREFIX = "jobs-active/"
-ID_PATTERN = re.compile(r"job-[0-9a-f]{24}")
 LAST_MILLISECOND = 2**48 - 1
 OBJECTS_PER_JOB = 3
 NOTHING_KNOWN: Mapping[str, JobRecord] = MappingProxyType({})
+
+
+def nothing_is_known(user: str, job_id: str) -> bool:
+    return False
 
 
 class JobIds:
@@ -45,20 +53,43 @@ class JobIds:
             return f"job-{LAST_MILLISECOND - self._previous_ms:012x}{secrets.token_hex(6)}"
 
 
-class Jobs:
-    def __init__(self, store: ObjectStore) -> None:
-        self._store = store
+class OpenJob(NamedTuple):
+    """An accepted job and its events. This process alone writes it, unless it has ended."""
 
-    def accept(self, record: JobRecord, request: JobRequest) -> None:
-        """Write a job to the bucket. When this returns, the job survives the end of any process."""
+    record: JobRecord
+    events: list[str]
+
+
+class Jobs:
+    """The jobs of all users, for one process. `epoch` is that of its leadership; None: it has no rival.
+
+    Every method that writes a record raises Superseded if a later Trainer has written the job.
+    """
+
+    def __init__(self, store: ObjectStore, epoch: int | None = None) -> None:
+        self._store = store
+        self._epoch = epoch
+        self._records = JobRecords(store, epoch)
+
+    def accept(self, record: JobRecord, request: JobRequest) -> OpenJob:
+        """Write a job to the bucket. When this returns, the job survives the end of any process.
+
+        If an earlier try with the same id, here or by another Trainer, wrote the job, that job is returned.
+        """
         self._store.put(
             _object_key(record.user, record.id, "request.json"), request.model_dump_json().encode()
         )
-        self.save(record)
-        self._store.put(_marker(record.user, record.id), b"")
+        accepted: OpenJob | None = None
+        while accepted is None:
+            is_new = self._records.create(record)
+            accepted = OpenJob(record, []) if is_new else self._accept_earlier(record)
+        if not accepted.record.status.is_terminal:
+            self._store.put(_marker(record.user, record.id), b"")
+        return accepted
 
     def save(self, record: JobRecord) -> None:
-        self._store.put(_object_key(record.user, record.id, "job.json"), record.model_dump_json().encode())
+        """Write the record over the version that this process wrote last."""
+        self._records.save(record)
 
     def finish(self, record: JobRecord) -> None:
         """Save a terminal state and delete the marker of the job.
@@ -69,7 +100,23 @@ class Jobs:
         if not record.status.is_terminal:
             raise ValueError(f"finish: status {record.status} is not terminal")
         self.save(record)
+        self.unmark(record)
+
+    def unmark(self, record: JobRecord) -> None:
+        """Delete the marker of a job whose terminal state is saved."""
         self._store.delete(_marker(record.user, record.id))
+        self._records.forget(record.id)
+
+    def take_over(self, job: VersionedJob) -> OpenJob | None:
+        """Make this process the writer of an unfinished job; None: it has ended meanwhile."""
+        current: VersionedJob | None = job
+        while current is not None and not current.record.status.is_terminal:
+            self._records.require_mine(current.record)
+            taken = self._take_over_once(current)
+            if taken is not None:
+                return taken
+            current = self._records.find(job.record.user, job.record.id)
+        return None
 
     def load(self, user: str, job_id: str) -> JobRecord:
         """The record of a job. Raises: JobNotFound: malformed, unknown, another user's, or never accepted."""
@@ -87,28 +134,34 @@ class Jobs:
         return JobRequest.model_validate_json(stored.body)
 
     def active(self) -> list[JobRecord]:
-        """The accepted and unfinished jobs of all users, oldest first.
+        """The accepted and unfinished jobs of all users, oldest first."""
+        return [job.record for job in self.unfinished()]
+
+    def unfinished(self, is_known: Callable[[str, str], bool] = nothing_is_known) -> list[VersionedJob]:
+        """The accepted and unfinished jobs of all users, oldest first, as they are in the bucket.
 
         A marker of a finished job (after a crash inside `finish`) is removed. A record that cannot be read
-        stays as it is, for the operator; the other jobs go on.
+        stays as it is, for the operator; the other jobs go on. A job that `is_known`, by its user and its
+        id, is not read.
         """
-        markers = self._store.list(ACTIVE_PREFIX)
-        names = [tuple(marker.removeprefix(ACTIVE_PREFIX).split("/")) for marker in markers]
+        names = [_name_of(marker) for marker in self._store.list(ACTIVE_PREFIX)]
+        names = [name for name in names if not is_known(*name)]
         keys = [_object_key(user, job_id, "job.json") for user, job_id in names]
-        stale, unfinished = [], []
-        for marker, (_, job_id), stored in zip(markers, names, self._store.get_many(keys), strict=True):
+        stale: list[str] = []
+        unfinished: list[VersionedJob] = []
+        for (user, job_id), stored in zip(names, self._store.get_many(keys), strict=True):
             try:
-                record = None if stored is None else JobRecord.model_validate_json(stored.body)
+                found = None if stored is None else versioned(stored)
             except ValidationError:
                 logger.error("the record of job %s cannot be read; it does not run", job_id)
                 continue
-            if record is None or record.status.is_terminal:
-                stale.append(marker)
+            if found is None or found.record.status.is_terminal:
+                stale.append(_marker(user, job_id))
             else:
-                unfinished.append(record)
+                unfinished.append(found)
         if stale:
             self._store.delete_many(stale)
-        return sorted(unfinished, key=lambda record: record.id, reverse=True)
+        return sorted(unfinished, key=lambda job: job.record.id, reverse=True)
 
     def page(
         self, user: str, after: str | None, limit: int, known: Mapping[str, JobRecord] = NOTHING_KNOWN
@@ -142,15 +195,37 @@ class Jobs:
 
     def save_events(self, user: str, job_id: str, lines: Sequence[str]) -> None:
         body = "".join(f"{line}\n" for line in lines)
-        self._store.put(_object_key(user, job_id, "events.ndjson"), body.encode())
+        self._store.put(_object_key(user, job_id, _events_name(self._epoch or 0)), body.encode())
 
-    def load_events(self, user: str, job_id: str) -> list[str]:
-        """The saved events; empty before the first save. Raises: JobNotFound: a malformed id."""
+    def load_events(self, user: str, job_id: str, epoch: int = 0) -> list[str]:
+        """The events that the Trainer of `epoch` saved; empty before its first save.
+
+        Raises: JobNotFound: a malformed id.
+        """
         try:
-            stored = self._store.get(_object_key(user, job_id, "events.ndjson"))
+            stored = self._store.get(_object_key(user, job_id, _events_name(epoch)))
         except ObjectMissing:
             return []
         return stored.body.decode().split("\n")[:-1]
+
+    def _accept_earlier(self, record: JobRecord) -> OpenJob | None:
+        """Accept the job that an earlier try has written; None: it is not there any more."""
+        found = self._records.find(record.user, record.id)
+        if found is None or found.record.status.is_terminal:
+            return None if found is None else OpenJob(found.record, [])
+        return self.take_over(found)
+
+    def _take_over_once(self, job: VersionedJob) -> OpenJob | None:
+        """Copy the events and claim the record; None: the record is a newer one by now."""
+        record = job.record
+        # A job that only waited has no saved events, so nothing is read for each of a thousand of them.
+        has_events = record.attempt > 0 or record.is_cancelled
+        events = self.load_events(record.user, record.id, record.epoch) if has_events else []
+        if self._records.is_mine(record):
+            return OpenJob(record, events)
+        if events:
+            self.save_events(record.user, record.id, events)
+        return OpenJob(record, events) if self._records.claim(job) else None
 
     def _read_many(self, keys: Sequence[str]) -> list[JobRecord | None]:
         return [
@@ -175,19 +250,23 @@ class Jobs:
         ]
 
 
-def _job_prefix(user: str, job_id: str) -> str:
-    if not ID_PATTERN.fullmatch(job_id):
-        raise JobNotFound("no such job")
-    return f"jobs/{user}/{job_id}/"
-
-
 def _object_key(user: str, job_id: str, name: str) -> str:
-    return _job_prefix(user, job_id) + name
+    return job_prefix(user, job_id) + name
 
 
 def _end_of(user: str, job_id: str) -> str:
     """A key that comes after every object of this job and before those of the next job."""
-    return _job_prefix(user, job_id) + "~"
+    return job_prefix(user, job_id) + "~"
+
+
+def _events_name(epoch: int) -> str:
+    return f"events-{epoch}.ndjson" if epoch else "events.ndjson"
+
+
+def _name_of(marker: str) -> tuple[str, str]:
+    """The user and the id of the job of a marker."""
+    user, job_id = marker.removeprefix(ACTIVE_PREFIX).split("/")
+    return user, job_id
 
 
 def _marker(user: str, job_id: str) -> str:

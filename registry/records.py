@@ -202,3 +202,4 @@ class JobRecord(Record):
     error: JobError | None = None
     is_cancelled: bool = Field(False, description="to be cancelled; a running job ends within a pack")
     is_paused: bool = Field(False, description="the job has begun, and other users have their turn")
+    epoch: int = Field(0, description="that of the Trainer which wrote this record; it names the events")

@@ -20,12 +20,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from registry.errors import RevisionNotFound, Unavailable
+from registry.manifests import Manifests, is_manifest, manifest_key, model_prefix, revision_prefix
 from registry.records import AdapterFile, Manifest, utc_now
 from registry.store import ObjectMissing, ObjectStore, WriteConflict
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_PATTERN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\.safetensors")
-UID_PATTERN = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class DigestMismatch(Exception):
@@ -35,6 +35,7 @@ class DigestMismatch(Exception):
 class Revisions:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
+        self._manifests = Manifests(store)
 
     def publish(
         self,
@@ -75,20 +76,11 @@ class Revisions:
         return self._seal(uid, manifest)
 
     def manifest(self, uid: str, revision: int) -> Manifest | None:
-        try:
-            stored = self._store.get(_manifest_key(uid, revision))
-        except ObjectMissing:
-            return None
-        return Manifest.model_validate_json(stored.body)
+        return self._manifests.get(uid, revision)
 
     def list(self, uid: str) -> builtins.list[Manifest]:
         """The manifests of the published revisions, newest first."""
-        keys = [key for key in self._store.list(_model_prefix(uid)) if _is_manifest(key)]
-        return [
-            Manifest.model_validate_json(stored.body)
-            for stored in self._store.get_many(reversed(keys))
-            if stored is not None
-        ]
+        return self._manifests.list(uid)
 
     def fetch(self, uid: str, revision: int, directory: Path) -> Manifest:
         """Download a revision to `directory`, which appears complete and checked, or not at all.
@@ -146,11 +138,15 @@ class Revisions:
 
     def delete_model(self, uid: str) -> None:
         """Delete all revisions, manifests first: if this stops half-way, no incomplete revision is left."""
-        self._delete(_model_prefix(uid))
+        self._delete(model_prefix(uid))
 
-    def discard(self, uid: str, revision: int) -> None:
-        """Delete a revision that no list of models names: the late work of a job that was given up."""
-        self._delete(_revision_prefix(uid, revision))
+    def maker(self, uid: str, revision: int) -> str | None:
+        """The job that wrote this revision, or for which it is reserved; None: neither."""
+        return self._manifests.maker(uid, revision)
+
+    def discard(self, uid: str, revision: int, maker: str, job: str) -> None:
+        """Discard for `job` the late work of the job `maker`, which was given up and never publishes it."""
+        self._manifests.discard(uid, revision, maker, job)
 
     def save_state(self, uid: str, revision: int, job: str, path: Path) -> None:
         """Save the state of `job`. It is deleted when the revision is published."""
@@ -188,26 +184,22 @@ class Revisions:
 
     def _delete(self, prefix: str) -> None:
         keys = self._store.list(prefix)
-        self._store.delete_many(key for key in keys if _is_manifest(key))
-        self._store.delete_many(key for key in keys if not _is_manifest(key))
+        self._store.delete_many(key for key in keys if is_manifest(key))
+        self._store.delete_many(key for key in keys if not is_manifest(key))
 
     def _seal(self, uid: str, manifest: Manifest) -> Manifest:
         """Write the manifest, or find one that was written before; delete the files of all other attempts."""
-        key = _manifest_key(uid, manifest.revision)
-        try:
-            self._store.create(key, manifest.model_dump_json().encode())
-            published = manifest
-        except WriteConflict:
-            first = self.manifest(uid, manifest.revision)
-            if first is None:
-                raise
-            published = first
+        # Files that are listed later may be those of another job, if this manifest is discarded at once.
+        found: builtins.list[str] = []
+        with suppress(Unavailable):
+            found = self._store.list(revision_prefix(uid, manifest.revision))
+        published = self._manifests.write(uid, manifest)
         # The manifest is written, so no attempt that it does not name can win any more, and its files can be
         # deleted. Files that stay because storage fails here are deleted with the model.
-        named = {file.key for file in published.files} | {key, _optimizer_key(uid, manifest.revision)}
+        kept = {manifest_key(uid, manifest.revision), _optimizer_key(uid, manifest.revision)}
+        kept |= {file.key for file in published.files}
         with suppress(Unavailable):
-            found = self._store.list(_revision_prefix(uid, manifest.revision))
-            self._store.delete_many(other for other in found if other not in named)
+            self._store.delete_many(other for other in found if other not in kept)
         return _same_job(published, manifest.job, uid, manifest.revision)
 
     def _download(self, file: AdapterFile, path: Path) -> None:
@@ -220,7 +212,7 @@ class Revisions:
 
 def _same_job(published: Manifest, job: str | None, uid: str, revision: int) -> Manifest:
     if published.job != job:
-        raise WriteConflict(_manifest_key(uid, revision))
+        raise WriteConflict(manifest_key(uid, revision))
     return published
 
 
@@ -255,31 +247,13 @@ def _move_into_place(uid: str, manifest: Manifest, partial: Path, directory: Pat
         _check_files(uid, manifest, directory)
 
 
-def _model_prefix(uid: str) -> str:
-    if not UID_PATTERN.fullmatch(uid):
-        raise ValueError("a uid is letters, digits, _ and -")
-    return f"models/{uid}/revisions/"
-
-
-def _revision_prefix(uid: str, revision: int) -> str:
-    return f"{_model_prefix(uid)}{revision:06d}/"
-
-
 def _attempt_prefix(uid: str, revision: int) -> str:
-    return f"{_revision_prefix(uid, revision)}{secrets.token_hex(8)}/"
+    return f"{revision_prefix(uid, revision)}{secrets.token_hex(8)}/"
 
 
 def _state_key(uid: str, revision: int, job: str) -> str:
-    return f"{_revision_prefix(uid, revision)}state-{job}.safetensors"
+    return f"{revision_prefix(uid, revision)}state-{job}.safetensors"
 
 
 def _optimizer_key(uid: str, revision: int) -> str:
-    return f"{_revision_prefix(uid, revision)}optimizer.safetensors"
-
-
-def _manifest_key(uid: str, revision: int) -> str:
-    return f"{_revision_prefix(uid, revision)}manifest.json"
-
-
-def _is_manifest(key: str) -> bool:
-    return key.endswith("/manifest.json")
+    return f"{revision_prefix(uid, revision)}optimizer.safetensors"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from registry.errors import Unavailable
+from registry.leadership import TRAINER, Leadership
 from registry.meter import Meter
 from registry.records import (
     Group,
@@ -60,6 +61,14 @@ class DyingStore(ObjectStore):
         self._count()
         super().put(key, body)
 
+    def create(self, key: str, body: bytes) -> str:
+        self._count()
+        return super().create(key, body)
+
+    def replace(self, key: str, body: bytes, etag: str) -> str:
+        self._count()
+        return super().replace(key, body, etag)
+
     def delete(self, key: str) -> None:
         self._count()
         super().delete(key)
@@ -82,8 +91,18 @@ class World:
         """The meters of all controllers, the oldest first. Nothing flushes them but a test."""
         self._adapter = adapter
 
-    def controller(self, store: ObjectStore | None = None, **settings: Any) -> TrainingController:
+    def controller(
+        self,
+        store: ObjectStore | None = None,
+        cluster: str | None = None,
+        look_interval_s: float = 3600,
+        **settings: Any,
+    ) -> TrainingController:
+        """A controller. With a `cluster`, it takes the leadership, which it looks at in this interval."""
         store = store or self.store
+        leadership = None if cluster is None else Leadership(store, TRAINER, cluster)
+        if leadership is not None:
+            leadership.take()
         self.meters.append(Meter(UsageParts(store)))
         return TrainingController(
             store,
@@ -93,6 +112,8 @@ class World:
             max_queued_jobs_per_user=3,
             meter=self.meters[-1],
             retry=SOON,
+            leadership=leadership,
+            look_interval_s=look_interval_s,
         )
 
     async def restarted(self, **settings: Any) -> TrainingController:

@@ -44,6 +44,16 @@ class CrashingStore(ObjectStore):
             raise Crash
         super().put(key, body)
 
+    def create(self, key: str, body: bytes) -> str:
+        if self._is_fatal(key):
+            raise Crash
+        return super().create(key, body)
+
+    def replace(self, key: str, body: bytes, etag: str) -> str:
+        if self._is_fatal(key):
+            raise Crash
+        return super().replace(key, body, etag)
+
     def delete(self, key: str) -> None:
         if self._is_fatal(key):
             raise Crash

@@ -2,7 +2,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from registry.errors import NameTaken, Unavailable
+from registry.errors import NameTaken, Superseded, Unavailable
 from registry.records import ModelRecord, UserModels, generate_uid
 from registry.store import ObjectStore, WriteConflict
 from registry.user_models import UserModelStore
@@ -70,3 +70,40 @@ def test_update_gives_up_at_its_deadline(user_models: UserModelStore) -> None:
     with pytest.raises(Unavailable):
         user_models.update("alice", outrun, deadline_s=0.2)
     assert "mine" not in [record.name for record in user_models.load("alice").models.models]
+
+
+def test_former_catalog_cannot_change_a_list_that_a_later_one_has_claimed(store: ObjectStore) -> None:
+    former, later = UserModelStore(store, 1), UserModelStore(store, 2)
+    former.update("alice", lambda models: added(models, model("one")))
+    claimed = later.claim("alice")
+    assert claimed.epoch == 2 and len(claimed.models.models) == 1
+    with pytest.raises(Superseded):
+        former.update("alice", lambda models: added(models, model("two")))
+    with pytest.raises(Superseded):
+        former.claim("alice")
+    assert later.claim("alice") == former.load("alice") == claimed
+
+
+def test_list_that_does_not_exist_is_claimed_too(store: ObjectStore) -> None:
+    former, later = UserModelStore(store, 1), UserModelStore(store, 2)
+    assert later.claim("alice").models == UserModels()
+    with pytest.raises(Superseded):
+        former.update("alice", lambda models: added(models, model("one")))
+
+
+def test_write_on_its_way_fails_when_the_list_is_claimed(store: ObjectStore) -> None:
+    former, later = UserModelStore(store, 1), UserModelStore(store, 2)
+
+    def add(models: UserModels) -> UserModels:
+        later.claim("alice")
+        return added(models, model("one"))
+
+    with pytest.raises(Superseded):
+        former.update("alice", add)
+    assert later.load("alice").models == UserModels()
+
+
+def test_program_without_a_leadership_leaves_the_epoch_as_it_is(store: ObjectStore) -> None:
+    UserModelStore(store, 3).claim("alice")
+    UserModelStore(store).update("alice", lambda models: added(models, model("one")))
+    assert UserModelStore(store).load("alice").epoch == 3

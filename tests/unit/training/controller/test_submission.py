@@ -1,10 +1,15 @@
 """Writes whose answers are lost while a job is accepted, on a real object store. The test is the worker."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import pytest
 
 from registry.errors import Unavailable
 from registry.store import ObjectStore
 from tests.support.training_world import REQUEST, World, assigned, idle, private_model
+
+T = TypeVar("T")
 
 
 class LostAnswers(ObjectStore):
@@ -18,12 +23,22 @@ class LostAnswers(ObjectStore):
         self._is_lost = False
 
     def put(self, key: str, body: bytes) -> None:
+        self._write(lambda: super(LostAnswers, self).put(key, body))
+
+    def create(self, key: str, body: bytes) -> str:
+        if key.startswith("idempotency/"):
+            return super().create(key, body)
+        return self._write(lambda: super(LostAnswers, self).create(key, body))
+
+    def _write(self, write: Callable[[], T]) -> T:
         self._lost -= 1
         self._is_lost = self._lost == 0
-        if not self._is_lost or self._happens:
-            super().put(key, body)
+        if self._is_lost and not self._happens:
+            raise Unavailable("storage cannot be reached")
+        written = write()
         if self._is_lost:
             raise Unavailable("storage cannot be reached")
+        return written
 
     def get_many(self, keys):  # type: ignore[no-untyped-def]
         if self._is_lost and self._away:

@@ -84,14 +84,18 @@ class ModelsCache:
         return self._clock() < self._until_s
 
     async def _renew_forever(self) -> None:
+        told: str | None = None
         while True:
             asked_s = self._clock()
             try:
                 renewal = await self._renew(self._replica, self._forgotten)
             except Exception as error:
-                logger.warning("models are not kept in memory for the moment: %s", type(error).__name__)
+                if type(error).__name__ != told:  # a superseded Catalog refuses for hours
+                    told = type(error).__name__
+                    logger.warning("models are not kept in memory for the moment: %s", told)
                 await asyncio.sleep(PAUSE_S)
             else:
+                told = None
                 self._take(renewal, asked_s)
 
     def _take(self, renewal: Renewal, asked_s: float) -> None:

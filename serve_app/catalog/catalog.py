@@ -6,13 +6,19 @@ Reads are answered from memory, mostly from that of an ingress replica (catalog.
 written to the bucket before anybody can see it. The process may therefore die at any moment: the next one
 reads what was written. While storage cannot be reached, lists in memory are still served, and a read of a
 list that was never loaded raises `Unavailable`.
+
+The newest Catalog on a bucket leads (registry.leadership). One that was superseded still reads, authenticates
+and revokes keys, and refuses everything else.
 """
 
 import asyncio
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 
-from registry.errors import RevisionNotFound
+from registry.errors import RevisionNotFound, Superseded
 from registry.keys import ApiKeys, ListedKey
+from registry.leadership import CATALOG, Leadership, Unopposed
 from registry.leftovers import Leftovers
 from registry.records import KeyRecord, Manifest, ModelRecord, utc_now
 from registry.revisions import Revisions
@@ -35,11 +41,18 @@ class Catalog:
     Raises (all): `Unavailable` when storage is needed and cannot be reached.
     """
 
-    def __init__(self, settings: Settings, lease_term_s: float = 0.0) -> None:
-        """Opens the storage. Raises: `StorageUnfit` if the endpoint does not honour conditional writes."""
+    def __init__(
+        self, settings: Settings, lease_term_s: float = 0.0, cluster: Callable[[], str] | None = None
+    ) -> None:
+        """Opens the storage. `cluster` names the cluster; None: no other Catalog uses the bucket.
+
+        Raises: `StorageUnfit` if the endpoint does not honour conditional writes.
+        """
         listen_at_the_node()
         store = ObjectStore(settings.storage)
         store.probe()
+        self._leadership = _leadership(store, cluster)
+        epoch = self._leadership.epoch
         limits = settings.limits
         self._resolver = Resolver(settings)
         self._names = Names(self._resolver)
@@ -47,14 +60,33 @@ class Catalog:
         self._keys = ApiKeys(store)
         self._user_keys = UserKeys(self._keys, limits.max_keys_per_user)
         self._revisions = Revisions(store)
-        self._leftovers = Leftovers(store)
-        self._leftovers.sweep()
-        self._lists = ModelLists(UserModelStore(store), self._leases)
-        self._creation = ModelCreation(store, self._lists, self._resolver, limits.max_models_per_user)
+        self._leftovers = Leftovers(store, epoch)
+        if not self._leadership.is_superseded:
+            with suppress(Superseded):  # the later Catalog sweeps, too
+                self._leftovers.sweep()
+        self._lists = ModelLists(UserModelStore(store, epoch), self._leases, self._leadership)
+        self._creation = ModelCreation(
+            store, self._lists, self._resolver, limits.max_models_per_user, self._leadership
+        )
+
+    async def check_health(self) -> None:
+        """Serve calls this. An error lets Serve start a Catalog that takes the leadership.
+
+        Raises: Superseded, if this Catalog was superseded and an operator has released the leadership since.
+        """
+        if self._leadership.is_superseded:
+            await self._leadership.look_quietly()
+        if self._leadership.is_released:
+            self._leadership.require()
 
     async def check_storage(self) -> None:
         """Makes one small read from storage."""
         await asyncio.to_thread(self._keys.lookup, "0" * 64)
+
+    async def check_leadership(self) -> None:
+        """Raises: Superseded, if another cluster has taken over the bucket."""
+        self._leadership.look_soon()
+        self._leadership.require()
 
     async def authenticate(self, key_hash: str) -> KeyRecord:
         """Reads the key with this hash from the bucket. Raises: InvalidApiKey: unknown, revoked, expired."""
@@ -67,6 +99,7 @@ class Catalog:
 
         Raises: QuotaExceeded, RateLimited, InvalidApiKey.
         """
+        await self._leadership.confirm()
         return await self._user_keys.create(user, name, expires, key_hash, maker_hash)
 
     async def list_keys(self, user: str) -> list[ListedKey]:
@@ -88,7 +121,11 @@ class Catalog:
         return await self._lists.load_for(replica, user)
 
     async def renew(self, replica: str, forgotten: Forgotten) -> Renewal:
-        """Renews the lease of an ingress replica, which confirms the models that it forgot."""
+        """Renews the lease of an ingress replica, which confirms the models that it forgot.
+
+        Raises: Superseded: another cluster may change the models, so nobody may keep them any more.
+        """
+        await self.check_leadership()
         return await self._leases.renew(replica, forgotten)
 
     async def create(
@@ -141,7 +178,7 @@ class Catalog:
 
     async def delete(self, user: str, uid: str) -> None:
         """Deletes a model and its revisions from storage. Raises: ModelNotFound."""
-
+        await self._leadership.confirm()
         await asyncio.to_thread(self._leftovers.mark, user, uid)
         await self._lists.remove(user, uid)
         await asyncio.to_thread(self._leftovers.delete_model, uid)
@@ -172,3 +209,12 @@ class Catalog:
         if found is None:
             raise RevisionNotFound("the model has no such revision with weights of its own", "n")
         return model, found
+
+
+def _leadership(store: ObjectStore, cluster: Callable[[], str] | None) -> Unopposed:
+    """Takes the leadership, unless the cluster was superseded. Raises: Unavailable."""
+    if cluster is None:
+        return Unopposed()
+    leadership = Leadership(store, CATALOG, cluster())
+    leadership.take()
+    return leadership

@@ -26,6 +26,9 @@ class CatalogClient:
     async def check_storage(self) -> None:
         await self._catalog.call(Catalog.check_storage)
 
+    async def check_leadership(self) -> None:
+        await self._catalog.call(Catalog.check_leadership)
+
     async def authenticate(self, key_hash: str) -> KeyRecord:
         return await answered(lambda: self._catalog.call(Catalog.authenticate, key_hash))
 

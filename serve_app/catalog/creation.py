@@ -17,6 +17,7 @@ from registry.errors import (
     RevisionNotFound,
     Unavailable,
 )
+from registry.leadership import Unopposed
 from registry.leftovers import Leftovers
 from registry.records import ModelRecord, UserModels, generate_uid, utc_now
 from registry.reservations import Reservations
@@ -31,8 +32,16 @@ from serve_app.wire.models import CreateModel
 class ModelCreation:
     """Creates the private models of all users. Raises (all): `Unavailable`, if storage cannot be reached."""
 
-    def __init__(self, store: ObjectStore, lists: ModelLists, resolver: Resolver, max_models: int) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        lists: ModelLists,
+        resolver: Resolver,
+        max_models: int,
+        leadership: Unopposed | None = None,
+    ) -> None:
         self._lists = lists
+        self._leadership = leadership or Unopposed()
         self._resolver = resolver
         self._names = Names(resolver)
         self._max_models = max_models
@@ -47,6 +56,7 @@ class ModelCreation:
             ModelNotFound, RevisionNotFound, NameTaken, InvalidRequest, QuotaExceeded.
             IdempotencyConflict: the key was used with another body.
         """
+        await self._leadership.confirm()
         if idempotency_key is None:
             return await self._create(user, request, generate_uid())
         key = ("models", idempotency_key)
@@ -63,6 +73,7 @@ class ModelCreation:
 
     async def _create(self, user: str, request: CreateModel, uid: str) -> ModelRecord:
         models = (await self._lists.load(user)).models
+        self._leadership.require()  # the load may have found the list of a later Catalog
         try:
             parent = self._resolver.resolve(models, request.parent_model)
         except (ModelNotFound, RevisionNotFound) as error:
@@ -84,6 +95,8 @@ class ModelCreation:
         try:
             created = by_uid(await self._lists.change(user, add), model.uid)
         except (NameTaken, QuotaExceeded):
+            # A later Catalog may be making the model of the same reservation. It sweeps, too.
+            await self._leadership.confirm(max_age_s=0)
             await asyncio.to_thread(self._leftovers.delete_model, model.uid)
             raise
         if parent.adapter_id is not None:

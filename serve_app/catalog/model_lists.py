@@ -4,12 +4,16 @@
 
 After a write of unknown outcome, the list in memory is uncertain: it is read again before it is used, and no
 ingress replica may keep it. While storage cannot be reached, an uncertain list is still used.
+
+A list in memory was claimed: no former Catalog can change it in the bucket. A Catalog that was superseded
+itself reads each list from the bucket, lets nobody keep it, and changes nothing.
 """
 
 import asyncio
 from collections.abc import Callable
 
-from registry.errors import NO_SUCH_MODEL, ModelNotFound, Unavailable
+from registry.errors import NO_SUCH_MODEL, ModelNotFound, Superseded, Unavailable
+from registry.leadership import Unopposed
 from registry.records import ModelRecord, UserModels
 from registry.user_models import UserModelStore, VersionedModels
 from serve_app.catalog.cache_leases import Leases, ReadModels
@@ -21,14 +25,17 @@ Edit = Callable[[ModelRecord, tuple[ModelRecord, ...]], ModelRecord]
 class ModelLists:
     """Reads and changes the lists of models. Raises (all): `Unavailable`, if storage is needed and away."""
 
-    def __init__(self, store: UserModelStore, leases: Leases) -> None:
+    def __init__(self, store: UserModelStore, leases: Leases, leadership: Unopposed | None = None) -> None:
         self._store = store
         self._leases = leases
+        self._leadership = leadership or Unopposed()
         self._models: dict[str, VersionedModels] = {}
         self._uncertain: set[str] = set()
         self._locks: dict[str, asyncio.Lock] = {}
 
     async def load(self, user: str) -> UserModels:
+        if self._leadership.is_superseded:
+            return (await asyncio.to_thread(self._store.load, user)).models
         if user not in self._models or user in self._uncertain:
             async with self._lock(user):
                 if user not in self._models or user in self._uncertain:
@@ -38,14 +45,19 @@ class ModelLists:
     async def load_for(self, replica: str, user: str) -> ReadModels:
         """Returns the models for an ingress replica, which may keep them while it has a lease."""
         models = await self.load(user)
-        session = None if user in self._uncertain else self._leases.allow(replica, user)
+        may_keep = user not in self._uncertain and not self._leadership.is_superseded
+        session = self._leases.allow(replica, user) if may_keep else None
         return ReadModels(models.model_dump_json().encode(), session)
 
     async def change(self, user: str, change: Callable[[UserModels], UserModels]) -> UserModels:
         """Writes `change` by compare-and-swap. After an unknown outcome, the list is read again."""
+        await self._leadership.confirm()
         async with self._lock(user), self._leases.withdrawn(user):
             try:
                 saved = await asyncio.to_thread(self._store.update, user, change)
+            except Superseded:
+                self._leadership.lose()
+                raise
             except BaseException:
                 self._uncertain.add(user)
                 raise
@@ -73,6 +85,9 @@ class ModelLists:
 
     async def _read(self, user: str) -> None:
         try:
+            loaded = await asyncio.to_thread(self._store.claim, user)
+        except Superseded:
+            self._leadership.lose()
             loaded = await asyncio.to_thread(self._store.load, user)
         except Unavailable:
             if user in self._models:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 PAUSE_S = 0.02
 TOO_LATE = "it did not happen in time"
@@ -22,5 +22,13 @@ async def comes_true(condition: Callable[[], bool], timeout_s: float = 20) -> No
     start = time.monotonic()
     await asyncio.sleep(0)
     while not condition():
+        assert time.monotonic() - start < timeout_s, TOO_LATE
+        await asyncio.sleep(PAUSE_S / 2)
+
+
+async def becomes_true(condition: Callable[[], Awaitable[bool]], timeout_s: float = 20) -> None:
+    """Wait until the awaited condition holds, while other tasks of the event loop run."""
+    start = time.monotonic()
+    while not await condition():
         assert time.monotonic() - start < timeout_s, TOO_LATE
         await asyncio.sleep(PAUSE_S / 2)

@@ -8,9 +8,10 @@ from collections import defaultdict
 from collections.abc import AsyncIterator
 from typing import Any
 
-from registry.errors import Unavailable
+from registry.errors import Superseded, Unavailable
 from registry.jobs import Jobs
 from registry.json_text import compact_json
+from registry.leadership import MESSAGE
 from registry.records import JobRecord
 
 logger = logging.getLogger("ray.serve")
@@ -44,6 +45,7 @@ class ActiveJob:
         self._saved_at = 0.0
         self._is_save_due = False
         self._save_lock = asyncio.Lock()
+        self._is_abandoned = False
 
     async def emit(self, **event: Any) -> None:
         async with self._changed:
@@ -69,8 +71,11 @@ class ActiveJob:
             self._saved_at = time.monotonic()
             record, events = self.record, list(self._events)
             await asyncio.to_thread(self._jobs.save_events, record.user, record.id, events)
-            save = self._jobs.finish if record.status.is_terminal else self._jobs.save
-            await asyncio.to_thread(save, record)
+            await asyncio.to_thread(self._jobs.save, record)
+
+    async def unmark(self) -> None:
+        """Delete the marker of this job, whose end is saved. Raises: Unavailable."""
+        await asyncio.to_thread(self._jobs.unmark, self.record)
 
     async def save_soon(self) -> None:
         """Save within a second. Many steps in one second are one write."""
@@ -90,9 +95,20 @@ class ActiveJob:
             await self.save_soon()
         except Unavailable:
             logger.warning("progress of job %s is not saved: storage is away", self.record.id)
+        except Superseded:
+            logger.warning("progress of job %s is not saved: a later Trainer has the job", self.record.id)
+
+    async def abandon(self) -> None:
+        """Send away those who follow the job, because a later Trainer has it."""
+        async with self._changed:
+            self._is_abandoned = True
+            self._changed.notify_all()
 
     async def follow(self, until_end: bool) -> AsyncIterator[str]:
-        """Every event from the first one on, as a line. With `until_end`, also the events to come."""
+        """Every event from the first one on, as a line. With `until_end`, also the events to come.
+
+        Raises: Superseded, if the job was abandoned.
+        """
         sent = num_mentioned = 0
         while True:
             while sent < len(self._events):
@@ -100,13 +116,16 @@ class ActiveJob:
                 yield f"{self._events[sent - 1]}\n"
             if not until_end or self.record.status.is_terminal:
                 return
+            if self._is_abandoned:
+                raise Superseded(MESSAGE)
             if num_mentioned < self._num_passing:
                 num_mentioned = self._num_passing
                 if self._passing is not None:
                     yield f"{self._passing}\n"
             async with self._changed:
                 seen = sent, num_mentioned
-                if seen == (len(self._events), self._num_passing) and not self.record.status.is_terminal:
+                is_over = self.record.status.is_terminal or self._is_abandoned
+                if seen == (len(self._events), self._num_passing) and not is_over:
                     await self._changed.wait()
 
 
@@ -141,8 +160,20 @@ class ActiveJobs:
         self.end(record)
         self._jobs.pop(record.id, None)
 
+    def clear(self) -> list[ActiveJob]:
+        """Forget all jobs, and return them."""
+        jobs = list(self._jobs.values())
+        self._jobs.clear()
+        self._of_user.clear()
+        self._of_model.clear()
+        return jobs
+
     def get(self, job_id: str) -> ActiveJob | None:
         return self._jobs.get(job_id)
+
+    def knows(self, user: str, job_id: str) -> bool:
+        """Return True if the job is being accepted, is not finished, or its end is not saved yet."""
+        return job_id in self._jobs or job_id in self._of_user.get(user, ())
 
     def num_of_user(self, user: str) -> int:
         return len(self._of_user.get(user, ()))

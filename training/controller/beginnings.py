@@ -7,15 +7,17 @@ otherwise  ->  revision and attempt are fixed and saved  ->  Assignment
 
 import asyncio
 
-from registry.errors import ModelNotFound
+from registry.errors import JobNotFound, ModelNotFound, Unavailable
 from registry.jobs import Jobs
-from registry.records import JobRecord, JobStatus, Manifest, utc_now
+from registry.records import JobRecord, JobStatus, Manifest, ModelRecord, utc_now
 from registry.revisions import Revisions
+from registry.tasks import BackgroundTasks
 from training.controller.active_jobs import ActiveJob
+from training.controller.dispatcher import Dispatcher
 from training.controller.metrics import TrainingMetrics
 from training.controller.outcomes import Outcomes, Publisher
 from training.settings import TrainingSettings
-from training.types import Assignment
+from training.types import Assignment, Resumption
 
 
 class Beginnings:
@@ -28,6 +30,7 @@ class Beginnings:
         revisions: Revisions,
         settings: dict[str, TrainingSettings],
         outcomes: Outcomes,
+        dispatcher: Dispatcher,
         metrics: TrainingMetrics,
     ) -> None:
         self._jobs = jobs
@@ -35,7 +38,30 @@ class Beginnings:
         self._revisions = revisions
         self._settings = settings
         self._outcomes = outcomes
+        self._dispatcher = dispatcher
         self._metrics = metrics
+        self._background = BackgroundTasks()
+
+    async def order(self, record: JobRecord, job: ActiveJob | None) -> Assignment | Resumption | None:
+        """Begin a job that was taken, or continue it. None: it has ended; `job` is None if that is saved."""
+        if job is None:
+            self._dispatcher.release(record)
+            return None
+        is_kept = self._dispatcher.is_kept(job.record)
+        order = await (self._resume(job) if is_kept else self.assign(job))
+        if order is not None:
+            self._dispatcher.resume(job.record)
+        return order
+
+    async def _resume(self, job: ActiveJob) -> Resumption | None:
+        """Continue a job whose state the worker kept; None if it was cancelled at the last moment."""
+        if job.record.is_cancelled:
+            await self._outcomes.cancel(job)
+            return None
+        await job.update(is_paused=False)
+        await job.emit(type="info", message="Going on")
+        self._background.start(job.save_quietly())
+        return Resumption(job_id=job.record.id, attempt=job.record.attempt)
 
     async def assign(self, job: ActiveJob) -> Assignment | None:
         """Start an attempt and return it; None if the job needs no attempt."""
@@ -50,7 +76,7 @@ class Beginnings:
         request = await asyncio.to_thread(self._jobs.load_request, record.user, record.id)
         is_first = record.revision is None
         if is_first:
-            await self._discard_late_work(record, model.latest_revision + 1)
+            model = await self._with_free_revision(record, model)
         await job.update(
             status=JobStatus.RUNNING,
             # Not from `record`: another worker may have been given the job while this one waited.
@@ -92,10 +118,30 @@ class Beginnings:
             return False
         return True
 
-    async def _discard_late_work(self, record: JobRecord, revision: int) -> None:
-        """Delete the revision that a worker may have written late, for a job that was given up."""
-        if await asyncio.to_thread(self._revisions.manifest, record.uid, revision) is not None:
-            await asyncio.to_thread(self._revisions.discard, record.uid, revision)
+    async def _with_free_revision(self, record: JobRecord, model: ModelRecord) -> ModelRecord:
+        """The model, whose next revision this job may make.
+
+        A worker may have written that revision late, for another job. If that job was given up, which is
+        saved and final, the revision is discarded. If it succeeded, our list of models is an old one.
+
+        Raises: Unavailable: the other job has not ended, or a later controller goes on with it.
+        """
+        uid, revision = record.uid, model.latest_revision + 1
+        maker = await asyncio.to_thread(self._revisions.maker, uid, revision)
+        if maker is None or maker == record.id:
+            return model
+        try:
+            status = (await asyncio.to_thread(self._jobs.load, record.user, maker)).status
+        except JobNotFound:  # an operator has deleted the records of old jobs
+            status = JobStatus.FAILED
+        if not status.is_terminal:
+            raise Unavailable("another training has written this revision and has not ended")
+        if status is JobStatus.SUCCEEDED:
+            return await self._with_free_revision(
+                record, await self._publisher.publish(record.user, uid, revision)
+            )
+        await asyncio.to_thread(self._revisions.discard, uid, revision, maker, record.id)
+        return model
 
 
 def _stalled_attempts(record: JobRecord) -> int:

@@ -9,15 +9,17 @@ A worker enters, asks for work and reports back; the controller never calls a wo
 entered last gets work. A job whose turn is over gives way to jobs of other users. Its worker keeps its state,
 so it stays the same attempt until that worker is lost. Reports name job and attempt; those of an attempt that
 was given up are refused. The manifest in the bucket decides whether a training happened. After a crash the
-markers in the bucket name the unfinished jobs; if a job's manifest exists, only bookkeeping is left.
+markers in the bucket name the unfinished jobs; if a job's manifest exists, only bookkeeping is left. Of two
+controllers on one bucket, the later one leads, and the other one stands down (controller.succession).
 """
 
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 
-from registry.errors import JobNotFound, ModelInUse
+from registry.errors import JobNotFound, ModelInUse, Superseded
 from registry.jobs import Jobs
+from registry.leadership import LOOK_INTERVAL_S, Unopposed
 from registry.meter import Meter
 from registry.records import JobRecord, JobRequest, JobStatus, ModelRecord
 from registry.retry import Retry
@@ -31,12 +33,13 @@ from training.controller.dispatcher import Dispatcher, StartRun
 from training.controller.job_listing import JobListing
 from training.controller.metrics import NoMetrics, TrainingMetrics
 from training.controller.outcomes import Outcomes, Publisher
-from training.controller.recovery import take_up
+from training.controller.recovery import Recovery
 from training.controller.run_starts import RunStarts, Shortage, no_shortage
 from training.controller.shared_gpus import SharedGpus
 from training.controller.submission import Submission
+from training.controller.succession import Succession
 from training.settings import TrainingSettings
-from training.types import Assignment, Controller, Dismissal, Order, Place, Resumption, Standing, StepProgress
+from training.types import Controller, Dismissal, Instruction, Order, Place, Standing, StepProgress
 
 
 class TrainingController(Controller):
@@ -60,35 +63,39 @@ class TrainingController(Controller):
         clock: Callable[[], float] = time.monotonic,
         retry: Retry | None = None,
         shortage: Shortage = no_shortage,
+        leadership: Unopposed | None = None,
+        look_interval_s: float = LOOK_INTERVAL_S,
     ) -> None:
-        retry = retry or Retry()
-        self._jobs = Jobs(store)
+        retry, leadership = retry or Retry(), leadership or Unopposed()
+        self._jobs = Jobs(store, leadership.epoch)
         self._revisions = Revisions(store)
         self._publisher = publisher
         self._settings = settings
         self._metrics = metrics or NoMetrics()
         self._meter = meter or Meter(UsageParts(store))
         self._active = ActiveJobs()
-        self._listing = JobListing(self._jobs, self._active)
+        self._listing = JobListing(self._jobs, self._active, leadership)
         self._gpus = SharedGpus(publisher, settings, retry, clock)
         self._launch = start_run
         self._dispatcher = Dispatcher(settings, self._begin_run, self._metrics, clock)
         self._run_starts = RunStarts(self._dispatcher, self._active, shortage)
-        self._outcomes = Outcomes(
-            publisher, self._revisions, self._dispatcher, self._active, self._metrics, self._meter, retry
-        )
+        ending = (self._dispatcher, self._active, self._metrics, self._meter)
+        self._outcomes = Outcomes(publisher, self._revisions, *ending, retry, leadership)
         self._beginnings = Beginnings(
-            self._jobs, publisher, self._revisions, settings, self._outcomes, self._metrics
+            self._jobs, publisher, self._revisions, settings, self._outcomes, self._dispatcher, self._metrics
         )
+        find = self._listing.job
         self._submission = Submission(
-            store, self._active, self._dispatcher, max_queued_jobs_per_user, self._listing.job, retry
+            store, self._jobs, self._active, self._dispatcher, max_queued_jobs_per_user, find, retry
         )
+        recovery = Recovery(self._jobs, self._active, self._dispatcher)
+        self._succession = Succession(leadership, recovery, self._dispatcher, self._active, look_interval_s)
         self._background = BackgroundTasks()
 
     async def recover(self) -> None:
         """Queue the unfinished jobs of the bucket, oldest first. It is called once, before anything else."""
         self._background.start(self._gpus.take_all_back())
-        await take_up(self._jobs, self._active, self._dispatcher)
+        await self._succession.begin()
 
     async def submit(
         self, user: str, model: ModelRecord, request: JobRequest, idempotency_key: str | None = None
@@ -99,18 +106,21 @@ class TrainingController(Controller):
             QuotaExceeded.
             ModelNotFound: the model is being deleted.
             IdempotencyConflict: the key was used with another request.
+            Superseded: a later controller leads.
         """
-        return await self._submission.submit(user, model, request, idempotency_key)
+        async with self._succession.leading():
+            return await self._submission.submit(user, model, request, idempotency_key)
 
     async def is_training(self, uid: str) -> bool:
         return self._active.has_model(uid)
 
     async def delete_model(self, user: str, model: ModelRecord) -> None:
-        """Delete a model that no unfinished job uses. Raises: ModelInUse, ModelNotFound."""
+        """Delete a model that no unfinished job uses. Raises: ModelInUse, ModelNotFound, Superseded."""
         if await self.is_training(model.uid):
             raise ModelInUse("a training of this model has not ended; wait for it", "model")
-        with self._submission.refusing(model.uid):
-            await self._publisher.delete(user, model.uid, model.base_model)
+        async with self._succession.leading():
+            with self._submission.refusing(model.uid):
+                await self._publisher.delete(user, model.uid, model.base_model)
 
     async def job(self, user: str, job_id: str) -> JobRecord:
         """The record of a job. Raises: JobNotFound, also for a job of another user."""
@@ -134,17 +144,20 @@ class TrainingController(Controller):
     async def cancel(self, user: str, job_id: str) -> JobRecord:
         """End a job without a revision. A waiting or paused job ends at once, a running one within a pack.
 
-        A job that has ended, or whose revision is being published, stays as it is. Raises: JobNotFound.
+        A job that has ended, or whose revision is being published, stays as it is.
+
+        Raises: JobNotFound, Superseded.
         """
-        job = self._active.get(job_id)
-        if job is None or job.record.user != user:
-            return await self._listing.job(user, job_id)
-        if job.publishing is None and not job.record.status.is_terminal:
-            await job.update(is_cancelled=True)
-            await job.save()
-            if not job.record.status.is_terminal and not self._dispatcher.has_taken(job.record):
-                await self._outcomes.cancel(job)
-        return job.record
+        async with self._succession.leading():
+            job = self._active.get(job_id)
+            if job is None or job.record.user != user:
+                return await self._listing.job(user, job_id)
+            if job.publishing is None and not job.record.status.is_terminal:
+                await job.update(is_cancelled=True)
+                await job.save()
+                if not job.record.status.is_terminal and not self._dispatcher.has_taken(job.record):
+                    await self._outcomes.cancel(job)
+            return job.record
 
     async def enter(self, base_model: str) -> str:
         """Register a worker of the run of `base_model`; returns the name with which it asks for work."""
@@ -161,25 +174,16 @@ class TrainingController(Controller):
             return Dismissal(job_id=ended)
         while isinstance(taken := await self._dispatcher.take(base_model, worker), JobRecord):
             try:
-                order = await self._order_for(taken)
+                order = await self._beginnings.order(taken, self._active.get(taken.id))
+            except Superseded:
+                await self._succession.stand_down()
+                return Instruction.LEAVE
             except BaseException:
                 self._dispatcher.give_back(base_model)
                 raise
             if order is not None:
                 return order
         return taken
-
-    async def _order_for(self, record: JobRecord) -> Assignment | Resumption | None:
-        """Begin a job that was taken, or go on with it. None: it has ended meanwhile."""
-        job = self._active.get(record.id)
-        if job is None:
-            self._dispatcher.release(record)
-            return None
-        is_kept = self._dispatcher.is_kept(job.record)
-        order = await (self._resume(job) if is_kept else self._beginnings.assign(job))
-        if order is not None:
-            self._dispatcher.resume(job.record)
-        return order
 
     async def borrow_gpu(self, job_id: str, attempt: int) -> None:
         """Lend the GPU of the replicas to a worker that shares it. Returns when the worker may use it.
@@ -221,7 +225,8 @@ class TrainingController(Controller):
         it writes a state or the revision: the steps before that are not made, and not reported, again.
         """
         job = self._attempt(job_id, attempt)
-        await job.save()
+        async with self._succession.reporting():
+            await job.save()
         await job.emit(type="info", message=message)
         return self._standing(job)
 
@@ -244,7 +249,8 @@ class TrainingController(Controller):
         """Report that a cancelled job has ended. Raises: JobNotFound when the attempt was given up."""
         job = self._attempt(job_id, attempt)
         await self._gpus.take_back(job.record.base_model)
-        await self._outcomes.cancel(job)
+        async with self._succession.reporting():
+            await self._outcomes.cancel(job)
 
     async def complete(self, job_id: str, attempt: int) -> None:
         """Make the new revision current, after its manifest was written; then answer those who wait.
@@ -256,13 +262,15 @@ class TrainingController(Controller):
         if manifest is None:
             raise JobNotFound("the revision of this attempt is not there")
         await self._gpus.take_back(job.record.base_model)
-        await self._outcomes.publish(job, manifest)
+        async with self._succession.reporting():
+            await self._outcomes.publish(job, manifest)
 
     async def fail(self, job_id: str, attempt: int, code: str, message: str) -> None:
         """End a job without a revision. Raises: JobNotFound when the attempt was given up."""
         job = self._attempt(job_id, attempt)
         await self._gpus.take_back(job.record.base_model)
-        await self._outcomes.fail(job, code, message)
+        async with self._succession.reporting():
+            await self._outcomes.fail(job, code, message)
 
     def _begin_run(self, base_model: str, on_end: Callable[[], None]) -> None:
         def end() -> None:
@@ -271,16 +279,6 @@ class TrainingController(Controller):
 
         self._launch(base_model, end)
         self._background.start(self._run_starts.watch(base_model))
-
-    async def _resume(self, job: ActiveJob) -> Resumption | None:
-        """Continue a job whose state the worker kept; None if it was cancelled at the last moment."""
-        if job.record.is_cancelled:
-            await self._outcomes.cancel(job)
-            return None
-        await job.update(is_paused=False)
-        await job.emit(type="info", message="Going on")
-        self._background.start(job.save_quietly())
-        return Resumption(job_id=job.record.id, attempt=job.record.attempt)
 
     def _standing(self, job: ActiveJob) -> Standing:
         if job.record.is_cancelled:

@@ -56,6 +56,7 @@ class Dispatcher:
         self._dismissed: dict[str, list[str]] = {base_model: [] for base_model in settings}
         self._idle_since: dict[str, float] = {}
         self._work = asyncio.Condition()
+        self._is_closed = False
         for base_model in settings:
             self._tell_length(base_model)
 
@@ -67,6 +68,19 @@ class Dispatcher:
         self._queues[record.base_model].put(record.user, record.id)
         self._tell_length(record.base_model)
         self._ensure_run(record.base_model)
+        async with self._work:
+            self._work.notify_all()
+
+    async def close(self) -> None:
+        """Forget all jobs and send all workers away, because a later Trainer has the jobs."""
+        self._is_closed = True
+        self._taken.clear()
+        for base_model in self._queues:
+            self._queues[base_model] = JobQueue()
+            self._forget_kept(base_model)
+            self._tell_length(base_model)
+        self._records.clear()
+        self._workers.clear()
         async with self._work:
             self._work.notify_all()
 
@@ -167,7 +181,7 @@ class Dispatcher:
         self._metrics.queued(base_model, len(self._queues[base_model]))
 
     def _ensure_run(self, base_model: str) -> None:
-        if base_model not in self._runs:
+        if base_model not in self._runs and not self._is_closed:
             self._runs.add(base_model)
             self._idle_since.pop(base_model, None)
             self._start_run(base_model, lambda: self._on_run_end(base_model))
@@ -187,7 +201,7 @@ class Dispatcher:
         self._dismissed[base_model].clear()
 
     def _is_latest(self, base_model: str, worker: str) -> bool:
-        return self._workers.get(base_model) == worker
+        return not self._is_closed and self._workers.get(base_model) == worker
 
     async def _wait_for_work(self, base_model: str, worker: str, timeout_s: float) -> None:
         def is_over() -> bool:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 
 from registry.jobs import Jobs
+from registry.leadership import Unopposed
 from registry.records import JobRecord, JobStatus
 from training.controller.active_jobs import ActiveJobs
 
@@ -11,9 +12,10 @@ from training.controller.active_jobs import ActiveJobs
 class JobListing:
     """The jobs of all users. Raises (all): Unavailable."""
 
-    def __init__(self, jobs: Jobs, active: ActiveJobs) -> None:
+    def __init__(self, jobs: Jobs, active: ActiveJobs, leadership: Unopposed) -> None:
         self._jobs = jobs
         self._active = active
+        self._leadership = leadership
 
     async def job(self, user: str, job_id: str) -> JobRecord:
         """The record of a job. Raises: JobNotFound, also for a job of another user."""
@@ -39,13 +41,15 @@ class JobListing:
     async def events(self, user: str, job_id: str, follow: bool) -> AsyncGenerator[str, None]:
         """The NDJSON lines of a job from its first one on; with `follow`, until the job has ended.
 
-        Raises: JobNotFound.
+        Raises: JobNotFound; Superseded, at the end of the events of a job that a later controller has.
         """
         job = self._active.get(job_id)
         if job is not None and job.record.user == user:
             async for line in job.follow(follow):
                 yield line
             return
-        await asyncio.to_thread(self._jobs.load, user, job_id)
-        for event in await asyncio.to_thread(self._jobs.load_events, user, job_id):
+        record = await asyncio.to_thread(self._jobs.load, user, job_id)
+        for event in await asyncio.to_thread(self._jobs.load_events, user, job_id, record.epoch):
             yield f"{event}\n"
+        if follow and not record.status.is_terminal:
+            self._leadership.require()

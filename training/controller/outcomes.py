@@ -17,9 +17,11 @@ from registry.errors import (
     ContextLengthExceeded,
     InvalidRequest,
     NoLearningSignal,
+    Superseded,
     TrainingCancelled,
     TrainingDiverged,
 )
+from registry.leadership import Unopposed
 from registry.meter import Meter
 from registry.records import JobError, JobRecord, JobStatus, Manifest, ModelRecord, utc_now
 from registry.retry import Retry
@@ -70,6 +72,7 @@ class Outcomes:
         metrics: TrainingMetrics,
         meter: Meter,
         retry: Retry,
+        leadership: Unopposed,
     ) -> None:
         self._publisher = publisher
         self._revisions = revisions
@@ -78,6 +81,7 @@ class Outcomes:
         self._metrics = metrics
         self._meter = meter
         self._retry = retry
+        self._leadership = leadership
         self._background = BackgroundTasks()
 
     async def publish(self, job: ActiveJob, manifest: Manifest) -> None:
@@ -91,8 +95,12 @@ class Outcomes:
         if record.status.is_terminal:
             return
         await job.emit(type="info", message=f"Publishing revision {manifest.revision}")
-        publish = self._publisher.publish
-        model = await self._retry.call_async(lambda: publish(record.user, record.uid, manifest.revision))
+
+        async def publish() -> ModelRecord:
+            self._leadership.require()
+            return await self._publisher.publish(record.user, record.uid, manifest.revision)
+
+        model = await self._retry.call_async(publish)
         self._dispatcher.release(record)
         if job.finishing is None:
             job.finishing = start_apart(self._finish(job, manifest, model))
@@ -167,10 +175,16 @@ class Outcomes:
         self._background.start(self._keep(job, before))
 
     async def _keep(self, job: ActiveJob, before: JobRecord) -> None:
+        try:
+            await self._retry.call_async(job.save)
+        except Superseded:
+            logger.warning("the end of job %s is left to a later Trainer, which has the job", job.record.id)
+            return
+        # Only now: until the end is saved, a later Trainer may have the job and continue from this state.
         if before.revision is not None and job.record.revision is None:
             delete = partial(self._revisions.delete_state, before.uid, before.revision, before.id)
             await self._retry.call_async(lambda: asyncio.to_thread(delete))
-        await self._retry.call_async(job.save)
+        await self._retry.call_async(job.unmark)
         self._count(job.record)
         self._active.forget(job.record)
 

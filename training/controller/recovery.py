@@ -1,7 +1,13 @@
-"""Takes up the unfinished jobs of the bucket when a controller starts."""
+"""Takes up unfinished jobs of the bucket that this controller does not know.
+
+They are the jobs of an earlier controller, and later those that a former Trainer accepts which does not know
+yet that it was superseded.
+"""
 
 import asyncio
 import logging
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 from registry.jobs import Jobs
 from training.controller.active_jobs import ActiveJob, ActiveJobs
@@ -9,17 +15,45 @@ from training.controller.dispatcher import Dispatcher
 
 logger = logging.getLogger("ray.serve")
 
+T = TypeVar("T")
+BATCH_JOBS = 64
+"""The number of jobs that are taken over at the same time."""
 
-async def take_up(jobs: Jobs, active: ActiveJobs, dispatcher: Dispatcher) -> None:
-    """Queue the unfinished jobs, oldest first. Jobs of a base model that is not configured wait on."""
-    for record in await asyncio.to_thread(jobs.active):
-        if not dispatcher.serves(record.base_model):
-            logger.error("job %s waits for base model %s, not configured", record.id, record.base_model)
-            continue
-        # A job that only waited has no saved events, so nothing is read for each of a thousand of them.
-        has_events = record.attempt > 0 or record.is_cancelled
-        events = await asyncio.to_thread(jobs.load_events, record.user, record.id) if has_events else []
-        job = ActiveJob(jobs, record, events)
-        active.add(job)
-        await job.emit(type="info", message="Taken up again after a restart")
-        await dispatcher.put(record)
+
+class Recovery:
+    def __init__(self, jobs: Jobs, active: ActiveJobs, dispatcher: Dispatcher) -> None:
+        self._jobs = jobs
+        self._active = active
+        self._dispatcher = dispatcher
+        self._not_served: set[str] = set()
+
+    async def take_up(self) -> None:
+        """Queue the unfinished jobs, oldest first. Jobs of a base model that is not configured wait on.
+
+        Raises: Superseded, Unavailable.
+        """
+        found = await asyncio.to_thread(self._jobs.unfinished, self._is_known)
+        for job in found:
+            if not self._dispatcher.serves(job.record.base_model):
+                self._not_served.add(job.record.id)
+                logger.error(
+                    "job %s waits for base model %s, not configured", job.record.id, job.record.base_model
+                )
+        served = [job for job in found if job.record.id not in self._not_served]
+        for batch in _batches(served, BATCH_JOBS):
+            taking = (asyncio.to_thread(self._jobs.take_over, job) for job in batch)
+            for opened in await asyncio.gather(*taking):
+                if opened is None:
+                    continue
+                active = ActiveJob(self._jobs, opened.record, opened.events)
+                self._active.add(active)
+                await active.emit(type="info", message="Taken up again after a restart")
+                await self._dispatcher.put(opened.record)
+
+    def _is_known(self, user: str, job_id: str) -> bool:
+        return job_id in self._not_served or self._active.knows(user, job_id)
+
+
+def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

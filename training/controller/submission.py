@@ -33,13 +33,14 @@ class Submission:
     def __init__(
         self,
         store: ObjectStore,
+        jobs: Jobs,
         active: ActiveJobs,
         dispatcher: Dispatcher,
         max_queued_jobs_per_user: int,
         find: Callable[[str, str], Awaitable[JobRecord]],
         retry: Retry,
     ) -> None:
-        self._jobs = Jobs(store)
+        self._jobs = jobs
         self._reservations = Reservations(store)
         self._active = active
         self._dispatcher = dispatcher
@@ -97,19 +98,22 @@ class Submission:
         if (uncertain := self._uncertain.pop(job_id, None)) is not None:
             uncertain.cancel()
         self._active.expect(record)
-        await self._to_its_end(self._enqueue(record, request))
-        return record
+        return await self._to_its_end(self._enqueue(record, request))
 
-    async def _enqueue(self, record: JobRecord, request: JobRequest) -> None:
+    async def _enqueue(self, record: JobRecord, request: JobRequest) -> JobRecord:
         try:
-            await asyncio.to_thread(self._jobs.accept, record, request)
+            accepted = await asyncio.to_thread(self._jobs.accept, record, request)
         except Unavailable:
             self._uncertain[record.id] = self._background.start(self._find_out(record))
             raise
         except BaseException:
             self._active.forget(record)
             raise
-        await self._begin(record)
+        if accepted.record.status.is_terminal:  # a former Trainer accepted it with the same key, and ended it
+            self._active.forget(record)
+        else:
+            await self._begin(accepted.record, accepted.events)
+        return accepted.record
 
     async def _find_out(self, record: JobRecord) -> None:
         """Find out if the last write happened although its answer was lost. If so, the job is accepted."""
@@ -122,8 +126,8 @@ class Submission:
             await self._begin(record)
         del self._uncertain[record.id]
 
-    async def _begin(self, record: JobRecord) -> None:
-        job = ActiveJob(self._jobs, record)
+    async def _begin(self, record: JobRecord, events: list[str] | None = None) -> None:
+        job = ActiveJob(self._jobs, record, events)
         self._active.add(job)
         await job.emit(type="info", message="Queued")
         await self._dispatcher.put(record)

@@ -17,6 +17,7 @@ from serve_app.catalog.cache_leases import TERM_S
 from serve_app.catalog.catalog import Catalog
 from serve_app.deployment_options import CATALOG, INGRESS, MAX_ONGOING_CALLS, ONE_LOOP, QUIET, TRAINER
 from serve_app.settings import Settings
+from serve_app.this_cluster import this_cluster
 from serve_app.training_deployment import StartRun, Trainer
 from training.worker.loop import start_run
 
@@ -25,7 +26,9 @@ def build_application(
     settings: Settings, servers: dict[str, Application], start_run: StartRun = start_run
 ) -> Application:
     """Returns the application. `servers` has a ModelServer for each id of a base model."""
-    catalog = _single(Catalog, CATALOG, runtime_env={"env_vars": ONE_LOOP}).bind(settings, TERM_S)
+    catalog = _single(Catalog, CATALOG, runtime_env={"env_vars": ONE_LOOP}).bind(
+        settings, TERM_S, this_cluster
+    )
     trainer = _single(Trainer, TRAINER).bind(settings, catalog, servers, start_run)
     ingress = serve.deployment(
         Ingress,

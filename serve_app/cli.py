@@ -16,6 +16,7 @@ from serve_app.instance.environment import loopback_without_proxy
 from serve_app.instance.instance import FIRST_USER, Instance
 from serve_app.instance.processes import InstanceError
 from serve_app.key_commands import keys_app
+from serve_app.release_command import release
 from serve_app.terminal import Rows, visible, visible_lines
 from serve_app.version import VERSION
 
@@ -26,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(keys_app, name="keys")
+app.command()(release)
 
 
 def _show_version(is_asked: bool) -> None:

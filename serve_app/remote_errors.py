@@ -27,6 +27,12 @@ def as_tiger_error(error: BaseException) -> errors.TigerError:
     return errors.TigerError(errors.INTERNAL_ERROR)
 
 
+def is_superseded(error: BaseException) -> bool:
+    """Returns True if a replica refused a call because a later leader exists."""
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    return isinstance(cause, errors.Superseded)
+
+
 def _is_broken_off(error: BaseException) -> bool:
     """Returns True if the connection to a replica ended, as gRPC reports it. Serve passes such errors on."""
     broken = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)

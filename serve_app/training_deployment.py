@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
-from registry.errors import TigerError, Unavailable
+from registry.errors import Superseded, TigerError, Unavailable
+from registry.leadership import TRAINER, Leadership
 from registry.meter import Meter
 from registry.records import ModelRecord
 from registry.store import ObjectStore
@@ -18,6 +19,7 @@ from serve_app.remote_errors import as_tiger_error
 from serve_app.replica_address import listen_at_the_node
 from serve_app.resource_waits import ResourceWaits
 from serve_app.settings import Settings
+from serve_app.this_cluster import this_cluster
 from serve_app.training_metrics import RayTrainingMetrics
 from training.controller.controller import TrainingController
 from training.worker.loop import RunConfiguration, start_run
@@ -35,16 +37,16 @@ class ServingSide:
         self._servers = servers
 
     async def model(self, user: str, uid: str) -> ModelRecord:
-        return await _reached(self._catalog.model_by_uid(user, uid))
+        return await _led(self._catalog.model_by_uid(user, uid))
 
     async def publish(self, user: str, uid: str, revision: int) -> ModelRecord:
-        return await _reached(self._catalog.publish(user, uid, revision))
+        return await _led(self._catalog.publish(user, uid, revision))
 
     async def preload(self, base_model: str, adapter_id: str) -> None:
         await self._servers[base_model].preload(adapter_id)
 
     async def delete(self, user: str, uid: str, base_model: str) -> None:
-        await _reached(self._catalog.delete(user, uid))
+        await _led(self._catalog.delete(user, uid))
         await self._servers[base_model].unload(uid)
 
     async def finish_generations(self, base_model: str) -> None:
@@ -75,6 +77,17 @@ async def _reached(response: Awaitable[T]) -> T:
         raise as_tiger_error(error) from error
 
 
+async def _led(response: Awaitable[T]) -> T:
+    """Waits for a call of the Catalog. If that Catalog was superseded, it raises `Unavailable`.
+
+    The next Catalog of this cluster may already lead. If another cluster leads, its Trainer supersedes ours.
+    """
+    try:
+        return await _reached(response)
+    except Superseded as error:
+        raise Unavailable(error.message) from error
+
+
 class Trainer(TrainingController):
     """The one replica of the training deployment."""
 
@@ -84,6 +97,7 @@ class Trainer(TrainingController):
         catalog: DeploymentHandle[Any],
         servers: dict[str, DeploymentHandle[Any]],
         start_run: StartRun = start_run,
+        cluster: Callable[[], str] = this_cluster,
     ) -> None:
         listen_at_the_node()
         self._configured = settings
@@ -91,6 +105,9 @@ class Trainer(TrainingController):
         store = ObjectStore(settings.storage)
         client = CatalogClient(catalog)
         self._waits = ResourceWaits()
+        await client.check_storage()  # the catalog makes the bucket
+        self._leadership = Leadership(store, TRAINER, cluster())
+        await asyncio.to_thread(self._leadership.take)
         super().__init__(
             store,
             ServingSide(client, {name: ModelClient(handle) for name, handle in servers.items()}),
@@ -100,10 +117,18 @@ class Trainer(TrainingController):
             RayTrainingMetrics(),
             Meter(UsageParts(store), settings.usage.flush_interval_s),
             shortage=self._shortage_of,
+            leadership=self._leadership,
         )
         self._meter.start()
-        await client.check_storage()  # the catalog makes the bucket
         await self.recover()
+
+    async def check_health(self) -> None:
+        """Serve calls this. An error lets Serve start a Trainer that takes the leadership.
+
+        Raises: Superseded, if this Trainer was superseded and an operator has released the leadership since.
+        """
+        if self._leadership.is_released:
+            self._leadership.require()
 
     async def __del__(self) -> None:
         """Closes the meter. Serve awaits this when it stops the replica."""

@@ -4,10 +4,11 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
 
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayTaskError
 
 from registry.deployment_calls import AnswerStream
-from registry.errors import Unavailable
+from registry.errors import Superseded, Unavailable
+from serve_app.remote_errors import is_superseded
 from training.controller.active_jobs import is_last
 
 PAUSE_S = 0.1
@@ -23,9 +24,12 @@ async def followed(
     Args:
         ask: Calls a trainer for all events from the first on.
 
-    Raises: JobNotFound; Unavailable, after `away_s` seconds without a trainer.
+    A trainer that was superseded by the next one of its cluster refuses to go on. The next one is asked then.
+
+    Raises: JobNotFound; Superseded: the trainer of another cluster leads; Unavailable, after `away_s` seconds
+        without a trainer.
     """
-    num_seen, heard_at = 0, clock()
+    num_seen, heard_at, num_refused = 0, clock(), 0
     while True:
         lines = ask()
         try:
@@ -47,5 +51,9 @@ async def followed(
                 )
                 raise Unavailable(message) from None
             await asyncio.sleep(PAUSE_S)
+        except (RayTaskError, Superseded) as error:
+            num_refused += 1
+            if not is_superseded(error) or num_refused > 1:
+                raise
         finally:
             lines.cancel()

@@ -5,9 +5,11 @@ import asyncio
 from fastapi import APIRouter
 
 from registry.errors import Unavailable
-from serve_app.api.backends import Backends, BackendsDependency
+from registry.leadership import MESSAGE
+from serve_app.api.backends import STORAGE_TIMEOUT_S, Backends, BackendsDependency
 from serve_app.api.openapi import errors
 from serve_app.deployment_options import model_server_name
+from serve_app.remote_errors import is_superseded
 from serve_app.resource_waits import WAITS_FOR
 from serve_app.wire.base import Status
 
@@ -30,7 +32,8 @@ async def health() -> Status:
 async def readyz(backends: BackendsDependency) -> Status:
     """Answers `ready` if storage can be reached and every base model has a healthy replica.
 
-    Otherwise the answer is 503 and names the problem, such as GPUs that are not there.
+    Otherwise the answer is 503 and names the problem, such as GPUs that are not there, or another cluster
+    that has taken over.
     """
     if problems := await _problems(backends):
         raise Unavailable("; ".join(problems))
@@ -41,8 +44,9 @@ async def _problems(backends: Backends) -> list[str]:
     problems = []
     try:
         await backends.check_storage()
-    except Exception:
-        problems.append("storage cannot be reached")
+        await asyncio.wait_for(backends.catalog.check_leadership(), STORAGE_TIMEOUT_S)
+    except Exception as error:
+        problems.append(MESSAGE if is_superseded(error) else "storage cannot be reached")
     missing = [model.id for model in backends.settings.models if not backends.health[model.id].is_available]
     return problems + [await _problem_of(backends, base_model) for base_model in missing]
 

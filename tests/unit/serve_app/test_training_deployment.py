@@ -5,7 +5,8 @@ from typing import cast
 import pytest
 from ray.exceptions import ActorDiedError
 
-from registry.errors import Unavailable
+from registry.errors import Superseded, Unavailable
+from registry.records import ModelRecord
 from registry.retry import Retry
 from serve_app.catalog.client import CatalogClient
 from serve_app.model_server.client import ModelClient
@@ -27,6 +28,13 @@ class Replicas:
             raise self.errors.pop(0)
 
 
+class SupersededCatalog:
+    """A Catalog that a later one has superseded."""
+
+    async def publish(self, user: str, uid: str, revision: int) -> ModelRecord:
+        raise Superseded("a later one leads")
+
+
 def serving_side(replicas: Replicas) -> ServingSide:
     return ServingSide(cast(CatalogClient, None), {BASE: cast(ModelClient, replicas)})
 
@@ -42,3 +50,10 @@ async def test_failed_wake_up_is_repeated_until_it_succeeds() -> None:
     side = serving_side(replicas)
     await Retry(first_pause_s=0, longest_pause_s=0).call_async(lambda: side.take_back_gpu(BASE))
     assert replicas.num_calls == 3
+
+
+async def test_superseded_catalog_is_unavailable_for_the_trainer_which_may_still_lead() -> None:
+    """The Catalog of the same cluster may have been replaced; the next one takes the repeated call."""
+    side = ServingSide(cast(CatalogClient, SupersededCatalog()), {})
+    with pytest.raises(Unavailable):
+        await side.publish("alice", "uid", 1)

@@ -5,7 +5,7 @@ from typing import Any, Self
 import pytest
 from ray.exceptions import RayActorError
 
-from registry.errors import JobNotFound, Unavailable
+from registry.errors import JobNotFound, Superseded, Unavailable
 from serve_app.api.job_events import followed
 
 QUEUED = '{"type":"info","message":"Queued"}\n'
@@ -68,6 +68,18 @@ async def test_the_last_line_ends_it_though_there_were_more_before() -> None:
 
 async def test_without_an_end_it_is_as_long_as_what_there_is() -> None:
     assert await lines_of(Answer(QUEUED, STEP)) == [QUEUED, STEP]
+
+
+async def test_next_trainer_of_the_cluster_is_asked_if_the_former_one_was_superseded() -> None:
+    trainers = Answer(QUEUED, Superseded("a later one leads")), Answer(QUEUED, STEP, STOP)
+    assert await lines_of(*trainers) == [QUEUED, STEP, STOP]
+
+
+async def test_superseded_cluster_sends_its_followers_away() -> None:
+    refusals = [Answer(QUEUED, Superseded("a later one leads")) for _ in range(2)]
+    with pytest.raises(Superseded):
+        await lines_of(*refusals)
+    assert all(answer.is_cancelled for answer in refusals)
 
 
 async def test_a_job_that_is_not_there_is_an_error() -> None:

@@ -39,6 +39,11 @@ NOT_RUN = {
     ("docs/operations.md", "kubectl port-forward"): "It needs Kubernetes.",
     ("docs/operations.md", "kubectl patch"): "It needs Kubernetes.",
     ("docs/operations.md", "kubectl delete"): "It needs Kubernetes.",
+    ("docs/operations.md", "kubectl exec"): "It needs Kubernetes.",
+    (
+        "docs/operations.md",
+        ".venv/bin/tiger release",
+    ): "tests/unit/serve_app/test_release_command.py runs it.",
     ("docs/operations.md", "kubectl create secret"): "It needs Kubernetes and a Redis.",
     ("docs/operations.md", "curl -sSLO"): "It downloads a file of KubeRay.",
     ("docs/operations.md", "export TIGER_MODEL_PATHS"): "It names directories with weights of 16 GB each.",

@@ -38,9 +38,10 @@ def test_service_has_no_field_that_kuberay_ignores(service: Any) -> None:
     assert DEPRECATED & service.keys() == set()
 
 
-def test_no_second_cluster_is_ever_started_beside_the_first(service: Any) -> None:
-    """Two Trainers on one bucket would both publish revisions."""
-    assert service["upgradeStrategy"] == {"type": "None"}
+def test_new_cluster_starts_beside_the_old_one(service: Any, operations: str) -> None:
+    """Two clusters may use one bucket, because only the newer one changes it."""
+    assert service["upgradeStrategy"] == {"type": "NewCluster"}
+    assert "`upgradeStrategy` is `NewCluster`" in operations
 
 
 def test_ray_is_the_one_of_the_lock(service: Any, gpu_lock: dict[str, str]) -> None:

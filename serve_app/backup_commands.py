@@ -41,7 +41,7 @@ Endpoint = Annotated[
     str | None,
     typer.Option(
         envvar="TIGER_BACKUP_ENDPOINT_URL",
-        help="URL of the S3-compatible server of the backup. [default: AWS]",
+        help="URL of the S3-compatible server of the backup; without this option, AWS.",
         show_default=False,
     ),
 ]
@@ -52,8 +52,8 @@ Credentials = Annotated[
     Path | None,
     typer.Option(
         envvar="TIGER_BACKUP_CREDENTIALS",
-        help="Credentials file of AWS for the bucket of the backup; its default profile is used. "
-        "[default: the usual places of AWS]",
+        help="Credentials file of AWS for the bucket of the backup; its default profile is used; "
+        "without this option, the usual places of AWS.",
         show_default=False,
     ),
 ]

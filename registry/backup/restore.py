@@ -6,6 +6,9 @@ Nothing opens the bucket while `layout.json` says so, so that no one sees half o
 restore of the same backup goes on: objects that are in the bucket and have the right digest stay.
 """
 
+from collections.abc import Iterable
+
+from registry.audit import PREFIX as AUDIT
 from registry.backup.errors import BackupDamaged, BackupRefused
 from registry.backup.manifest import OBJECTS, BackupManifest, BackupObject
 from registry.backup.place import (
@@ -67,7 +70,7 @@ class Restore:
         self._layout.require_known(manifest.layout)
         self._target.probe()
         self._begin(manifest, replace)
-        self._target.delete_many(self._stored() - {each.key for each in manifest.objects})
+        self._target.delete_many(_replaced(self._stored()) - {each.key for each in manifest.objects})
         self._copy(manifest)
         self._end(manifest)
         return manifest
@@ -108,7 +111,8 @@ class Restore:
     def _end(self, manifest: BackupManifest) -> None:
         """Open the bucket to others, if it has the objects of the backup and no others."""
         found = self._layout.read()
-        if found.layout.restoring != manifest.id or self._stored() != {each.key for each in manifest.objects}:
+        is_whole = _replaced(self._stored()) == _replaced(each.key for each in manifest.objects)
+        if found.layout.restoring != manifest.id or not is_whole:
             raise BackupRefused("another process changed the bucket during the restore: repeat it")
         self._layout.save(Layout(version=manifest.layout), found.etag)
 
@@ -117,6 +121,11 @@ class Restore:
 
     def _has_objects(self) -> bool:
         return any(self._target.list(kind, limit=1) for kind in KINDS)
+
+
+def _replaced(keys: Iterable[str]) -> set[str]:
+    """Returns the keys without those of the audit log, of which nothing is ever deleted."""
+    return {key for key in keys if not key.startswith(AUDIT)}
 
 
 def _expected(each: BackupObject) -> Digest:

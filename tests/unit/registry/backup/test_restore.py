@@ -70,16 +70,18 @@ def test_opened_bucket_without_objects_counts_as_empty(source: ObjectStore, plac
     assert content(target) == content(source)
 
 
-def test_replaced_bucket_has_nothing_of_before_but_foreign_objects(
+def test_replaced_bucket_has_of_before_only_its_audit_log_and_foreign_objects(
     source: ObjectStore, place: DirectoryPlace
 ) -> None:
+    kept = {"photos/cat.png": b"not of tiger", "audit/2026-11-26/entry/begun.json": b"{}"}
     target = memory_store()
     ApiKeys(target).create("bob", "laptop")
     target.put(next(iter(source.list("keys/"))), b"other bytes under the same key")
     target.put("leftovers/some-model", b"bob")
-    target.put("photos/cat.png", b"not of tiger")
+    for key, body in kept.items():
+        target.put(key, body)
     restore(place, target, replace=True)
-    assert content(target) == content(source) | {"photos/cat.png": b"not of tiger"}
+    assert content(target) == content(source) | kept
 
 
 class Dying(Exception):

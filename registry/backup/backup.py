@@ -18,6 +18,7 @@ from registry.backup.progress import Report
 from registry.keys import MARKERS
 from registry.keys import PREFIX as KEYS
 from registry.layout import KINDS, NOT_COPIED, BucketLayout
+from registry.leadership import PREFIX as LEADERS
 from registry.records import utc_now
 from registry.reservations import Reservation
 from registry.store import ObjectStore
@@ -54,9 +55,8 @@ class Backup:
         self._copy_new_reservations()
         self._copy_keys()
         self._report("copying the audit log")
-        self._copy_kind(
-            AUDIT
-        )  # an entry is written before its action, so the copy has one for each action in it
+        self._copy_kind(AUDIT)  # an entry is written before its action, so each copied action has one
+        self._copy_kind(LEADERS)  # a leader writes its epoch here first, so no copied epoch is higher
         self._tell_unknown_kinds()
         return self._copies.finish(layout, begun)
 

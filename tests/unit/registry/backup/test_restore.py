@@ -12,6 +12,8 @@ from registry.backup.manifest import MANIFEST_KEY, OBJECTS
 from registry.backup.restore import Restore, check_backup
 from registry.keys import ApiKeys
 from registry.layout import LAYOUT_KEY, open_bucket
+from registry.leadership import TRAINER, Leader, Leadership
+from registry.records import utc_now
 from registry.store import ObjectStore, StorageUnfit
 from tests.support.bucket_life import Life
 from tests.support.memory_s3 import MemoryClient, memory_store, nothing
@@ -188,3 +190,18 @@ def test_backup_of_a_later_layout_is_refused(place: DirectoryPlace, tmp_path: Pa
     with pytest.raises(StorageUnfit, match="layout 99"):
         restore(place, target)
     assert content(target) == {}
+
+
+def test_next_leader_has_a_higher_epoch_than_the_former_one_also_with_a_slow_clock(
+    source: ObjectStore, tmp_path: Path
+) -> None:
+    """Otherwise it would find its own records to be those of a later leader."""
+    former = Leader(epoch=2**60, cluster="old", since=utc_now())
+    source.create(f"leaders/{TRAINER}.json", former.model_dump_json().encode())
+    place = DirectoryPlace(tmp_path / "with-a-leader")
+    Backup(source, place, nothing).make()
+    target = memory_store()
+    restore(place, target)
+    leadership = Leadership(target, TRAINER, "new")
+    leadership.take()
+    assert leadership.epoch > former.epoch

@@ -23,12 +23,18 @@ class Recovery:
         self._jobs = jobs
         self._active = active
         self._dispatcher = dispatcher
+        # The first call takes long if there are many jobs. The next call would find the same jobs.
+        self._taking_up = asyncio.Lock()
 
     async def take_up(self) -> None:
         """Queue the unfinished jobs, oldest first. Jobs of a base model that is not deployed wait for it.
 
         Raises: Superseded, Unavailable.
         """
+        async with self._taking_up:
+            await self._take_up()
+
+    async def _take_up(self) -> None:
         found = await asyncio.to_thread(self._jobs.unfinished, self._active.knows)
         for batch in _batches(found, BATCH_JOBS):
             taking = (asyncio.to_thread(self._jobs.take_over, job) for job in batch)
@@ -36,6 +42,8 @@ class Recovery:
                 if opened is None:
                     continue
                 record = opened.record
+                if self._active.knows(record.user, record.id):  # a client submitted it again meanwhile
+                    continue
                 job = ActiveJob(self._jobs, record, opened.events)
                 self._active.add(job)
                 await job.emit(type="info", message="Taken up again after a restart")

@@ -88,12 +88,18 @@ class Succession:
         num_looks = 0
         while True:
             await asyncio.sleep(self._look_interval_s)
-            await self._leadership.look_quietly()
             num_looks += 1
-            if self._leadership.is_superseded:
-                await self.stand_down()
-            elif num_looks % LOOKS_PER_TAKE_UP == 0:
-                await self._take_up()
+            try:
+                await self._look(is_time_to_take_up=num_looks % LOOKS_PER_TAKE_UP == 0)
+            except Exception:  # a controller that does not look any more would never stand down
+                logger.exception("the look at the leader and at the unfinished jobs has failed")
+
+    async def _look(self, is_time_to_take_up: bool) -> None:
+        await self._leadership.look_quietly()
+        if self._leadership.is_superseded:
+            await self.stand_down()
+        elif is_time_to_take_up:
+            await self._take_up()
 
     async def _take_up(self) -> None:
         try:

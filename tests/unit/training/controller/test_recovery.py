@@ -8,10 +8,10 @@ import pytest
 
 from registry.errors import Unavailable
 from registry.jobs import Jobs
-from registry.records import (
-    JobStatus,
-)
+from registry.records import JobStatus
+from tests.support.memory_s3 import MemoryClient, memory_store, once_at
 from tests.support.training_world import (
+    BASE,
     DyingStore,
     World,
     ask,
@@ -22,7 +22,12 @@ from tests.support.training_world import (
     submit,
 )
 from tests.support.waiting import comes_true
+from training.controller.active_jobs import ActiveJobs
 from training.controller.controller import TrainingController
+from training.controller.dispatcher import Dispatcher
+from training.controller.metrics import NoMetrics
+from training.controller.recovery import Recovery
+from training.settings import TrainingSettings
 from training.types import Assignment
 
 
@@ -158,3 +163,28 @@ async def test_crash_between_stop_and_end_shows_one_stop(world: World) -> None:
     after = await world.restarted(idle_timeout_s=0.1)
     assert await ask(after) == "leave"
     assert_ended_once(await ended(world, after, job_id), "stop")
+
+
+async def test_job_is_queued_once_if_two_looks_find_it(world: World) -> None:
+    """The first look at many jobs takes longer than the time until the next one."""
+    job_id = await submit(world.controller())
+    active = ActiveJobs()
+    dispatcher = Dispatcher({BASE: TrainingSettings()}, lambda base_model, on_end: None, NoMetrics())
+    recovery = Recovery(Jobs(world.store), active, dispatcher)
+    await asyncio.gather(recovery.take_up(), recovery.take_up())
+    assert dispatcher.waiting(BASE) == [job_id]
+
+
+async def test_job_that_is_submitted_again_while_it_is_found_is_queued_once(world: World) -> None:
+    controller = world.controller()
+    record = await controller.job("alice", await submit(controller))
+    objects = {key: world.store.get(key).body for key in world.store.list("")}
+    active = ActiveJobs()
+    dispatcher = Dispatcher({BASE: TrainingSettings()}, lambda base_model, on_end: None, NoMetrics())
+    submits = once_at(f"jobs/alice/{record.id}/job.json", lambda: active.expect(record))
+    jobs = Jobs(memory_store(MemoryClient(objects, before_read=submits)))
+    await Recovery(jobs, active, dispatcher).take_up()
+    assert dispatcher.waiting(BASE) == []
+    active.forget(record)
+    await Recovery(jobs, active, dispatcher).take_up()
+    assert dispatcher.waiting(BASE) == [record.id]

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from typing import Any
 
 import pytest
@@ -165,13 +166,20 @@ async def test_crash_between_stop_and_end_shows_one_stop(world: World) -> None:
     assert_ended_once(await ended(world, after, job_id), "stop")
 
 
-async def test_job_is_queued_once_if_two_looks_find_it(world: World) -> None:
-    """The first look at many jobs takes longer than the time until the next one."""
+async def test_job_is_queued_once_if_the_next_look_begins_before_the_first_one_has_ended(
+    world: World,
+) -> None:
     job_id = await submit(world.controller())
+    objects = {key: world.store.get(key).body for key in world.store.list("")}
+    has_next_begun = threading.Event()
+    waits = once_at("jobs-active/", lambda: has_next_begun.wait(20))
     active = ActiveJobs()
     dispatcher = Dispatcher({BASE: TrainingSettings()}, lambda base_model, on_end: None, NoMetrics())
-    recovery = Recovery(Jobs(world.store), active, dispatcher)
-    await asyncio.gather(recovery.take_up(), recovery.take_up())
+    recovery = Recovery(Jobs(memory_store(MemoryClient(objects, before_read=waits))), active, dispatcher)
+    looks = [asyncio.create_task(recovery.take_up()) for _ in range(2)]
+    await asyncio.sleep(0)
+    has_next_begun.set()
+    await asyncio.gather(*looks)
     assert dispatcher.waiting(BASE) == [job_id]
 
 

@@ -16,7 +16,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from registry.revisions import Revisions
 from registry.store import ObjectStore
-from training.runs import OnEnd, groups_of
+from training.runs import OnEnd, groups_of_new_run
 from training.types import Assignment, Instruction
 from training.worker.loop import EndRun, RunConfiguration
 from training.worker.run_groups import remove_groups
@@ -64,7 +64,7 @@ def start_stand_in(configuration: RunConfiguration, on_end: OnEnd) -> EndRun:
     """Start one worker, with the resources that a worker of Ray Train gets."""
     loop = asyncio.get_running_loop()
     resources = configuration.settings.resources_per_worker
-    groups = groups_of(configuration.application, configuration.base_model)
+    groups = groups_of_new_run(configuration.application, configuration.base_model)
 
     def run() -> None:
         # A placement group that outlives this process, as one that Ray Train makes for its workers.

@@ -23,7 +23,7 @@ from registry.records import Record
 from registry.revisions import Revisions
 from registry.settings import StorageSettings
 from registry.store import ObjectStore
-from training.runs import OnEnd, groups_of
+from training.runs import OnEnd, groups_of_new_run
 from training.settings import TrainingSettings
 from training.types import Instruction
 from training.worker.controller_link import ControllerLink
@@ -69,7 +69,7 @@ def start_run(configuration: RunConfiguration, on_end: OnEnd) -> EndRun:
     """Start the run in a thread. `on_end` is called on this event loop when it ends, also after an error."""
     loop = asyncio.get_running_loop()
     directory = tempfile.TemporaryDirectory(prefix="tiger-run-", ignore_cleanup_errors=True)
-    groups = groups_of(configuration.application, configuration.base_model)
+    groups = groups_of_new_run(configuration.application, configuration.base_model)
 
     def run() -> None:
         failure = None

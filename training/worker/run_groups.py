@@ -6,7 +6,7 @@ of a controller that lives, and those of a dead one whose workers had started. A
 resources while its controller dies would be granted later, and would stay for ever with nothing in it.
 
     run_mark            ->  each group has a name (`training.runs`)
-    a run ends          ->  the groups of its base model are removed
+    a run ends          ->  its own groups are removed
     a Trainer starts    ->  those of its application are removed: an earlier Trainer left them
 """
 

@@ -66,7 +66,10 @@ class WaitWatch:
         """Report the age of the wait of every part. A wait begins with the look that sees it first."""
         groups = self._cluster.pending_groups()
         now = self._clock()
-        for part, is_of_part in self._parts().items():
+        parts = self._parts()
+        # A base model that was removed while it waited may come back.
+        self._since = {part: since for part, since in self._since.items() if part in parts}
+        for part, is_of_part in parts.items():
             if any(map(is_of_part, groups)):
                 self._since.setdefault(part, now)
             else:

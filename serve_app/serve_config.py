@@ -38,7 +38,7 @@ SERVING_IN_PLACE = frozenset({"num_replicas", "share_beside"})
 """The settings in `serving` that change without a restart."""
 
 SECRET_NAME = re.compile(r"(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|KEY|KEY_ID)$", re.IGNORECASE)
-"""The names of variables with secret values. Everybody who may see Serve's state sees its config."""
+"""The names of variables and arguments with secret values, which everybody sees who may see Serve's state."""
 
 Section = dict[str, Any]
 """Settings as JSON values."""
@@ -162,5 +162,11 @@ def _refuse_secrets(settings: Settings) -> None:
                 f"models: serving.environment of {model.id} must not contain {name}, because everybody who "
                 "may see Serve's state sees its config: set it in the environment of the Ray processes"
             )
+        for name, value in model.serving.engine.items():
+            if SECRET_NAME.search(name) and isinstance(value, str):
+                raise ValueError(
+                    f"models: serving.engine of {model.id} must not contain {name}, because everybody who "
+                    "may see Serve's state sees its config: set HF_TOKEN in the environment of the Ray processes"
+                )
     if "@" in (settings.storage.endpoint_url or ""):
         raise ValueError("storage.endpoint_url must not contain a user or a password")

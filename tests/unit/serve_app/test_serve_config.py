@@ -201,6 +201,16 @@ def test_variable_that_is_probably_secret_is_refused_by_its_name(name: str) -> N
     assert "hunter2" not in str(refusal.value)
 
 
+def test_token_for_the_engine_is_refused() -> None:
+    secret = document()
+    secret["models"][1]["serving"]["engine"] = {"hf_token": "hunter2"}
+    with pytest.raises(ValueError, match="two must not contain hf_token") as refusal:
+        serve_config(secret)
+    assert "hunter2" not in str(refusal.value)
+    secret["models"][1]["serving"]["engine"] = {"hf_token": True}  # vLLM takes it from the environment
+    serve_config(secret)
+
+
 def test_endpoint_with_a_password_is_refused() -> None:
     secret = document() | {"storage": {"endpoint_url": "https://user:hunter2@s3.example.com"}}
     with pytest.raises(ValueError, match=r"storage\.endpoint_url") as refusal:

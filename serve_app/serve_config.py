@@ -166,7 +166,7 @@ def _refuse_secrets(settings: Settings) -> None:
             if SECRET_NAME.search(name) and isinstance(value, str):
                 raise ValueError(
                     f"models: serving.engine of {model.id} must not contain {name}, because everybody who "
-                    "may see Serve's state sees its config: set HF_TOKEN in the environment of the Ray processes"
+                    "may see Serve's state sees its config: set HF_TOKEN where the Ray processes start"
                 )
     if "@" in (settings.storage.endpoint_url or ""):
         raise ValueError("storage.endpoint_url must not contain a user or a password")

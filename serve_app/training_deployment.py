@@ -141,6 +141,7 @@ class Trainer(TrainingController):
             RayTrainingMetrics(),
             Meter(UsageParts(store), settings.usage.flush_interval_s),
             shortage=self._shortage_of,
+            end_run=self._end_run,
             leadership=self._leadership,
         )
         self._meter.start()
@@ -190,7 +191,7 @@ class Trainer(TrainingController):
         try:
             await asyncio.to_thread(self._ends[base_model])
         except Exception:
-            logger.exception("the run of %s could not be ended; the next Trainer removes it", base_model)
+            logger.exception("the run of %s could not be ended", base_model)
 
     async def _shortage_of(self, base_model: str) -> str | None:
         return await asyncio.to_thread(self._waits.of_run, self._application, base_model)

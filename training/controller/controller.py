@@ -36,7 +36,7 @@ from training.controller.metrics import NoMetrics, TrainingMetrics
 from training.controller.outcomes import Outcomes, Publisher
 from training.controller.recovery import Recovery
 from training.controller.redeployment import Redeployment
-from training.controller.run_starts import RunStarts, Shortage, no_shortage
+from training.controller.run_starts import EndRun, RunStarts, Shortage, no_shortage, nothing_ends
 from training.controller.shared_gpus import SharedGpus
 from training.controller.submission import Submission
 from training.controller.succession import Succession
@@ -66,6 +66,7 @@ class TrainingController(Controller):
         clock: Callable[[], float] = time.monotonic,
         retry: Retry | None = None,
         shortage: Shortage = no_shortage,
+        end_run: EndRun = nothing_ends,
         leadership: Unopposed | None = None,
         look_interval_s: float = LOOK_INTERVAL_S,
     ) -> None:
@@ -81,7 +82,7 @@ class TrainingController(Controller):
         self._gpus = SharedGpus(publisher, base_models, retry, clock)
         self._launch = start_run
         self._dispatcher = dispatcher = Dispatcher(base_models, self._begin_run, self._metrics, clock)
-        self._run_starts = RunStarts(dispatcher, active, shortage)
+        self._run_starts = RunStarts(dispatcher, active, shortage, end_run)
         ending = (dispatcher, active, self._metrics, self._meter)
         self._outcomes = Outcomes(publisher, self._revisions, *ending, retry, leadership)
         self._beginnings = Beginnings(
@@ -275,7 +276,8 @@ class TrainingController(Controller):
     def _begin_run(self, base_model: str, on_end: OnEnd) -> None:
         def end(failure: str | None = None) -> None:
             self._background.start(self._gpus.take_back(base_model))
-            if failure is not None and self._dispatcher.is_starting(base_model):
+            is_start = self._dispatcher.is_starting(base_model)
+            if failure is not None and is_start and not self._dispatcher.is_unwanted(base_model):
                 self._background.start(self._run_starts.failed(base_model, failure))
             on_end(failure)
 

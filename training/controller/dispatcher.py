@@ -82,7 +82,7 @@ class Dispatcher:
         return base_model in self._settings
 
     async def end_run(self, base_model: str) -> None:
-        """Let the run end after its current job, or at once if it has none."""
+        """Let the run end after its current job, or at once if it has none or no worker yet."""
         if base_model in self._runs:
             self._ending.add(base_model)
             async with self._work:
@@ -157,6 +157,10 @@ class Dispatcher:
         """Return True if a run was started and none of its workers has entered yet."""
         return base_model in self._runs and base_model not in self._workers
 
+    def is_unwanted(self, base_model: str) -> bool:
+        """Return True if the run is to end: nobody has another job for it."""
+        return self._is_closed or base_model in self._ending or not self.serves(base_model)
+
     def num_failed_starts(self, base_model: str) -> int:
         """The number of runs in a row that ended with an error before a worker had entered."""
         return self._failed_starts[base_model]
@@ -227,7 +231,8 @@ class Dispatcher:
             self._start_run(base_model, lambda failure=None: self._on_run_end(base_model, failure))
 
     def _on_run_end(self, base_model: str, failure: str | None) -> None:
-        has_failed_to_start = failure is not None and self.is_starting(base_model)
+        is_start = self.is_starting(base_model) and not self.is_unwanted(base_model)
+        has_failed_to_start = failure is not None and is_start
         self._runs.discard(base_model)
         self._ending.discard(base_model)
         self._workers.pop(base_model, None)
@@ -255,8 +260,7 @@ class Dispatcher:
         return not self._is_closed and self._workers.get(base_model) == worker
 
     def _must_leave(self, base_model: str, worker: str) -> bool:
-        is_wanted = self.serves(base_model) and base_model not in self._ending
-        return not is_wanted or not self._is_latest(base_model, worker)
+        return self.is_unwanted(base_model) or not self._is_latest(base_model, worker)
 
     async def _wait_for_work(self, base_model: str, worker: str, timeout_s: float) -> None:
         def is_over() -> bool:

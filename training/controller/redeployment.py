@@ -41,7 +41,8 @@ class Redeployment:
     ) -> None:
         """Train the base models of `settings` from now on.
 
-        The run of an `outdated` base model, or of one that was removed, ends after its current job.
+        The run of an `outdated` base model, or of one that was removed, ends after its current job. One whose
+        workers have not entered yet, because they wait for resources, is ended at once (`RunStarts`).
         """
         self._submission.max_queued_jobs_per_user = max_queued_jobs_per_user
         before = dict(self._base_models)

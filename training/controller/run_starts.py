@@ -1,7 +1,8 @@
-"""Tells the jobs of a base model why its run does not start.
+"""Tells the jobs of a base model why its run does not start, and ends a start that nobody wants any more.
 
 start_run  ->  no worker has entered yet  ->  what do the workers wait for?  ->  an event for each waiting job
 the run ends with an error before a worker has entered                       ->  an event for each waiting job
+no worker has entered, and the run is to end: it cannot be told to leave     ->  it is ended
 """
 
 import asyncio
@@ -20,6 +21,14 @@ Shortage = Callable[[str], Awaitable[str | None]]
 """Returns what the workers of a base model's run wait for, such as `1 GPU (0 of 1 free)`, or None."""
 
 
+EndRun = Callable[[str], Awaitable[None]]
+"""Ends the run of a base model, whatever it does. It raises no error."""
+
+
+async def nothing_ends(base_model: str) -> None:
+    """End nothing: the workers of the run enter some time, and are told to leave."""
+
+
 async def no_shortage(base_model: str) -> None:
     """Say that no worker waits for resources."""
 
@@ -32,19 +41,27 @@ class RunStarts:
         dispatcher: Dispatcher,
         active: ActiveJobs,
         shortage: Shortage,
+        end_run: EndRun = nothing_ends,
         look_interval_s: float = LOOK_INTERVAL_S,
     ) -> None:
         self._dispatcher = dispatcher
         self._active = active
         self._shortage = shortage
+        self._end_run = end_run
         self._look_interval_s = look_interval_s
         # By base model: the last message that each waiting job got.
         self._told: defaultdict[str, dict[str, str]] = defaultdict(dict)
 
     async def watch(self, base_model: str) -> None:
-        """Tell each waiting job once what its run waits for. Returns when a worker has entered."""
+        """Tell each waiting job once what its run waits for. Returns when a worker has entered.
+
+        The settings of the run may have changed meanwhile, so that it would wait for ever with the old ones.
+        """
         while self._dispatcher.is_starting(base_model):
             await asyncio.sleep(self._look_interval_s)
+            if self._dispatcher.is_starting(base_model) and self._dispatcher.is_unwanted(base_model):
+                await self._end_run(base_model)
+                continue
             try:
                 shortage = await self._shortage(base_model)
             except Exception:

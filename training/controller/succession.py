@@ -4,8 +4,9 @@ begin  ->  the unfinished jobs of the bucket are taken over and queued
 watch  ->  a job that a former Trainer accepted late is taken over, too
        ->  a later Trainer leads: stand down
 
-A Trainer that stands down forgets its jobs, which the later Trainer takes over. Its runs are told to leave,
-reports of their workers are refused, and those who follow a job get `Superseded`.
+A Trainer that stands down forgets its jobs, which the later Trainer takes over. Its runs are told to leave, or
+ended if their workers have not entered yet. Reports of their workers are refused, and those who follow a job
+get `Superseded`.
 """
 
 import asyncio

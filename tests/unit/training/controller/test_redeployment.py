@@ -74,6 +74,15 @@ async def test_outdated_run_ends_and_the_next_job_gets_another_run(world: World)
     assert (await assigned(controller)).attempt == 1
 
 
+async def test_start_that_ends_because_the_settings_have_changed_is_no_failure(world: World) -> None:
+    controller = await world.restarted()
+    job_id = await submit(controller)
+    await redeploy(controller, BASE, outdated=(BASE,))
+    world.runs[0]("ActorDiedError")
+    await comes_true(lambda: len(world.runs) == 2)
+    assert await messages(controller, job_id) == ["Queued"]
+
+
 async def test_run_goes_on_if_only_other_settings_change(world: World) -> None:
     controller = await world.restarted()
     first = await submit(controller)

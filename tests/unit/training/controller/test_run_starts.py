@@ -8,6 +8,7 @@ import pytest
 from registry.jobs import Jobs
 from registry.records import JobRecord, utc_now
 from tests.support.queueing import CountingStore
+from tests.support.waiting import comes_true
 from training.controller.active_jobs import ActiveJob, ActiveJobs
 from training.controller.dispatcher import Dispatcher
 from training.controller.metrics import NoMetrics
@@ -25,7 +26,8 @@ class Waiting:
         self.shortages: asyncio.Queue[str | Exception | None] = asyncio.Queue()
         self.dispatcher = Dispatcher({BASE: TrainingSettings()}, lambda base_model, on_end: None, NoMetrics())
         self._active = ActiveJobs()
-        self.starts = RunStarts(self.dispatcher, self._active, self._shortage, look_interval_s=0)
+        self.ended: list[str] = []
+        self.starts = RunStarts(self.dispatcher, self._active, self._shortage, self._end, look_interval_s=0)
 
     async def _shortage(self, base_model: str) -> str | None:
         answer = await self.shortages.get()
@@ -33,6 +35,9 @@ class Waiting:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    async def _end(self, base_model: str) -> None:
+        self.ended.append(base_model)
 
     async def put(self, job_id: str) -> ActiveJob:
         record = JobRecord(
@@ -73,6 +78,22 @@ async def test_each_waiting_job_is_told_once_what_it_waits_for(waiting: Waiting)
     await waiting.shortages.put(GPU)
     await asyncio.wait_for(watch, 20)
     assert await messages(first) == told
+
+
+@pytest.mark.parametrize("is_superseded", [False, True])
+async def test_start_that_nobody_wants_any_more_is_ended(waiting: Waiting, is_superseded: bool) -> None:
+    """The settings have changed, or a later Trainer leads. The workers would wait for ever, as they did."""
+    first = await waiting.put("a1")
+    watch = asyncio.create_task(waiting.starts.watch(BASE))
+    await waiting.answer(None)
+    assert waiting.ended == []
+    await (waiting.dispatcher.close() if is_superseded else waiting.dispatcher.end_run(BASE))
+    await waiting.shortages.put(None)
+    await comes_true(lambda: BASE in waiting.ended)
+    await waiting.dispatcher.enter(BASE)
+    await waiting.shortages.put(None)
+    await asyncio.wait_for(watch, 20)
+    assert await messages(first) == []
 
 
 async def test_a_run_whose_worker_has_entered_is_not_watched(waiting: Waiting) -> None:

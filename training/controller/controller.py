@@ -93,7 +93,7 @@ class TrainingController(Controller):
         )
         self.redeployment = Redeployment(base_models, dispatcher, active, self._gpus, self._submission)
         recovery = Recovery(jobs, active, dispatcher)
-        self._succession = Succession(leadership, recovery, dispatcher, active, look_interval_s)
+        self._succession = Succession(leadership, recovery, dispatcher, active, look_interval_s, end_run)
         self._background = BackgroundTasks()
 
     async def recover(self) -> None:

@@ -157,6 +157,10 @@ class Dispatcher:
         """Return True if a run was started and none of its workers has entered yet."""
         return base_model in self._runs and base_model not in self._workers
 
+    def with_runs(self) -> list[str]:
+        """The base models that have a run."""
+        return sorted(self._runs)
+
     def is_unwanted(self, base_model: str) -> bool:
         """Return True if the run is to end: nobody has another job for it."""
         return self._is_closed or base_model in self._ending or not self.serves(base_model)

@@ -4,9 +4,9 @@ begin  ->  the unfinished jobs of the bucket are taken over and queued
 watch  ->  a job that a former Trainer accepted late is taken over, too
        ->  a later Trainer leads: stand down
 
-A Trainer that stands down forgets its jobs, which the later Trainer takes over. Its runs are told to leave, or
-ended if their workers have not entered yet. Reports of their workers are refused, and those who follow a job
-get `Superseded`.
+A Trainer that stands down forgets its jobs, which the later Trainer takes over. Its runs are ended, reports
+of their workers are refused, and those who follow a job get `Superseded`. A run that went on would replace
+the workers that it loses, and within one cluster these would enter at the later Trainer.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from registry.tasks import BackgroundTasks
 from training.controller.active_jobs import ActiveJobs
 from training.controller.dispatcher import Dispatcher
 from training.controller.recovery import Recovery
+from training.controller.run_starts import EndRun, nothing_ends
 
 logger = logging.getLogger("ray.serve")
 
@@ -37,12 +38,14 @@ class Succession:
         dispatcher: Dispatcher,
         active: ActiveJobs,
         look_interval_s: float = LOOK_INTERVAL_S,
+        end_run: EndRun = nothing_ends,
     ) -> None:
         self._leadership = leadership
         self._recovery = recovery
         self._dispatcher = dispatcher
         self._active = active
         self._look_interval_s = look_interval_s
+        self._end_run = end_run
         self._has_stood_down = False
         self._background = BackgroundTasks()
 
@@ -82,6 +85,8 @@ class Succession:
             return
         self._has_stood_down = True
         await self._dispatcher.close()
+        for base_model in self._dispatcher.with_runs():
+            self._background.start(self._end_run(base_model))
         for job in self._active.clear():
             await job.abandon()
 

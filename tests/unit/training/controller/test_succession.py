@@ -8,7 +8,7 @@ import pytest
 from registry.errors import JobNotFound, Superseded
 from registry.jobs import Jobs
 from registry.leadership import TRAINER, Unopposed, release
-from registry.records import JobStatus
+from registry.records import JobRecord, JobStatus
 from tests.support.training_world import (
     BASE,
     World,
@@ -270,3 +270,25 @@ async def test_controller_stands_down_although_an_earlier_look_failed(world: Wor
     await succession.begin()
     worker = await dispatcher.enter(BASE)
     assert await asyncio.wait_for(dispatcher.take(BASE, worker), 15) == "leave"
+
+
+async def test_runs_end_when_the_controller_stands_down(world: World) -> None:
+    """A worker that is in the middle of a step would not be told to leave before it asks."""
+    active, ended_runs = ActiveJobs(), list[str]()
+    dispatcher = Dispatcher({BASE: TrainingSettings()}, lambda base_model, on_end: None, NoMetrics())
+    recovery = Recovery(Jobs(world.store), active, dispatcher)
+
+    async def end_run(base_model: str) -> None:
+        ended_runs.append(base_model)
+
+    await dispatcher.put(await accepted(world))
+    await dispatcher.enter(BASE)
+    succession = Succession(Unopposed(), recovery, dispatcher, active, end_run=end_run)
+    await succession.stand_down()
+    await succession.stand_down()
+    await comes_true(lambda: ended_runs == [BASE])
+
+
+async def accepted(world: World) -> JobRecord:
+    controller = world.controller()
+    return await controller.job("alice", await submit(controller))

@@ -18,10 +18,12 @@ from serve_app import deployment_options
 from serve_app.instance.processes import marked_processes, wait_until
 from tests.support.system import CALL_TIMEOUT_S, Client, System, training
 
-REPLICA = f"ray::ServeReplica:{deployment_options.APPLICATION}:"
-CATALOG = REPLICA + deployment_options.CATALOG
-INGRESS = REPLICA + deployment_options.INGRESS
-TRAINER = REPLICA + deployment_options.TRAINER
+REPLICA = "ray::ServeReplica:"
+"""The replicas of all applications, those of the base models too."""
+CORE = f"{REPLICA}{deployment_options.APPLICATION}:"
+CATALOG = CORE + deployment_options.CATALOG
+INGRESS = CORE + deployment_options.INGRESS
+TRAINER = CORE + deployment_options.TRAINER
 SERVE_CONTROLLER = "ray::ServeController"
 TRAIN_CONTROLLER = "ray::TrainController"
 TRAIN_WORKER = "ray::RayTrainWorker"
@@ -73,7 +75,7 @@ def kill(system: System, *titles: str) -> None:
 def model_server(system: System, base_model: str) -> psutil.Process:
     application = deployment_options.base_model_application(base_model)
     name = deployment_options.model_server_name(base_model)
-    (found,) = find(system, f"ray::ServeReplica:{application}:{name}")
+    (found,) = find(system, f"{REPLICA}{application}:{name}")
     return found
 
 

@@ -8,7 +8,8 @@ no worker has entered, and the run is to end: it cannot be told to leave     -> 
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 from training.controller.active_jobs import ActiveJobs
 from training.controller.dispatcher import Dispatcher
@@ -21,7 +22,7 @@ Shortage = Callable[[str], Awaitable[str | None]]
 """Returns what the workers of a base model's run wait for, such as `1 GPU (0 of 1 free)`, or None."""
 
 
-EndRun = Callable[[str], Awaitable[None]]
+EndRun = Callable[[str], Coroutine[Any, Any, None]]
 """Ends the run of a base model, whatever it does. It raises no error."""
 
 

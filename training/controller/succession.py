@@ -79,14 +79,13 @@ class Succession:
             raise JobNotFound("this attempt was given up") from error
 
     async def stand_down(self) -> None:
-        """Give up all jobs. A second call changes nothing."""
+        """Give up all jobs. A further call gives up those that were being accepted during the one before."""
         self._leadership.lose()
-        if self._has_stood_down:
-            return
-        self._has_stood_down = True
-        await self._dispatcher.close()
-        for base_model in self._dispatcher.with_runs():
-            self._background.start(self._end_run(base_model))
+        if not self._has_stood_down:
+            self._has_stood_down = True
+            await self._dispatcher.close()
+            for base_model in self._dispatcher.with_runs():
+                self._background.start(self._end_run(base_model))
         for job in self._active.clear():
             await job.abandon()
 

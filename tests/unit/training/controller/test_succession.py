@@ -6,11 +6,9 @@ import json
 import pytest
 
 from registry.errors import JobNotFound, Superseded
-from registry.jobs import Jobs
-from registry.leadership import TRAINER, Unopposed, release
-from registry.records import JobRecord, JobStatus
+from registry.leadership import TRAINER, release
+from registry.records import JobStatus
 from tests.support.training_world import (
-    BASE,
     World,
     ask,
     assert_ended_once,
@@ -21,13 +19,7 @@ from tests.support.training_world import (
     submit,
 )
 from tests.support.waiting import becomes_true, comes_true
-from training.controller.active_jobs import ActiveJobs
 from training.controller.controller import TrainingController
-from training.controller.dispatcher import Dispatcher
-from training.controller.metrics import NoMetrics
-from training.controller.recovery import Recovery
-from training.controller.succession import Succession
-from training.settings import TrainingSettings
 
 NEVER_S = 3600.0
 AT_ONCE_S = 0.01
@@ -247,48 +239,3 @@ async def test_publishing_is_not_tried_again_without_end_when_another_cluster_le
     assert await ask(later) == "leave"
     assert_ended_once(await ended(world, later, job_id), "stop")
     assert world.serving.swaps == [("uid-1", 1)]
-
-
-class FaultyLook(Unopposed):
-    """A leadership whose first look fails as nobody expects. Its second look finds a later leader."""
-
-    epoch = 1
-    num_looks = 0
-
-    async def look_quietly(self) -> None:
-        self.num_looks += 1
-        if self.num_looks == 1:
-            raise ValueError("the record of the leader cannot be read")
-        self.is_superseded = True
-
-
-async def test_controller_stands_down_although_an_earlier_look_failed(world: World) -> None:
-    active = ActiveJobs()
-    dispatcher = Dispatcher({BASE: TrainingSettings()}, lambda base_model, on_end: None, NoMetrics())
-    recovery = Recovery(Jobs(world.store), active, dispatcher)
-    succession = Succession(FaultyLook(), recovery, dispatcher, active, look_interval_s=0)
-    await succession.begin()
-    worker = await dispatcher.enter(BASE)
-    assert await asyncio.wait_for(dispatcher.take(BASE, worker), 15) == "leave"
-
-
-async def test_runs_end_when_the_controller_stands_down(world: World) -> None:
-    """A worker that is in the middle of a step would not be told to leave before it asks."""
-    active, ended_runs = ActiveJobs(), list[str]()
-    dispatcher = Dispatcher({BASE: TrainingSettings()}, lambda base_model, on_end: None, NoMetrics())
-    recovery = Recovery(Jobs(world.store), active, dispatcher)
-
-    async def end_run(base_model: str) -> None:
-        ended_runs.append(base_model)
-
-    await dispatcher.put(await accepted(world))
-    await dispatcher.enter(BASE)
-    succession = Succession(Unopposed(), recovery, dispatcher, active, end_run=end_run)
-    await succession.stand_down()
-    await succession.stand_down()
-    await comes_true(lambda: ended_runs == [BASE])
-
-
-async def accepted(world: World) -> JobRecord:
-    controller = world.controller()
-    return await controller.job("alice", await submit(controller))

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from registry.audit import AuditLog
 from registry.errors import TigerError
 from registry.operator_actions import recorded_deployment
-from registry.store import ObjectStore
+from registry.store import ObjectStore, StorageUnfit
 from registry.user_models import count_by_base_model
 from serve_app.instance.application_start import ApplicationStart, Readiness
 from serve_app.instance.instance import Instance
@@ -76,7 +76,7 @@ class ClusterTarget:
         with ExitStack() as stack:
             try:
                 stack.enter_context(recorded_deployment(AuditLog(self._store), self._name, submitted))
-            except TigerError:
+            except (TigerError, StorageUnfit):
                 self._show("warning: storage cannot be reached from here: the audit log will not have this")
             yield
 
@@ -147,7 +147,7 @@ class Deploy:
             return
         try:
             counts = count_by_base_model(self._target.store())
-        except TigerError:
+        except (TigerError, StorageUnfit):
             return self._show("the number of their private models is not known: storage cannot be reached")
         for base_model in removed:
             self._show(f"base model {base_model} has {counts[base_model]} private models")

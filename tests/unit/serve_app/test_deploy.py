@@ -8,7 +8,7 @@ import pytest
 
 from registry.audit import Action, AuditLog
 from registry.records import UserModels, utc_now
-from registry.store import ObjectStore
+from registry.store import ObjectStore, StorageUnfit
 from registry.user_models import UserModelStore
 from serve_app.deploy import ClusterTarget, Deploy, Outcome
 from serve_app.instance.processes import InstanceError
@@ -64,6 +64,13 @@ def running(operator: Operator, document: dict[str, Any]) -> Operator:
     operator.told.clear()
     operator.serve.submitted.clear()
     return operator
+
+
+class UnfitStore(ObjectStore):
+    """A bucket whose endpoint does not know conditional writes."""
+
+    def create(self, key: str, body: bytes) -> str:
+        raise StorageUnfit("the endpoint does not implement PutObject as we use it")
 
 
 def without(document: dict[str, Any], base_model: str) -> dict[str, Any]:
@@ -149,3 +156,12 @@ def test_deployment_is_in_the_audit_log(operator: Operator, document: dict[str, 
     operator.deploy(document)
     (entry,) = AuditLog(operator.store).entries(utc_now() - timedelta(days=1))
     assert (entry.action, entry.outcome, entry.targets["config"]) == (Action.DEPLOY_SETTINGS, "done", "gpu")
+
+
+def test_bucket_that_cannot_have_the_audit_log_does_not_prevent_a_deployment(
+    document: dict[str, Any], store: ObjectStore
+) -> None:
+    operator = Operator(FakeServe(), UnfitStore(store.settings))
+    assert operator.deploy(document) is None
+    assert operator.serve.names
+    assert any("the audit log will not have this" in line for line in operator.told)

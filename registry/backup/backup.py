@@ -18,6 +18,7 @@ from registry.backup.progress import Report
 from registry.keys import MARKERS
 from registry.keys import PREFIX as KEYS
 from registry.layout import KINDS, NOT_COPIED, BucketLayout
+from registry.leadership import PREFIX as LEADERS
 from registry.records import utc_now
 from registry.reservations import Reservation
 from registry.store import ObjectStore
@@ -54,9 +55,10 @@ class Backup:
         self._copy_new_reservations()
         self._copy_keys()
         self._report("copying the audit log")
-        self._copy_kind(
-            AUDIT
-        )  # an entry is written before its action, so the copy has one for each action in it
+        # An entry is written before its action. Therefore the copy has an entry for each action in it.
+        self._copy_kind(AUDIT)
+        # No record of the copy may have a later epoch than its leader.
+        self._copy_kind(LEADERS)
         self._tell_unknown_kinds()
         return self._copies.finish(layout, begun)
 

@@ -82,7 +82,7 @@ def backup(
 def restore(
     place: PlaceName,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Delete what the bucket has, if it is not empty.")
+        bool, typer.Option("--replace", help="Delete what the bucket has, but not its audit log.")
     ] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Only check every object of the backup, and change nothing.")

@@ -1,6 +1,6 @@
 """The `tiger` command: starts and stops an instance and shows its state.
 
-The files `*_command.py` and `*_commands.py` have `tiger keys`, `deploy`, `audit`, `backup` and `restore`.
+The files `*_command.py` and `*_commands.py` have the other commands: keys, deploy, audit, backup, release.
 """
 
 import os

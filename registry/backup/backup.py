@@ -55,8 +55,10 @@ class Backup:
         self._copy_new_reservations()
         self._copy_keys()
         self._report("copying the audit log")
-        self._copy_kind(AUDIT)  # an entry is written before its action, so each copied action has one
-        self._copy_kind(LEADERS)  # a leader writes its epoch here first, so no copied epoch is higher
+        # An entry is written before its action. Therefore the copy has an entry for each action in it.
+        self._copy_kind(AUDIT)
+        # No record of the copy may have a later epoch than its leader.
+        self._copy_kind(LEADERS)
         self._tell_unknown_kinds()
         return self._copies.finish(layout, begun)
 

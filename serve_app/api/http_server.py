@@ -19,11 +19,10 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app.api.errors import plain_error
+from serve_app.deployment_options import INGRESS
 from serve_app.shared_tasks import is_being_cancelled
 
 BODY_WANTED = "tiger.body_wanted"  # an event in the scope of a request: the body is read after it was set
-SETS_BODY_WANTED = "sets_body_wanted"
-"""The attribute of a deployment whose application sets BODY_WANTED. Others would wait for a body for ever."""
 REQUEST_ID = b"x-request-id"
 REQUEST_ID_PATTERN = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 NOT_FOR_CLIENTS = frozenset(
@@ -41,12 +40,13 @@ logger = logging.getLogger("ray.serve")
 
 
 def http_layers() -> list[Middleware]:
-    """Returns the layers; the last one is the outermost. Other applications on the same Ray get none."""
+    """Returns the layers; the last one is the outermost. The ingresses of others on this Ray get none."""
     try:
-        servable = serve.get_replica_context().servable_object
+        deployment = serve.get_replica_context().deployment
     except RayServeException:  # Serve's own proxy
         return [Middleware(InForm)]
-    return [Middleware(LazyBody), Middleware(InForm)] if getattr(servable, SETS_BODY_WANTED, False) else []
+    # Nobody would set BODY_WANTED for the applications of others: they would wait for a body for ever.
+    return [Middleware(LazyBody), Middleware(InForm)] if deployment == INGRESS else []
 
 
 class LazyBody:

@@ -78,8 +78,6 @@ class Ingress:
     `args` are the settings with which it starts. It applies those of its `user_config` while it runs.
     """
 
-    sets_body_wanted = True  # api.http_server: Door says when a body is read
-
     def __init__(
         self, args: Document, catalog: DeploymentHandle[Any], trainer: DeploymentHandle[Any]
     ) -> None:

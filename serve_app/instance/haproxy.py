@@ -44,7 +44,9 @@ DATA_PATH = {
     # When replicas start or end, a new HAProxy takes over. The old one ends after its last stream, or after
     # this time.
     "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "86400",
-    # There is only one application, so its replicas can reuse a port without confusion.
+    # On a busy machine Serve would otherwise kill its proxies while they start, again and again.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+    # Only one deployment listens for HTTP, so its replicas can reuse a port without confusion.
     "RAY_SERVE_PORT_QUARANTINE_S": "5",
     # Serve's own answers get the form of the API too.
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.api.http_server:http_layers",

@@ -8,6 +8,7 @@ import shlex
 
 from serve_app.http_settings import PREFIX
 from serve_app.instance import haproxy
+from serve_app.instance.ray_head import WITHOUT_REPORTS
 from serve_app.settings import Settings
 
 OF_THE_ADDRESS = ("HOST", "PORT")
@@ -15,11 +16,12 @@ OF_THE_ADDRESS = ("HOST", "PORT")
 
 
 def node_environment(settings: Settings) -> dict[str, str]:
-    """Returns the variables: the token, HAProxy and gRPC, and the limits of HAProxy."""
+    """Returns the variables: the token, no reports to others, HAProxy and gRPC, and limits."""
     address = {f"{PREFIX}{name}" for name in OF_THE_ADDRESS}
     limits = haproxy.front_door_environment(settings.http, settings.ingress.max_request_bytes)
     return {
         "RAY_AUTH_MODE": "token",
+        **WITHOUT_REPORTS,
         # Otherwise a training whose worker has died is noticed after seconds.
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
         **haproxy.DATA_PATH,

@@ -17,7 +17,7 @@ TIMEOUT_S = 30
 def samples(name: str) -> Iterator[Sample]:
     """The samples of this node with this name."""
     url = f"http://127.0.0.1:{ray.nodes()[0]['MetricsExportPort']}/metrics"
-    text = httpx.get(url, trust_env=False).raise_for_status().text
+    text = httpx.get(url, trust_env=False, timeout=TIMEOUT_S).raise_for_status().text
     for family in text_string_to_metric_families(text):
         yield from (sample for sample in family.samples if sample.name == f"ray_tiger_{name}")
 

@@ -12,6 +12,7 @@ import httpx
 import psutil
 import pytest
 
+from registry.jobs import ACTIVE_PREFIX
 from serve_app.deployment_options import CATALOG, INGRESS, TRAINER, model_server_name
 from serve_app.settings import Settings
 from tests.support.account import ENDLESS, Account, assert_error, chunks_of
@@ -29,9 +30,11 @@ BROKEN = (
 
 
 @pytest.fixture
-def restored(service: Service) -> Iterator[Settings]:
-    """The settings of the module, which are deployed again at the end."""
+def restored(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """The settings of the module, which are deployed again at the end. No training of other tests waits."""
     settings = service.settings
+    with service.working(tmp_path_factory.mktemp("others")):
+        wait_until(lambda: not service.store.list(ACTIVE_PREFIX), 60)
     yield settings
     service.deploy(settings)
 

@@ -20,5 +20,6 @@ def build(arguments: RayLLMArguments) -> Application:
     settings = load_settings(arguments.config)
     model = settings.base_model(settings.default_model)
     config = llm_config(model, settings)
+    config.deployment_config.pop("request_router_config")  # ours knows adapters; this app has its own router
     ingress = {"max_ongoing_requests": settings.ingress.max_ongoing_requests}
     return build_openai_app({"llm_configs": [config], "ingress_deployment_config": ingress})

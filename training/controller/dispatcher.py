@@ -28,8 +28,9 @@ from training.settings import TrainingSettings
 from training.types import Instruction
 
 POLL_S = 8.0
-"""The time for which a worker without work waits for an answer. Serve lets a replica finish its calls for 20 s
-before it ends it, and a call that lasted longer would keep the Trainer from shutting down cleanly.
+"""The time for which a worker without work waits for an answer.
+
+Serve lets a replica finish its calls for 20 s. A longer call would keep the Trainer from a clean shutdown.
 """
 RESTART_S = 1.0
 LONGEST_RESTART_S = 120.0

@@ -21,7 +21,7 @@ from tests.support.system import CALL_TIMEOUT_S, Client, System
 pytestmark = pytest.mark.timeout(1800)
 
 BASE = "smollm2-135m"
-NUM_REQUESTS = int(os.environ.get("NUM_RARE_REQUESTS", "400"))
+NUM_REQUESTS = int(os.environ.get("NUM_RARE_REQUESTS", "300"))
 """The number of requests; more of them take longer and find more."""
 NUM_AT_ONCE = 10
 SEED = 18

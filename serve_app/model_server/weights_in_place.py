@@ -1,4 +1,4 @@
-"""How Ray Serve LLM gets the weights of a base model: not at all, because vLLM finds them by itself."""
+"""Keeps Ray Serve LLM from fetching the weights of a base model, because vLLM finds them by itself."""
 
 from serve_app.model_server.ray_llm_private import CallbackBase
 

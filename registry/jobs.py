@@ -24,7 +24,7 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from registry.errors import JobNotFound
-from registry.job_records import JobRecords, VersionedJob, job_prefix, versioned
+from registry.job_records import ID_PATTERN, JobRecords, VersionedJob, job_prefix, versioned
 from registry.records import JobRecord, JobRequest
 from registry.store import ObjectMissing, ObjectStore
 
@@ -140,12 +140,12 @@ class Jobs:
     def unfinished(self, is_known: Callable[[str, str], bool] = nothing_is_known) -> list[VersionedJob]:
         """The accepted and unfinished jobs of all users, oldest first, as they are in the bucket.
 
-        A marker of a finished job (after a crash inside `finish`) is removed. A record that cannot be read
-        stays as it is, for the operator; the other jobs go on. A job that `is_known`, by its user and its
-        id, is not read.
+        A marker of a finished job (after a crash inside `finish`) is removed. A marker that names no job, and
+        a record that cannot be read, stay as they are, for the operator; the other jobs go on. A job that
+        `is_known`, by its user and its id, is not read.
         """
-        names = [_name_of(marker) for marker in self._store.list(ACTIVE_PREFIX)]
-        names = [name for name in names if not is_known(*name)]
+        markers = self._store.list(ACTIVE_PREFIX)
+        names = [name for marker in markers if (name := _name_of(marker)) and not is_known(*name)]
         keys = [_object_key(user, job_id, "job.json") for user, job_id in names]
         stale: list[str] = []
         unfinished: list[VersionedJob] = []
@@ -263,10 +263,13 @@ def _events_name(epoch: int) -> str:
     return f"events-{epoch}.ndjson" if epoch else "events.ndjson"
 
 
-def _name_of(marker: str) -> tuple[str, str]:
-    """The user and the id of the job of a marker."""
-    user, job_id = marker.removeprefix(ACTIVE_PREFIX).split("/")
-    return user, job_id
+def _name_of(marker: str) -> tuple[str, str] | None:
+    """The user and the id of the job of a marker; None, with a message in the log, if it names no job."""
+    user, _, job_id = marker.removeprefix(ACTIVE_PREFIX).partition("/")
+    if user and ID_PATTERN.fullmatch(job_id):
+        return user, job_id
+    logger.error("the object %s is not the marker of a job; nothing runs for it", marker)
+    return None
 
 
 def _marker(user: str, job_id: str) -> str:

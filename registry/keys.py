@@ -14,7 +14,7 @@ import hashlib
 import json
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -143,13 +143,13 @@ class ApiKeys:
             len(self.list_of(user)) >= number
         )
 
+    def require_own(self, user: str, key_id: str) -> None:
+        """Raises: KeyNotFound: unknown, or another user's."""
+        self._own_markers(user, key_id)
+
     def revoke_own(self, user: str, key_id: str) -> None:
         """Delete a user's key. Raises: KeyNotFound: unknown, or another user's."""
-        is_id = ID_PATTERN.fullmatch(key_id) is not None
-        markers = self._store.list(f"{MARKERS}{user}/{key_id}/") if is_id else []
-        if not markers:
-            raise KeyNotFound(NO_SUCH_KEY)
-        for marker in markers:
+        for marker in self._own_markers(user, key_id):
             self._delete(_hash_of_marker(marker), marker)
 
     def identified(self, name: str) -> KeyRecord:
@@ -182,6 +182,14 @@ class ApiKeys:
         if len(found) != 1:
             raise KeyNotIdentified(f"{len(found)} keys have the id, or a hash that begins with, {name}")
         return found[0]
+
+    def _own_markers(self, user: str, key_id: str) -> Sequence[str]:
+        """The markers of a user's key, of which there is one. Raises: KeyNotFound."""
+        is_id = ID_PATTERN.fullmatch(key_id) is not None
+        markers = self._store.list(f"{MARKERS}{user}/{key_id}/") if is_id else []
+        if not markers:
+            raise KeyNotFound(NO_SUCH_KEY)
+        return markers
 
     def _delete_if_revoked(self, key_hash: str, record: KeyRecord) -> None:
         """Delete the marker that was just written, if the key was revoked before that write."""

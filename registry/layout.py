@@ -2,9 +2,11 @@
 
     layout.json     the version; while a backup is being restored into the bucket, also the id of that backup
 
-Whoever opens a bucket calls `BucketLayout.open` before anything else. It refuses a bucket that a later
-release has written, because this release would misread it, and a bucket with half of a backup. It upgrades an
-older bucket. A bucket without this object has layout 0: it is empty, or from the time before versions.
+The service calls `BucketLayout.open` before anything else. It refuses a bucket that a later release has
+written, because this release would misread it, and a bucket with half of a backup. It upgrades an older
+bucket. A command that does not start the service calls `BucketLayout.require_current`, which also refuses an
+older bucket: a service of the older release may still use it. A bucket without this object has layout 0: it
+is empty, or from the time before versions.
 """
 
 from collections.abc import Callable, Sequence
@@ -90,6 +92,23 @@ class BucketLayout:
                 continue  # another process has opened the bucket
         self._require_whole(found.layout)
         self.require_known(found.layout.version)
+
+    def require_current(self) -> None:
+        """Check the version, and upgrade nothing. A bucket without objects gets the layout of this release.
+
+        Raises: StorageUnfit, with a message for the operator.
+        """
+        found = self.read()
+        self._require_whole(found.layout)
+        self.require_known(found.layout.version)
+        if found.layout.version == self.known:
+            return
+        if found.etag is not None or self._store.list_kinds() - NOT_COPIED:
+            raise StorageUnfit(
+                f"the bucket has layout {found.layout.version}, and this release uses layout {self.known}: "
+                "its service upgrades the bucket when it starts. Until then, use the release that wrote it"
+            )
+        self.open()
 
     def read(self) -> StoredLayout:
         try:

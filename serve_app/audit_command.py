@@ -8,9 +8,8 @@ from typing import Annotated
 import typer
 
 from registry.audit import AuditLog, Entry
-from registry.errors import TigerError
 from registry.records import utc_now
-from serve_app.chosen_instance import DEFAULT_HOME, Config, Home, failed, open_store
+from serve_app.chosen_instance import DEFAULT_HOME, FAULTS, Config, Home, failed, open_store
 from serve_app.terminal import Rows
 
 # Each entry is one line, also in a pipe, so that other programs can read it.
@@ -40,7 +39,7 @@ def show_audit(
                 typer.echo(entry.model_dump_json())
         else:
             _show(entries)
-    except TigerError as error:
+    except FAULTS as error:
         raise failed(error) from error
 
 

@@ -8,7 +8,7 @@ import typer
 from pydantic import ValidationError
 
 from registry.errors import TigerError
-from registry.layout import open_bucket
+from registry.layout import BucketLayout
 from registry.store import ObjectStore, StorageUnfit
 from serve_app.instance.configuration_choice import ConfigurationChoice
 from serve_app.instance.instance import Instance
@@ -29,6 +29,8 @@ Config = Annotated[
     ),
 ]
 DEFAULT_HOME = Path("~/.tiger")
+FAULTS = (InstanceError, TigerError, StorageUnfit)
+"""The errors whose messages are for the operator. Each command shows them, and exits with 1."""
 
 
 def open_instance(
@@ -48,14 +50,19 @@ def open_instance(
 
 
 def open_store(home: Path, config: str | None) -> ObjectStore:
-    """Returns the bucket of the instance. Without one, as on a cluster, the settings name the storage."""
+    """Returns the bucket of the instance. Without one, as on a cluster, the settings name the storage.
+
+    Exits with a message if another release wrote the bucket. Nothing is upgraded here, because a service of an
+    older release may use the bucket now.
+    """
     instance = open_instance(home, config)
     try:
         store = instance.store()
         if not instance.exists:
             # Keys can be made before the application runs for the first time, so the bucket may not exist.
-            open_bucket(store)
-    except (InstanceError, TigerError, StorageUnfit) as error:
+            store.probe()
+        BucketLayout(store).require_current()
+    except FAULTS as error:
         raise failed(error) from error
     return store
 

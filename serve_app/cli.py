@@ -5,17 +5,26 @@ The files `*_command.py` and `*_commands.py` have the other commands: keys, depl
 
 import os
 import time
+from pathlib import Path
 from typing import Annotated
 
 import httpx
 import typer
 
-from registry.errors import TigerError
 from registry.keys import hash_key
 from registry.operator_actions import OperatorKeys
 from serve_app.audit_command import show_audit
 from serve_app.backup_commands import backup, restore
-from serve_app.chosen_instance import DEFAULT_HOME, Config, Home, chosen_configuration, failed, open_instance
+from serve_app.chosen_instance import (
+    DEFAULT_HOME,
+    FAULTS,
+    Config,
+    Home,
+    chosen_configuration,
+    failed,
+    open_instance,
+    open_store,
+)
 from serve_app.demo import Demo
 from serve_app.deploy_command import deploy, environment
 from serve_app.instance import log_files
@@ -96,7 +105,7 @@ def up(
     except KeyboardInterrupt:
         typer.echo("\ninterrupted: what this command started was stopped", err=True)
         raise typer.Exit(130) from None
-    except (InstanceError, TigerError) as error:
+    except FAULTS as error:
         raise failed(error) from error
     _show_urls(instance)
     if key is not None:
@@ -167,7 +176,7 @@ def demo(home: Home = DEFAULT_HOME) -> None:
     """
     instance = open_instance(home)
     key = _given_key()
-    own = "" if key else OperatorKeys(instance.store()).create(FIRST_USER, "tiger demo")
+    own = "" if key else _key_of_demo(home)
     try:
         Demo(instance.url, key or own, lambda line: typer.echo(visible(line))).run()
     except httpx.HTTPError as error:
@@ -175,6 +184,13 @@ def demo(home: Home = DEFAULT_HOME) -> None:
     finally:
         if own:
             OperatorKeys(instance.store()).revoke(hash_key(own))
+
+
+def _key_of_demo(home: Path) -> str:
+    try:
+        return OperatorKeys(open_store(home, None)).create(FIRST_USER, "tiger demo")
+    except FAULTS as error:
+        raise failed(error) from error
 
 
 @app.command()

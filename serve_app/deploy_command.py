@@ -8,9 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from registry.errors import TigerError
 from registry.store import ObjectStore
-from serve_app.chosen_instance import DEFAULT_HOME, Config, Home, failed, open_instance
+from serve_app.chosen_instance import DEFAULT_HOME, FAULTS, Config, Home, failed, open_instance
 from serve_app.deploy import Ask, ClusterTarget, Deploy, InstanceTarget, Target
 from serve_app.instance.dashboard import ADDRESS_VARIABLE, cluster_dashboard
 from serve_app.instance.instance import Instance
@@ -73,7 +72,7 @@ def deploy(
     except KeyboardInterrupt:
         typer.echo("\ninterrupted: what was submitted goes on", err=True)
         raise typer.Exit(INTERRUPTED) from None
-    except (InstanceError, TigerError) as error:
+    except FAULTS as error:
         raise failed(error) from error
     _show("done: everything is as asked")
 

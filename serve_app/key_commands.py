@@ -7,11 +7,10 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from registry.errors import TigerError
 from registry.keys import ApiKeys, KeyNotIdentified, parse_expiry
 from registry.operator_actions import OperatorKeys
 from registry.records import USER_PATTERN, utc_now
-from serve_app.chosen_instance import DEFAULT_HOME, Config, Home, failed, open_store
+from serve_app.chosen_instance import DEFAULT_HOME, FAULTS, Config, Home, failed, open_store
 from serve_app.terminal import Rows
 
 keys_app = typer.Typer(
@@ -43,7 +42,7 @@ def create_key(
         typer.echo(OperatorKeys(open_store(home, config)).create(user, name, ends))
     except ValidationError:
         raise failed(f"{user!r} is not a user name: it must match {USER_PATTERN}") from None
-    except TigerError as error:
+    except FAULTS as error:
         raise failed(error) from error
 
 
@@ -52,7 +51,7 @@ def list_keys(home: Home = DEFAULT_HOME, config: Config = None) -> None:
     """List the keys: id, user, name, times of creation and expiry, and hour of the last use, in UTC."""
     try:
         found = ApiKeys(open_store(home, config)).list()
-    except TigerError as error:
+    except FAULTS as error:
         raise failed(error) from error
     rows = Rows("id", "user", "name", "created", "expires", "last used")
     for key in found:
@@ -77,7 +76,7 @@ def revoke_key(
     """Revoke a key. Within seconds it is refused everywhere. The data of its user stays."""
     try:
         revoked = OperatorKeys(open_store(home, config)).revoke(name)
-    except (KeyNotIdentified, TigerError) as error:
+    except (KeyNotIdentified, *FAULTS) as error:
         raise failed(error) from error
     typer.echo(f"revoked {revoked.id}, {revoked.name!r} of {revoked.user}")
 

@@ -1,11 +1,9 @@
 """The command `tiger release`, with which an operator lets a superseded cluster take over again."""
 
-from registry.errors import TigerError
 from registry.leadership import ROLES
 from registry.leadership import release as release_leadership
-from registry.store import ObjectStore, StorageUnfit
-from serve_app.chosen_instance import DEFAULT_HOME, Config, Home, failed, open_instance
-from serve_app.instance.processes import InstanceError
+from registry.store import ObjectStore
+from serve_app.chosen_instance import DEFAULT_HOME, FAULTS, Config, Home, failed, open_store
 from serve_app.terminal import Rows
 
 
@@ -16,8 +14,8 @@ def release(home: Home = DEFAULT_HOME, config: Config = None) -> None:
     minute.
     """
     try:
-        _release(open_instance(home, config).store())
-    except (InstanceError, TigerError, StorageUnfit) as error:
+        _release(open_store(home, config))
+    except FAULTS as error:
         raise failed(error) from error
 
 

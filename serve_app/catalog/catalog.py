@@ -111,6 +111,13 @@ class Catalog:
         """Returns the user's keys, oldest first, including expired ones."""
         return await self._user_keys.list(user)
 
+    async def require_key(self, user: str, key_id: str, caller_hash: str) -> None:
+        """Returns if the user has this key.
+
+        Raises: KeyNotFound: unknown, or another user's; InvalidApiKey: the caller's key is not valid.
+        """
+        await self._user_keys.require(user, key_id, caller_hash)
+
     async def revoke_key(self, user: str, key_id: str, caller_hash: str) -> None:
         """Revokes a key.
 

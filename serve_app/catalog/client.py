@@ -40,6 +40,9 @@ class CatalogClient:
     async def list_keys(self, user: str) -> list[ListedKey]:
         return await answered(lambda: self._catalog.call(Catalog.list_keys, user))
 
+    async def require_key(self, user: str, key_id: str, caller_hash: str) -> None:
+        await answered(lambda: self._catalog.call(Catalog.require_key, user, key_id, caller_hash))
+
     async def revoke_key(self, user: str, key_id: str, caller_hash: str) -> None:
         await self._catalog.call(Catalog.revoke_key, user, key_id, caller_hash)
 

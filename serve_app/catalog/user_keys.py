@@ -66,6 +66,14 @@ class UserKeys:
     async def list(self, user: str) -> builtins.list[ListedKey]:
         return await asyncio.to_thread(self._keys.list_of, user)
 
+    async def require(self, user: str, key_id: str, caller_hash: str) -> None:
+        """Returns if the user has this key.
+
+        Raises: KeyNotFound: unknown, or another user's; InvalidApiKey: the caller's key is not valid.
+        """
+        await self._good(caller_hash)
+        await asyncio.to_thread(self._keys.require_own, user, key_id)
+
     async def revoke(self, user: str, key_id: str, caller_hash: str) -> None:
         """Revokes a key.
 

@@ -26,6 +26,8 @@ def test_actions_of_a_user_are_in_the_log(service: Service, alice: Account, bob:
     alice.http.delete("/openai/v1/models/mine")
     alice.http.delete(f"/v1/keys/{made['id']}")
     assert_error(alice.http.delete(f"/v1/keys/{SECRET}"), 404, "key_not_found")
+    assert_error(alice.http.delete(f"/v1/keys/{made['id']}"), 404, "key_not_found")
+    assert_error(bob.http.delete(f"/v1/keys/{key}"), 404, "key_not_found")
 
     entries = [entry for entry in AuditLog(service.store).entries(begin) if entry.user == alice.user]
     assert [(entry.action, entry.outcome, entry.status) for entry in entries] == [

@@ -68,6 +68,8 @@ async def revoke_key(
     """
     if not ID_PATTERN.fullmatch(key_id):
         raise KeyNotFound(NO_SUCH_KEY)
+    # A request that can change nothing is not in the audit log, which is never shortened.
+    await backends.catalog.require_key(caller.user, key_id, caller.key_hash)
     async with audit.recorded(Action.REVOKE_KEY, key=key_id):
         await backends.catalog.revoke_key(caller.user, key_id, caller.key_hash)
     return RevokedKey(id=key_id)

@@ -158,6 +158,18 @@ def test_a_record_that_cannot_be_read_keeps_no_other_job_from_running(
     assert f"jobs-active/alice/{damaged.id}" in store.list("jobs-active/")
 
 
+@pytest.mark.parametrize("name", ["", "alice", "alice/", "alice/job-1", "alice/{job}/more", "/{job}"])
+def test_marker_that_names_no_job_keeps_no_other_job_from_running(
+    jobs: Jobs, store: ObjectStore, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    """A marker is written by hand, or by a later release. It stays for the operator, who finds it in the log."""
+    (job,) = accepted(jobs, 1)
+    marker = "jobs-active/" + name.format(job=IDS.generate())
+    store.put(marker, b"")
+    assert jobs.active() == [job]
+    assert marker in caplog.text and marker in store.list("jobs-active/")
+
+
 def test_marker_without_a_job_is_removed(jobs: Jobs, store: ObjectStore) -> None:
     store.put(f"jobs-active/alice/{IDS.generate()}", b"")
     assert jobs.active() == []

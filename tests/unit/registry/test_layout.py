@@ -89,3 +89,32 @@ def test_process_that_loses_the_race_to_a_later_release_is_refused() -> None:
 
     with pytest.raises(StorageUnfit, match="layout 2"):
         BucketLayout(memory_store(), [a_later_release]).open()
+
+
+@pytest.mark.parametrize("key", ["keys/a.json", "audit/2030-01-01/a/begun.json", LAYOUT_KEY])
+def test_command_beside_an_older_release_upgrades_nothing(key: str) -> None:
+    store = memory_store()
+    store.put(key, b'{"version": 0}')
+    with pytest.raises(StorageUnfit, match=f"layout 0.* layout {len(UPGRADES)}: its service upgrades"):
+        BucketLayout(store).require_current()
+    assert store.list("") == [key]
+    open_bucket(store)
+    BucketLayout(store).require_current()
+
+
+def test_command_gives_a_new_bucket_the_layout_of_this_release() -> None:
+    store = memory_store()
+    store.probe()
+    BucketLayout(store).require_current()
+    assert stored(store) == {"version": len(UPGRADES)}
+
+
+@pytest.mark.parametrize(
+    ("layout", "complaint"),
+    [(Layout(version=99), "a later one"), (Layout(restoring="a backup"), "repeat `tiger restore`")],
+)
+def test_command_refuses_what_the_service_refuses(layout: Layout, complaint: str) -> None:
+    store = memory_store()
+    BucketLayout(store).save(layout, None)
+    with pytest.raises(StorageUnfit, match=complaint):
+        BucketLayout(store).require_current()

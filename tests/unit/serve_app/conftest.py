@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from registry.layout import open_bucket
 from registry.settings import StorageSettings
 from registry.store import ObjectStore
 
@@ -19,7 +20,9 @@ def own_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def cluster(storage_settings: StorageSettings, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
-    """The operator of a cluster: no instance here, storage from the environment."""
+    """The operator of a cluster: no instance here, storage from the environment. The service has run once."""
     for name in ("endpoint_url", "bucket", "prefix"):
         monkeypatch.setenv(f"TIGER_STORAGE__{name.upper()}", getattr(storage_settings, name))
-    return ObjectStore(storage_settings)
+    store = ObjectStore(storage_settings)
+    open_bucket(store)
+    return store

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from registry.errors import InvalidApiKey, QuotaExceeded, RateLimited, Unavailable
+from registry.errors import InvalidApiKey, KeyNotFound, QuotaExceeded, RateLimited, Unavailable
 from registry.keys import ApiKeys, hash_key
 from registry.records import KeyRecord
 from registry.store import ObjectStore
@@ -80,6 +80,16 @@ async def test_key_is_its_users_until_it_is_revoked(user_keys: UserKeys) -> None
         await user_keys.authenticate(hash_key("a"))
 
 
+async def test_key_is_required_by_its_user_while_it_exists(user_keys: UserKeys) -> None:
+    record = await user_keys.create("alice", "laptop", None, hash_key("a"), MAKER)
+    await user_keys.require("alice", record.id, MAKER)
+    with pytest.raises(KeyNotFound):
+        await user_keys.require("bob", record.id, MAKER)
+    await user_keys.revoke("alice", record.id, MAKER)
+    with pytest.raises(KeyNotFound):
+        await user_keys.require("alice", record.id, MAKER)
+
+
 async def test_expired_key_is_refused_and_still_listed(user_keys: UserKeys, now: Now) -> None:
     await user_keys.create("alice", "laptop", NOON + timedelta(seconds=1), hash_key("a"), MAKER)
     await user_keys.authenticate(hash_key("a"))
@@ -116,8 +126,9 @@ async def test_revoked_key_makes_and_revokes_none(user_keys: UserKeys, keys: Wat
     keys.revoke(MAKER)
     with pytest.raises(InvalidApiKey):
         await user_keys.create("alice", "key", None, hash_key("b"), MAKER)
-    with pytest.raises(InvalidApiKey):
-        await user_keys.revoke("alice", record.id, MAKER)
+    for act in (user_keys.revoke, user_keys.require):
+        with pytest.raises(InvalidApiKey):
+            await act("alice", record.id, MAKER)
     assert [key.record for key in keys.list_of("alice")] == [record]
 
 

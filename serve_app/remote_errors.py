@@ -33,6 +33,13 @@ def is_superseded(error: BaseException) -> bool:
     return isinstance(cause, errors.Superseded)
 
 
+def is_replaced(error: BaseException) -> bool:
+    """Returns True if the replica has ended, or is superseded, so that the next one may answer."""
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    is_gone = isinstance(cause, RayActorError | DeploymentUnavailableError) or _is_broken_off(cause)
+    return is_gone or is_superseded(error)
+
+
 def _is_broken_off(error: BaseException) -> bool:
     """Returns True if the connection to a replica ended, as gRPC reports it. Serve passes such errors on."""
     broken = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)

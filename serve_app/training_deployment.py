@@ -27,6 +27,7 @@ from serve_app.remote_errors import as_tiger_error
 from serve_app.replica_address import listen_at_the_node
 from serve_app.resource_waits import PendingGroup, RayCluster, ResourceWaits
 from serve_app.settings import Settings
+from serve_app.state_gauges import StateGauges
 from serve_app.this_cluster import this_cluster
 from serve_app.training_metrics import RayTrainingMetrics
 from serve_app.wait_watch import Part, WaitWatch, wait_gauge
@@ -45,8 +46,14 @@ T = TypeVar("T")
 class ServingSide:
     """A `controller.Publisher` that calls the Catalog and the model server replicas."""
 
-    def __init__(self, catalog: CatalogClient, servers: Mapping[str, ModelClient]) -> None:
-        """`servers` has the replicas of the base models that are deployed now."""
+    def __init__(
+        self, catalog: CatalogClient, servers: Mapping[str, ModelClient], epoch: int | None = None
+    ) -> None:
+        """`servers` has the replicas of the base models that are deployed now.
+
+        `epoch` is that of the leadership of this Trainer; None: it has no rival.
+        """
+        self._epoch = epoch
         self._catalog = catalog
         self._servers = servers
 
@@ -65,18 +72,22 @@ class ServingSide:
             await self._servers[base_model].unload(uid)
 
     async def finish_generations(self, base_model: str) -> None:
-        await _reached(self._server(base_model).finish_generations())
+        await _reached(self._server(base_model).finish_generations(self._epoch))
 
     async def lend_gpu(self, base_model: str) -> None:
-        await _reached(self._server(base_model).lend_gpu())
+        await _reached(self._server(base_model).lend_gpu(self._epoch))
 
     async def take_back_gpu(self, base_model: str) -> None:
-        """Wakes the replicas. Every error is `Unavailable`, so that the controller repeats the call.
+        """Wakes the replicas. Every error but one is `Unavailable`, so that the controller repeats the call.
 
         Replicas that stay asleep would keep all requests waiting without end.
+
+        Raises: Superseded: a later Trainer has the replicas, and wakes them.
         """
         try:
-            await _reached(self._server(base_model).take_back_gpu())
+            await _reached(self._server(base_model).take_back_gpu(self._epoch))
+        except Superseded:
+            raise
         except TigerError as error:
             raise Unavailable(error.message) from error
 
@@ -126,6 +137,7 @@ class Trainer(TrainingController):
         self._application = serve.get_replica_context().app_name
         self._ends: dict[str, EndRun] = {}
         self._is_stopping = False
+        self._state = StateGauges("Trainer")
         store = ObjectStore(settings.storage)
         client = CatalogClient(catalog)
         self._waits = ResourceWaits()
@@ -134,7 +146,7 @@ class Trainer(TrainingController):
         await asyncio.to_thread(self._leadership.take)
         super().__init__(
             store,
-            ServingSide(client, self._servers),
+            ServingSide(client, self._servers, self._leadership.epoch),
             {model.id: model.training for model in settings.models},
             self._run,
             settings.limits.max_queued_jobs_per_user,
@@ -156,6 +168,7 @@ class Trainer(TrainingController):
         """
         before = self._configured
         settings = new_or_former(core_settings, self._args, user_config, before)
+        self._state.tell_refused(settings is before)
         if settings == before:
             return
         self._configured = settings
@@ -177,6 +190,7 @@ class Trainer(TrainingController):
 
         Raises: Superseded, if this Trainer was superseded and an operator has released the leadership since.
         """
+        self._state.tell_superseded(self._leadership.is_superseded)
         if self._leadership.is_released:
             self._leadership.require()
 

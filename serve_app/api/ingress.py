@@ -26,6 +26,7 @@ from serve_app.deployed_settings import Document, core_settings, new_or_former
 from serve_app.lasting_gauges import LastingGauges
 from serve_app.ray_private import user_config_of_this_replica
 from serve_app.replica_address import listen_at_the_node
+from serve_app.state_gauges import StateGauges
 from serve_app.version import VERSION
 
 ROUTERS = (
@@ -83,6 +84,7 @@ class Ingress:
     ) -> None:
         listen_at_the_node()
         self._args = args
+        self._state = StateGauges("Ingress")
         self._services = Backends(
             core_settings(args, user_config_of_this_replica()),
             CatalogClient(catalog),
@@ -104,6 +106,7 @@ class Ingress:
         former = self._services.settings
         settings = new_or_former(core_settings, self._args, user_config, former)
         self._services.has_refused_settings = settings is former
+        self._state.tell_refused(settings is former)
         if settings != former:
             self._services.apply(settings)
             self._services.watch_base_models()

@@ -1,59 +1,67 @@
-"""The events of a job as lines, also while the trainer that tells them is being replaced."""
+"""The events of a job as lines, also while the Trainer that tells them is being replaced."""
 
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
 
-from ray.exceptions import RayActorError, RayTaskError
-
 from registry.deployment_calls import AnswerStream
-from registry.errors import Superseded, Unavailable
-from serve_app.remote_errors import is_superseded
+from registry.errors import Unavailable
+from serve_app.remote_errors import is_replaced, is_superseded
+from serve_app.repeated_reads import PATIENCE_S
 from training.controller.active_jobs import is_last
+from training.event_line import EventLine
 
 PAUSE_S = 0.1
 AWAY_S = 600.0
-"""A trainer that has not answered for so long is given up by those who follow; the job itself goes on."""
+"""A Trainer that has not answered for so long is given up by those who follow; the job itself goes on."""
 
 
 async def followed(
-    ask: Callable[[], AnswerStream[str]], away_s: float = AWAY_S, clock: Callable[[], float] = time.monotonic
+    ask: Callable[[int], AnswerStream[EventLine]],
+    away_s: float = AWAY_S,
+    superseded_s: float = PATIENCE_S,
+    clock: Callable[[], float] = time.monotonic,
+    pause_s: float = PAUSE_S,
 ) -> AsyncGenerator[str, None]:
     """NDJSON lines, each once and in order, up to the last one.
 
     Args:
-        ask: Calls a trainer for all events from the first on.
+        ask: Calls a Trainer for the events after the first ones, whose number it is given.
 
-    A trainer that was superseded by the next one of its cluster refuses to go on. The next one is asked then.
+    A Trainer that was superseded refuses to go on. Until the next one of its cluster can be reached, calls
+    may still come to the former one, so they are repeated for `superseded_s` seconds.
 
-    Raises: JobNotFound; Superseded: the trainer of another cluster leads; Unavailable, after `away_s` seconds
-        without a trainer.
+    Raises: JobNotFound; Superseded: the Trainer of another cluster leads; Unavailable, after `away_s` seconds
+        without a Trainer.
     """
-    num_seen, heard_at, num_refused = 0, clock(), 0
+    num_seen = 0
+    failed_at: float | None = None
     while True:
-        lines = ask()
+        lines = ask(num_seen)
+        is_paused = False
         try:
-            position = 0
             async for line in lines:
-                heard_at = clock()
-                position += 1
-                # The events that a trainer takes up again may be fewer than those already passed on.
-                if position > num_seen or is_last(line):
-                    num_seen = max(num_seen, position)
+                failed_at = None
+                num_seen = max(num_seen, line.num_events)
+                is_paused = line.is_pause
+                if not is_paused:
                     yield line
-                if is_last(line):
-                    return
-            return
-        except RayActorError:
-            if clock() - heard_at > away_s:
+                    if is_last(line):
+                        return
+            if not is_paused:
+                return
+        except Exception as error:
+            if not is_replaced(error):
+                raise
+            failed_at = clock() if failed_at is None else failed_at
+            if is_superseded(error):
+                if clock() - failed_at > superseded_s:
+                    raise
+            elif clock() - failed_at > away_s:
                 message = (
                     "the trainer cannot be reached; the training continues and can be read under /v1/jobs"
                 )
                 raise Unavailable(message) from None
-            await asyncio.sleep(PAUSE_S)
-        except (RayTaskError, Superseded) as error:
-            num_refused += 1
-            if not is_superseded(error) or num_refused > 1:
-                raise
+            await asyncio.sleep(pause_s)
         finally:
             lines.cancel()

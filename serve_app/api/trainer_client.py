@@ -10,6 +10,7 @@ from registry.records import JobRecord, JobRequest, JobStatus, ModelRecord
 from serve_app.api.job_events import followed
 from serve_app.repeated_reads import answered
 from training.controller.controller import TrainingController
+from training.controller.dispatcher import POLL_S
 
 
 class TrainerClient:
@@ -47,6 +48,10 @@ class TrainerClient:
     def events(self, user: str, job_id: str, follow: bool) -> AsyncGenerator[str, None]:
         """Yields a job's events as NDJSON lines, even if the Trainer is replaced.
 
-        Raises: JobNotFound, Unavailable.
+        One call follows a job only for as long as a worker waits. A longer one would keep the Trainer from a
+        clean shutdown, in which it saves the usage.
+
+        Raises: JobNotFound, Superseded, Unavailable.
         """
-        return followed(lambda: self._trainer.stream(TrainingController.events, user, job_id, follow))
+        events = TrainingController.events
+        return followed(lambda after: self._trainer.stream(events, user, job_id, follow, after, POLL_S))

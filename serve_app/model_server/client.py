@@ -32,11 +32,11 @@ class ModelReplica(Protocol):
 
     async def unload(self, uid: str) -> None: ...
 
-    async def finish_generations(self) -> None: ...
+    async def finish_generations(self, epoch: int | None) -> None: ...
 
-    async def lend_gpu(self) -> None: ...
+    async def lend_gpu(self, epoch: int | None) -> None: ...
 
-    async def take_back_gpu(self) -> None: ...
+    async def take_back_gpu(self, epoch: int | None) -> None: ...
 
     async def num_waiting_for_gpu(self) -> int: ...
 
@@ -85,14 +85,14 @@ class ModelClient:
         """Frees the adapters of a deleted model in all replicas that can be reached."""
         await self._replicas.try_all(None, ModelReplica.unload, uid)
 
-    async def finish_generations(self) -> None:
-        await self._replicas.call_all(ModelReplica.finish_generations)
+    async def finish_generations(self, epoch: int | None) -> None:
+        await self._replicas.call_all(ModelReplica.finish_generations, epoch)
 
-    async def lend_gpu(self) -> None:
-        await self._replicas.call_all(ModelReplica.lend_gpu)
+    async def lend_gpu(self, epoch: int | None) -> None:
+        await self._replicas.call_all(ModelReplica.lend_gpu, epoch)
 
-    async def take_back_gpu(self) -> None:
-        await self._replicas.call_all(ModelReplica.take_back_gpu)
+    async def take_back_gpu(self, epoch: int | None) -> None:
+        await self._replicas.call_all(ModelReplica.take_back_gpu, epoch)
 
     async def num_waiting_for_gpu(self) -> int:
         """Returns the number of requests that wait, in all replicas, because their GPU is lent."""

@@ -7,6 +7,10 @@
 Those who waited reach the engine before the GPU can be lent again. A generation therefore waits for one turn
 of a training at most. A request leaves the gate when the engine computes it, and not when it ends: a client
 that reads slowly must not keep the training waiting.
+
+Each call of a Trainer has the epoch of its leadership. A Trainer that a later one has superseded could wake
+the engine while a worker of the later one uses the GPU. So the gate refuses an epoch that is lower than the
+last.
 """
 
 import asyncio
@@ -14,6 +18,9 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
+
+from registry.errors import Superseded
+from registry.leadership import MESSAGE, NEVER_LED
 
 Act = Callable[[], Awaitable[Any]]
 
@@ -40,6 +47,7 @@ class GpuGate:
         self._sleep = sleep
         self._wake_up = wake_up
         self._is_open = True
+        self._epoch = NEVER_LED
         self._num_inside = 0
         self._is_empty = asyncio.Event()
         self._is_empty.set()
@@ -63,23 +71,30 @@ class GpuGate:
         finally:
             place.leave()
 
-    async def close(self) -> None:
-        """Let nobody in from now on. Returns when the engine has finished all that were let in before."""
+    async def close(self, epoch: int | None = None) -> None:
+        """Let nobody in from now on. Returns when the engine has finished all that were let in before.
+
+        Raises (as the other two): Superseded, if a later Trainer than that of `epoch` has used the gate.
+        None: the Trainer has no rival.
+        """
         async with self._turn:
+            self._require_latest(epoch)
             self._is_open = False
             await self._is_empty.wait()
             await self._pause()
 
-    async def lend(self) -> None:
+    async def lend(self, epoch: int | None = None) -> None:
         """Close the gate, and let the engine sleep."""
-        await self.close()
+        await self.close(epoch)
         async with self._turn:
+            self._require_latest(epoch)
             if not self._is_open:  # else the GPU was taken back before it was lent
                 await self._sleep()
 
-    async def take_back(self) -> None:
+    async def take_back(self, epoch: int | None = None) -> None:
         """Wake the engine up, and let in all who waited. Nothing happens if the GPU was not lent."""
         async with self._turn:
+            self._require_latest(epoch)
             if self._is_open:
                 return
             await self._wake_up()
@@ -88,6 +103,13 @@ class GpuGate:
                 place, _ = self._waiting.popitem(last=False)
                 self._enter()
                 place.set_result(None)
+
+    def _require_latest(self, epoch: int | None) -> None:
+        if epoch is None:
+            return
+        if epoch < self._epoch:
+            raise Superseded(MESSAGE)
+        self._epoch = epoch
 
     async def _let_in(self) -> None:
         place = asyncio.get_running_loop().create_future()

@@ -17,6 +17,7 @@ from registry.revisions import Revisions
 from registry.store import ObjectStore
 from registry.usage import UsageParts
 from serve_app.deployed_settings import Document, new_or_former, served_settings
+from serve_app.deployment_options import model_server_name
 from serve_app.model_server.adapter_check import Probe, check_files
 from serve_app.model_server.adapters import Adapter, Adapters, leased
 from serve_app.model_server.admission import Admission
@@ -41,6 +42,7 @@ from serve_app.model_server.weights_place import require_weights
 from serve_app.ray_private import user_config_of_this_replica
 from serve_app.replica_address import listen_at_the_node
 from serve_app.serve_log import keep_open
+from serve_app.state_gauges import StateGauges
 from training.chat_template import tool_support, use_template
 from training.conversation import tokenise_prompt
 
@@ -76,6 +78,7 @@ class ModelServer(LLMServer, ModelReplica):
         store = ObjectStore(settings.storage)
         self._meter = Meter(UsageParts(store), settings.usage.flush_interval_s)
         self._metrics = RayReplicaMetrics(base.id)
+        self._state = StateGauges(model_server_name(base.id))
         self._adapters = Adapters(
             Revisions(store),
             engine=lambda: AwakeEngine(lambda: self._llm, self._gate),
@@ -134,6 +137,7 @@ class ModelServer(LLMServer, ModelReplica):
     async def reconfigure(self, user_config: Document) -> None:
         """Changes the settings. Generations in progress go on, and the counts of each user stay."""
         settings = new_or_former(served_settings, self._args, user_config, self._configured)
+        self._state.tell_refused(settings is self._configured)
         self._configured, limits = settings, settings.limits
         self._generations.base = settings.base_model
         self._length_checks.max_waiting_per_user = limits.max_waiting_length_checks_per_user
@@ -192,17 +196,17 @@ class ModelServer(LLMServer, ModelReplica):
         await self.engine.start()
         remove_adapter_gauge(self._llm)
 
-    async def finish_generations(self) -> None:
-        """Finishes running generations, before the GPU is lent. Further requests wait from now on."""
-        await self._gate.close()
+    async def finish_generations(self, epoch: int | None) -> None:
+        """Finishes running generations, before the GPU is lent. `GpuGate` describes the epoch."""
+        await self._gate.close(epoch)
 
-    async def lend_gpu(self) -> None:
+    async def lend_gpu(self, epoch: int | None) -> None:
         """Frees the engine's memory for the training worker."""
-        await self._gate.lend()
+        await self._gate.lend(epoch)
 
-    async def take_back_gpu(self) -> None:
+    async def take_back_gpu(self, epoch: int | None) -> None:
         """Wakes the engine up. Nothing happens if the GPU was not lent."""
-        await self._gate.take_back()
+        await self._gate.take_back(epoch)
 
     async def num_waiting_for_gpu(self) -> int:
         """Returns the number of requests that wait because the GPU is lent. Some may be in the engine."""

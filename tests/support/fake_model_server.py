@@ -164,13 +164,13 @@ class FakeModelServer(ModelReplica):
     async def unload(self, uid: str) -> None:
         (self._signals / f"unloaded {uid}").touch()
 
-    async def finish_generations(self) -> None:
+    async def finish_generations(self, epoch: int | None) -> None:
         (self._signals / f"finished {self._base_model}").touch()
 
-    async def lend_gpu(self) -> None:
+    async def lend_gpu(self, epoch: int | None) -> None:
         (self._signals / f"lent {self._base_model}").touch()
 
-    async def take_back_gpu(self) -> None:
+    async def take_back_gpu(self, epoch: int | None) -> None:
         (self._signals / f"lent {self._base_model}").unlink(missing_ok=True)
 
     async def num_waiting_for_gpu(self) -> int:

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from registry.errors import NO_SUCH_MODEL, ModelNotFound, Unavailable
+from registry.errors import NO_SUCH_MODEL, ModelNotFound, Superseded, Unavailable
 from registry.records import ModelRecord
 
 
@@ -17,6 +17,7 @@ class ServingSide:
         self.num_waiting = 0
         self.num_failures = 0
         self.is_replica_away = False
+        self.has_later_trainer = False
         self.may_finish = asyncio.Event()
         self.may_finish.set()
         self.may_delete = asyncio.Event()
@@ -45,9 +46,11 @@ class ServingSide:
         await self.may_finish.wait()
 
     async def lend_gpu(self, base_model: str) -> None:
+        self._require_latest()
         self.has_gpu = False
 
     async def take_back_gpu(self, base_model: str) -> None:
+        self._require_latest()
         if self.num_failures:
             self.num_failures -= 1
             raise Unavailable("the replicas cannot be reached")
@@ -57,6 +60,10 @@ class ServingSide:
         if self.is_replica_away:
             raise Unavailable("the replicas cannot be reached")
         return self.num_waiting
+
+    def _require_latest(self) -> None:
+        if self.has_later_trainer:
+            raise Superseded("a later Trainer leads")
 
     async def delete(self, user: str, uid: str, base_model: str) -> None:
         await self.may_delete.wait()

@@ -25,6 +25,7 @@ from tests.support.model_records import model_record
 from tests.support.serving_side import ServingSide
 from tests.support.waiting import comes_true
 from training.controller.controller import TrainingController
+from training.controller.run_starts import EndRun, nothing_ends
 from training.runs import OnEnd
 from training.settings import TrainingSettings
 from training.types import Assignment, Order, StepProgress
@@ -96,6 +97,7 @@ class World:
         store: ObjectStore | None = None,
         cluster: str | None = None,
         look_interval_s: float = 3600,
+        end_run: EndRun = nothing_ends,
         **settings: Any,
     ) -> TrainingController:
         """A controller. With a `cluster`, it takes the leadership, which it looks at in this interval."""
@@ -112,6 +114,7 @@ class World:
             max_queued_jobs_per_user=3,
             meter=self.meters[-1],
             retry=SOON,
+            end_run=end_run,
             leadership=leadership,
             look_interval_s=look_interval_s,
         )

@@ -6,6 +6,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 from registry.errors import Superseded, Unavailable
@@ -13,6 +14,7 @@ from registry.jobs import Jobs
 from registry.json_text import compact_json
 from registry.leadership import MESSAGE
 from registry.records import JobRecord
+from training.event_line import EventLine
 
 logger = logging.getLogger("ray.serve")
 
@@ -108,16 +110,25 @@ class ActiveJob:
             self._is_abandoned = True
             self._changed.notify_all()
 
-    async def follow(self, until_end: bool) -> AsyncIterator[str]:
-        """Every event from the first one on, as a line. With `until_end`, also the events to come.
+    async def follow(
+        self, until_end: bool, after: int = 0, for_s: float | None = None
+    ) -> AsyncIterator[EventLine]:
+        """Every event after the first `after` ones, as a line. With `until_end`, also the events to come.
+
+        The last event of the job comes in any case. A job that goes on after `for_s` seconds has an empty
+        line at the end.
 
         Raises: Superseded, if the job was abandoned.
         """
-        sent = num_mentioned = 0
+        loop = asyncio.get_running_loop()
+        until = None if for_s is None else loop.time() + for_s
+        # A former Trainer may have shown more events than this one found in the bucket.
+        sent, num_mentioned = min(after, max(len(self._events) - 1, 0)), 0
         while True:
             while sent < len(self._events):
                 sent += 1
-                yield f"{self._events[sent - 1]}\n"
+                if sent > after or is_last(self._events[sent - 1]):
+                    yield EventLine(f"{self._events[sent - 1]}\n", sent)
             if not until_end or self.record.status.is_terminal:
                 return
             if self._is_abandoned:
@@ -125,12 +136,17 @@ class ActiveJob:
             if num_mentioned < self._num_passing:
                 num_mentioned = self._num_passing
                 if self._passing is not None:
-                    yield f"{self._passing}\n"
+                    yield EventLine(f"{self._passing}\n", sent)
+            if until is not None and loop.time() >= until:
+                yield EventLine("", sent)
+                return
             async with self._changed:
                 seen = sent, num_mentioned
                 is_over = self.record.status.is_terminal or self._is_abandoned
                 if seen == (len(self._events), self._num_passing) and not is_over:
-                    await self._changed.wait()
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout_at(until):
+                            await self._changed.wait()
 
 
 class ActiveJobs:

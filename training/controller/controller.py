@@ -40,6 +40,7 @@ from training.controller.run_starts import EndRun, RunStarts, Shortage, no_short
 from training.controller.shared_gpus import SharedGpus
 from training.controller.submission import Submission
 from training.controller.succession import Succession
+from training.event_line import EventLine
 from training.runs import OnEnd
 from training.settings import TrainingSettings
 from training.types import Controller, Dismissal, Instruction, Order, Place, Standing, StepProgress
@@ -79,7 +80,7 @@ class TrainingController(Controller):
         self._meter = meter or Meter(UsageParts(store))
         self._active = active = ActiveJobs()
         self._listing = JobListing(jobs, active, leadership)
-        self._gpus = SharedGpus(publisher, base_models, retry, clock)
+        self._gpus = gpus = SharedGpus(publisher, base_models, retry, clock)
         self._launch = start_run
         self._dispatcher = dispatcher = Dispatcher(base_models, self._begin_run, self._metrics, clock)
         self._run_starts = RunStarts(dispatcher, active, shortage, end_run)
@@ -91,7 +92,7 @@ class TrainingController(Controller):
         self._submission = Submission(
             store, jobs, active, dispatcher, max_queued_jobs_per_user, self._listing.job, retry
         )
-        self.redeployment = Redeployment(base_models, dispatcher, active, self._gpus, self._submission)
+        self.redeployment = Redeployment(base_models, dispatcher, active, gpus, self._submission, end_run)
         recovery = Recovery(jobs, active, dispatcher)
         self._succession = Succession(leadership, recovery, dispatcher, active, look_interval_s, end_run)
         self._background = BackgroundTasks()
@@ -136,12 +137,11 @@ class TrainingController(Controller):
         """A user's jobs after the job `after`, newest first. Raises: JobNotFound (malformed `after`)."""
         return await self._listing.page(user, model, status, after, limit)
 
-    async def events(self, user: str, job_id: str, follow: bool) -> AsyncIterator[str]:
-        """The NDJSON lines of a job from its first one on; with `follow`, until the job has ended.
-
-        Raises: JobNotFound.
-        """
-        async with aclosing(self._listing.events(user, job_id, follow)) as lines:
+    async def events(
+        self, user: str, job_id: str, follow: bool, after: int = 0, for_s: float | None = None
+    ) -> AsyncIterator[EventLine]:
+        """The lines of a job, as `JobListing.events` describes them. Raises: JobNotFound, Superseded."""
+        async with aclosing(self._listing.events(user, job_id, follow, after, for_s)) as lines:
             async for line in lines:
                 yield line
 
@@ -195,7 +195,8 @@ class TrainingController(Controller):
         Raises: JobNotFound when the attempt was given up; Unavailable.
         """
         base_model = self._attempt(job_id, attempt).record.base_model
-        await self._gpus.lend(base_model)
+        async with self._succession.reporting():
+            await self._gpus.lend(base_model)
         try:
             self._attempt(job_id, attempt)
         except JobNotFound:

@@ -6,7 +6,8 @@ from collections.abc import AsyncGenerator
 from registry.jobs import Jobs
 from registry.leadership import Unopposed
 from registry.records import JobRecord, JobStatus
-from training.controller.active_jobs import ActiveJobs
+from training.controller.active_jobs import ActiveJobs, is_last
+from training.event_line import EventLine
 
 
 class JobListing:
@@ -38,18 +39,25 @@ class JobListing:
                 return found[:limit]
             after = page[-1].id
 
-    async def events(self, user: str, job_id: str, follow: bool) -> AsyncGenerator[str, None]:
-        """The NDJSON lines of a job from its first one on; with `follow`, until the job has ended.
+    async def events(
+        self, user: str, job_id: str, follow: bool, after: int = 0, for_s: float | None = None
+    ) -> AsyncGenerator[EventLine, None]:
+        """The NDJSON lines of a job after its first `after` events; with `follow`, until the job has ended.
+
+        The last event of the job comes in any case. A job that goes on after `for_s` seconds has an empty
+        line at the end. The caller asks again then.
 
         Raises: JobNotFound; Superseded, at the end of the events of a job that a later controller has.
         """
         job = self._active.get(job_id)
         if job is not None and job.record.user == user:
-            async for line in job.follow(follow):
+            async for line in job.follow(follow, after, for_s):
                 yield line
             return
         record = await asyncio.to_thread(self._jobs.load, user, job_id)
-        for event in await asyncio.to_thread(self._jobs.load_events, user, job_id, record.epoch):
-            yield f"{event}\n"
+        events = await asyncio.to_thread(self._jobs.load_events, user, job_id, record.epoch)
+        for number, event in enumerate(events, 1):
+            if number > after or (number == len(events) and is_last(event)):
+                yield EventLine(f"{event}\n", number)
         if follow and not record.status.is_terminal:
             self._leadership.require()

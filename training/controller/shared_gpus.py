@@ -10,8 +10,10 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Protocol
 
+from registry.errors import Superseded
 from registry.retry import Retry
 from registry.tasks import start_apart
 from training.settings import TrainingSettings
@@ -59,7 +61,7 @@ class SharedGpus:
         self._memory = asyncio.Lock()
 
     async def lend(self, base_model: str) -> None:
-        """Lend the GPU; returns when the training worker may use it. Raises: Unavailable."""
+        """Lend the GPU; returns when the training worker may use it. Raises: Superseded, Unavailable."""
         if self._shares(base_model):
             async with self._turns[base_model]:
                 self._is_lent[base_model] = True
@@ -82,7 +84,8 @@ class SharedGpus:
     async def _wake_up(self, base_model: str) -> None:
         async with self._memory:
             if self._shares(base_model):  # else the base model was removed, and its replicas have ended
-                await self._lender.take_back_gpu(base_model)
+                with suppress(Superseded):  # the later Trainer lends and wakes them from now on
+                    await self._lender.take_back_gpu(base_model)
 
     async def take_all_back(self, base_models: Iterable[str]) -> None:
         for base_model in base_models:

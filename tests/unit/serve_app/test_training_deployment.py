@@ -21,9 +21,11 @@ class Replicas:
     def __init__(self, *errors: Exception) -> None:
         self.errors = list(errors)
         self.num_calls = 0
+        self.epochs: list[int | None] = []
 
-    async def take_back_gpu(self) -> None:
+    async def take_back_gpu(self, epoch: int | None) -> None:
         self.num_calls += 1
+        self.epochs.append(epoch)
         if self.errors:
             raise self.errors.pop(0)
 
@@ -36,7 +38,7 @@ class SupersededCatalog:
 
 
 def serving_side(replicas: Replicas) -> ServingSide:
-    return ServingSide(cast(CatalogClient, None), {BASE: cast(ModelClient, replicas)})
+    return ServingSide(cast(CatalogClient, None), {BASE: cast(ModelClient, replicas)}, epoch=7)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no memory"), ActorDiedError(), AssertionError("asleep")])
@@ -50,6 +52,14 @@ async def test_failed_wake_up_is_repeated_until_it_succeeds() -> None:
     side = serving_side(replicas)
     await Retry(first_pause_s=0, longest_pause_s=0).call_async(lambda: side.take_back_gpu(BASE))
     assert replicas.num_calls == 3
+
+
+async def test_superseded_trainer_wakes_nobody_and_does_not_try_again() -> None:
+    replicas = Replicas(Superseded("a later one leads"))
+    side = serving_side(replicas)
+    with pytest.raises(Superseded):
+        await Retry(first_pause_s=0, longest_pause_s=0).call_async(lambda: side.take_back_gpu(BASE))
+    assert replicas.epochs == [7]
 
 
 async def test_superseded_catalog_is_unavailable_for_the_trainer_which_may_still_lead() -> None:

@@ -4,13 +4,18 @@ from typing import Any, Self
 
 import pytest
 from ray.exceptions import RayActorError
+from ray.serve.exceptions import DeploymentUnavailableError
 
 from registry.errors import JobNotFound, Superseded, Unavailable
 from serve_app.api.job_events import followed
+from tests.support.ray_private import DeploymentID
+from training.event_line import EventLine
 
-QUEUED = '{"type":"info","message":"Queued"}\n'
-STEP = '{"type":"progress","step":1}\n'
-STOP = '{"type":"stop"}\n'
+QUEUED = EventLine('{"type":"info","message":"Queued"}\n', 1)
+STEP = EventLine('{"type":"progress","step":1}\n', 2)
+MENTION = EventLine('{"type":"info","message":"Step 2 of 5: 50%"}\n', 2)
+STOP = EventLine('{"type":"stop"}\n', 3)
+PAUSE = EventLine("", 2)
 
 
 class Answer:
@@ -23,11 +28,12 @@ class Answer:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> str:
+    async def __anext__(self) -> EventLine:
         for item in self._items:
             if isinstance(item, Exception):
                 raise item
-            return str(item)
+            assert isinstance(item, EventLine)
+            return item
         raise StopAsyncIteration
 
     def cancel(self) -> None:
@@ -45,21 +51,40 @@ class Clock:
         return self.now_s
 
 
-async def lines_of(*answers: Answer, away_s: float = 1000.0) -> list[str]:
+async def lines_of(
+    *answers: Answer, away_s: float = 1000.0, superseded_s: float = 1000.0, asked: list[int] | None = None
+) -> list[str]:
+    """The lines that a client gets from these answers. `asked` gets the numbers of events that it has had."""
     following = iter(answers)
-    lines = [line async for line in followed(lambda: next(following), away_s, Clock())]
+    asked = [] if asked is None else asked
+
+    def ask(after: int) -> Answer:
+        asked.append(after)
+        return next(following)
+
+    lines = [line async for line in followed(ask, away_s, superseded_s, Clock(), pause_s=0)]
     assert all(answer.is_cancelled for answer in answers)
     return lines
 
 
 async def test_each_line_comes_once_whatever_dies() -> None:
+    asked: list[int] = []
     trainers = (
         Answer(QUEUED, STEP, RayActorError()),
         Answer(RayActorError()),
-        Answer(QUEUED, RayActorError()),
-        Answer(QUEUED, STEP, STOP),
+        Answer(DeploymentUnavailableError(DeploymentID(name="Trainer"))),
+        Answer(PAUSE),
+        Answer(STOP),
     )
-    assert await lines_of(*trainers) == [QUEUED, STEP, STOP]
+    assert await lines_of(*trainers, asked=asked) == [QUEUED, STEP, STOP]
+    assert asked == [0, 2, 2, 2, 2]
+
+
+async def test_call_that_pauses_is_followed_by_one_for_what_comes_after() -> None:
+    asked: list[int] = []
+    trainers = Answer(QUEUED, STEP, MENTION, MENTION, PAUSE), Answer(PAUSE), Answer(MENTION, STOP)
+    assert await lines_of(*trainers, asked=asked) == [QUEUED, STEP, MENTION, MENTION, MENTION, STOP]
+    assert asked == [0, 2, 2], "what is only mentioned is no event"
 
 
 async def test_the_last_line_ends_it_though_there_were_more_before() -> None:
@@ -71,15 +96,16 @@ async def test_without_an_end_it_is_as_long_as_what_there_is() -> None:
 
 
 async def test_next_trainer_of_the_cluster_is_asked_if_the_former_one_was_superseded() -> None:
-    trainers = Answer(QUEUED, Superseded("a later one leads")), Answer(QUEUED, STEP, STOP)
+    refusals = [Answer(Superseded("a later one leads")) for _ in range(5)]
+    trainers = Answer(QUEUED, Superseded("a later one leads")), *refusals, Answer(STEP, STOP)
     assert await lines_of(*trainers) == [QUEUED, STEP, STOP]
 
 
 async def test_superseded_cluster_sends_its_followers_away() -> None:
-    refusals = [Answer(QUEUED, Superseded("a later one leads")) for _ in range(2)]
+    refusals = [Answer(Superseded("a later one leads")) for _ in range(50)]
     with pytest.raises(Superseded):
-        await lines_of(*refusals)
-    assert all(answer.is_cancelled for answer in refusals)
+        await lines_of(*refusals, superseded_s=5.0)
+    assert 1 < sum(answer.is_cancelled for answer in refusals) < 50
 
 
 async def test_a_job_that_is_not_there_is_an_error() -> None:

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from registry.errors import Superseded
 from serve_app.model_server.gpu_gate import AwakeEngine, GpuGate
 
 
@@ -163,3 +164,20 @@ async def test_adapters_are_removed_when_the_engine_is_awake(gate: GpuGate, engi
     await gate.take_back()
     assert await asyncio.wait_for(removing, 5)
     assert engine.removed == [7]
+
+
+async def test_superseded_trainer_cannot_wake_or_lend_what_a_later_one_uses(
+    gate: GpuGate, engine: Engine
+) -> None:
+    await gate.lend(1)
+    await gate.take_back(2)
+    await gate.lend(2)
+    for act in (gate.take_back, gate.lend, gate.close):
+        with pytest.raises(Superseded):
+            await act(1)
+    assert not engine.is_awake
+    await gate.take_back(2)
+    with pytest.raises(Superseded):
+        await gate.lend(1)
+    assert engine.is_awake
+    await gate.take_back(None)

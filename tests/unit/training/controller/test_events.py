@@ -2,12 +2,16 @@
 
 import asyncio
 import json
+import pickle
 from collections.abc import AsyncIterator
 from typing import Any
 
 from registry.jobs import Jobs
 from tests.support.training_world import World, assigned, ended, progress, submit
 from tests.support.waiting import comes_true
+from training.controller.controller import TrainingController
+from training.event_line import EventLine
+from training.types import Place
 
 
 async def next_line(lines: AsyncIterator[str]) -> dict[str, Any]:
@@ -58,3 +62,44 @@ async def test_progress_is_in_the_bucket_soon(world: World) -> None:
     jobs = Jobs(world.store)
     await comes_true(lambda: jobs.load("alice", job_id).step == 3)
     assert '"step":3' in jobs.load_events("alice", job_id)[-1]
+
+
+async def lines_after(controller: TrainingController, job_id: str, after: int) -> list[EventLine]:
+    return [line async for line in controller.events("alice", job_id, True, after, for_s=0.01)]
+
+
+async def test_call_for_some_time_ends_with_a_pause_and_the_next_one_goes_on(world: World) -> None:
+    """A follower must not keep the Trainer from its shutdown, nor see anything twice."""
+    controller = world.controller()
+    job_id = await submit(controller)
+    assignment = await assigned(controller)
+    await controller.progress(job_id, 1, progress(1))
+    await controller.look(job_id, 1, Place(step=1, steps=5, share=0.5))
+    *lines, mention, pause = await asyncio.wait_for(lines_after(controller, job_id, 0), 10)
+    assert [line.num_events for line in lines] == list(range(1, len(lines) + 1))
+    assert "50%" in mention and pause.is_pause
+    assert mention.num_events == pause.num_events == len(lines)
+    await controller.progress(job_id, 1, progress(2))
+    following, pause = await lines_after(controller, job_id, pause.num_events)
+    assert json.loads(following)["step"] == 2 and pause.is_pause
+    await world.train(controller, assignment)
+    rest = [json.loads(line) async for line in controller.events("alice", job_id, True, pause.num_events)]
+    assert rest[0]["type"] == "info" and rest[-1]["type"] == "stop"
+    assert [json.loads(line) for line in (*lines, following)] + rest == await ended(world, controller, job_id)
+
+
+async def test_last_event_comes_though_a_former_trainer_has_shown_more(world: World) -> None:
+    controller = world.controller()
+    job_id = await submit(controller)
+    following = asyncio.ensure_future(lines_after(controller, job_id, 100))
+    (pause,) = await asyncio.wait_for(following, 10)
+    assert pause.is_pause
+    await world.train(controller, await assigned(controller))
+    events = await ended(world, controller, job_id)
+    (last,) = await lines_after(controller, job_id, 100)
+    assert json.loads(last) == events[-1]
+
+
+def test_line_keeps_its_number_on_its_way() -> None:
+    line = pickle.loads(pickle.dumps(EventLine("{}", 7)))
+    assert (line, line.num_events, line.is_pause) == ("{}", 7, False)

@@ -3,6 +3,9 @@
 import asyncio
 import json
 
+import pytest
+
+from registry.errors import JobNotFound
 from tests.support.training_world import BASE, World, ask, assigned, ended, submit
 from tests.support.waiting import comes_true
 from training.controller.controller import TrainingController
@@ -98,6 +101,47 @@ async def test_base_model_that_begins_to_share_its_gpu_is_woken_first(world: Wor
     world.serving.has_gpu = False
     await controller.redeployment.apply({BASE: TrainingSettings(share_gpu=True)}, 3, ())
     await comes_true(lambda: world.serving.has_gpu)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+async def test_run_that_begins_or_ceases_to_share_its_gpu_ends_at_once(world: World, shared: bool) -> None:
+    """Its worker has memory that the replicas need, and its job goes on in another run."""
+    ended_runs: list[str] = []
+
+    async def end_run(base_model: str) -> None:
+        ended_runs.append(base_model)
+        world.runs[-1]()
+
+    controller = world.controller(end_run=end_run, share_gpu=shared)
+    await controller.recover()
+    job_id = await submit(controller)
+    former = await assigned(controller)
+    await controller.redeployment.apply({BASE: TrainingSettings(share_gpu=not shared)}, 3, (BASE,))
+    await comes_true(lambda: len(world.runs) == 2)
+    assert ended_runs == [BASE]
+    with pytest.raises(JobNotFound):
+        await controller.complete(job_id, former.attempt)
+    again = await assigned(controller)
+    assert (again.job_id, again.attempt) == (job_id, former.attempt + 1)
+    await world.train(controller, again)
+    assert (await ended(world, controller, job_id))[-1]["type"] == "stop"
+
+
+async def test_run_of_another_base_model_goes_on_if_one_begins_to_share(world: World) -> None:
+    ended_runs: list[str] = []
+
+    async def end_run(base_model: str) -> None:
+        ended_runs.append(base_model)
+
+    controller = world.controller(end_run=end_run)
+    await submit(controller)
+    settings = {BASE: TrainingSettings(), "another": TrainingSettings(share_gpu=True)}
+    await controller.redeployment.apply(settings, 3, ())
+    settings["another"] = TrainingSettings()
+    await controller.redeployment.apply(settings, 3, ("another",))
+    worker = await controller.enter(BASE)
+    assert not isinstance(await controller.next_assignment(BASE, worker), str)
+    assert ended_runs == []
 
 
 async def test_removed_base_model_whose_replicas_are_gone_holds_nobody_up(world: World) -> None:

@@ -76,6 +76,18 @@ async def test_a_new_controller_takes_back_what_the_old_one_lent(world: World) -
     assert world.serving.has_gpu
 
 
+async def test_superseded_controller_leaves_the_gpu_to_the_later_one(world: World) -> None:
+    controller = await world.restarted(share_gpu=True)
+    await submit(controller)
+    assignment = await borrowed(controller)
+    world.serving.has_later_trainer = True
+    await asyncio.wait_for(controller.return_gpu(assignment.job_id, assignment.attempt), 20)
+    assert not world.serving.has_gpu, "the worker of the later one may use it"
+    with pytest.raises(JobNotFound):
+        await controller.borrow_gpu(assignment.job_id, assignment.attempt)
+    assert not await controller.is_training("uid-1"), "it has stood down"
+
+
 async def test_who_does_not_share_keeps_it(world: World) -> None:
     controller = await world.restarted()
     await submit(controller)

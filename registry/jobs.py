@@ -41,16 +41,27 @@ def nothing_is_known(user: str, job_id: str) -> bool:
 
 
 class JobIds:
-    """Makes ids of jobs. They are unique, and newer ids come first in a LIST: strictly so in one process."""
+    """Makes ids of jobs. They are unique, and newer ids come first in a LIST: strictly so in one process.
 
-    def __init__(self) -> None:
-        self._previous_ms = 0
+    `clock_ns` is the clock of the machine, which may be set back. Ids then go on after the latest one.
+    """
+
+    def __init__(self, clock_ns: Callable[[], int] = time.time_ns) -> None:
+        self._clock_ns = clock_ns
+        self._latest_ms = 0
         self._lock = threading.Lock()
 
     def generate(self) -> str:
         with self._lock:
-            self._previous_ms = max(time.time_ns() // 1_000_000, self._previous_ms + 1)
-            return f"job-{LAST_MILLISECOND - self._previous_ms:012x}{secrets.token_hex(6)}"
+            self._latest_ms = max(self._clock_ns() // 1_000_000, self._latest_ms + 1)
+            return f"job-{LAST_MILLISECOND - self._latest_ms:012x}{secrets.token_hex(6)}"
+
+    def note(self, job_id: str) -> None:
+        """Make only later ids than this one of another process. An id that no clock made is ignored."""
+        made_ms = LAST_MILLISECOND - int(job_id.removeprefix("job-")[:12], 16)
+        if made_ms < LAST_MILLISECOND // 2:
+            with self._lock:
+                self._latest_ms = max(self._latest_ms, made_ms)
 
 
 class OpenJob(NamedTuple):
@@ -63,10 +74,13 @@ class OpenJob(NamedTuple):
 class Jobs:
     """The jobs of all users, for one process. `epoch` is that of its leadership; None: it has no rival.
 
+    `ids` makes the ids of new jobs. They come after those of the unfinished jobs of earlier processes.
+
     Every method that writes a record raises Superseded if a later Trainer has written the job.
     """
 
-    def __init__(self, store: ObjectStore, epoch: int | None = None) -> None:
+    def __init__(self, store: ObjectStore, epoch: int | None = None, ids: JobIds | None = None) -> None:
+        self.ids = ids or JobIds()
         self._store = store
         self._epoch = epoch
         self._records = JobRecords(store, epoch)
@@ -146,6 +160,8 @@ class Jobs:
         """
         markers = self._store.list(ACTIVE_PREFIX)
         names = [name for marker in markers if (name := _name_of(marker)) and not is_known(*name)]
+        for _, job_id in names:
+            self.ids.note(job_id)
         keys = [_object_key(user, job_id, "job.json") for user, job_id in names]
         stale: list[str] = []
         unfinished: list[VersionedJob] = []

@@ -3,7 +3,8 @@
 another cluster leads          ->  tiger_superseded
 the new settings are refused   ->  tiger_settings_refused
 
-Both are 0 while all is well, so that an alert finds them before they are needed. Ray adds `ray_` to the names.
+Both are 0 while all is well, so that an alert finds them before they are needed. Ray adds `ray_` to the
+names.
 """
 
 from serve_app.lasting_gauges import LastingGauges
@@ -18,7 +19,9 @@ class StateGauges:
         self._labels = {"deployment": deployment}
         self._gauges = gauges or LastingGauges()
         self._superseded = self._gauges.add(
-            "tiger_superseded", "1 if another cluster has taken over the bucket from this one, else 0", OF_DEPLOYMENT
+            "tiger_superseded",
+            "1 if another cluster has taken over the bucket from this one, else 0",
+            OF_DEPLOYMENT,
         )
         self._refused = self._gauges.add(
             "tiger_settings_refused",

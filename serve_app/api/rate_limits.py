@@ -12,6 +12,7 @@ of all users.
 import math
 import time
 from collections import Counter
+from collections.abc import Callable
 
 from registry.errors import RateLimited
 
@@ -19,9 +20,18 @@ WINDOW_S = 60
 
 
 class RequestLimit:
-    """The limit of requests of each user. `max_requests_per_minute` is for all replicas; None: no limit."""
+    """The limit of requests of each user. `max_requests_per_minute` is for all replicas; None: no limit.
 
-    def __init__(self, max_requests_per_minute: int | None, num_replicas: int) -> None:
+    `clock` returns seconds since an arbitrary start, and never goes back.
+    """
+
+    def __init__(
+        self,
+        max_requests_per_minute: int | None,
+        num_replicas: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
         self.set_limit(max_requests_per_minute, num_replicas)
         self._minute = 0
         self._now: Counter[str] = Counter()
@@ -52,7 +62,7 @@ class RequestLimit:
 
     def _turn(self) -> float:
         """Returns the seconds of this minute that have passed. When a minute is over, its counts move on."""
-        minute, elapsed_s = divmod(time.time(), WINDOW_S)
+        minute, elapsed_s = divmod(self._clock(), WINDOW_S)
         if minute != self._minute:
             self._before = self._now if minute == self._minute + 1 else Counter()
             self._now = Counter()

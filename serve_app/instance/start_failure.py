@@ -8,8 +8,7 @@ output of Ray's worker, which they inherit.
 """
 
 import re
-import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from registry.records import Record
@@ -67,12 +66,13 @@ class StartFailure(Record):
 class StartWatch:
     """Watches one start of applications.
 
-    `logs` is the directory of the logs of Ray's session. None: they are on other machines.
+    `logs` is the directory of the logs of Ray's session. None: they are on other machines. A log belongs to
+    this start if it was written after the watch began, which is seen without the machine's clock.
     """
 
     def __init__(self, logs: Path | None) -> None:
         self._logs = logs
-        self._begun = time.time()
+        self._at_begin = log_times(logs)
         self._seen: dict[str, list[tuple[str, str]]] = {}
 
     def new_failure(self, application: ApplicationState) -> StartFailure | None:
@@ -86,13 +86,23 @@ class StartWatch:
         if messages == self._seen.get(application.name):
             return None
         self._seen[application.name] = messages
-        return find_failure(application, self._logs, self._begun)
+        return find_failure(application, self._logs, self._at_begin)
 
 
-def find_failure(application: ApplicationState, logs: Path | None, since: float) -> StartFailure | None:
+def log_times(logs: Path | None) -> dict[Path, int]:
+    """Returns the log files of Ray's workers, and when each was written last, in nanoseconds."""
+    if logs is None:
+        return {}
+    found = (*logs.glob("worker-*.out"), *logs.glob("worker-*.err"))
+    return {path: path.stat().st_mtime_ns for path in found}
+
+
+def find_failure(
+    application: ApplicationState, logs: Path | None, before: Mapping[Path, int]
+) -> StartFailure | None:
     """Returns why the application does not start. None: nothing has failed yet, or the reason is not known.
 
-    Only log files that were written after `since`, in seconds of the epoch, belong to this start.
+    Only log files that are not as `log_times` found them `before` belong to this start.
     """
     has_failed = application.status == "DEPLOY_FAILED"
     for name, message in _messages(application):
@@ -101,7 +111,7 @@ def find_failure(application: ApplicationState, logs: Path | None, since: float)
         found = errors_in(message.splitlines())
         if not found:
             continue
-        causes = [error for error in found if not error.is_consequence] or _engine_errors(logs, since)
+        causes = [error for error in found if not error.is_consequence] or _engine_errors(logs, before)
         cause = (causes or found)[-1]
         reason = f"{name}{cause.name}: {cause.text}"[:MAX_REASON_CHARS]
         return StartFailure(reason=reason, is_final=has_failed or _is_final(cause))
@@ -133,18 +143,12 @@ def errors_in(lines: Iterable[str]) -> list[ErrorLine]:
     return found
 
 
-def _engine_errors(logs: Path | None, since: float) -> list[ErrorLine]:
+def _engine_errors(logs: Path | None, before: Mapping[Path, int]) -> list[ErrorLine]:
     """Returns the errors of engine processes that are not consequences of others, the newest last."""
-    if logs is None:
-        return []
-    files = [
-        path
-        for path in (*logs.glob("worker-*.out"), *logs.glob("worker-*.err"))
-        if path.stat().st_mtime >= since
-    ]
+    times = {path: time_ns for path, time_ns in log_times(logs).items() if before.get(path) != time_ns}
     return [
         error
-        for path in sorted(files, key=lambda path: path.stat().st_mtime)
+        for path in sorted(times, key=times.__getitem__)
         for error in errors_in(path.read_text(errors="replace").splitlines())
         if error.process.startswith(ENGINE_PROCESSES) and not error.is_consequence
     ]

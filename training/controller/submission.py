@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from registry.errors import NO_SUCH_MODEL, JobNotFound, ModelNotFound, QuotaExceeded, Unavailable
-from registry.jobs import JobIds, Jobs
+from registry.jobs import Jobs
 from registry.records import JobRecord, JobRequest, ModelRecord, utc_now
 from registry.reservations import Reservations
 from registry.retry import Retry
@@ -47,7 +47,7 @@ class Submission:
         self.max_queued_jobs_per_user = max_queued_jobs_per_user
         self._find = find
         self._retry = retry
-        self._ids = JobIds()
+        self._ids = jobs.ids
         # Requests with the same key are accepted one after another: the second finds the job of the first.
         self._keyed: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
         self._refused: set[str] = set()

@@ -88,6 +88,43 @@ def test_ids_are_unique_and_newest_first() -> None:
     assert len(ids[0]) == len("job-") + 24
 
 
+class Clock:
+    """The clock of a machine, in nanoseconds, which an operator may set back."""
+
+    now_ns = 2_000_000 * 10**9
+
+    def __call__(self) -> int:
+        return self.now_ns
+
+
+def test_ids_go_on_when_the_clock_is_set_back() -> None:
+    clock = Clock()
+    ids = JobIds(clock)
+    made = [ids.generate(), ids.generate()]
+    clock.now_ns -= 10**15
+    made += [ids.generate(), ids.generate()]
+    clock.now_ns += 2 * 10**15
+    made.append(ids.generate())
+    assert made == sorted(set(made), reverse=True)
+
+
+def test_new_job_comes_after_the_unfinished_ones_of_a_process_whose_clock_was_ahead(
+    jobs: Jobs, store: ObjectStore
+) -> None:
+    """The order of the ids is the order in which trainings of one model run."""
+    (before,) = accepted(jobs, 1)
+    clock = Clock()
+    later = Jobs(store, ids=JobIds(clock))
+    assert later.active() == [before]
+    assert later.ids.generate() < before.id
+
+
+def test_id_that_no_clock_made_is_not_followed() -> None:
+    ids = JobIds(Clock())
+    ids.note("job-" + "0" * 24)
+    assert ids.generate() > JobIds().generate()
+
+
 def test_accepted_job_round_trip(jobs: Jobs) -> None:
     (job,) = accepted(jobs, 1)
     assert jobs.load("alice", job.id) == job
@@ -162,7 +199,7 @@ def test_a_record_that_cannot_be_read_keeps_no_other_job_from_running(
 def test_marker_that_names_no_job_keeps_no_other_job_from_running(
     jobs: Jobs, store: ObjectStore, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
-    """A marker is written by hand, or by a later release. It stays for the operator, who finds it in the log."""
+    """It was written by hand, or by a later release. It stays for the operator, who finds it in the log."""
     (job,) = accepted(jobs, 1)
     marker = "jobs-active/" + name.format(job=IDS.generate())
     store.put(marker, b"")

@@ -20,6 +20,8 @@ from serve_app.ray_private import MULTIPLEX_WRAPPER
 from tests.support.shapes import ATTRIBUTE, Shapes, cases_of, check_names, check_shape
 
 VERSION = f"ray {ray.__version__}"
+TRACING_VARIABLES = ("RAY_SERVE_TRACING_EXPORTER_IMPORT_PATH", "RAY_SERVE_TRACING_SAMPLING_RATIO")
+"""The variables that operators may set, according to docs/operations.md."""
 READERS = (
     "_common/usage/*.py",
     "_private/*.py",
@@ -96,6 +98,12 @@ def test_headers_that_serve_obeys_are_kept_from_clients(constant: str) -> None:
     assert getattr(constants, constant).encode() in NOT_FOR_CLIENTS, f"{VERSION}: {constant}"
 
 
+def test_default_exporter_of_traces_is_where_the_documents_say() -> None:
+    exporter = f"`{constants.DEFAULT_TRACING_EXPORTER_IMPORT_PATH}`"
+    documented = (Path(__file__).parents[3] / "docs" / "operations.md").read_text()
+    assert [text for text in (exporter, *TRACING_VARIABLES) if text not in documented] == [], VERSION
+
+
 def ray_variables(home: Path) -> Iterator[str]:
     """The environment variables that we set and Ray reads."""
     ours = {
@@ -103,6 +111,7 @@ def ray_variables(home: Path) -> Iterator[str]:
         **dict.fromkeys(ray_head.PORT_VARIABLES),
         **ONE_LOOP,
         **{program.ray_variable: "" for program in PROGRAMS},
+        **dict.fromkeys(TRACING_VARIABLES),
         **ray_head.ray_environment(home, 1),
     }
     return (name for name in ours if name.startswith("RAY_") or name in ray_head.PORT_VARIABLES)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from serve_app.instance.serve_client import ApplicationState, DeploymentState
-from serve_app.instance.start_failure import StartWatch, errors_in, find_failure
+from serve_app.instance.start_failure import StartWatch, errors_in, find_failure, log_times
 
 SERVER = "ModelServer:llama-3.1-8b"
 ENGINE_FAILED = """\
@@ -64,49 +64,54 @@ def logs(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def older(logs: Path) -> dict[Path, int]:
+    """The logs that were there before this start."""
+    return {path: time_ns for path, time_ns in log_times(logs).items() if time_ns == 10**9}
+
+
 def test_error_of_the_engine_is_told_and_not_its_consequences(logs: Path) -> None:
-    failure = find_failure(application(ENGINE_FAILED), logs, since=2)
+    failure = find_failure(application(ENGINE_FAILED), logs, older(logs))
     assert failure is not None
     assert failure.reason == f"{SERVER}: OutOfMemoryError: CUDA out of memory. Tried"
     assert not failure.is_final
 
 
 def test_engine_that_said_nothing_leaves_the_message_of_the_replica(tmp_path: Path) -> None:
-    failure = find_failure(application(ENGINE_FAILED), tmp_path, since=2)
+    failure = find_failure(application(ENGINE_FAILED), tmp_path, {})
     assert failure is not None and "Engine core initialization failed" in failure.reason
 
 
 def test_refused_argument_is_final_at_the_first_try(logs: Path) -> None:
-    failure = find_failure(application(ARGUMENT_REFUSED), logs, since=2)
+    failure = find_failure(application(ARGUMENT_REFUSED), logs, older(logs))
     assert failure is not None and failure.is_final
     assert failure.reason == f"{SERVER}: ValueError: Unknown engine argument: tool_strict_level"
 
 
 def test_refusal_by_vllm_in_several_lines_is_final_and_becomes_one_line(logs: Path) -> None:
-    failure = find_failure(application(LENGTH_REFUSED), logs, since=2)
+    failure = find_failure(application(LENGTH_REFUSED), logs, older(logs))
     assert failure is not None and failure.is_final
     assert failure.reason.endswith("Value error, User-specified max_model_len (4096) is greater than 512.")
 
 
 def test_passing_fault_is_left_to_serve(logs: Path) -> None:
-    failure = find_failure(application(STORAGE_AWAY), logs, since=2)
+    failure = find_failure(application(STORAGE_AWAY), logs, older(logs))
     assert failure is not None and not failure.is_final
     busy = ENGINE_FAILED + "ValueError: Free memory on device cuda:0 (10/80 GiB) on startup is less\n"
-    failure = find_failure(application(busy), logs, since=2)
+    failure = find_failure(application(busy), logs, older(logs))
     assert failure is not None and not failure.is_final
 
 
 def test_whatever_serve_gave_up_on_is_final(logs: Path) -> None:
-    failure = find_failure(application(STORAGE_AWAY, "DEPLOY_FAILED"), logs, since=2)
+    failure = find_failure(application(STORAGE_AWAY, "DEPLOY_FAILED"), logs, older(logs))
     assert failure is not None and failure.is_final
     built = "Deploying app 'tiger' failed with exception:\nTraceback:\nFileNotFoundError: [Errno 2] x.yaml\n"
-    failure = find_failure(ApplicationState(status="DEPLOY_FAILED", message=built), logs, since=2)
+    failure = find_failure(ApplicationState(status="DEPLOY_FAILED", message=built), logs, older(logs))
     assert failure is not None and failure.reason == "FileNotFoundError: [Errno 2] x.yaml"
 
 
 @pytest.mark.parametrize("message", ["", "Waiting for resources. Error: none yet"])
 def test_deployment_that_has_not_failed_is_no_failure(logs: Path, message: str) -> None:
-    assert find_failure(application(message), logs, since=2) is None
+    assert find_failure(application(message), logs, older(logs)) is None
 
 
 def test_each_failure_is_told_once(logs: Path) -> None:
@@ -114,6 +119,16 @@ def test_each_failure_is_told_once(logs: Path) -> None:
     first, second = (application(ENGINE_FAILED.replace("2 more", f"{n} more")) for n in (2, 1))
     told = [watch.new_failure(state) is not None for state in (first, first, second, second)]
     assert told == [True, False, True, False]
+
+
+def test_log_of_a_start_is_read_though_the_clock_went_back(tmp_path: Path) -> None:
+    log = tmp_path / "worker-aa-01-70.out"
+    log.write_text("(EngineCore pid=61) ERROR 11-26 14:00:00 [core.py:1510] ValueError: an older start\n")
+    watch = StartWatch(tmp_path)
+    log.write_text(ENGINE_LOG)
+    os.utime(log, (1, 1))
+    failure = watch.new_failure(application(ENGINE_FAILED))
+    assert failure is not None and "CUDA out of memory" in failure.reason
 
 
 def test_replica_that_fails_in_a_running_application_is_not_part_of_a_start(logs: Path) -> None:

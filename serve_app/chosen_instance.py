@@ -52,8 +52,8 @@ def open_instance(
 def open_store(home: Path, config: str | None) -> ObjectStore:
     """Returns the bucket of the instance. Without one, as on a cluster, the settings name the storage.
 
-    Exits with a message if another release wrote the bucket. Nothing is upgraded here, because a service of an
-    older release may use the bucket now.
+    Exits with a message if another release wrote the bucket. Nothing is upgraded here, because a service of
+    an older release may use the bucket now.
     """
     instance = open_instance(home, config)
     try:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from registry.backup.backup import Backup
-from registry.backup.revision_keys import state_key
 from registry.backup.restore import Restore
+from registry.backup.revision_keys import state_key
 from registry.jobs import Jobs, OpenJob
 from registry.layout import open_bucket
 from registry.leadership import PREFIX as LEADERS

@@ -20,6 +20,9 @@ class Replica:
     async def num_healthy(self, timeout_s: float) -> int:
         return 1
 
+    async def wait_for_one(self) -> None:
+        return None
+
 
 class Unused:
     """A deployment that is not called."""

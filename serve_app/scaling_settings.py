@@ -1,7 +1,7 @@
 """The settings by which Ray Serve adds, checks and ends the replicas of a deployment.
 
-    ingress.autoscaling, models[].serving.autoscaling  ->  Serve's `autoscaling_config`
-    ingress, models[].serving: health_check_*, graceful_shutdown_*  ->  Serve's options of the same names
+ingress.autoscaling, models[].serving.autoscaling  ->  Serve's `autoscaling_config`
+ingress, models[].serving: health_check_*, graceful_shutdown_*  ->  Serve's options of the same names
 """
 
 from typing import Any, Self

@@ -10,5 +10,5 @@ class ReportsLoad:
     _admission: Admission
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
-        """Returns the load of this replica. Serve asks for it again and again, if the deployment autoscales."""
+        """Returns the load of this replica. Serve asks for it regularly if the deployment autoscales."""
         return {GENERATIONS: self._admission.num_all_generations}

@@ -48,9 +48,7 @@ def is_asleep(service: Service) -> bool:
     return response.status_code == 200 and response.json() == {"status": "ready", "asleep": ["three"]}
 
 
-def test_base_model_sleeps_while_nobody_uses_it(
-    service: Service, alice: Account, restored: Settings
-) -> None:
+def test_base_model_sleeps_while_nobody_uses_it(service: Service, alice: Account, restored: Settings) -> None:
     """Its replica answers health checks slowly.
 
     A question of the ingress for its health is therefore nearly always in progress. It must not keep the

@@ -34,8 +34,9 @@ async def health() -> Status:
 async def readyz(backends: BackendsDependency) -> Readiness:
     """Answers `ready` if storage can be reached and every base model has a healthy replica, or can start one.
 
-    `asleep` names the base models that have no replica because nobody uses them. Otherwise the answer is 503 and names each problem, such as GPUs that are not there, or another cluster
-    that has taken over. The other base models answer requests all the same.
+    `asleep` names the base models that have no replica because nobody uses them. If something is missing, the
+    answer is 503 and names each problem, such as GPUs that are not there, or another cluster that has taken
+    over. The other base models answer requests all the same.
     """
     if problems := await _problems(backends):
         raise Unavailable("; ".join(problems))

@@ -196,7 +196,8 @@ def test_number_of_replicas_is_left_to_serve_with_autoscaling() -> None:
     assert replicas["autoscaling_config"]["min_replicas"] == 0
     assert two["deployments"][0]["num_replicas"] == 1
     settings = core_settings(core["args"], ingress["user_config"])
-    assert settings.base_model("one").serving.autoscaling == build_settings(scaled).models[0].serving.autoscaling
+    expected = build_settings(scaled).models[0].serving.autoscaling
+    assert settings.base_model("one").serving.autoscaling == expected
 
 
 def test_times_of_checks_and_of_an_end_are_options_of_serve() -> None:

@@ -113,7 +113,8 @@ def test_bounds_of_replicas_are_told_once_and_in_the_words_of_the_settings(docum
     after["models"][1]["serving"]["autoscaling"] = {"min_replicas": 0, "max_replicas": 2}
     told = texts(document, after)
     assert "ingress.autoscaling.max_replicas: the default -> 6: takes effect without a restart" in told
-    assert "models[two].serving.autoscaling.min_replicas: the default -> 0: takes effect without a restart" in told
+    bound = "models[two].serving.autoscaling.min_replicas"
+    assert f"{bound}: the default -> 0: takes effect without a restart" in told
     assert len(told) == len({text.partition(":")[0] for text in told})
     assert not any("policy" in text or "autoscaling_config" in text for text in told)
     more = deepcopy(after)

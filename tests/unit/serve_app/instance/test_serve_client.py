@@ -36,7 +36,13 @@ SERVE: dict[str, Any] = {
             "message": "",
             "deployed_app_config": None,
             "deployments": {
-                name: {"name": name, "status": "HEALTHY", "message": "", "target_num_replicas": 0, "replicas": []}
+                name: {
+                    "name": name,
+                    "status": "HEALTHY",
+                    "message": "",
+                    "target_num_replicas": 0,
+                    "replicas": [],
+                }
                 for name in ("ModelServer:two", "NoIngress")
             },
         },

@@ -86,7 +86,7 @@ async def test_client_that_goes_away_ends_its_wait() -> None:
 
 
 class Serve:
-    """What Serve says of its deployments, and a clock."""
+    """The deployments that Serve calls able to start, and a clock."""
 
     def __init__(self) -> None:
         self.now = 1000.0

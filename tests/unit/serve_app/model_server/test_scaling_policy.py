@@ -48,7 +48,7 @@ def wanted(
 def test_number_follows_the_generations(
     reported: dict[str, float], num_waiting: float, number: float
 ) -> None:
-    """Of the calls in progress, those that ask for the health do not count."""
+    """The calls in progress, which also ask for the health, do not count."""
     assert wanted(reported, ["a", "b"], num_calls=7, num_waiting=num_waiting) == number
 
 

@@ -17,15 +17,10 @@ from serve_app.deployment_options import MAX_ONGOING_CALLS, ONE_LOOP, QUIET, mod
 from serve_app.model_server.server import ModelServer
 from serve_app.model_server.weights_in_place import WeightsInPlace
 from serve_app.no_ingress import without_ingress
+from serve_app.scaling_settings import LIFE
 from serve_app.serving_settings import ReplicaSettings, ServedModelSettings
 from serve_app.settings import SharedSettings
 from training.chat_template import template_path
-
-HEALTH_CHECK_PERIOD_S = 1.0
-"""The time between health checks, by which Serve notices that a replica's process has ended."""
-HEALTH_CHECK_TIMEOUT_S = 10.0
-"""The time for the answer to a health check. Serve replaces a replica after three failed checks."""
-
 
 ENGINE_BUNDLE = {"CPU": 1}
 """The resources that Ray reserves for the processes of the engine, beside those of the replica."""
@@ -117,8 +112,7 @@ def llm_config(model: ServedModelSettings, settings: SharedSettings) -> LLMConfi
                 "request_router_class": ADAPTER_ROUTER,
                 "request_router_kwargs": {"max_lead": serving.max_adapter_lead},
             },
-            "health_check_period_s": HEALTH_CHECK_PERIOD_S,
-            "health_check_timeout_s": HEALTH_CHECK_TIMEOUT_S,
+            **serving.model_dump(include=LIFE),
             "ray_actor_options": _replica_resources(serving),
         },
         runtime_env={"env_vars": ONE_LOOP | NO_REPORTS | serving.environment},

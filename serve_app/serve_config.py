@@ -23,7 +23,9 @@ from serve_app.deployment_options import (
     base_model_application,
     model_server_name,
 )
-from serve_app.settings import BaseModelSettings, Settings, build_settings
+from serve_app.scaling_settings import LIFE
+from serve_app.serving_settings import ReplicaSettings
+from serve_app.settings import BaseModelSettings, IngressSettings, Settings, build_settings
 
 CORE_IMPORT_PATH = "serve_app.app:build_app"
 BASE_MODEL_IMPORT_PATH = "serve_app.app:build_base_model"
@@ -34,7 +36,9 @@ IN_PLACE = frozenset(
 """The sections that the deployments of `tiger` apply while they run."""
 START_OF_A_REPLICA = frozenset({"id", "source", "chat_template", "max_context_tokens", "max_rank"})
 """The settings of a base model, beside those in `serving`, with which its replicas start."""
-SERVING_IN_PLACE = frozenset({"num_replicas", "share_beside"})
+OPTIONS_OF_SERVE = frozenset({"num_replicas", "autoscaling", *LIFE})
+"""The settings in `serving` that only Serve itself has to know."""
+SERVING_IN_PLACE = OPTIONS_OF_SERVE | {"share_beside"}
 """The settings in `serving` that change without a restart."""
 
 SECRET_NAME = re.compile(r"(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|KEY|KEY_ID)$", re.IGNORECASE)
@@ -89,7 +93,7 @@ def _core(settings: Settings, written: Section) -> dict[str, Any]:
     actor = {"num_cpus": settings.ingress.num_cpus, "runtime_env": {"env_vars": dict(ONE_LOOP)}}
     ingress = {
         "name": INGRESS,
-        "num_replicas": settings.ingress.num_replicas,
+        **_scale(settings.ingress),
         "max_ongoing_requests": settings.ingress.max_ongoing_requests,
         "ray_actor_options": actor,
         "user_config": in_place,
@@ -117,11 +121,18 @@ def _base_model(model: BaseModelSettings, section: Section, written: Section) ->
         "deployments": [
             {
                 "name": model_server_name(model.id),
-                "num_replicas": model.serving.num_replicas,
+                **_scale(model.serving),
                 "user_config": _only(written, {"limits", "usage"}) | _base_model_in_place(section),
             }
         ],
     }
+
+
+def _scale(settings: IngressSettings | ReplicaSettings) -> Section:
+    """Returns the options by which Serve adds, checks and ends the replicas of a deployment."""
+    if settings.autoscaling is None:
+        return {"num_replicas": settings.num_replicas} | settings.serve_options()
+    return {"autoscaling_config": settings.autoscaling.serve_config()} | settings.serve_options()
 
 
 def _weights(section: Section, written: Section) -> Section:
@@ -145,7 +156,7 @@ def _at_start(section: Section) -> Section:
 
 def _base_model_in_place(section: Section) -> Section:
     in_place = _only(section, {"default_max_tokens"})
-    if serving := _only(section.get("serving", {}), SERVING_IN_PLACE - {"num_replicas"}):
+    if serving := _only(section.get("serving", {}), SERVING_IN_PLACE - OPTIONS_OF_SERVE):
         in_place["serving"] = serving
     return {"base_model": in_place} if in_place else {}
 

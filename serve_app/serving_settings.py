@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from registry.records import Record
+from serve_app.scaling_settings import BaseModelAutoscaling, ReplicaLife, require_one_number
 from training.settings import TrainingSettings
 
 
@@ -15,10 +16,20 @@ class AcceleratorSettings(Record):
     type: str | None = Field(None, description="Ray accelerator type, for example H100; None: any")
 
 
-class ReplicaSettings(Record):
-    """The settings of the vLLM replicas of one base model."""
+class ReplicaSettings(ReplicaLife):
+    """The settings of the vLLM replicas of one base model.
 
-    num_replicas: int = Field(1, ge=1)
+    Health checks are frequent, so that Serve soon notices that the process of a replica has ended.
+    """
+
+    health_check_period_s: float = Field(1, gt=0, description="time between two health checks of a replica")
+    health_check_timeout_s: float = Field(
+        10, gt=0, description="time for an answer; Serve replaces a replica after three failed checks"
+    )
+    num_replicas: int = Field(1, ge=1, description="number of replicas without `autoscaling`")
+    autoscaling: BaseModelAutoscaling | None = Field(
+        None, description="bounds of a number of replicas that follows the load; None: `num_replicas`"
+    )
     num_cpus: float = Field(1, ge=0)
     accelerator: AcceleratorSettings = AcceleratorSettings()
     gpus_per_replica: float | None = Field(
@@ -42,6 +53,20 @@ class ReplicaSettings(Record):
     environment: dict[str, str] = Field({}, description="environment of the engine's processes")
 
     @property
+    def may_sleep(self) -> bool:
+        """True if there is no replica while nobody uses the base model."""
+        return self.autoscaling is not None and self.autoscaling.may_sleep
+
+    @property
+    def most_replicas(self) -> int:
+        return self.autoscaling.max_replicas if self.autoscaling else self.num_replicas
+
+    @property
+    def least_replicas(self) -> int:
+        """The number of replicas for which there must always be room: at least one."""
+        return max(1, self.autoscaling.min_replicas) if self.autoscaling else self.num_replicas
+
+    @property
     def num_gpus(self) -> float:
         """The number of GPUs that Ray reserves for a replica."""
         if self.accelerator.kind == "cpu":
@@ -52,6 +77,11 @@ class ReplicaSettings(Record):
     def _num_engine_workers(self) -> int:
         sizes = (self.engine.get(f"{kind}_parallel_size", 1) for kind in ("tensor", "pipeline"))
         return math.prod(int(size) for size in sizes)
+
+    @model_validator(mode="after")
+    def _number_of_replicas_is_given_once(self) -> Self:
+        require_one_number(self.num_replicas, self.autoscaling)
+        return self
 
     @model_validator(mode="after")
     def _gpus_fit_the_engine(self) -> Self:
@@ -80,6 +110,15 @@ class ServedModelSettings(Record):
     max_rank: int = Field(32, ge=1)
     serving: ReplicaSettings = ReplicaSettings()
     training: TrainingSettings = TrainingSettings()
+
+    @model_validator(mode="after")
+    def _replicas_that_lend_their_gpu_stay(self) -> Self:
+        if self.training.share_gpu and self.serving.autoscaling is not None:
+            raise ValueError(
+                "serving.autoscaling: it cannot be used with training.share_gpu, because a replica that is "
+                "added while a training has the GPU would take its memory"
+            )
+        return self
 
     def weights_path(self, weights_directory: Path) -> str:
         """Returns the repository id or the directory that vLLM and transformers load."""

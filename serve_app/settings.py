@@ -18,6 +18,7 @@ from registry.settings import StorageSettings
 from serve_app.budget_settings import BudgetSettings
 from serve_app.gpu_shares import GpuShare, check_shares
 from serve_app.http_settings import HttpSettings
+from serve_app.scaling_settings import Autoscaling, ReplicaLife, require_one_number
 from serve_app.serving_settings import ServedModelSettings
 
 CONFIG_DIRECTORY = Path(__file__).resolve().parent.parent / "configs"
@@ -26,8 +27,11 @@ CONFIG_DIRECTORY = Path(__file__).resolve().parent.parent / "configs"
 Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/\s*]+)$")]
 
 
-class IngressSettings(Record):
-    num_replicas: int = Field(1, ge=1)
+class IngressSettings(ReplicaLife):
+    num_replicas: int = Field(1, ge=1, description="number of replicas without `autoscaling`")
+    autoscaling: Autoscaling | None = Field(
+        None, description="bounds of a number of replicas that follows the load; None: `num_replicas`"
+    )
     num_cpus: float = Field(1, ge=0)
     max_ongoing_requests: int = Field(
         100_000, ge=1, description="Serve's bound for all users together, higher than the other limits"
@@ -46,6 +50,24 @@ class IngressSettings(Record):
     max_unknown_keys_per_address: int = Field(
         64, ge=1, description="keys of one address being looked up in storage, at one ingress replica"
     )
+
+    @property
+    def most_replicas(self) -> int:
+        return self.autoscaling.max_replicas if self.autoscaling else self.num_replicas
+
+    @property
+    def least_replicas(self) -> int:
+        return self.autoscaling.min_replicas if self.autoscaling else self.num_replicas
+
+    @model_validator(mode="after")
+    def _load_can_be_reached(self) -> Self:
+        require_one_number(self.num_replicas, self.autoscaling)
+        if self.autoscaling and self.autoscaling.target_ongoing_requests > self.max_ongoing_requests:
+            raise ValueError(
+                "autoscaling.target_ongoing_requests: it is above max_ongoing_requests, so that no replica "
+                "would ever be added"
+            )
+        return self
 
 
 class LimitSettings(BudgetSettings):
@@ -122,7 +144,7 @@ class BaseModelSettings(ServedModelSettings):
     def gpu_share(self) -> GpuShare:
         return GpuShare(
             base_model=self.id,
-            num_replicas=self.serving.num_replicas,
+            num_replicas=self.serving.most_replicas,
             gpus_per_replica=self.serving.num_gpus,
             serving_memory=self.serving.engine.get("gpu_memory_utilization"),
             num_workers=self.training.num_workers,

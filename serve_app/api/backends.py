@@ -17,6 +17,7 @@ from serve_app.api.audit import AuditedRequest, AuditTrail
 from serve_app.api.auth import Authenticator, Caller
 from serve_app.api.base_model_health import BaseModelHealth, asking
 from serve_app.api.base_model_problems import BaseModelProblems
+from serve_app.api.cold_start import ColdStart, Startable
 from serve_app.api.key_check import CALLER, KeyWatch
 from serve_app.api.model_listing import as_lines, base_infos
 from serve_app.api.models_cache import ModelsCache
@@ -27,6 +28,7 @@ from serve_app.api.trainer_client import TrainerClient
 from serve_app.catalog.client import CatalogClient
 from serve_app.catalog.references import Resolved, Resolver, not_deployed
 from serve_app.model_server.client import ModelClient
+from serve_app.scaling_settings import BaseModelAutoscaling
 from serve_app.settings import Settings
 from serve_app.shared_tasks import SharedTasks
 
@@ -45,6 +47,7 @@ class Backends:
     trainer: TrainerClient
     connect: Callable[[str], ModelClient]
     problems: BaseModelProblems = field(default_factory=BaseModelProblems)
+    startable: Startable = field(default_factory=Startable)
     has_refused_settings: bool = field(init=False, default=False)
     """True if the settings that were deployed last are not valid with the variables of this node."""
     servers: dict[str, ModelClient] = field(init=False, default_factory=dict)
@@ -87,14 +90,26 @@ class Backends:
         self.settings = self.resolver.settings = settings
         self.base_lines = as_lines(base_infos(settings))
         limits = settings.limits
-        self.request_limit.set_limit(limits.max_requests_per_minute_per_user, settings.ingress.num_replicas)
+        self.request_limit.set_limit(limits.max_requests_per_minute_per_user, settings.ingress.most_replicas)
         base_models = {model.id for model in settings.models}
         for base_model in self.servers.keys() - base_models:
             del self.servers[base_model]
             self.health.pop(base_model).close(not_deployed(base_model))
         for base_model in base_models - self.servers.keys():
             server = self.servers[base_model] = self.connect(base_model)
-            self.health[base_model] = BaseModelHealth(base_model, asking(server))
+            self.health[base_model] = self._health_of(base_model, server)
+
+    def _health_of(self, base_model: str, server: ModelClient) -> BaseModelHealth:
+        """Returns the health of a base model. It follows later changes of the settings."""
+
+        def autoscaling() -> BaseModelAutoscaling:
+            return self.settings.base_model(base_model).serving.autoscaling or BaseModelAutoscaling()
+
+        async def may_sleep() -> bool:
+            return autoscaling().may_sleep and await self.startable.has(base_model)
+
+        start = ColdStart(base_model, server.wait_for_one, lambda: autoscaling().cold_start_timeout_s)
+        return BaseModelHealth(base_model, asking(server, may_sleep=may_sleep), start=start.wait)
 
     async def ask_base_models(self) -> None:
         """Asks all base models for their health now."""
@@ -130,8 +145,13 @@ class Backends:
             await self.trainer.delete_model(user, model)
         return model.id
 
+    def is_asleep(self, resolved: Resolved) -> bool:
+        """Returns True if a request for this model waits until a replica has started."""
+        health = self.health.get(resolved.base.id)
+        return health is not None and health.is_asleep
+
     async def server(self, resolved: Resolved) -> ModelClient:
-        """Returns the replicas that run a model.
+        """Returns the replicas that run a model. If there is none because nobody used it, one is started.
 
         Raises: Unavailable: no replica is healthy, or the base model is not deployed. If that happens later,
         the current request ends with this error too, unless its answer has begun.

@@ -4,11 +4,15 @@ It calls `check_health` of the replicas of each base model again and again. One 
 all replicas report a fault, the base model is unavailable at once. If no replica answers in time, it may only
 be busy: the base model is unavailable after SILENCE_S seconds. If Serve has no replica, it may only be
 applying changed settings, which takes less than a second: the base model is unavailable after ABSENCE_S.
+
+With `min_replicas: 0` a base model that nobody uses has no replica. It is then asleep, which is not a fault:
+the next request starts a replica and waits for it.
 """
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from enum import StrEnum
 from weakref import WeakSet
 
 from ray.serve.exceptions import DeploymentUnavailableError
@@ -26,34 +30,60 @@ SILENCE_S = 5.0
 ABSENCE_S = 2.0
 WAITING_S = 5.0
 
-Ask = Callable[[], Awaitable[bool | None]]
+
+class Health(StrEnum):
+    """The answer to the question whether a base model can generate."""
+
+    HEALTHY = "healthy"
+    FAULTY = "faulty"
+    UNKNOWN = "unknown"
+    ASLEEP = "asleep"
 
 
-def asking(server: ModelClient, timeout_s: float = ASK_S, clock: Callable[[], float] = time.monotonic) -> Ask:
-    """Returns a function that asks the replicas of a ModelServer for their health.
+Ask = Callable[[], Awaitable[Health]]
+MaySleep = Callable[[], Awaitable[bool]]
+"""Returns True if the lack of replicas is no fault: nobody uses the base model, and Serve can start one."""
 
-    It returns True: one is healthy; False: none is; None: this is not known.
-    """
+
+async def never() -> bool:
+    return False
+
+
+async def no_start() -> None:
+    raise AssertionError("the start of a base model that never sleeps")
+
+
+def asking(
+    server: ModelClient,
+    timeout_s: float = ASK_S,
+    clock: Callable[[], float] = time.monotonic,
+    may_sleep: MaySleep = never,
+) -> Ask:
+    """Returns a function that asks the replicas of a ModelServer for their health."""
     absent_since_s: float | None = None
 
-    async def ask() -> bool | None:
+    async def ask() -> Health:
         nonlocal absent_since_s
         try:
             is_healthy = await server.num_healthy(timeout_s) > 0
         except TimeoutError:
-            return await _ask_one(server, timeout_s)
+            # A call of one replica would wait for the next one if this was the last, and so start it.
+            return Health.UNKNOWN if await may_sleep() else await _ask_one(server, timeout_s)
         except DeploymentUnavailableError:
+            if await may_sleep():
+                absent_since_s = None
+                return Health.ASLEEP
             absent_since_s = clock() if absent_since_s is None else absent_since_s
-            return None if clock() - absent_since_s < ABSENCE_S else False
+            return Health.UNKNOWN if clock() - absent_since_s < ABSENCE_S else Health.FAULTY
         except Exception:
-            return False
+            return Health.FAULTY
         absent_since_s = None
-        return is_healthy
+        return Health.HEALTHY if is_healthy else Health.FAULTY
 
     return ask
 
 
-async def _ask_one(server: ModelClient, timeout_s: float) -> bool | None:
+async def _ask_one(server: ModelClient, timeout_s: float) -> Health:
     """Asks one replica that Serve picks.
 
     It is used when a broadcast got no answer in time: one silent replica says nothing about the others.
@@ -61,17 +91,28 @@ async def _ask_one(server: ModelClient, timeout_s: float) -> bool | None:
     try:
         await server.check_one(timeout_s)
     except Exception:
-        return None
-    return True
+        return Health.UNKNOWN
+    return Health.HEALTHY
 
 
 class BaseModelHealth:
-    """The health of one base model. `clock` returns seconds since an arbitrary start."""
+    """The health of one base model. `clock` returns seconds since an arbitrary start.
 
-    def __init__(self, base_model: str, ask: Ask, clock: Callable[[], float] = time.monotonic) -> None:
+    `start` starts a replica of a base model that is asleep, and returns when it answers.
+    """
+
+    def __init__(
+        self,
+        base_model: str,
+        ask: Ask,
+        clock: Callable[[], float] = time.monotonic,
+        start: Callable[[], Awaitable[None]] = no_start,
+    ) -> None:
         self._base_model = base_model
         self._ask = ask
         self._clock = clock
+        self._start = start
+        self._is_asleep = False
         self._asks: SharedTasks[None] = SharedTasks()
         self._asked_s = -RETRY_S
         self._well_s: float | None = None
@@ -81,14 +122,22 @@ class BaseModelHealth:
         self._closed: Unavailable | None = None
 
     @property
+    def is_asleep(self) -> bool:
+        """True if there is no replica because nobody uses the base model. A request starts one."""
+        return self._is_asleep and self._closed is None
+
+    @property
     def is_available(self) -> bool:
+        """True if the base model answers, or would after a start."""
         if self._closed is not None:
             return False
+        if self._is_asleep:
+            return True
         is_heard = self._well_s is not None and self._clock() - self._well_s < SILENCE_S
         return is_heard and self._ill_s is None
 
     async def require(self, request: InProgress | None = None) -> None:
-        """Raises Unavailable if the base model cannot answer.
+        """Raises Unavailable if the base model cannot answer. If it is asleep, this waits for its start.
 
         If it becomes unavailable later, `request` is ended with that error, unless its answer has begun.
         """
@@ -101,6 +150,9 @@ class BaseModelHealth:
             raise self._error()
         if request is not None:
             self._waiting.add(request)
+        if self._is_asleep:
+            await self._start()
+            self._note_healthy(self._clock())
 
     def watch(self) -> None:
         """Starts to ask the replicas again and again, if that is not done already."""
@@ -119,12 +171,18 @@ class BaseModelHealth:
     async def _learn(self) -> None:
         self._asked_s = asked_s = self._clock()
         answer = await self._ask()
-        if answer is True:
-            self._well_s, self._ill_s = asked_s, None
-        elif answer is False:
+        if answer is Health.HEALTHY:
+            self._note_healthy(asked_s)
+        elif answer is Health.ASLEEP:
+            self._is_asleep, self._ill_s = True, None
+        elif answer is Health.FAULTY:
+            self._is_asleep = False
             self._ill_s = asked_s if self._ill_s is None else self._ill_s
             if asked_s - self._ill_s >= WAITING_S:
                 self._send_away()
+
+    def _note_healthy(self, now_s: float) -> None:
+        self._well_s, self._ill_s, self._is_asleep = now_s, None, False
 
     def close(self, error: Unavailable) -> None:
         """Stops asking, because the base model was removed, and ends requests whose answer has not begun."""

@@ -30,7 +30,12 @@ class ReadinessGauges:
         self._gauges = gauges
         self._storage = gauges.add("tiger_storage_reachable", "1 if the bucket can be read, else 0", ())
         self._base_models = gauges.add(
-            "tiger_base_model_ready", "1 if a replica of the base model answers, else 0", ("base_model",)
+            "tiger_base_model_ready", "1 if the base model answers or is asleep, else 0", ("base_model",)
+        )
+        self._asleep = gauges.add(
+            "tiger_base_model_asleep",
+            "1 if the base model has no replica because nobody uses it, else 0",
+            ("base_model",),
         )
         self._telling: asyncio.Task[Any] | None = None
 
@@ -40,9 +45,11 @@ class ReadinessGauges:
 
     async def tell(self) -> None:
         """Sets all gauges to their present values."""
-        self._base_models.keep_only({"base_model": base_model} for base_model in self._health)
+        for gauge in (self._base_models, self._asleep):
+            gauge.keep_only({"base_model": base_model} for base_model in self._health)
         for base_model, health in self._health.items():
             self._base_models.set(float(health.is_available), {"base_model": base_model})
+            self._asleep.set(float(health.is_asleep), {"base_model": base_model})
         self._storage.set(float(await self._is_storage_reachable()), {})
 
     async def _is_storage_reachable(self) -> bool:

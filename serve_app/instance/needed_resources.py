@@ -23,11 +23,11 @@ class Need(NamedTuple):
 
 def replica_needs(settings: Settings) -> Iterator[Need]:
     ingress = settings.ingress
-    yield Need("Ingress", ingress.num_replicas * ingress.num_cpus, 0)
+    yield Need("Ingress", ingress.least_replicas * ingress.num_cpus, 0)
     for model in settings.models:
         serving = model.serving
         cpus = serving.num_cpus + ENGINE_CPUS
-        num_replicas = serving.num_replicas
+        num_replicas = serving.least_replicas
         yield Need(f"base model {model.id}", num_replicas * cpus, num_replicas * serving.num_gpus)
 
 

@@ -25,9 +25,11 @@ BASE_MODEL_PREFIX = base_model_application("")
 MODEL_SERVER_PREFIX = model_server_name("")
 DEPLOYMENTS = "deployments"
 USER_CONFIG = "user_config"
+AUTOSCALING_CONFIG = "autoscaling_config"
+POLICY = "policy"
 IN_PLACE = frozenset(
     {
-        *(USER_CONFIG, "num_replicas", "max_ongoing_requests", "max_queued_requests", "autoscaling_config"),
+        *(USER_CONFIG, "num_replicas", "max_ongoing_requests", "max_queued_requests", AUTOSCALING_CONFIG),
         *("graceful_shutdown_wait_loop_s", "graceful_shutdown_timeout_s", "logging_config"),
         *("health_check_period_s", "health_check_timeout_s"),
     }
@@ -150,7 +152,8 @@ def _places(application: str, deployed: Any, asked: Any) -> Iterator[Place]:
     before, after = dict(_leaves(deployed)), dict(_leaves(asked))
     for path in dict.fromkeys([*before, *after]):
         old, new = before.get(path, ABSENT), after.get(path, ABSENT)
-        if old != new and not (path[-2:] == (MODELS, ORDER) and _are_other_models(old, new)):
+        is_implied = POLICY in path or (path[-2:] == (MODELS, ORDER) and _are_other_models(old, new))
+        if old != new and not is_implied:
             yield Place(_setting(application, path), old, new, _restarted(application, path))
 
 
@@ -194,8 +197,12 @@ def _setting(application: str, path: Path) -> str:
     deployment, option = path[1], path[2:]
     if option[0] == USER_CONFIG:
         return _name_in_document(application, option[1:])
+    if option[0] == AUTOSCALING_CONFIG:
+        option = ("autoscaling", *option[1:])
+    elif deployment == INGRESS:
+        option = option[-1:]
     if deployment == INGRESS:
-        return f"ingress.{option[-1]}"
+        return f"ingress.{'.'.join(option)}"
     if deployment.startswith(MODEL_SERVER_PREFIX):
         return f"models[{deployment.removeprefix(MODEL_SERVER_PREFIX)}].serving.{'.'.join(option)}"
     return ".".join((deployment, *option))

@@ -11,6 +11,7 @@ import httpx
 from pydantic import Field
 
 from registry.records import Record
+from serve_app.deployment_options import model_server_name
 from serve_app.instance import waits
 from serve_app.instance.dashboard import Dashboard
 from serve_app.instance.processes import InstanceError
@@ -27,6 +28,16 @@ class DeploymentState(Record):
     replicas: int
     target_replicas: int
 
+    @property
+    def is_asleep(self) -> bool:
+        """True for a base model that has no replica because nobody uses it."""
+        is_idle = self.replicas == self.target_replicas == 0 and self.status == "HEALTHY"
+        return is_idle and self.name.startswith(model_server_name(""))
+
+    def as_text(self) -> str:
+        """Returns a text such as `Ingress 1/1`, or `ModelServer:x asleep`."""
+        return f"{self.name} " + ("asleep" if self.is_asleep else f"{self.replicas}/{self.target_replicas}")
+
 
 class ApplicationState(Record):
     """The state of an application in Serve. `status` is Serve's own value, or NOT_STARTED."""
@@ -39,9 +50,8 @@ class ApplicationState(Record):
 
     def as_line(self) -> str:
         """Returns a line such as `Ingress 1/1, Catalog 0/1`, or `tiger deploying` without deployments."""
-        shown = (each for each in self.deployments if each.replicas or each.target_replicas)
-        parts = (f"{each.name} {each.replicas}/{each.target_replicas}" for each in shown)
-        return ", ".join(parts) or f"{self.name} {self.status.lower()}"
+        shown = (each for each in self.deployments if each.replicas or each.target_replicas or each.is_asleep)
+        return ", ".join(each.as_text() for each in shown) or f"{self.name} {self.status.lower()}"
 
     def reason(self) -> str:
         """Returns Serve's messages, which say why the application does not run."""

@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
+from ray.serve.exceptions import DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from registry.deployment_calls import AnswerStream, DeploymentCalls
@@ -73,17 +75,24 @@ class ModelClient:
         """Asks one replica, which Serve picks, for its health. Raises: TimeoutError, and its fault."""
         await asyncio.wait_for(self._replicas.call(ModelReplica.check_health), timeout_s)
 
+    async def wait_for_one(self) -> None:
+        """Returns when a replica answers. If there is none, Serve starts one for this call."""
+        await self._replicas.call(ModelReplica.check_health)
+
     async def num_healthy(self, timeout_s: float) -> int:
         """Asks all replicas for their health. Raises: TimeoutError, and an error if there is no replica."""
         answers = await self._replicas.try_all(timeout_s, ModelReplica.check_health)
         return sum(not isinstance(answer, BaseException) for answer in answers)
 
     async def preload(self, adapter_id: str) -> None:
-        await self._replicas.call_all(ModelReplica.preload, adapter_id)
+        """Loads an adapter in all replicas. Without a replica, the first request will load it."""
+        with suppress(DeploymentUnavailableError):
+            await self._replicas.call_all(ModelReplica.preload, adapter_id)
 
     async def unload(self, uid: str) -> None:
         """Frees the adapters of a deleted model in all replicas that can be reached."""
-        await self._replicas.try_all(None, ModelReplica.unload, uid)
+        with suppress(DeploymentUnavailableError):
+            await self._replicas.try_all(None, ModelReplica.unload, uid)
 
     async def finish_generations(self, epoch: int | None) -> None:
         await self._replicas.call_all(ModelReplica.finish_generations, epoch)

@@ -27,6 +27,7 @@ from serve_app.model_server.client import ModelReplica
 from serve_app.model_server.engine_watch import EngineWatch
 from serve_app.model_server.generations import Generations
 from serve_app.model_server.gpu_gate import AwakeEngine, GpuGate
+from serve_app.model_server.load_report import ReportsLoad
 from serve_app.model_server.metrics import FirstToken, RayReplicaMetrics
 from serve_app.model_server.multiplexing import multiplexed
 from serve_app.model_server.openai_layer import OpenAILayer
@@ -51,7 +52,7 @@ PROBE = "Hello! What can you tell me about the sea, and who lives in it?"
 
 
 @final
-class ModelServer(LLMServer, ModelReplica):
+class ModelServer(LLMServer, ReportsLoad, ModelReplica):
     """A replica. Other deployments call the public methods below through Ray handles.
 
     `args` are the settings with which it starts. It applies those of its `user_config` while it runs.

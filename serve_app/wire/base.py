@@ -50,7 +50,14 @@ class Answer(BaseModel):
 
 
 class Status(Answer):
-    status: Literal["ok", "ready"]
+    status: Literal["ok"]
+
+
+class Readiness(Answer):
+    status: Literal["ready"]
+    asleep: list[str] | None = Field(
+        None, description="base models without a replica, because nobody uses them; a request starts one"
+    )
 
 
 class Durations(Answer):

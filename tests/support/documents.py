@@ -34,6 +34,7 @@ NOT_RUN = {
         ".venv/bin/tiger up --home ~/second",
     ): "A second instance starts in a minute.",
     ("docs/operations.md", "export TIGER_CONFIG"): "It has the operator's own values.",
+    ("docs/operations.md", "ingress:"): "It is a part of a settings file.",
     ("docs/operations.md", "eval "): "tests/serve/test_bare_ray.py runs it.",
     ("docs/operations.md", "make render"): "It needs Kubernetes.",
     ("docs/operations.md", "make bundle"): "It collects packages of gigabytes.",

@@ -19,6 +19,7 @@ from serve_app.deployed_settings import Document, served_settings
 from serve_app.model_server.admission import Admission
 from serve_app.model_server.calls import Completion, Generation, GenerationCall, OpenAICall
 from serve_app.model_server.client import ModelReplica
+from serve_app.model_server.load_report import ReportsLoad
 from serve_app.model_server.request_engine import RequestEngine
 from serve_app.ray_private import user_config_of_this_replica
 from serve_app.replica_address import listen_at_the_node
@@ -53,7 +54,7 @@ class FakeEngine:
 
 
 @final
-class FakeModelServer(ModelReplica):
+class FakeModelServer(ReportsLoad, ModelReplica):
     """A fake without vLLM. Files in `signals` give orders and record its calls."""
 
     def __init__(self, signals: Path, args: Document) -> None:
@@ -82,6 +83,8 @@ class FakeModelServer(ModelReplica):
     async def check_health(self) -> None:
         if self._is_down():
             raise RuntimeError("down")
+        if (self._signals / f"slow {self._base_model}").exists():
+            await asyncio.sleep(0.7)
 
     async def __del__(self) -> None:
         await self._meter.close()

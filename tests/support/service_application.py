@@ -22,6 +22,8 @@ from training.runs import OnEnd
 from training.worker.loop import EndRun, RunConfiguration
 
 START_TIMEOUT_S = 120
+METRICS_INTERVAL_S = 0.5
+"""The time between two reports of a load to Serve's controller. By default it is 10 s."""
 BUILDERS = {CORE_IMPORT_PATH: "build_core", BASE_MODEL_IMPORT_PATH: "build_base_model"}
 """The functions below in place of those that the Serve config names."""
 
@@ -68,6 +70,9 @@ def submit(document: Document, signals: Path) -> None:
     for application in config["applications"]:
         application["import_path"] = f"{__name__}:{BUILDERS[application['import_path']]}"
         application["args"] = {"signals": str(signals), "settings": application["args"]}
+        for deployment in application["deployments"]:
+            if "autoscaling_config" in deployment:
+                deployment["autoscaling_config"]["metrics_interval_s"] = METRICS_INTERVAL_S
     deploy_applications(ServeDeploySchema.model_validate(config))
 
 

@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import NoneType
 from typing import Any, get_args
 
 import pytest
@@ -55,7 +56,8 @@ def settings_of(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str,
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from settings_of(field.annotation, f"{prefix}{name}.")
         elif isinstance(item, type) and issubclass(item, BaseModel):
-            yield from settings_of(item, f"{prefix}{name}[].")
+            is_optional = NoneType in get_args(field.annotation)
+            yield from settings_of(item, f"{prefix}{name}." if is_optional else f"{prefix}{name}[].")
         else:
             yield prefix + name, field
 

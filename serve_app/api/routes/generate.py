@@ -1,5 +1,7 @@
 """`POST /v1/generate_response`: talk to a model."""
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter
@@ -7,8 +9,9 @@ from fastapi import APIRouter
 from registry.errors import ContextLengthExceeded, ModelUnusable, RateLimited, TokenBudgetExceeded
 from serve_app.api.answer_examples import GENERATED, GENERATED_LINES
 from serve_app.api.answer_size import check_generation
-from serve_app.api.backends import WITHIN_BUDGET, BackendsDependency, PresumedUserDependency
+from serve_app.api.backends import WITHIN_BUDGET, Backends, BackendsDependency, PresumedUserDependency
 from serve_app.api.bodies import BoundedRoute
+from serve_app.api.cold_start import starting_lines
 from serve_app.api.openapi import BODY, MODEL, errors, streamed, success
 from serve_app.api.streams import MEDIA_TYPE, cancelled_at_end, stream_ndjson
 from serve_app.catalog.references import Resolved
@@ -43,10 +46,25 @@ async def generate_response(
     context = resolved.base.max_context_tokens
     check_characters(sum(len(message.content) for message in request.messages), context, "messages")
     call = build_call(request, resolved, user)
+    if request.stream and backends.is_asleep(resolved):
+        return await stream_ndjson(_lines_after_start(backends, resolved, call))
     server = await backends.server(resolved)
     if request.stream:
         return await stream_ndjson(cancelled_at_end(server.generate_stream(call)))
     return _answer(call, await server.generate(call))
+
+
+async def _lines_after_start(
+    backends: Backends, resolved: Resolved, call: GenerationCall
+) -> AsyncGenerator[str, None]:
+    """Yields the lines of a stream whose base model has no replica yet, and `info` until it has one."""
+    async with aclosing(starting_lines(resolved.base.name, backends.server(resolved))) as lines:
+        async for line in lines:
+            yield line
+    server = await backends.server(resolved)
+    async with aclosing(cancelled_at_end(server.generate_stream(call))) as lines:
+        async for line in lines:
+            yield line
 
 
 def build_call(request: GenerateResponse, resolved: Resolved, user: str) -> GenerationCall:

@@ -9,7 +9,7 @@ from registry.leadership import MESSAGE
 from serve_app.api.backends import STORAGE_TIMEOUT_S, Backends, BackendsDependency
 from serve_app.api.openapi import errors
 from serve_app.remote_errors import is_superseded
-from serve_app.wire.base import Status
+from serve_app.wire.base import Readiness, Status
 
 router = APIRouter(tags=["operations"])
 
@@ -30,16 +30,18 @@ async def health() -> Status:
     return Status(status="ok")
 
 
-@router.get("/readyz", responses=errors(Unavailable))
-async def readyz(backends: BackendsDependency) -> Status:
-    """Answers `ready` if storage can be reached and every base model has a healthy replica.
+@router.get("/readyz", responses=errors(Unavailable), response_model_exclude_none=True)
+async def readyz(backends: BackendsDependency) -> Readiness:
+    """Answers `ready` if storage can be reached and every base model has a healthy replica, or can start one.
 
-    Otherwise the answer is 503 and names each problem, such as GPUs that are not there, or another cluster
-    that has taken over. The other base models answer requests all the same.
+    `asleep` names the base models that have no replica because nobody uses them. If something is missing, the
+    answer is 503 and names each problem, such as GPUs that are not there, or another cluster that has taken
+    over. The other base models answer requests all the same.
     """
     if problems := await _problems(backends):
         raise Unavailable("; ".join(problems))
-    return Status(status="ready")
+    asleep = [model.id for model in backends.settings.models if backends.health[model.id].is_asleep]
+    return Readiness(status="ready", asleep=asleep or None)
 
 
 async def _problems(backends: Backends) -> list[str]:

@@ -183,6 +183,34 @@ def test_variables_of_the_nodes_are_not_written_down(monkeypatch: pytest.MonkeyP
     assert serve_config(document())["applications"][0]["deployments"][0]["num_replicas"] == 3
 
 
+def test_number_of_replicas_is_left_to_serve_with_autoscaling() -> None:
+    scaled = document()
+    scaled["ingress"] = {"autoscaling": {"max_replicas": 6}}
+    scaled["models"][0]["serving"]["autoscaling"] = {"min_replicas": 0, "cold_start_timeout_s": 60}
+    config = serve_config(scaled)
+    ServeDeploySchema.model_validate(config)
+    core, one, two = config["applications"]
+    ingress, replicas = core["deployments"][0], one["deployments"][0]
+    assert "num_replicas" not in ingress and "num_replicas" not in replicas
+    assert ingress["autoscaling_config"]["max_replicas"] == 6
+    assert replicas["autoscaling_config"]["min_replicas"] == 0
+    assert two["deployments"][0]["num_replicas"] == 1
+    settings = core_settings(core["args"], ingress["user_config"])
+    expected = build_settings(scaled).models[0].serving.autoscaling
+    assert settings.base_model("one").serving.autoscaling == expected
+
+
+def test_times_of_checks_and_of_an_end_are_options_of_serve() -> None:
+    changed = document()
+    changed["ingress"] = {"health_check_period_s": 3}
+    changed["models"][0]["serving"] |= {"health_check_timeout_s": 7, "graceful_shutdown_timeout_s": 60}
+    core, one, two = serve_config(changed)["applications"]
+    assert core["deployments"][0]["health_check_period_s"] == 3
+    replicas = one["deployments"][0]
+    assert (replicas["health_check_timeout_s"], replicas["graceful_shutdown_timeout_s"]) == (7, 60)
+    assert not {"health_check_timeout_s", "graceful_shutdown_timeout_s"} & two["deployments"][0].keys()
+
+
 def test_variable_may_name_a_base_model_that_was_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     config = serve_config(document())
     monkeypatch.setenv("TIGER_MODEL_PATHS", '{"two": "/of-the-node", "removed": "/removed"}')

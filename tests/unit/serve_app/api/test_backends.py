@@ -1,17 +1,23 @@
 """An ingress replica applies changed settings, and keeps what it counts and knows."""
 
+import asyncio
 from typing import Any, cast
 
 import pytest
+from ray.serve.exceptions import DeploymentUnavailableError
 
 from registry.errors import RateLimited, Unavailable
 from registry.settings import StorageSettings
 from serve_app.api.backends import Backends
+from serve_app.api.cold_start import Startable
 from serve_app.api.trainer_client import TrainerClient
 from serve_app.catalog.client import CatalogClient
+from serve_app.deployment_options import base_model_application, model_server_name
 from serve_app.model_server.client import ModelClient
+from serve_app.scaling_settings import Autoscaling, BaseModelAutoscaling
 from serve_app.settings import Settings
 from tests.support.catalogs import settings_of
+from tests.support.ray_private import DeploymentID
 
 
 class Replica:
@@ -19,6 +25,29 @@ class Replica:
 
     async def num_healthy(self, timeout_s: float) -> int:
         return 1
+
+    async def wait_for_one(self) -> None:
+        return None
+
+
+class Sleeping:
+    """The replicas of a base model that nobody uses. There is none until a call has waited for one."""
+
+    def __init__(self) -> None:
+        self.has_started = False
+        self.may_start = True
+
+    async def num_healthy(self, timeout_s: float) -> int:
+        if not self.has_started:
+            raise DeploymentUnavailableError(
+                DeploymentID(name="ModelServer:base", app_name="base-model-base")
+            )
+        return 1
+
+    async def wait_for_one(self) -> None:
+        if not self.may_start:
+            await asyncio.Event().wait()
+        self.has_started = True
 
 
 class Unused:
@@ -93,3 +122,46 @@ async def test_changed_limits_hold_for_places_that_are_taken(backends: Backends,
         take(1)
         with pytest.raises(RateLimited, match="you have 5 downloads"):
             take(1)
+
+
+def with_sleep(settings: Settings, cold_start_timeout_s: float) -> Settings:
+    """The settings in which base model `base` has no replica while nobody uses it."""
+    autoscaling = BaseModelAutoscaling(min_replicas=0, cold_start_timeout_s=cold_start_timeout_s)
+    serving = settings.models[0].serving.model_copy(update={"autoscaling": autoscaling})
+    base = settings.models[0].model_copy(update={"serving": serving})
+    return settings.model_copy(update={"models": (base, settings.models[1])})
+
+
+async def test_request_for_a_sleeping_base_model_waits_for_its_start_as_long_as_the_settings_say(
+    settings: Settings,
+) -> None:
+    replicas = Sleeping()
+    replicas.may_start = False
+    able = frozenset({(base_model_application("base"), model_server_name("base"))})
+    backends = Backends(
+        with_sleep(settings, 0.01),
+        cast(CatalogClient, Unused()),
+        cast(TrainerClient, Unused()),
+        lambda base_model: cast(ModelClient, replicas if base_model == "base" else Replica()),
+        startable=Startable(lambda: able),
+    )
+    await backends.ask_base_models()
+    resolved, other = (backends.resolver.resolve((), name) for name in ("base", "other-1"))
+    assert backends.is_asleep(resolved) and not backends.is_asleep(other)
+    for asked in (backends.server(resolved), backends.tokenising_server("base")):
+        with pytest.raises(Unavailable, match=r"did not start within 0\.01 s"):
+            await asked
+    replicas.may_start = True
+    backends.apply(with_sleep(settings, 60))
+    assert await backends.tokenising_server("base") is backends.servers["base"]
+    assert replicas.has_started and not backends.is_asleep(resolved)
+
+
+async def test_requests_a_minute_are_shared_by_the_largest_number_of_ingress_replicas(
+    backends: Backends, settings: Settings
+) -> None:
+    ingress = settings.ingress.model_copy(update={"autoscaling": Autoscaling(max_replicas=4)})
+    limits = settings.limits.model_copy(update={"max_requests_per_minute_per_user": 400})
+    backends.apply(settings.model_copy(update={"ingress": ingress, "limits": limits}))
+    headers, _ = backends.request_limit.count("alice")
+    assert headers["x-ratelimit-limit-requests"] == "100"

@@ -14,6 +14,7 @@ from serve_app.api.base_model_health import (
     SILENCE_S,
     WAITING_S,
     BaseModelHealth,
+    Health,
     asking,
 )
 from serve_app.api.in_progress import InProgress
@@ -27,13 +28,13 @@ class Replicas:
 
     def __init__(self) -> None:
         self.now = 1000.0
-        self.answer: bool | None = True
+        self.answer = Health.HEALTHY
         self.num_asked = 0
 
     def clock(self) -> float:
         return self.now
 
-    async def ask(self) -> bool | None:
+    async def ask(self) -> Health:
         self.num_asked += 1
         return self.answer
 
@@ -65,9 +66,9 @@ async def test_the_first_request_asks_before_it_is_refused(
     assert health.is_available
 
 
-@pytest.mark.parametrize("answer", [False, None])
+@pytest.mark.parametrize("answer", [Health.FAULTY, Health.UNKNOWN])
 async def test_one_that_was_never_well_is_unavailable(
-    health: BaseModelHealth, replicas: Replicas, answer: bool | None
+    health: BaseModelHealth, replicas: Replicas, answer: Health
 ) -> None:
     replicas.answer = answer
     assert await is_refused(health)
@@ -77,18 +78,18 @@ async def test_one_whose_replicas_are_dead_is_unavailable_at_once_and_well_again
     health: BaseModelHealth, replicas: Replicas
 ) -> None:
     await health.ask_now()
-    replicas.answer = False
+    replicas.answer = Health.FAULTY
     replicas.now += 1
     await health.ask_now()
     assert not health.is_available
-    replicas.answer = True
+    replicas.answer = Health.HEALTHY
     replicas.now += RETRY_S
     assert not await is_refused(health)
 
 
 async def test_silence_for_a_while_is_not_death(health: BaseModelHealth, replicas: Replicas) -> None:
     await health.ask_now()
-    replicas.answer = None
+    replicas.answer = Health.UNKNOWN
     while replicas.now < 1000 + SILENCE_S - 1:
         replicas.now += 1
         await health.ask_now()
@@ -101,7 +102,7 @@ async def test_silence_for_a_while_is_not_death(health: BaseModelHealth, replica
 async def test_many_requests_for_a_dead_one_do_not_ask_all_the_time(
     health: BaseModelHealth, replicas: Replicas
 ) -> None:
-    replicas.answer = False
+    replicas.answer = Health.FAULTY
     assert all(await asyncio.gather(*(is_refused(health) for _ in range(100))))
     assert replicas.num_asked == 1
 
@@ -120,7 +121,7 @@ async def test_requests_that_came_a_moment_too_early_are_sent_away(
     tasks = [asyncio.create_task(request.run(app, {}, unused, unused)) for request in (waiting, answered)]
     for request in (waiting, answered):
         await health.require(request)
-    replicas.answer = False
+    replicas.answer = Health.FAULTY
     await health.ask_now()
     assert waiting.error is None, "it may be one of a replica that is being replaced"
     replicas.now += WAITING_S
@@ -165,8 +166,15 @@ class Deployment:
 
     def __init__(self) -> None:
         self.has_replicas = True
+        self.is_silent = False
+        self.num_calls = 0
+
+    async def check_one(self, timeout_s: float) -> None:
+        self.num_calls += 1
 
     async def num_healthy(self, timeout_s: float) -> int:
+        if self.is_silent:
+            raise TimeoutError
         if not self.has_replicas:
             raise DeploymentUnavailableError(DeploymentID(name="ModelServer:one", app_name="base-model-one"))
         return 1
@@ -193,3 +201,77 @@ async def test_moment_without_replicas_is_a_change_of_settings(replicas: Replica
     deployment.has_replicas = True
     await health.ask_now()
     assert health.is_available
+
+
+async def test_lack_of_replicas_is_sleep_while_serve_can_start_one(replicas: Replicas) -> None:
+    deployment, may_sleep = Deployment(), True
+
+    async def may_it_sleep() -> bool:
+        return may_sleep
+
+    ask = asking(cast(ModelClient, deployment), clock=replicas.clock, may_sleep=may_it_sleep)
+    deployment.has_replicas = False
+    replicas.now += ABSENCE_S
+    assert await ask() is Health.ASLEEP
+    may_sleep = False
+    assert await ask() is Health.UNKNOWN
+    replicas.now += ABSENCE_S
+    assert await ask() is Health.FAULTY
+
+
+@pytest.mark.parametrize("may_sleep", [True, False])
+async def test_question_calls_no_single_replica_that_it_could_start(may_sleep: bool) -> None:
+    """Such a call waits in Serve if there is no replica, and Serve then starts one."""
+
+    async def may_it_sleep() -> bool:
+        return may_sleep
+
+    deployment = Deployment()
+    deployment.is_silent = True
+    await asking(cast(ModelClient, deployment), may_sleep=may_it_sleep)()
+    assert deployment.num_calls == (0 if may_sleep else 1)
+
+
+class Start:
+    """The start of a base model, which a test lets succeed or fail."""
+
+    def __init__(self) -> None:
+        self.num = 0
+        self.end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def __call__(self) -> None:
+        self.num += 1
+        await asyncio.shield(self.end)
+
+
+async def test_sleeping_one_is_available_and_a_request_waits_for_its_start(replicas: Replicas) -> None:
+    start = Start()
+    health = BaseModelHealth("one", replicas.ask, replicas.clock, start)
+    replicas.answer = Health.ASLEEP
+    await health.ask_now()
+    assert health.is_available and health.is_asleep
+    assert start.num == 0, "a question starts nothing"
+    waiting = asyncio.create_task(health.require())
+    await comes_true(lambda: start.num == 1)
+    assert not waiting.done()
+    start.end.set_result(None)
+    await waiting
+    assert health.is_available and not health.is_asleep
+
+
+async def test_failed_start_is_the_error_of_the_request(replicas: Replicas) -> None:
+    start = Start()
+    start.end.set_exception(Unavailable("base model one did not start"))
+    health = BaseModelHealth("one", replicas.ask, replicas.clock, start)
+    replicas.answer = Health.ASLEEP
+    assert await is_refused(health)
+    assert health.is_asleep, "the next request tries again"
+
+
+async def test_sleeping_one_that_cannot_start_is_unavailable(replicas: Replicas) -> None:
+    health = BaseModelHealth("one", replicas.ask, replicas.clock)
+    replicas.answer = Health.ASLEEP
+    await health.ask_now()
+    replicas.answer = Health.FAULTY
+    await health.ask_now()
+    assert not health.is_available and not health.is_asleep

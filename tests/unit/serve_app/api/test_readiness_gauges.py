@@ -3,7 +3,7 @@
 import pytest
 
 from registry.errors import Unavailable
-from serve_app.api.base_model_health import BaseModelHealth
+from serve_app.api.base_model_health import BaseModelHealth, Health
 from serve_app.api.readiness_gauges import ReadinessGauges
 from serve_app.lasting_gauges import LastingGauges
 from tests.support.gauges import Gauges
@@ -16,13 +16,16 @@ class World:
     def __init__(self) -> None:
         self.has_storage = True
         self.has_replica = True
+        self.is_asleep = False
 
     async def check_storage(self) -> None:
         if not self.has_storage:
             raise Unavailable("away")
 
-    async def ask(self) -> bool:
-        return self.has_replica
+    async def ask(self) -> Health:
+        if self.is_asleep:
+            return Health.ASLEEP
+        return Health.HEALTHY if self.has_replica else Health.FAULTY
 
 
 @pytest.fixture
@@ -57,3 +60,20 @@ async def test_gauges_are_told_again_and_again(world: World) -> None:
     await comes_true(lambda: built.values == {"tiger_storage_reachable{}": 1.0})
     world.has_storage = False
     await comes_true(lambda: built.values == {"tiger_storage_reachable{}": 0.0})
+
+
+async def test_sleeping_base_model_is_ready_and_is_said_to_sleep(world: World) -> None:
+    built = Gauges()
+    health = {"one": BaseModelHealth("one", world.ask)}
+    gauges = ReadinessGauges(world.check_storage, health, LastingGauges(built))
+
+    async def told() -> list[float]:
+        await health["one"].ask_now()
+        await gauges.tell()
+        return [built.values[f"tiger_base_model_{name}{{base_model=one}}"] for name in ("ready", "asleep")]
+
+    assert await told() == [1, 0]
+    world.is_asleep = True
+    assert await told() == [1, 1]
+    world.is_asleep = world.has_replica = False
+    assert await told() == [0, 0]

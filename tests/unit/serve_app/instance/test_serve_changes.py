@@ -107,6 +107,23 @@ def test_replicas_of_a_base_model_come_without_a_restart(document: Document) -> 
     assert change.text.startswith("models[two].serving.num_replicas: 1 -> 2: takes effect without")
 
 
+def test_bounds_of_replicas_are_told_once_and_in_the_words_of_the_settings(document: Document) -> None:
+    after = deepcopy(document)
+    after["ingress"] = {"autoscaling": {"max_replicas": 6}}
+    after["models"][1]["serving"]["autoscaling"] = {"min_replicas": 0, "max_replicas": 2}
+    told = texts(document, after)
+    assert "ingress.autoscaling.max_replicas: the default -> 6: takes effect without a restart" in told
+    bound = "models[two].serving.autoscaling.min_replicas"
+    assert f"{bound}: the default -> 0: takes effect without a restart" in told
+    assert len(told) == len({text.partition(":")[0] for text in told})
+    assert not any("policy" in text or "autoscaling_config" in text for text in told)
+    more = deepcopy(after)
+    more["models"][1]["serving"]["autoscaling"]["max_replicas"] = 3
+    assert texts(after, more) == [
+        "models[two].serving.autoscaling.max_replicas: 2 -> 3: takes effect without a restart"
+    ]
+
+
 def test_settings_of_a_training_say_what_becomes_of_trainings(document: Document) -> None:
     after = deepcopy(document)
     after["models"][1]["training"] = {"slice_s": 5}

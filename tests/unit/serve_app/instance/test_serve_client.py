@@ -31,6 +31,21 @@ SERVE: dict[str, Any] = {
                 }
             },
         },
+        "base-model-two": {
+            "status": "RUNNING",
+            "message": "",
+            "deployed_app_config": None,
+            "deployments": {
+                name: {
+                    "name": name,
+                    "status": "HEALTHY",
+                    "message": "",
+                    "target_num_replicas": 0,
+                    "replicas": [],
+                }
+                for name in ("ModelServer:two", "NoIngress")
+            },
+        },
         "of-a-program": {"status": "RUNNING", "message": "", "deployed_app_config": None, "deployments": {}},
     },
 }
@@ -80,10 +95,11 @@ def test_state_has_every_application_with_its_submitted_config(url: str) -> None
     assert state.http_options["port"] == 45678
     assert {name: each.config for name, each in state.applications.items()} == {
         "tiger": ASKED,
+        "base-model-two": {},
         "of-a-program": {},
     }
     assert state.application("tiger").as_line() == "Ingress 1/2"
-    assert state.as_line() == "Ingress 1/2, of-a-program running"
+    assert state.as_line() == "Ingress 1/2, ModelServer:two asleep, of-a-program running"
     assert state.application("not-there").status == "NOT_STARTED"
 
 

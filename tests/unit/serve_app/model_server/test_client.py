@@ -2,8 +2,11 @@
 
 from typing import Any
 
+from ray.serve.exceptions import DeploymentUnavailableError
+
 from serve_app.model_server.calls import OpenAICall
 from serve_app.model_server.client import ModelClient
+from tests.support.ray_private import DeploymentID
 
 
 class Handle:
@@ -34,3 +37,25 @@ def test_a_call_prefers_replicas_that_have_its_adapter() -> None:
     client.openai_events(call("uid@1"))
     client.openai_events(call(None))
     assert handle.told == [{"multiplexed_model_id": "uid@1", "stream": True}, {"stream": True}]
+
+
+class Absent:
+    """A handle of a deployment that has no replica, as a base model that is asleep."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def broadcast(self, method: str, *args: Any) -> "Absent":
+        self.told.append(method)
+        return self
+
+    async def results_async(self, **options: Any) -> list[Any]:
+        raise DeploymentUnavailableError(DeploymentID(name="ModelServer:one", app_name="base-model-one"))
+
+
+async def test_adapters_of_a_base_model_without_replicas_need_nothing() -> None:
+    """A new revision is loaded by the first request, and a deleted model is nowhere loaded."""
+    handle: Any = Absent()
+    await ModelClient(handle).preload("uid@1")
+    await ModelClient(handle).unload("uid")
+    assert handle.told == ["preload", "unload"]

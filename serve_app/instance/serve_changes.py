@@ -154,7 +154,10 @@ def _places(application: str, deployed: Any, asked: Any) -> Iterator[Place]:
         old, new = before.get(path, ABSENT), after.get(path, ABSENT)
         is_implied = POLICY in path or (path[-2:] == (MODELS, ORDER) and _are_other_models(old, new))
         if old != new and not is_implied:
-            yield Place(_setting(application, path), old, new, _restarted(application, path))
+            # Serve counts the presence of this option, not its values, to the code of the application.
+            is_turned = AUTOSCALING_CONFIG in path and ABSENT in (old, new)
+            restarted = _whole(application) if is_turned else _restarted(application, path)
+            yield Place(_setting(application, path), old, new, restarted)
 
 
 def _are_other_models(old: Any, new: Any) -> bool:
@@ -177,12 +180,17 @@ def _leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
         yield path, value
 
 
+def _whole(application: str) -> str:
+    """Returns the part whose replicas restart if Serve builds the application again."""
+    return CORE_PARTS if application == APPLICATION else part_name(application)
+
+
 def _restarted(application: str, path: Path) -> str | None:
     """Returns the part whose replicas restart when the value at this path changes; None: nothing restarts."""
     if path[0] == "route_prefix":
         return None
     if path[0] != DEPLOYMENTS:
-        return CORE_PARTS if application == APPLICATION else part_name(application)
+        return _whole(application)
     if path[2] in IN_PLACE:
         return None
     return path[1] if application == APPLICATION else part_name(application)

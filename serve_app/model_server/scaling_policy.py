@@ -20,8 +20,7 @@ GENERATIONS = "generations"
 def by_generations(context: AutoscalingContext) -> tuple[float, dict[str, Any]]:
     """Returns the number of replicas for the present load. Serve applies bounds and delays to it.
 
-    A new replica has reported nothing for some seconds, and one that started without autoscaling never does.
-    While there is such a replica, the calls in progress count.
+    A new replica has reported nothing for some seconds. While there is one, the calls in progress count.
     """
     reported = (context.aggregated_metrics or {}).get(GENERATIONS, {})
     if all(replica in reported for replica in context.running_replicas):

@@ -108,13 +108,15 @@ def test_replicas_of_a_base_model_come_without_a_restart(document: Document) -> 
 
 
 def test_bounds_of_replicas_are_told_once_and_in_the_words_of_the_settings(document: Document) -> None:
+    """Serve builds an application again when autoscaling comes or goes. A change of its bounds is cheap."""
     after = deepcopy(document)
     after["ingress"] = {"autoscaling": {"max_replicas": 6}}
     after["models"][1]["serving"]["autoscaling"] = {"min_replicas": 0, "max_replicas": 2}
     told = texts(document, after)
-    assert "ingress.autoscaling.max_replicas: the default -> 6: takes effect without a restart" in told
+    core = "restarts the replicas of Ingress, Catalog and Trainer"
+    assert f"ingress.autoscaling.max_replicas: the default -> 6: {core}" in told
     bound = "models[two].serving.autoscaling.min_replicas"
-    assert f"{bound}: the default -> 0: takes effect without a restart" in told
+    assert f"{bound}: the default -> 0: restarts the replicas of base model two" in told
     assert len(told) == len({text.partition(":")[0] for text in told})
     assert not any("policy" in text or "autoscaling_config" in text for text in told)
     more = deepcopy(after)

@@ -58,7 +58,7 @@ def test_replica_that_has_stopped_no_longer_counts() -> None:
 
 @pytest.mark.parametrize("reported", [{}, {"a": 0.0}])
 def test_calls_count_while_a_replica_has_reported_nothing(reported: dict[str, float]) -> None:
-    """A replica that started before autoscaling was turned on never reports. It must not seem idle."""
+    """A new replica reports after some seconds. It must not seem idle until then."""
     assert wanted(reported, ["a", "b"], num_calls=20) == 2
 
 

@@ -211,8 +211,7 @@ class ModelServer(LLMServer, ReportsLoad, ModelReplica):
 
     async def num_waiting_for_gpu(self) -> int:
         """Returns the number of requests that wait because the GPU is lent. Some may be in the engine."""
-        num: int = self._llm.output_processor.get_num_unfinished_requests()
-        return self._gate.num_waiting + num
+        return self._gate.num_waiting + num_unfinished(self._llm)
 
     async def _adapter(self, adapter_id: str | None) -> Adapter | None:
         """Returns the loaded adapter. The caller is inside the gate: a sleeping engine cannot load."""

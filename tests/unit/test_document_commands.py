@@ -21,7 +21,7 @@ TIGER = re.compile(r"^(?:\w+=\S+ )*(?:\.venv/bin/)?tiger (.*)$", re.MULTILINE)
     "block", WITH_LANGUAGE, ids=lambda block: f"{block.document}: {block.code.partition(chr(10))[0]}"
 )
 def test_block_is_run_or_the_reason_is_stated(block: Block) -> None:
-    assert block.language in ("sh", "python", "json")
+    assert block.language in ("sh", "python", "json", "yaml")
     assert sum(map(block.begins, LISTED)) == 1, block.code
 
 

@@ -38,10 +38,20 @@ class ChatTokenizer(Protocol):
 
 @dataclass(frozen=True)
 class Exchange:
-    """The token ids of one prompt and one completion."""
+    """The token ids of one prompt and one completion.
+
+    A completion of several turns has tokens that the model did not write, such as the results of tools.
+    `is_trained` says of each completion token if it is learned; None: all are. The last one always is.
+    """
 
     prompt_ids: list[int]
     completion_ids: list[int]
+    is_trained: list[bool] | None = None
+
+    @property
+    def num_trained(self) -> int:
+        """The number of completion tokens that are learned."""
+        return len(self.completion_ids) if self.is_trained is None else sum(self.is_trained)
 
 
 def tokenise(

@@ -44,7 +44,8 @@ def test_accepted_training_is_stored_as_it_was_asked_for(service: Service, alice
         stored = service.store.get(f"jobs/{alice.user}/{job['id']}/request.json").body
         request = JobRequest.model_validate_json(stored)
         assert request.method == body["method"]
-        assert len(request.examples) + len(request.pairs) == len(body.get("examples", body.get("pairs")))
+        taught = body["examples" if body["method"] == "supervised" else "pairs"]
+        assert len(request.examples) + len(request.pairs) == len(taught)
         assert alice.http.post("/v1/train", json=body, headers=headers).json()["id"] == job["id"]
         assert_error(
             alice.http.post("/v1/train", json=body | {"batch_size": 3}, headers=headers),

@@ -4,7 +4,7 @@ import re
 import secrets
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints
 
@@ -138,17 +138,44 @@ class JobStatus(StrEnum):
         return self in (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED)
 
 
+class Method(StrEnum):
+    """The way in which a training teaches."""
+
+    GRPO = "grpo"
+    SUPERVISED = "supervised"
+    DPO = "dpo"
+
+
+class CalledFunction(Record):
+    name: str
+    arguments: dict[str, Any]
+
+
+class ToolCall(Record):
+    id: str
+    function: CalledFunction
+
+
 class Message(Record):
+    """One turn of a conversation, with the fields that chat templates know."""
+
     role: str
-    content: str
+    content: str = ""
+    name: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    is_trained: bool = Field(True, description="false: nothing is learned about this turn of the assistant")
 
 
 class RewardedResponse(Record):
-    content: str
+    """A response to the messages of a group: a text, or a trajectory of several turns."""
+
+    content: str = ""
     reward: float = Field(allow_inf_nan=False)
     ends_turn: bool = Field(
         True, description="false: the response was cut, so its last token is not an end of turn"
     )
+    messages: tuple[Message, ...] = Field((), description="a trajectory, which replaces `content`")
 
 
 class Group(Record):
@@ -156,19 +183,57 @@ class Group(Record):
 
     messages: tuple[Message, ...]
     responses: tuple[RewardedResponse, ...]
+    tools: tuple[dict[str, Any], ...] = ()
+
+
+class Example(Record):
+    """A conversation whose assistant's turns are imitated."""
+
+    messages: tuple[Message, ...]
+    tools: tuple[dict[str, Any], ...] = ()
+    weight: float = Field(1.0, ge=0, allow_inf_nan=False, description="factor of the loss of its tokens")
+
+
+class Pair(Record):
+    """A prompt and two responses, of which the first is preferred."""
+
+    messages: tuple[Message, ...]
+    preferred: tuple[Message, ...]
+    rejected: tuple[Message, ...]
+    tools: tuple[dict[str, Any], ...] = ()
+
+
+class Schedule(StrEnum):
+    """The course of the learning rate after the warm-up."""
+
+    CONSTANT = "constant"
+    LINEAR = "linear"
+    COSINE = "cosine"
 
 
 class Hyperparameters(Record):
+    """The values of one training. The method says which of them it uses.
+
+    `learning_steps` is the number of optimizer steps. A step of GRPO is over all responses. A step of the
+    other methods is over `batch_size` examples or pairs.
+    """
+
     learning_rate: float
     learning_steps: int
     beta: float
     epsilon: float
+    batch_size: int | None = Field(None, description="examples or pairs of a step; None: all")
+    warmup_ratio: float = Field(0.0, ge=0, le=1, description="part of the steps with a growing rate")
+    schedule: Schedule = Schedule.CONSTANT
 
 
 class JobRequest(Record):
     """`jobs/<user>/<id>/request.json`: written once, before the job is accepted."""
 
-    groups: tuple[Group, ...]
+    method: Method = Method.GRPO
+    groups: tuple[Group, ...] = ()
+    examples: tuple[Example, ...] = ()
+    pairs: tuple[Pair, ...] = ()
     hyperparameters: Hyperparameters
 
 

@@ -1,7 +1,7 @@
 """The replicas of one base model for their callers, which need to know nothing of vLLM."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -9,7 +9,7 @@ from ray.serve.exceptions import DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle
 
 from registry.deployment_calls import AnswerStream, DeploymentCalls
-from registry.records import Group
+from registry.records import JobRequest
 from serve_app.model_server.calls import Generation, GenerationCall, OpenAICall
 
 
@@ -25,7 +25,7 @@ class ModelReplica(Protocol):
     def openai_events(self, call: OpenAICall) -> AsyncIterator[str]: ...
 
     async def count_training_tokens(
-        self, user: str, groups: Sequence[Group], max_tokens: int, is_single: bool
+        self, user: str, request: JobRequest, max_tokens: int, is_single: bool
     ) -> int: ...
 
     async def check_health(self) -> None: ...
@@ -65,10 +65,10 @@ class ModelClient:
         return self._for(call).stream(ModelReplica.openai_events, call)
 
     async def count_training_tokens(
-        self, user: str, groups: Sequence[Group], max_tokens: int, is_single: bool
+        self, user: str, request: JobRequest, max_tokens: int, is_single: bool
     ) -> int:
         return await self._replicas.call(
-            ModelReplica.count_training_tokens, user, groups, max_tokens, is_single
+            ModelReplica.count_training_tokens, user, request, max_tokens, is_single
         )
 
     async def check_one(self, timeout_s: float) -> None:

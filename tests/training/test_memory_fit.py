@@ -10,7 +10,7 @@ from torch import Tensor
 from registry.errors import TrainingFailed
 from tests.support.tiny_jobs import run, tiny_resident
 from training.types import StepProgress
-from training.worker import supplied_responses
+from training.worker import grpo
 from training.worker.log_probs import log_probs
 from training.worker.packs import Pack
 from training.worker.resident_model import ResidentModel
@@ -63,7 +63,7 @@ def test_packs_shrink_until_they_fit(
 ) -> None:
     resident = tiny_resident(tiny_weights)
     machine = Machine(resident, error, num_tokens=70, num_checkpointed=70)
-    monkeypatch.setattr(supplied_responses, "log_probs", machine)
+    monkeypatch.setattr(grpo, "log_probs", machine)
     assert_same(run(resident, tmp_path / "adapter"), expected)
     assert machine.sizes[0] > 70
     assert not resident.checkpoints
@@ -78,7 +78,7 @@ def test_memory_that_runs_out_in_a_later_step_repeats_that_step_alone(
 ) -> None:
     resident = tiny_resident(tiny_weights, max_tokens_per_pack=64)
     machine = Machine(resident, OUT_OF_MEMORY[0], num_tokens=4096, num_checkpointed=4096)
-    monkeypatch.setattr(supplied_responses, "log_probs", machine)
+    monkeypatch.setattr(grpo, "log_probs", machine)
     run(resident, tmp_path / "adapter")
     passes_a_step = len(machine.sizes) // len(expected)
     assert passes_a_step > 1
@@ -91,9 +91,7 @@ def test_a_single_row_that_does_not_fit_is_checkpointed(
     tiny_weights: Path, expected: list[StepProgress], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resident = tiny_resident(tiny_weights)
-    monkeypatch.setattr(
-        supplied_responses, "log_probs", Machine(resident, OUT_OF_MEMORY[0], 30, num_checkpointed=100)
-    )
+    monkeypatch.setattr(grpo, "log_probs", Machine(resident, OUT_OF_MEMORY[0], 30, num_checkpointed=100))
     assert_same(run(resident, tmp_path / "adapter"), expected)
     assert resident.checkpoints
 
@@ -103,9 +101,7 @@ def test_what_fits_nowhere_fails_clearly_and_harms_nobody(
 ) -> None:
     resident = tiny_resident(tiny_weights)
     with monkeypatch.context() as patched:
-        patched.setattr(
-            supplied_responses, "log_probs", Machine(resident, OUT_OF_MEMORY[0], 30, num_checkpointed=30)
-        )
+        patched.setattr(grpo, "log_probs", Machine(resident, OUT_OF_MEMORY[0], 30, num_checkpointed=30))
         with pytest.raises(TrainingFailed, match=r"[0-9]+ tokens, does not fit in memory"):
             run(resident, tmp_path / "adapter")
     assert not (tmp_path / "adapter").exists()
@@ -116,8 +112,6 @@ def test_other_errors_are_not_taken_for_memory(
     tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resident = tiny_resident(tiny_weights)
-    monkeypatch.setattr(
-        supplied_responses, "log_probs", Machine(resident, RuntimeError("something else"), 1, 1)
-    )
+    monkeypatch.setattr(grpo, "log_probs", Machine(resident, RuntimeError("something else"), 1, 1))
     with pytest.raises(RuntimeError, match="something else"):
         run(resident, tmp_path / "adapter")

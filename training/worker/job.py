@@ -22,8 +22,8 @@ from torch import Tensor
 from registry.errors import NoLearningSignal
 from registry.records import JobRequest, Method
 from training.advantages import advantages, mean_and_deviation
-from training.conversation import tokenise
 from training.learning_signal import NOTHING_LEFT, is_lost, missing
+from training.transcript import response_exchanges
 from training.types import (
     Assignment,
     Cancelled,
@@ -160,7 +160,7 @@ class Training:
     def _metrics(self, last: StepProgress) -> dict[str, float]:
         metrics = {k: v for k, v in last.shown().items() if k not in ("step", "steps", "seconds")}
         if self._assignment.request.method is Method.GRPO:
-            metrics |= missing(self._assignment.request.groups, len({row.item for row in self._rows}))
+            metrics |= missing(self._assignment.request.groups)
         return metrics
 
     def _trained_tokens(self) -> int:
@@ -252,6 +252,8 @@ def _rows(resident: ResidentModel, request: JobRequest) -> list[Row]:
 def rows_of(resident: ResidentModel, request: JobRequest) -> list[Row]:
     """The rows of all responses that have tokens. The rewards of the others still count in their groups.
 
+    A trajectory is one row or more, all with its advantage.
+
     Raises: InvalidRequest, ContextLengthExceeded, NoLearningSignal.
     """
     rows: list[Row] = []
@@ -259,10 +261,9 @@ def rows_of(resident: ResidentModel, request: JobRequest) -> list[Row]:
     for group in request.groups:
         scores = advantages([response.reward for response in group.responses])
         for response, advantage in zip(group.responses, scores, strict=True):
-            exchange = tokenise(resident.tokenizer, group.messages, response, resident.max_context_tokens)
-            sizes.append((advantage, len(exchange.completion_ids)))
-            if exchange.completion_ids:
-                rows.append(Row(exchange, advantage, item=len(sizes)))
+            exchanges = response_exchanges(resident.tokenizer, group, response, resident.max_context_tokens)
+            sizes.append((advantage, sum(exchange.num_trained for exchange in exchanges)))
+            rows += [Row(each, advantage, len(sizes)) for each in exchanges if each.completion_ids]
     if not rows or is_lost(sizes):
         raise NoLearningSignal(NOTHING_LEFT)
     return rows

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from registry.errors import NoLearningSignal
-from registry.records import Example, Message, Pair, RewardedResponse
-from training.conversation import Exchange, tokenise
+from registry.records import Example, Pair
+from training.transcript import exchanges_of
 from training.worker.packs import Row
 from training.worker.resident_model import ResidentModel
 
@@ -22,7 +22,9 @@ def rows_of_examples(resident: ResidentModel, examples: Sequence[Example]) -> li
     return [
         Row(exchange, example.weight, item)
         for item, example in enumerate(examples)
-        for exchange in _exchanges(resident, example.messages, example.tools)
+        for exchange in exchanges_of(
+            resident.tokenizer, example.messages, example.tools, resident.max_context_tokens
+        )
     ]
 
 
@@ -35,7 +37,13 @@ def rows_of_pairs(resident: ResidentModel, pairs: Sequence[Pair]) -> list[Row]:
     has_difference = False
     for item, pair in enumerate(pairs):
         preferred, rejected = (
-            _exchanges(resident, (*pair.messages, *side), pair.tools, num_given=len(pair.messages))
+            exchanges_of(
+                resident.tokenizer,
+                (*pair.messages, *side),
+                pair.tools,
+                resident.max_context_tokens,
+                num_given=len(pair.messages),
+            )
             for side in (pair.preferred, pair.rejected)
         )
         has_difference |= preferred != rejected
@@ -44,10 +52,3 @@ def rows_of_pairs(resident: ResidentModel, pairs: Sequence[Pair]) -> list[Row]:
     if not has_difference:
         raise NoLearningSignal("the sides of every pair are equal, so there is nothing to learn")
     return rows
-
-
-def _exchanges(
-    resident: ResidentModel, messages: Sequence[Message], tools: Sequence[object], num_given: int = 0
-) -> list[Exchange]:
-    response = RewardedResponse(content=messages[-1].content, reward=0)
-    return [tokenise(resident.tokenizer, messages[:-1], response, resident.max_context_tokens)]

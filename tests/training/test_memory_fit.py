@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from registry.errors import TrainingFailed
+from registry.records import Method
+from tests.support.method_jobs import method_assignment
 from tests.support.tiny_jobs import run, tiny_resident
 from training.types import StepProgress
-from training.worker import grpo
+from training.worker import dpo, grpo
 from training.worker.log_probs import log_probs
 from training.worker.packs import Pack
 from training.worker.resident_model import ResidentModel
@@ -106,6 +108,25 @@ def test_what_fits_nowhere_fails_clearly_and_harms_nobody(
             run(resident, tmp_path / "adapter")
     assert not (tmp_path / "adapter").exists()
     assert_same(run(resident, tmp_path / "adapter"), expected)
+
+
+def test_pairs_are_divided_until_one_pair_alone_does_not_fit(
+    tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory runs out in a pass that only scores. The steps then find packs that fit."""
+    resident = tiny_resident(tiny_weights)
+    job = method_assignment(Method.DPO)
+    expected = run(resident, tmp_path / "whole", job)
+    machine = Machine(resident, OUT_OF_MEMORY[0], num_tokens=70, num_checkpointed=70)
+    monkeypatch.setattr(dpo, "log_probs", machine)
+    found = run(resident, tmp_path / "adapter", job)
+    assert [step.loss for step in found] == pytest.approx([step.loss for step in expected], rel=1e-4)
+    assert machine.sizes[0] > 70 and not resident.checkpoints
+    machine.room = {False: 30, True: 30}
+    with pytest.raises(
+        TrainingFailed, match=r"one pair of responses .* [0-9]+ tokens, does not fit in memory"
+    ):
+        run(resident, tmp_path / "none", job)
 
 
 def test_other_errors_are_not_taken_for_memory(

@@ -25,7 +25,7 @@ VALUES: dict[str, Any] = {
     "max_steps": STEPS,
     "per_device_train_batch_size": 5,
     "lr_scheduler_type": "cosine",
-    "warmup_ratio": 0.3,
+    "warmup_steps": 1,
     "weight_decay": 0.0,
     "max_grad_norm": math.inf,
     "seed": seed_of("job"),

@@ -15,10 +15,10 @@ SECONDS = [0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 
 PUBLISH_SECONDS = [0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0]
 STEP_GAUGES = {
     "loss": "Loss of the last optimizer step",
-    "kl": "Mean KL estimate per token against the base model at the last optimizer step, in nats",
-    "reward_mean": "Mean reward of all responses of the training at its last optimizer step",
+    "kl": "Mean KL estimate per token against the base model at the last step of GRPO, in nats",
+    "reward_mean": "Mean reward of all responses of the training at the last step of GRPO",
     "grad_norm": "Norm of the gradient at the last optimizer step",
-    "clip_ratio": "Fraction of completion tokens whose ratio was clipped at the last optimizer step",
+    "clip_ratio": "Fraction of completion tokens whose ratio was clipped at the last step of GRPO",
     "seconds": "Duration of the last optimizer step in seconds",
 }
 
@@ -75,7 +75,8 @@ class RayTrainingMetrics:
         labels = {"base_model": base_model}
         self._steps.inc(1, labels)
         for name, gauge in self._last_step.items():
-            gauge.set(getattr(progress, name), labels)
+            if (value := getattr(progress, name)) is not None:
+                gauge.set(value, labels)
 
     def published(self, base_model: str, publish_s: float) -> None:
         self._publish.observe(publish_s, {"base_model": base_model})

@@ -89,18 +89,35 @@ class Place(Record):
 
 
 class StepProgress(Record):
-    """The report of one optimizer step. Rewards are over all responses; `seconds` is the step alone."""
+    """The report of one optimizer step. A field that its method does not have is None, and is not shown.
+
+    Rewards are over all responses of a request; `seconds` is the step alone.
+    """
 
     step: int
     steps: int
+    epoch: float | None = Field(None, description="how often all examples or pairs were gone through so far")
     loss: float
-    kl: float = Field(description="mean per-token KL estimate against the base model")
-    clip_ratio: float = Field(description="fraction of completion tokens whose ratio was clipped")
+    kl: float | None = Field(None, description="mean per-token KL estimate against the base model")
+    clip_ratio: float | None = Field(None, description="fraction of trained tokens whose ratio was clipped")
+    token_accuracy: float | None = Field(
+        None, description="fraction of trained tokens that were the most probable ones"
+    )
+    reward_accuracy: float | None = Field(
+        None, description="fraction of pairs whose preferred side had the larger implicit reward"
+    )
+    reward_margin: float | None = Field(
+        None, description="mean difference of the implicit rewards of the sides of a pair"
+    )
     grad_norm: float
-    reward_mean: float
-    reward_std: float
+    reward_mean: float | None = None
+    reward_std: float | None = None
     learning_rate: float
     seconds: float
+
+    def shown(self) -> dict[str, float]:
+        """The fields that the method has, by name."""
+        return self.model_dump(exclude_none=True)
 
 
 class Controller(Protocol):
@@ -131,12 +148,10 @@ class Controller(Protocol):
 
 @dataclass(frozen=True)
 class StepMeasures:
-    """The measures of one optimizer step, over all completion tokens of the job."""
+    """The measures of one optimizer step. `of_method` are those of the objective, such as the loss."""
 
     step: int
-    loss: float
-    kl: float
-    clip_ratio: float
+    of_method: dict[str, float]
     grad_norm: float
     learning_rate: float
     seconds: float
@@ -146,7 +161,7 @@ class TrainingOutcome(Record):
     """The measures of a finished training: the metrics of its last step, and its cost."""
 
     metrics: dict[str, float]
-    trained_tokens: int = Field(description="completion tokens times optimizer steps")
+    trained_tokens: int = Field(description="trained tokens, summed over the optimizer steps")
     duration_s: float
 
 

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from registry.errors import TrainingFailed
+from registry.records import Method
+from tests.support.method_jobs import method_assignment
 from tests.support.tiny_jobs import run, tiny_resident
 from training.types import StepProgress
-from training.worker import supplied_responses
+from training.worker import dpo, grpo
 from training.worker.log_probs import log_probs
 from training.worker.packs import Pack
 from training.worker.resident_model import ResidentModel
@@ -63,7 +65,7 @@ def test_packs_shrink_until_they_fit(
 ) -> None:
     resident = tiny_resident(tiny_weights)
     machine = Machine(resident, error, num_tokens=70, num_checkpointed=70)
-    monkeypatch.setattr(supplied_responses, "log_probs", machine)
+    monkeypatch.setattr(grpo, "log_probs", machine)
     assert_same(run(resident, tmp_path / "adapter"), expected)
     assert machine.sizes[0] > 70
     assert not resident.checkpoints
@@ -78,7 +80,7 @@ def test_memory_that_runs_out_in_a_later_step_repeats_that_step_alone(
 ) -> None:
     resident = tiny_resident(tiny_weights, max_tokens_per_pack=64)
     machine = Machine(resident, OUT_OF_MEMORY[0], num_tokens=4096, num_checkpointed=4096)
-    monkeypatch.setattr(supplied_responses, "log_probs", machine)
+    monkeypatch.setattr(grpo, "log_probs", machine)
     run(resident, tmp_path / "adapter")
     passes_a_step = len(machine.sizes) // len(expected)
     assert passes_a_step > 1
@@ -91,9 +93,7 @@ def test_a_single_row_that_does_not_fit_is_checkpointed(
     tiny_weights: Path, expected: list[StepProgress], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resident = tiny_resident(tiny_weights)
-    monkeypatch.setattr(
-        supplied_responses, "log_probs", Machine(resident, OUT_OF_MEMORY[0], 30, num_checkpointed=100)
-    )
+    monkeypatch.setattr(grpo, "log_probs", Machine(resident, OUT_OF_MEMORY[0], 30, num_checkpointed=100))
     assert_same(run(resident, tmp_path / "adapter"), expected)
     assert resident.checkpoints
 
@@ -103,21 +103,36 @@ def test_what_fits_nowhere_fails_clearly_and_harms_nobody(
 ) -> None:
     resident = tiny_resident(tiny_weights)
     with monkeypatch.context() as patched:
-        patched.setattr(
-            supplied_responses, "log_probs", Machine(resident, OUT_OF_MEMORY[0], 30, num_checkpointed=30)
-        )
+        patched.setattr(grpo, "log_probs", Machine(resident, OUT_OF_MEMORY[0], 30, num_checkpointed=30))
         with pytest.raises(TrainingFailed, match=r"[0-9]+ tokens, does not fit in memory"):
             run(resident, tmp_path / "adapter")
     assert not (tmp_path / "adapter").exists()
     assert_same(run(resident, tmp_path / "adapter"), expected)
 
 
+def test_pairs_are_divided_until_one_pair_alone_does_not_fit(
+    tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory runs out in a pass that only scores. The steps then find packs that fit."""
+    resident = tiny_resident(tiny_weights)
+    job = method_assignment(Method.DPO)
+    expected = run(resident, tmp_path / "whole", job)
+    machine = Machine(resident, OUT_OF_MEMORY[0], num_tokens=70, num_checkpointed=70)
+    monkeypatch.setattr(dpo, "log_probs", machine)
+    found = run(resident, tmp_path / "adapter", job)
+    assert [step.loss for step in found] == pytest.approx([step.loss for step in expected], rel=1e-4)
+    assert machine.sizes[0] > 70 and not resident.checkpoints
+    machine.room = {False: 30, True: 30}
+    with pytest.raises(
+        TrainingFailed, match=r"one pair of responses .* [0-9]+ tokens, does not fit in memory"
+    ):
+        run(resident, tmp_path / "none", job)
+
+
 def test_other_errors_are_not_taken_for_memory(
     tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resident = tiny_resident(tiny_weights)
-    monkeypatch.setattr(
-        supplied_responses, "log_probs", Machine(resident, RuntimeError("something else"), 1, 1)
-    )
+    monkeypatch.setattr(grpo, "log_probs", Machine(resident, RuntimeError("something else"), 1, 1))
     with pytest.raises(RuntimeError, match="something else"):
         run(resident, tmp_path / "adapter")

@@ -84,11 +84,85 @@ def test_packed_rows_score_and_learn_as_they_do_alone(model: Any, name: str, max
 def test_packs_keep_to_the_budget_and_leave_nothing_out(max_tokens: int) -> None:
     rows = rows_of(SHAPES["groups of many lengths"])
     made = packs(rows, range(len(rows)), max_tokens, CPU)
-    assert all(pack.num_tokens <= max_tokens or pack.num_rows == 1 for pack in made)
+    assert all(pack.num_tokens <= max_tokens or pack.num_units == 1 for pack in made)
     assert [pack.num_tokens for pack in made] == sorted((pack.num_tokens for pack in made), reverse=True)
     places = sorted(itertools.chain(*(pack.places.tolist() for pack in made)))
     assert places == list(range(sum(len(row.exchange.completion_ids) for row in rows)))
-    assert sum(pack.num_rows for pack in made) == len(rows)
+    assert sum(pack.num_units for pack in made) == len(rows)
+
+
+@pytest.mark.parametrize("max_tokens", [1, 4096])
+def test_only_trained_tokens_are_scored(model: Any, max_tokens: int) -> None:
+    """The other tokens of a completion, such as the results of tools, are only read."""
+    choose = random.Random(1)
+    rows = []
+    for row in rows_of(SHAPES["groups of many lengths"]):
+        length = len(row.exchange.completion_ids)
+        is_trained = [choose.random() < 0.5 for _ in range(length - 1)] + [True]
+        exchange = Exchange(row.exchange.prompt_ids, row.exchange.completion_ids, is_trained)
+        rows.append(Row(exchange, row.advantage))
+    expected = torch.cat([alone(model, row)[torch.tensor(row.exchange.is_trained)] for row in rows])
+    assert len(expected) == sum(row.exchange.num_trained for row in rows)
+    found = torch.full_like(expected, torch.nan)
+    for pack in packs(rows, range(len(rows)), max_tokens, CPU):
+        with torch.no_grad():
+            found[pack.places] = log_probs(model.get_base_model(), pack)
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_the_best_tokens_are_those_that_a_greedy_choice_takes(model: Any) -> None:
+    rows = rows_of(SHAPES["a group"])
+    (pack,) = packs(rows, range(len(rows)), 4096, CPU)
+    is_best = torch.zeros_like(pack.targets, dtype=torch.bool)
+    log_probs(model.get_base_model(), pack, is_best)
+    assert not is_best.all(), "the tokens are random"
+    for row in rows:
+        greedy = model(input_ids=torch.tensor([row.exchange.prompt_ids])).logits[0, -1].argmax().item()
+        row.exchange.completion_ids[0] = greedy
+    (pack,) = packs(rows, range(len(rows)), 4096, CPU)
+    log_probs(model.get_base_model(), pack, is_best)
+    starts = torch.tensor([0, 5, 14, 15, 32])
+    assert is_best[torch.isin(pack.places, starts)].all()
+
+
+def items_of_pairs(num_pairs: int) -> list[Row]:
+    """Rows of pairs: both sides of some have the same prompt, and one side of some has two rows."""
+    choose = random.Random(2)
+    rows = []
+    for item in range(num_pairs):
+        prompt_ids = choose.choices(range(93), k=10)
+        for side in (1.0, -1.0):
+            rows.append(Row(Exchange(prompt_ids, choose.choices(range(93), k=5 + 3 * item)), side, item))
+        if item % 2:
+            rows.append(
+                Row(Exchange(choose.choices(range(93), k=4), choose.choices(range(93), k=6)), 1.0, item)
+            )
+    choose.shuffle(rows)
+    return rows
+
+
+@pytest.mark.parametrize("max_tokens", [1, 60, 4096])
+@pytest.mark.parametrize("size", [1, 2, 3, 9])
+def test_rows_of_a_pair_are_in_one_pack_of_one_worker(max_tokens: int, size: int) -> None:
+    rows = items_of_pairs(6)
+    seen = []
+    for rank in range(size):
+        numbers = share(rows, range(len(rows)), max_tokens, rank, size, keeps_items=True)
+        for pack in packs(rows, numbers, max_tokens, CPU, keeps_items=True):
+            items = set(pack.items.tolist())
+            assert pack.num_units == len(items)
+            assert pack.num_tokens <= max_tokens or pack.num_units == 1
+            expected = [number for number, row in enumerate(rows) if row.item in items]
+            assert len(pack.targets) == sum(rows[number].exchange.num_trained for number in expected)
+            assert set(pack.advantages.tolist()) == {1.0, -1.0}
+            seen += sorted(items)
+    assert sorted(seen) == list(range(6))
+
+
+def test_a_prompt_that_both_sides_have_is_there_once() -> None:
+    rows = [Row(Exchange([1] * 100, [2] * 10), side, 0) for side in (1.0, -1.0)]
+    (pack,) = packs(rows, [0, 1], 1, CPU, keeps_items=True)
+    assert pack.num_tokens == 100 + 2 * 9
 
 
 def test_the_prompt_of_a_group_is_there_once() -> None:
@@ -108,13 +182,13 @@ def test_advantages_stay_with_their_rows() -> None:
 @pytest.mark.parametrize("name", SHAPES)
 def test_every_row_has_one_worker(name: str, size: int) -> None:
     rows = rows_of(SHAPES[name])
-    shares = [share(rows, 4096, rank, size) for rank in range(size)]
+    shares = [share(rows, range(len(rows)), 4096, rank, size) for rank in range(size)]
     assert sorted(itertools.chain(*shares)) == list(range(len(rows)))
 
 
 def test_workers_get_about_as_much() -> None:
     rows = rows_of([(10, [20] * 16)])
-    assert [len(share(rows, 4096, rank, 4)) for rank in range(4)] == [4] * 4
+    assert [len(share(rows, range(16), 4096, rank, 4)) for rank in range(4)] == [4] * 4
 
 
 def test_log_probs_are_those_of_all_logits_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from registry.errors import Unavailable
 from registry.revisions import Revisions
@@ -72,6 +72,17 @@ def assert_equal(one: TrainingState, two: TrainingState) -> None:
             assert all(torch.equal(a[key], b[key]) for key in a)
         else:
             assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+
+
+def test_a_state_of_an_earlier_release_is_read(state: TrainingState, tmp_path: Path) -> None:
+    """Earlier releases had GRPO alone, whose scores had no folder in the file."""
+    path = tmp_path / "state.safetensors"
+    state.save(path)
+    metadata = {"step": str(state.step)}
+    named = {name.removeprefix("scores/"): tensor for name, tensor in load_file(path).items()}
+    assert {"old", "ref"} <= named.keys()
+    save_file(named, path, metadata=metadata)
+    assert_equal(TrainingState.load(path), state)
 
 
 def test_a_state_in_the_bucket_is_found_by_the_next_attempt_until_the_revision_is_published(

@@ -36,7 +36,10 @@ def two_that_end_early_and_one_more(resident: ResidentModel, output: Path) -> li
 
 
 def one_row_left(resident: ResidentModel, output: Path) -> list[StepProgress]:
-    """Two of three responses were cut before their first token, so one worker has no row."""
+    """Two of three responses were cut before their first token, so one worker has no row.
+
+    A second job continues the first, so its scores under the base model need passes of their own.
+    """
     contents = (("blue,like_the_sea", 1.0, True), ("", 0.0, False), ("", -0.5, False))
     responses = tuple(RewardedResponse(content=c, reward=r, ends_turn=e) for c, r, e in contents)
     groups = (GROUPS[0].model_copy(update={"responses": responses}),)
@@ -46,7 +49,8 @@ def one_row_left(resident: ResidentModel, output: Path) -> list[StepProgress]:
     steps: list[StepProgress] = []
     outcome, _ = training_job.train(resident, assignment, None, output / "row", steps.append, lambda: False)
     assert (outcome.metrics["cut_responses"], outcome.metrics["empty_responses"]) == (2, 2)
-    return steps
+    resident.workers.run_on_all(lambda: None)  # the file is there for all
+    return steps + run(resident, output / "next", assignment, parent=output / "row")
 
 
 def _misfit(resident: ResidentModel, output: Path) -> Path:
@@ -82,7 +86,7 @@ def test_two_workers_learn_as_one_of_what_was_cut(tiny_weights: Path, tmp_path: 
     (tmp_path / "two").mkdir()
     expected = one_row_left(tiny_resident(tiny_weights), tmp_path / "one")
     found = run_together(2, tiny_weights, tmp_path / "two", one_row_left, shard_base_model=shard)
-    assert len(expected) == 2 and expected[0].grad_norm > 0
+    assert len(expected) == 4 and expected[0].grad_norm > 0
     for name in COLUMNS:
         assert [step[name] for step in found] == pytest.approx(
             [getattr(step, name) for step in expected], rel=1e-3, abs=1e-5

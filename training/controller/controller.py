@@ -218,7 +218,7 @@ class TrainingController(Controller):
         """Report a step that was made. Raises: JobNotFound when the attempt was given up."""
         job = self._attempt(job_id, attempt)
         await job.update(step=step.step)
-        await job.emit(type="progress", **step.model_dump())
+        await job.emit(type="progress", **step.shown())
         self._metrics.stepped(job.record.base_model, step)
         self._background.start(job.save_quietly())
         return self._standing(job)

@@ -223,9 +223,9 @@ class Attempt:
 
     def _progress(self, step: StepProgress) -> None:
         logger.info(
-            "job %s step %d of %d: loss %.5f, KL %.5f, reward %.4f, %.3f s",
+            "job %s step %d of %d: loss %.5f, gradient %.4f, %.3f s",
             self.assignment.job_id,
-            *(step.step, step.steps, step.loss, step.kl, step.reward_mean, step.seconds),
+            *(step.step, step.steps, step.loss, step.grad_norm, step.seconds),
         )
         self._link.progress(self.assignment, step)
 

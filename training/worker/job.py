@@ -1,17 +1,13 @@
-"""One training job: GRPO on the responses and rewards of a request, on a LoRA adapter.
+"""One training job: the method of a request, on a LoRA adapter.
 
-    groups -> rows (tokens, advantage) -> packs -> SuppliedResponsesTrainer -> adapter files
+    groups, examples or pairs -> rows (tokens, advantage) -> batches -> packs -> PackTrainer -> adapter files
 
-The loss is that of DeepSeekMath (arXiv:2402.03300, equation 3), normalised over all completion tokens of all
-groups as in DAPO (arXiv:2503.14476, equation 8). It is the mean over the tokens of
+The losses are in `worker.grpo`, `worker.supervised` and `worker.dpo`. Gradients are not clipped, because the
+contract of the API has no such value.
 
-    -min(ratio * A, clip(ratio, 1 - epsilon, 1 + epsilon) * A) + beta * KL(policy || base model)
-
-with ratio = policy / policy at the start of this job. Gradients are not clipped, because the contract of the
-API has no such value.
-
-A job continues with the optimizer state of the job before it. Adam's first updates are little more than the
-sign of the gradient, noise included. Without the state, trainings of a few steps would consist of these.
+A job continues with the optimizer state of the job before it, if that had the same method. Adam's first
+updates are little more than the sign of the gradient, noise included. Without the state, trainings of a few
+steps would consist of these.
 """
 
 import tempfile
@@ -24,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from registry.errors import NoLearningSignal
-from registry.records import JobRequest
+from registry.records import JobRequest, Method
 from training.advantages import advantages, mean_and_deviation
 from training.learning_signal import NOTHING_LEFT, is_lost, missing
 from training.transcript import response_exchanges
@@ -38,13 +34,19 @@ from training.types import (
     StepProgress,
     TrainingOutcome,
 )
-from training.worker.adapter import WEIGHTS_FILE, lora_of, save_adapter
+from training.worker.adapter import WEIGHTS_FILE, save_adapter
+from training.worker.batches import Batches
+from training.worker.objective import num_trained
+from training.worker.pack_trainer import PackTrainer
 from training.worker.packs import Row
 from training.worker.resident_model import ResidentModel
+from training.worker.rows import rows_of_examples, rows_of_pairs
 from training.worker.soundness import check_finite, check_soundness, diverging
 from training.worker.state import OptimizerState, States, TrainingState
-from training.worker.supplied_responses import SuppliedResponsesTrainer
-from training.worker.trainer_arguments import trainer_arguments
+from training.worker.trainer_arguments import seed_of
+
+NAMES = {"kl": "KL", "token_accuracy": "accuracy", "reward_margin": "margin of the rewards"}
+"""The names of measures in messages, where they differ from those of the fields."""
 
 
 def train(
@@ -84,7 +86,7 @@ class Training:
 
     Raises:
         InvalidRequest: a conversation cannot be rendered, or is too long.
-        NoLearningSignal: no response has any tokens.
+        NoLearningSignal: there is nothing to learn, as if no response has any tokens.
     """
 
     def __init__(
@@ -110,11 +112,16 @@ class Training:
         self._is_fresh = parent_adapter is None
         self._rows, self._weights, self._state = self._workers.run_on_all(
             lambda: (
-                rows_of(resident, assignment.request),
+                _rows(resident, assignment.request),
                 None if parent_adapter is None else load_file(parent_adapter / WEIGHTS_FILE),
                 None if states is None else states.load(),
             )
         )
+        values, is_grpo = assignment.request.hyperparameters, assignment.request.method is Method.GRPO
+        batch_size = None if is_grpo else values.batch_size
+        self._batches = Batches(self._rows, batch_size, seed_of(assignment.job_id))
+        if parent_optimizer is not None and parent_optimizer.method is not assignment.request.method:
+            parent_optimizer = None
         self._optimizer_tensors = None if parent_optimizer is None else parent_optimizer.tensors
         self._file: Path | None = None
         self._last: StepProgress | None = None
@@ -144,16 +151,22 @@ class Training:
         if optimizer_state is None:
             return None
         assert self._last is not None, "the last turn makes a step at least"
-        num_tokens = sum(len(row.exchange.completion_ids) for row in self._rows)
+        method = self._assignment.request.method
         outcome = TrainingOutcome(
-            metrics={
-                **self._last.model_dump(exclude={"step", "steps", "seconds"}),
-                **missing(self._assignment.request.groups),
-            },
-            trained_tokens=num_tokens * self._assignment.request.hyperparameters.learning_steps,
-            duration_s=self._seconds,
+            metrics=self._metrics(self._last), trained_tokens=self._trained_tokens(), duration_s=self._seconds
         )
-        return outcome, OptimizerState(self._assignment.job_id, optimizer_state)
+        return outcome, OptimizerState(self._assignment.job_id, optimizer_state, method)
+
+    def _metrics(self, last: StepProgress) -> dict[str, float]:
+        metrics = {k: v for k, v in last.shown().items() if k not in ("step", "steps", "seconds")}
+        if self._assignment.request.method is Method.GRPO:
+            metrics |= missing(self._assignment.request.groups)
+        return metrics
+
+    def _trained_tokens(self) -> int:
+        """The number of trained tokens of all steps together."""
+        steps = range(1, self._assignment.request.hyperparameters.learning_steps + 1)
+        return sum(num_trained(self._rows, self._batches.of_step(step)) for step in steps)
 
     def put_aside(self, path: Path) -> None:
         """Between two turns: move the state from memory to a file."""
@@ -168,15 +181,16 @@ class Training:
         """
         state = self._take_up()
         with tempfile.TemporaryDirectory(prefix="tiger-train-") as scratch:
-            trainer = SuppliedResponsesTrainer(
+            trainer = PackTrainer(
                 self._resident,
-                trainer_arguments(self._resident, self._assignment, state, Path(scratch)),
-                lora_of(self._assignment),
+                self._assignment,
                 self._rows,
+                self._batches,
                 self._is_fresh,
                 state.adapter if state is not None else self._weights,
                 state.optimizer if state is not None else self._optimizer_tensors,
                 state,
+                Path(scratch),
                 self._record,
                 self._between_packs,
             )
@@ -206,7 +220,8 @@ class Training:
         return state
 
     def _record(self, measures: StepMeasures, make_state: Callable[[int], TrainingState]) -> None:
-        step = self._last = _progress(measures, self._assignment.request)
+        epoch = self._batches.epochs_after(measures.step)
+        step = self._last = _progress(measures, self._assignment.request, epoch)
 
         def tell() -> None:
             self._on_step(step)
@@ -223,6 +238,17 @@ class Training:
             raise GaveWay(self._assignment.job_id)
 
 
+def _rows(resident: ResidentModel, request: JobRequest) -> list[Row]:
+    """Raises: InvalidRequest, ContextLengthExceeded, NoLearningSignal."""
+    match request.method:
+        case Method.GRPO:
+            return rows_of(resident, request)
+        case Method.SUPERVISED:
+            return rows_of_examples(resident, request.examples)
+        case Method.DPO:
+            return rows_of_pairs(resident, request.pairs)
+
+
 def rows_of(resident: ResidentModel, request: JobRequest) -> list[Row]:
     """The rows of all responses that have tokens. The rewards of the others still count in their groups.
 
@@ -230,32 +256,34 @@ def rows_of(resident: ResidentModel, request: JobRequest) -> list[Row]:
 
     Raises: InvalidRequest, ContextLengthExceeded, NoLearningSignal.
     """
-    rows, sizes = [], []
+    rows: list[Row] = []
+    sizes = []
     for group in request.groups:
         scores = advantages([response.reward for response in group.responses])
         for response, advantage in zip(group.responses, scores, strict=True):
             exchanges = response_exchanges(resident.tokenizer, group, response, resident.max_context_tokens)
             sizes.append((advantage, sum(exchange.num_trained for exchange in exchanges)))
-            rows += [Row(exchange, advantage) for exchange in exchanges if exchange.completion_ids]
+            rows += [Row(each, advantage, len(sizes)) for each in exchanges if each.completion_ids]
     if not rows or is_lost(sizes):
         raise NoLearningSignal(NOTHING_LEFT)
     return rows
 
 
-def _progress(measures: StepMeasures, request: JobRequest) -> StepProgress:
+def _progress(measures: StepMeasures, request: JobRequest, epoch: float) -> StepProgress:
     """The report of a step. Raises: TrainingDiverged, if a measure is not finite."""
-    check_finite({"loss": measures.loss, "gradient": measures.grad_norm, "KL": measures.kl}, measures.step)
-    rewards = [response.reward for group in request.groups for response in group.responses]
-    reward_mean, reward_std = mean_and_deviation(rewards)
+    numbers = {"gradient": measures.grad_norm, **measures.of_method}
+    check_finite({NAMES.get(name, name): number for name, number in numbers.items()}, measures.step)
+    values = dict(measures.of_method)
+    if request.method is Method.GRPO:
+        rewards = [response.reward for group in request.groups for response in group.responses]
+        values["reward_mean"], values["reward_std"] = mean_and_deviation(rewards)
+    else:
+        values["epoch"] = epoch
     return StepProgress(
         step=measures.step,
         steps=request.hyperparameters.learning_steps,
-        loss=measures.loss,
-        kl=measures.kl,
-        clip_ratio=measures.clip_ratio,
         grad_norm=measures.grad_norm,
-        reward_mean=reward_mean,
-        reward_std=reward_std,
         learning_rate=measures.learning_rate,
         seconds=measures.seconds,
+        **values,
     )

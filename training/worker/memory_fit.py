@@ -17,34 +17,49 @@ logger = logging.getLogger(__name__)
 
 
 class Memory:
-    """The packs of this worker's share of a job.
+    """The packs of this worker's share of an optimizer step.
 
-    When memory runs out, packs are made half as large. When a single row is still too much, activations are
-    checkpointed. The resident model remembers both for the next jobs.
+    `packs` are those of the step. `packs_to_score` are scored once, before the first step of a job, if its
+    objective needs that. When memory runs out, packs are made half as large. When a single unit is still too
+    much, activations are checkpointed. The resident model remembers both for the next jobs.
 
     Args:
+        keeps_items: see `worker.packs`.
         max_tokens: most tokens in a pack, for a job that continues in the middle of a step; None: the
             resident model's value.
     """
 
     def __init__(
-        self, resident: ResidentModel, model: Any, rows: Sequence[Row], max_tokens: int | None = None
+        self,
+        resident: ResidentModel,
+        model: Any,
+        rows: Sequence[Row],
+        keeps_items: bool = False,
+        max_tokens: int | None = None,
     ) -> None:
         self._resident = resident
         self._model = model
         self._rows = rows
-        workers = resident.workers
-        self._numbers = share(rows, resident.settings.max_tokens_per_pack, workers.rank, workers.size)
+        self._keeps_items = keeps_items
+        self._numbers: Sequence[int] = ()
+        self._numbers_to_score: Sequence[int] = ()
         self.max_tokens = max_tokens or resident.max_tokens_per_pack
+        self.packs: list[Pack] = []
+        self.packs_to_score: list[Pack] = []
         if resident.checkpoints:
             self._checkpoint()
-        self.packs = self._packs()
+
+    def begin_step(self, numbers: Sequence[int], numbers_to_score: Sequence[int]) -> None:
+        """Make the packs of a step over the rows with `numbers`. All workers call this together."""
+        if (self._numbers, self._numbers_to_score) != (numbers, numbers_to_score):
+            self._numbers, self._numbers_to_score = numbers, numbers_to_score
+            self._make()
 
     def fits(self, work: Callable[[], None]) -> bool:
         """Do `work`; return False if memory ran out. Then `packs` are smaller, and the step begins again.
 
         Raises:
-            TrainingFailed: one row alone is too much.
+            TrainingFailed: one unit alone is too much.
             ShardedOutOfMemory: the other workers of a sharded model wait inside `work`, so no step can begin.
         """
         has_fitted = self._fits(work)
@@ -69,8 +84,8 @@ class Memory:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        largest = self.packs[0]
-        if largest.num_rows > 1:
+        largest = max((*self.packs[:1], *self.packs_to_score[:1]), key=lambda pack: pack.num_tokens)
+        if largest.num_units > 1:
             self.max_tokens = largest.num_tokens // 2
             self._resident.max_tokens_per_pack = min(self.max_tokens, self._resident.max_tokens_per_pack)
             logger.warning("out of memory: packs of %d tokens from now on", self.max_tokens)
@@ -79,25 +94,40 @@ class Memory:
             self._checkpoint()
             logger.warning("out of memory: activations are checkpointed from now on")
         else:
+            unit = "pair of responses" if self._keeps_items else "response"
             raise TrainingFailed(
-                f"one response with its prompt, {largest.num_tokens} tokens, does not fit in memory"
+                f"one {unit} with its prompt, {largest.num_tokens} tokens, does not fit in memory"
             )
-        self.packs = self._packs()
+        self._make()
 
     def _checkpoint(self) -> None:
         self._model.gradient_checkpointing_enable({"use_reentrant": False})
 
-    def _packs(self) -> list[Pack]:
-        """This worker's packs.
+    def _make(self) -> None:
+        self.packs = self._packs(self._numbers)
+        is_same = self._numbers_to_score == self._numbers
+        self.packs_to_score = self.packs if is_same else self._packs(self._numbers_to_score)
+
+    def _packs(self, numbers: Sequence[int]) -> list[Pack]:
+        """This worker's packs of its share of these rows.
 
         Workers of a sharded model gather its layers together, so each gets the same number of packs.
         """
-        mine = packs(self._rows, self._numbers, self.max_tokens, self._resident.device)
+        workers, keeps_items = self._resident.workers, self._keeps_items
+        # Shares stay the same when packs get smaller.
+        size = self._resident.settings.max_tokens_per_pack
+        mine = self._packed(share(self._rows, numbers, size, workers.rank, workers.size, keeps_items))
         if not self._resident.is_sharded:
             return mine
-        number = max(self._resident.workers.each(lambda: len(mine)))
-        filler = mine or packs(self._rows, [0], self.max_tokens, self._resident.device)
+        number = max(workers.each(lambda: len(mine)))
+        if len(mine) == number:
+            return mine
+        first_item = self._rows[numbers[0]].item
+        filler = mine or self._packed([n for n in numbers if self._rows[n].item == first_item])
         return mine + [replace(filler[-1], counts=False)] * (number - len(mine))
+
+    def _packed(self, numbers: Sequence[int]) -> list[Pack]:
+        return packs(self._rows, numbers, self.max_tokens, self._resident.device, self._keeps_items)
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

@@ -1,73 +1,48 @@
-"""The log-probabilities that a step is compared with: under the starting policy and under the base model."""
+"""The log-probabilities of a job's trained tokens that its steps are compared with."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
-from training.worker.log_probs import log_probs
-from training.worker.packs import Pack
 from training.worker.state import TrainingState
 from training.worker.workers import Workers
 
 
 class Scores:
-    """The log-probabilities `old` and `ref` (N,) of all completion tokens of a job, from its first step.
+    """Log-probabilities (N,) of all trained tokens of a job, by name, that its first step computes.
 
-    `old` is under the starting policy, `ref` under the base model. The first step computes `old` anyway,
-    before it changes a weight. With a fresh adapter, whose B matrices are zero, `ref` is the same. Each pack
-    needs a pass of its own if the adapter is not fresh, or if the step computes with dropout.
+    They are taken once, while the model has the weights with which the job begins. Therefore no second copy
+    of the weights is needed, a state of the job can have them, and a resumed job compares with the same bits.
+
+    Args:
+        in_passes: the names of scores that the first step computes in passes of their own, before it trains.
+        in_step: the names of scores that are at hand when the first step trains.
+        state: the state to continue from, with the scores so far.
     """
 
     def __init__(
         self,
+        in_passes: Sequence[str],
+        in_step: Sequence[str],
         num_tokens: int,
         device: torch.device,
-        is_fresh: bool,
-        has_dropout: bool,
         state: TrainingState | None,
     ) -> None:
-        self.old = torch.zeros(num_tokens, device=device)
-        self.ref = torch.zeros(num_tokens, device=device)
-        self._is_fresh = is_fresh
-        self._has_dropout = has_dropout
-        self._is_complete = state is not None and state.step > 0
+        self.in_passes, self.in_step = in_passes, in_step
+        self.tensors = {name: torch.zeros(num_tokens, device=device) for name in (*in_passes, *in_step)}
+        self.take_passes = bool(in_passes) and (state is None or not state.is_scored)
+        self.is_first_step = state is None or state.step == 0
         if state is not None:
-            self.old.copy_(state.old)
-            self.ref.copy_(state.ref)
+            for name, tensor in self.tensors.items():
+                tensor.copy_(state.scores[name])
 
-    @property
-    def take_passes(self) -> bool:
-        return not self._is_complete and (self._has_dropout or not self._is_fresh)
+    def complete_passes(self, workers: Workers) -> None:
+        """Share the scores of the passes among all workers, after all workers made all of theirs."""
+        workers.sum([self.tensors[name] for name in self.in_passes])
+        self.take_passes = False
 
-    def begin_again(self) -> None:
-        """Forget the scores if the first step begins, or begins again with other packs. Later, keep them."""
-        if not self._is_complete:
-            self.old.zero_()
-            self.ref.zero_()
-
-    def take(self, model: Any, pack: Pack) -> None:
-        """Compute the scores of a pack in a pass of its own, without dropout."""
-        if model.training:
-            model.eval()
-        with torch.no_grad():
-            if self._has_dropout:
-                self.old[pack.places] = log_probs(model.get_base_model(), pack)
-            if not self._is_fresh:
-                with model.disable_adapter():
-                    self.ref[pack.places] = log_probs(model.get_base_model(), pack)
-            elif self._has_dropout:
-                self.ref[pack.places] = self.old[pack.places]
-
-    def note(self, pack: Pack, now: Tensor) -> None:
-        """Take the log-probabilities `now` that a step computed of `pack`, if it is the first step."""
-        if not self._is_complete and not self._has_dropout and pack.counts:
-            self.old[pack.places] = now
-            if self._is_fresh:
-                self.ref[pack.places] = now
-
-    def complete(self, workers: Workers) -> None:
-        """Share the scores among all workers, after the first step went over all packs."""
-        if not self._is_complete:
-            workers.sum([self.old, self.ref])
-            self._is_complete = True
+    def complete_step(self, workers: Workers) -> None:
+        """Share the scores of the first step among all workers, after it went over all packs."""
+        if self.is_first_step:
+            workers.sum([self.tensors[name] for name in self.in_step])
+            self.is_first_step = False

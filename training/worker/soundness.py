@@ -31,7 +31,7 @@ def check_finite(numbers: Mapping[str, float], step: int) -> None:
     """Check that all numbers are finite. Raises: TrainingDiverged, with the name of the first that is not."""
     for name, number in numbers.items():
         if not math.isfinite(number):
-            raise _diverged(step, f"the {name} is not finite")
+            raise _diverged(step, f"the {name} is not finite ({number})")
 
 
 def check_soundness(model: Any, rows: Sequence[Row], step: int) -> None:

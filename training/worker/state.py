@@ -1,7 +1,7 @@
 """The state from which another process can continue a job after its last optimizer steps."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -10,16 +10,23 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from registry.records import Method
+
+KINDS = ("adapter", "optimizer", "scores", "random")
+"""The fields of a state that are tensors by name."""
+
 
 @dataclass(frozen=True)
 class PartialStep:
     """The part that one worker has done of a step that is not made yet. All tensors are on the CPU.
 
-    `num_done`: the number of passes over its packs so far, with those that scored them before the first step;
-    `max_tokens_per_pack`: the bound with which the packs were made; `gradients`: by parameter, summed over
-    those packs; `sums` (3,): of loss, KL and clipped tokens; `seconds`: the time spent.
+    `is_scored`: the passes that only score are done, if the step has any; `num_done`: the number of packs so
+    far that were trained on, or that were scored while it is not scored; `max_tokens_per_pack`: the bound
+    with which the packs were made; `gradients`: by parameter, summed over those packs; `sums` (M,): those of
+    the objective, of which the first is the loss; `seconds`: the time spent.
     """
 
+    is_scored: bool
     num_done: int
     max_tokens_per_pack: int
     gradients: dict[str, Tensor]
@@ -32,52 +39,57 @@ class TrainingState:
     """The state of a job after `step` optimizer steps, or in the middle of the next one if `partial` is set.
 
     `adapter`: weights by PEFT's names; `optimizer`: by parameter number and name, as in its `state_dict`;
-    `old` and `ref` (N,): log-probabilities of all completion tokens under the starting policy and the base
-    model; `random`: the states of torch's generators by device. All tensors are on the CPU. A state in the
-    middle of a step is that of one worker, and only that worker can use it.
+    `scores` (N,): by name, log-probabilities of all trained tokens (`worker.scores`); `random`: the states of
+    torch's generators by device. All tensors are on the CPU. A state in the middle of a step is that of one
+    worker, and only that worker can use it.
     """
 
     step: int
     adapter: dict[str, Tensor]
     optimizer: dict[str, Tensor]
-    old: Tensor
-    ref: Tensor
+    scores: dict[str, Tensor]
     random: dict[str, Tensor]
     partial: PartialStep | None = None
 
+    @property
+    def is_scored(self) -> bool:
+        """True if no passes are left that only score: the first step is made, or is past them."""
+        return self.step > 0 or (self.partial is not None and self.partial.is_scored)
+
     def save(self, path: Path) -> None:
         """Write the state as safetensors, because such a file is never executed when it is read."""
-        tensors = {"old": self.old, "ref": self.ref}
+        tensors: dict[str, Tensor] = {}
         metadata = {"step": str(self.step)}
-        for kind in ("adapter", "optimizer", "random"):
+        for kind in KINDS:
             tensors |= {f"{kind}/{name}": tensor for name, tensor in getattr(self, kind).items()}
         if (partial := self.partial) is not None:
             tensors |= {f"gradient/{name}": tensor for name, tensor in partial.gradients.items()}
             tensors["sums"] = partial.sums
-            numbers = partial.num_done, partial.max_tokens_per_pack, partial.seconds
+            numbers = partial.is_scored, partial.num_done, partial.max_tokens_per_pack, partial.seconds
             metadata["partial"] = json.dumps(numbers)
         save_file({k: v.contiguous() for k, v in tensors.items()}, path, metadata=metadata)
 
     @classmethod
     def load(cls, path: Path) -> "TrainingState":
-        parts: dict[str, dict[str, Tensor]] = {kind: {} for kind in ("adapter", "optimizer", "random")}
-        parts |= {"gradient": {}, "": {}}
+        parts: dict[str, dict[str, Tensor]] = {kind: {} for kind in (*KINDS, "gradient", "")}
         with safe_open(path, framework="pt") as file:
             for key in file.keys():  # noqa: SIM118 - not a mapping
                 kind, _, name = key.partition("/") if "/" in key else ("", "", key)
                 parts[kind][name] = file.get_tensor(key)
             metadata = file.metadata()
-        alone = parts[""]
+        sums = parts[""].pop("sums", None)
+        # Earlier releases wrote the scores of GRPO, which was their only method, by their names alone.
+        parts["scores"] |= parts[""]
         partial = None
         if "partial" in metadata:
-            num_done, max_tokens, seconds = json.loads(metadata["partial"])
-            partial = PartialStep(num_done, max_tokens, parts["gradient"], alone["sums"], seconds)
+            is_scored, num_done, max_tokens, seconds = json.loads(metadata["partial"])
+            assert sums is not None
+            partial = PartialStep(is_scored, num_done, max_tokens, parts["gradient"], sums, seconds)
         return cls(
             step=int(metadata["step"]),
             adapter=parts["adapter"],
             optimizer=parts["optimizer"],
-            old=alone["old"],
-            ref=alone["ref"],
+            scores=parts["scores"],
             random=parts["random"],
             partial=partial,
         )
@@ -85,23 +97,32 @@ class TrainingState:
 
 @dataclass(frozen=True)
 class OptimizerState:
-    """The optimizer state after `job`: tensors by parameter number and name, as in its `state_dict`."""
+    """The optimizer state after `job`: tensors by parameter number and name, as in its `state_dict`.
+
+    `method` is that of the job. Gradients of another method have another size, which Adam would have to
+    unlearn, so only a job of the same method continues with the state.
+    """
 
     job: str
     tensors: dict[str, Tensor]
+    method: Method = Method.GRPO
 
     def copy(self) -> "OptimizerState":
         """A copy for an optimizer, which changes the tensors that it is given."""
-        return OptimizerState(self.job, {name: tensor.clone() for name, tensor in self.tensors.items()})
+        return replace(self, tensors={name: tensor.clone() for name, tensor in self.tensors.items()})
 
     def save(self, path: Path) -> None:
         """Write the state as safetensors, because such a file is never executed when it is read."""
-        save_file({k: v.contiguous() for k, v in self.tensors.items()}, path, metadata={"job": self.job})
+        metadata = {"job": self.job, "method": self.method.value}
+        save_file({k: v.contiguous() for k, v in self.tensors.items()}, path, metadata=metadata)
 
     @classmethod
     def load(cls, path: Path) -> "OptimizerState":
         with safe_open(path, framework="pt") as file:
-            return cls(file.metadata()["job"], {key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            # Earlier releases, which wrote no method, had GRPO alone.
+            method = Method(file.metadata().get("method", Method.GRPO))
+            return cls(file.metadata()["job"], tensors, method)
 
 
 class States(Protocol):

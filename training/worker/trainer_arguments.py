@@ -1,4 +1,7 @@
-"""The arguments of TRL's GRPO trainer for a job, with the defaults of TRL that must not hold."""
+"""The arguments of TRL's GRPO trainer for a job, with the defaults of TRL that must not hold.
+
+Its loop makes the steps of every method. The arguments of the loss have an effect in GRPO only.
+"""
 
 import hashlib
 import math
@@ -20,7 +23,7 @@ def trainer_arguments(
         use_cpu=not resident.settings.use_gpu,
         bf16=resident.settings.dtype == "bfloat16",
         seed=seed_of(assignment.job_id),
-        # Exactly `learning_steps` optimizer steps, each over all rows of the job.
+        # Exactly `learning_steps` optimizer steps, each over the rows of one batch of `worker.batches`.
         max_steps=hyperparameters.learning_steps - (state.step if state is not None else 0),
         per_device_train_batch_size=2,
         gradient_accumulation_steps=1,
@@ -32,6 +35,7 @@ def trainer_arguments(
         # True would multiply the KL term by the ratio, which is not the KL of the contract.
         use_bias_correction_kl=False,
         learning_rate=hyperparameters.learning_rate,
+        # `worker.learning_rate` has the schedule.
         lr_scheduler_type="constant",
         weight_decay=0.0,
         # With an infinite maximum the norm is measured, and nothing is clipped.

@@ -20,15 +20,14 @@ OBJECTS = {
         "compute_loss",
         "compute_loss_context_manager",
         "create_optimizer",
-        "epsilon_high",
-        "epsilon_low",
+        "create_scheduler",
         "get_train_dataloader",
         "log",
         "remove_callback",
         "training_step",
     ),
 }
-"""The names that `training.worker.supplied_responses` overrides or reads on TRL's objects."""
+"""The names that `training.worker.pack_trainer` overrides or reads on TRL's objects."""
 LOSS_INPUTS = (
     "advantages",
     "completion_ids",

@@ -6,7 +6,7 @@ import pytest
 import trl
 
 from tests.support.shapes import ATTRIBUTE, Shapes, cases_of, check_names, check_overrides, check_shape
-from training.worker.supplied_responses import SuppliedResponsesTrainer
+from training.worker.pack_trainer import PackTrainer
 from training.worker.trl_private import LOSS_INPUTS, GRPOTrainer
 
 SEAM = "training/worker/trl_private.py"
@@ -35,8 +35,7 @@ SHAPES: Shapes = {
         "compute_loss": "self, model, inputs, return_outputs=, num_items_in_batch=",
         "compute_loss_context_manager": "self",
         "create_optimizer": "self, model=",
-        "epsilon_high": ATTRIBUTE,
-        "epsilon_low": ATTRIBUTE,
+        "create_scheduler": "self, num_training_steps, optimizer=",
         "get_train_dataloader": "self",
         "log": "self, logs, start_time=",
         "remove_callback": "self, callback",
@@ -55,7 +54,7 @@ def test_every_name_of_the_seam_has_a_shape() -> None:
 
 
 def test_every_override_is_listed() -> None:
-    check_overrides(SEAM, SuppliedResponsesTrainer, GRPOTrainer)
+    check_overrides(SEAM, PackTrainer, GRPOTrainer)
 
 
 @pytest.mark.parametrize("name", LOSS_INPUTS)

@@ -11,7 +11,7 @@ from tests.support.training_world import World, assigned, ended, progress, submi
 from tests.support.waiting import comes_true
 from training.controller.controller import TrainingController
 from training.event_line import EventLine
-from training.types import Place
+from training.types import Place, StepProgress
 
 
 async def next_line(lines: AsyncIterator[str]) -> dict[str, Any]:
@@ -25,7 +25,7 @@ async def test_follower_sees_the_past_and_then_what_comes(world: World) -> None:
     await controller.progress(job_id, 1, progress(1))
     lines = controller.events("alice", job_id, follow=True)
     assert await next_line(lines) == {"type": "info", "message": "Queued"}
-    assert await next_line(lines) == {"type": "progress", **progress(1).model_dump()}
+    assert await next_line(lines) == {"type": "progress", **progress(1).shown()}
     waiting = asyncio.ensure_future(next_line(lines))
     await asyncio.sleep(0)
     assert not waiting.done()
@@ -35,6 +35,17 @@ async def test_follower_sees_the_past_and_then_what_comes(world: World) -> None:
     rest = [json.loads(line) async for line in lines]
     assert rest[-1]["type"] == "stop"
     assert rest == (await ended(world, controller, job_id))[-len(rest) :]
+
+
+async def test_progress_has_the_numbers_of_its_method_alone(world: World) -> None:
+    controller = world.controller()
+    job_id = await submit(controller)
+    await assigned(controller)
+    numbers = {"step": 1, "steps": 5, "epoch": 0.2, "loss": 0.7, "token_accuracy": 0.5}
+    numbers |= {"grad_norm": 1.0, "learning_rate": 1e-4, "seconds": 0.1}
+    await controller.progress(job_id, 1, StepProgress.model_validate(numbers))
+    lines = [json.loads(line) async for line in controller.events("alice", job_id, follow=False)]
+    assert lines[-1] == {"type": "progress", **numbers}
 
 
 async def test_events_without_follow_end_at_the_present(world: World) -> None:

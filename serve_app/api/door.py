@@ -31,14 +31,12 @@ from serve_app.api.streamed_body import (
     has_body,
     require_size,
 )
+from serve_app.api.upload_form import FORM_BYTES
 from serve_app.http_settings import UPLOAD_PATH
 from serve_app.settings import Settings
 
 BODIES_AT_ONCE = 8
 """The number of bodies of the largest size that one user may have in memory at an ingress replica."""
-
-FORM_BYTES = 64 * 2**10
-"""The size of what the form of an upload may have beside the file."""
 
 
 class Door:

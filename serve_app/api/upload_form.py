@@ -17,6 +17,8 @@ from serve_app.wire.files import MAX_FILENAME_CHARACTERS
 
 FILE: Final = "file"
 PURPOSE: Final = "purpose"
+FORM_BYTES = 2**14
+"""The size of what a form may have beside the file."""
 MAX_FIELD_BYTES = 1024
 MAX_CONTENT_TYPE_CHARACTERS = 300
 NOT_A_FORM = "send `multipart/form-data` with the fields `purpose` and `file`"

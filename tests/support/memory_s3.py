@@ -76,7 +76,9 @@ class MemoryClient(LaxClient):
 
     def complete_multipart_upload(self, *, Key: str, UploadId: str, MultipartUpload: Any, **_: Any) -> None:
         parts = self._parts(UploadId)
-        self.put_object(Key=Key, Body=b"".join(parts[part["PartNumber"]] for part in MultipartUpload["Parts"]))
+        self.put_object(
+            Key=Key, Body=b"".join(parts[part["PartNumber"]] for part in MultipartUpload["Parts"])
+        )
         del self.uploads[UploadId]
 
     def abort_multipart_upload(self, *, UploadId: str, **_: Any) -> None:

@@ -1,7 +1,5 @@
 """The form of an upload is read in pieces of any size, and everything in it has a bound."""
 
-import secrets
-
 import pytest
 
 from registry.errors import InvalidRequest
@@ -40,7 +38,7 @@ def refusal(body: bytes) -> tuple[str, str | None]:
 
 
 @pytest.mark.parametrize("size", [1, 3, 64, 2**16])
-@pytest.mark.parametrize("content", [b"", b"\r\n--", f"\r\n--{BOUNDARY}x\r".encode(), secrets.token_bytes(9999)])
+@pytest.mark.parametrize("content", [b"", b"\r\n--", f"\r\n--{BOUNDARY}x\r".encode(), bytes(range(256)) * 40])
 def test_file_arrives_as_it_was_sent(size: int, content: bytes) -> None:
     for fields in ((GOOD[0], (FILE, content)), ((FILE, content), GOOD[0])):
         assert read(form_of(*fields), size) == ("a.jsonl", content)

@@ -1,4 +1,4 @@
-"""Each line of a training file becomes the record that it means, or is refused with the place of its fault."""
+"""A line of a training file becomes the record that it means, or is refused with the place of its fault."""
 
 import json
 from typing import Any
@@ -124,7 +124,10 @@ def test_line_that_is_no_json_object_is_refused(line: bytes, message: str) -> No
             {"messages": [ASK, SAY], "functions": []},
             "functions: this field is not supported; use `tools`",
         ),
-        ({"messages": [ASK, {"role": "assistant"}]}, "messages.1: the message needs `content` or `tool_calls`"),
+        (
+            {"messages": [ASK, {"role": "assistant"}]},
+            "messages.1: the message needs `content` or `tool_calls`",
+        ),
         ({"messages": [{"role": "user"}, SAY]}, "messages.0.content: Field required"),
         ({"messages": [ASK, {**CALLING, "tool_calls": [{**CALL, "id": 3}]}]}, "messages.1.tool_calls.0.id: "),
         ({"messages": [RESULT, SAY]}, "messages.0.tool_call_id: there is no earlier call with this id"),
@@ -141,9 +144,9 @@ def test_arguments_that_are_no_object_are_refused(arguments: str) -> None:
     place = "tool_calls.0.function.arguments: the arguments must be a JSON object"
     calling = {"role": "assistant", "tool_calls": [call]}
     assert refusal_of(messages=[ASK, calling]) == f"messages.1.{place}"
-    assert refusal_of(
-        input={"messages": [ASK]}, preferred_output=[SAY], non_preferred_output=[calling]
-    ) == (f"non_preferred_output.0.{place}")
+    assert refusal_of(input={"messages": [ASK]}, preferred_output=[SAY], non_preferred_output=[calling]) == (
+        f"non_preferred_output.0.{place}"
+    )
 
 
 @pytest.mark.parametrize(
@@ -151,17 +154,28 @@ def test_arguments_that_are_no_object_are_refused(arguments: str) -> None:
     [
         ({"preferred_output": None}, "preferred_output: "),
         ({"input": {}}, "input.messages: Field required"),
-        ({"input": {"messages": [ASK, SAY]}}, "input.messages: the last message must not be of the assistant"),
+        (
+            {"input": {"messages": [ASK, SAY]}},
+            "input.messages: the last message must not be of the assistant",
+        ),
         ({"input": {"messages": [ASK], "weight": 1}}, "input.weight: Extra inputs are not permitted"),
         ({"preferred_output": []}, "preferred_output: List should have at least 1 item"),
         ({"preferred_output": [ASK]}, "preferred_output.0: Input tag 'user'"),
-        ({"preferred_output": [CALLING, RESULT]}, "preferred_output: the last message must be of the assistant"),
+        (
+            {"preferred_output": [CALLING, RESULT]},
+            "preferred_output: the last message must be of the assistant",
+        ),
         ({"non_preferred_output": [{**SAY, "weight": 0}]}, "non_preferred_output.0.weight: Extra inputs"),
         ({"messages": [ASK, SAY]}, "messages: Extra inputs are not permitted"),
     ],
 )
 def test_wrong_preference_is_refused_with_the_place(change: dict[str, Any], message: str) -> None:
-    line = {"input": {"messages": [ASK]}, "preferred_output": [SAY], "non_preferred_output": [OTHER], **change}
+    line = {
+        "input": {"messages": [ASK]},
+        "preferred_output": [SAY],
+        "non_preferred_output": [OTHER],
+        **change,
+    }
     assert refusal_of(**line).startswith(message)
 
 

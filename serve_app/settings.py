@@ -89,7 +89,7 @@ class LimitSettings(BudgetSettings):
         1024, ge=1, description="requests of all kinds in progress at one ingress replica"
     )
     max_concurrent_downloads_per_user: int = Field(
-        4, ge=1, description="downloads of adapters in progress at one ingress replica"
+        4, ge=1, description="downloads of adapters and files in progress at one ingress replica"
     )
     max_concurrent_uploads_per_user: int = Field(
         2, ge=1, description="uploads of files in progress at one ingress replica; each has 8 MiB in memory"

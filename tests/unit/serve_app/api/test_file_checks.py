@@ -39,7 +39,7 @@ async def test_small_block_is_checked_here_and_off_the_event_loop(apart: Apart) 
     threads: list[threading.Thread] = []
 
     class Noticed(bytes):
-        def split(self, *arguments: object) -> list[bytes]:  # type: ignore[override]
+        def split(self, *arguments: object) -> list[bytes]:
             threads.append(threading.current_thread())
             return [b"{", b""]
 

@@ -68,7 +68,8 @@ def reading(num_messages: int, read: list[Message]) -> Any:
 
 
 async def test_pieces_are_read_one_by_one() -> None:
-    client, read = Client(b"a", b"b", b"c"), []
+    client = Client(b"a", b"b", b"c")
+    read: list[Any] = []
     body = client.body()
     for number in range(1, 4):
         read.append((await body.receive())["body"])
@@ -78,7 +79,8 @@ async def test_pieces_are_read_one_by_one() -> None:
 
 
 async def test_after_the_end_serve_watches_for_the_client() -> None:
-    client, read = Client(b"a"), []
+    client = Client(b"a")
+    read: list[Any] = []
     await client.body().pass_to(reading(3, read), client.send)
     assert read[-1] is GONE
     assert client.num_read == 2
@@ -93,7 +95,8 @@ async def test_answer_before_the_end_closes_the_connection() -> None:
 
 
 async def test_request_without_a_body_keeps_the_connection() -> None:
-    client, read = Client(), []
+    client = Client()
+    read: list[Any] = []
     client.scope["headers"] = []
     await client.body().pass_to(reading(1, read), client.send)
     assert read == [GONE]
@@ -102,7 +105,8 @@ async def test_request_without_a_body_keeps_the_connection() -> None:
 
 
 async def test_large_body_is_refused_at_its_bound() -> None:
-    client, read = Client(b"x" * MAX_BYTES, b"x", b"x"), []
+    client = Client(b"x" * MAX_BYTES, b"x", b"x")
+    read: list[Any] = []
     with pytest.raises(RequestTooLarge, match=f"over {MAX_BYTES} bytes"):
         await client.body().pass_to(reading(3, read), client.send)
     assert len(read) == 1

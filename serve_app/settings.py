@@ -61,6 +61,7 @@ class LimitSettings(BudgetSettings):
     max_keys_per_user: int = Field(100, ge=1, description="keys, with expired ones that are not revoked")
     max_queued_jobs_per_user: int = Field(100, ge=1, description="trainings that have not ended")
     max_responses_per_job: int = Field(4096, ge=2, description="responses in all groups of a training")
+    max_examples_per_job: int = Field(16_384, ge=1, description="examples or pairs of a training")
     max_tokens_per_job: int = Field(
         2**20, ge=1, description="sum of the tokens of all responses of a training, each with its prompt"
     )

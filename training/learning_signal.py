@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from registry.records import Group
+from registry.records import Group, RewardedResponse
 
 NEGLIGIBLE = 1e-9
 """The largest size of an advantage that counts as zero. Rounding leaves so little; real ones are about 1."""
@@ -23,10 +23,20 @@ def is_lost(responses: Iterable[tuple[float, int]]) -> bool:
     return bool(sizes) and not any(sizes)
 
 
-def missing(groups: Sequence[Group], num_rows: int) -> dict[str, float]:
-    """Metrics that count the cut responses, and the responses that have no tokens and so are no rows."""
+def missing(groups: Sequence[Group]) -> dict[str, float]:
+    """Metrics that count the cut responses, and the responses that were cut before their first token."""
     responses = [response for group in groups for response in group.responses]
     return {
         "cut_responses": sum(not response.ends_turn for response in responses),
-        "empty_responses": len(responses) - num_rows,
+        "empty_responses": sum(is_empty(response) for response in responses),
     }
+
+
+def is_empty(response: RewardedResponse) -> bool:
+    """Return True if a response has no token: it was cut, and its only learned turn has no text."""
+    if response.ends_turn:
+        return False
+    if not response.messages:
+        return not response.content
+    learned = [turn for turn in response.messages if turn.role == "assistant" and turn.is_trained]
+    return len(learned) == 1 and not (learned[0].content or learned[0].tool_calls)

@@ -3,7 +3,7 @@
 from pydantic import BaseModel
 
 from registry.errors import InvalidRequest
-from registry.records import Hyperparameters, ModelRecord
+from registry.records import JobRequest, Method, ModelRecord
 from serve_app.settings import LimitSettings
 
 
@@ -28,21 +28,34 @@ def check_model_values(request: BaseModel, limits: LimitSettings) -> None:
 
 
 def check_training_values(
-    request: BaseModel, used: Hyperparameters, model: ModelRecord, limits: LimitSettings
+    request: BaseModel, job: JobRequest, model: ModelRecord, limits: LimitSettings
 ) -> None:
-    """Checks the values of a training, also those that come from the model's defaults.
+    """Checks the values of a training, also those that are defaults of the model or of the method.
 
     The limits may have changed since the model was created. Raises: InvalidRequest.
     """
-    highest = highest_values(limits)
+    highest, used = highest_values(limits), job.hyperparameters
     for name in ("learning_rate", "learning_steps", "beta"):
         value = getattr(used, name)
         if value > highest[name]:
-            is_default = getattr(request, name) is None
-            source = "the model's default" if is_default else "the value of the request"
+            is_given = getattr(request, name) is not None
+            if name == "learning_steps" and not is_given and job.method is not Method.GRPO:
+                raise _too_many_epochs(job, limits)
+            of_whom = "the model" if job.method is Method.GRPO else "the method"
+            source = "the value of the request" if is_given else f"the default of {of_whom}"
             message = f"`{name}` must be at most {highest[name]:g}; {source} is {value:g}"
             raise InvalidRequest(message, name)
     if model.alpha > highest["alpha"]:
         raise InvalidRequest(
             f"`alpha` must be at most {highest['alpha']:g}; that of the model is {model.alpha:g}", "model"
         )
+
+
+def _too_many_epochs(job: JobRequest, limits: LimitSettings) -> InvalidRequest:
+    used = job.hyperparameters
+    unit = "examples" if job.method is Method.SUPERVISED else "pairs"
+    return InvalidRequest(
+        f"the epochs in batches of {used.batch_size} {unit} are {used.learning_steps} steps; "
+        f"one training makes at most {limits.max_learning_steps}",
+        "epochs",
+    )

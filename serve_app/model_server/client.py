@@ -1,13 +1,13 @@
 """The replicas of one base model for their callers, which need to know nothing of vLLM."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
 from ray.serve.handle import DeploymentHandle
 
 from registry.deployment_calls import AnswerStream, DeploymentCalls
-from registry.records import Group
+from registry.records import JobRequest
 from serve_app.model_server.calls import Generation, GenerationCall, OpenAICall
 
 
@@ -23,7 +23,7 @@ class ModelReplica(Protocol):
     def openai_events(self, call: OpenAICall) -> AsyncIterator[str]: ...
 
     async def count_training_tokens(
-        self, user: str, groups: Sequence[Group], max_tokens: int, is_single: bool
+        self, user: str, request: JobRequest, max_tokens: int, is_single: bool
     ) -> int: ...
 
     async def check_health(self) -> None: ...
@@ -63,10 +63,10 @@ class ModelClient:
         return self._for(call).stream(ModelReplica.openai_events, call)
 
     async def count_training_tokens(
-        self, user: str, groups: Sequence[Group], max_tokens: int, is_single: bool
+        self, user: str, request: JobRequest, max_tokens: int, is_single: bool
     ) -> int:
         return await self._replicas.call(
-            ModelReplica.count_training_tokens, user, groups, max_tokens, is_single
+            ModelReplica.count_training_tokens, user, request, max_tokens, is_single
         )
 
     async def check_one(self, timeout_s: float) -> None:

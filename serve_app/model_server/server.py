@@ -4,7 +4,7 @@ generate, generate_stream     ->  Generations  ->  adapter lease  ->  RequestEng
 openai_answer, openai_events  ->  adapter lease  ->  OpenAILayer  ->  RequestEngine
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, final
 
@@ -12,7 +12,7 @@ from ray.serve.llm import LLMConfig, LLMServer
 
 from registry.errors import NO_SUCH_MODEL, ModelNotFound
 from registry.meter import Meter
-from registry.records import Group, Message
+from registry.records import JobRequest, Message
 from registry.revisions import Revisions
 from registry.store import ObjectStore
 from registry.usage import UsageParts
@@ -286,10 +286,10 @@ class ModelServer(LLMServer, ModelReplica):
                 yield event
 
     async def count_training_tokens(
-        self, user: str, groups: Sequence[Group], max_tokens: int, is_single: bool
+        self, user: str, request: JobRequest, max_tokens: int, is_single: bool
     ) -> int:
-        """Returns the number of tokens of all responses, each with its prompt.
+        """Returns the number of tokens of all rows of a training, each with its prompt.
 
         Raises: ContextLengthExceeded, InvalidRequest (there are more than `max_tokens`), RateLimited.
         """
-        return await self._length_checks.count(user, groups, max_tokens, is_single)
+        return await self._length_checks.count(user, request, max_tokens, is_single)

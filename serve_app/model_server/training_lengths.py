@@ -1,6 +1,6 @@
-"""Counts the tokens of a training's responses with the tokenisation that the trainer uses.
+"""Counts the tokens of a training with the tokenisation that the trainer uses.
 
-    groups  --characters-->  a turn among the users  -->  one thread: tokens, until there are too many
+    JobRequest  --characters-->  a turn among the users  -->  one thread: tokens, until there are too many
 
 Counting is expensive, and the training may still be refused. Therefore it has a separate thread, so that
 generations do not wait for it. Cheap checks come first. Only a few requests of each user may wait.
@@ -9,93 +9,123 @@ generations do not wait for it. Cheap checks come first. Only a few requests of 
 import asyncio
 import functools
 from collections import Counter
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from registry.errors import ContextLengthExceeded, InvalidRequest, NoLearningSignal, RateLimited
-from registry.records import Group, Message
+from registry.records import JobRequest, RewardedResponse
+from serve_app.model_server.taught_conversations import TaughtConversation, conversations_of, field_of
 from serve_app.wire.lengths import CHARACTERS_PER_TOKEN, check_characters
 from training.advantages import advantages
 from training.conversation import ChatTokenizer, end_of_turn, tokenise_completion, tokenise_prompt
 from training.learning_signal import NOTHING_LEFT, is_lost
+from training.transcript import check_shown, exchanges_of
 
 RETRY_AFTER_S = 2
 
 
 def count_tokens(
     tokenizer: ChatTokenizer,
-    groups: Sequence[Group],
+    request: JobRequest,
     max_context_tokens: int,
     max_tokens: int,
     is_single: bool,
 ) -> int:
-    """Returns the number of tokens of all responses, each with its prompt. Equal prompts are tokenised once.
+    """Returns the number of tokens of all rows, each with its prompt. Equal prompts are tokenised once.
 
     `is_single`: the request has one group and no list of groups. The `param` of an error depends on it.
 
     Raises:
-        ContextLengthExceeded: a response with its prompt is too long for the model; `param` names it.
-        InvalidRequest: the chat template cannot render the conversation, or there are more than `max_tokens`
+        ContextLengthExceeded: a conversation is too long for the model; `param` names it.
+        InvalidRequest: the chat template cannot render a conversation, or there are more than `max_tokens`
             tokens. Counting stops at this bound.
         NoLearningSignal: no response with a non-zero advantage has tokens.
     """
-    _check_all_characters(groups, max_context_tokens, max_tokens, is_single)
-    end = functools.cache(lambda: end_of_turn(tokenizer))
-    prompt_lengths: dict[tuple[Message, ...], int] = {}
+    _check_all_characters(request, max_context_tokens, max_tokens, is_single)
+    lengths = _Lengths(tokenizer, max_context_tokens)
     num_tokens = 0
-    sizes: list[tuple[float, int]] = []
-    for g, group in enumerate(groups):
-        prefix = _prefix(g, is_single)
-        try:
-            if group.messages not in prompt_lengths:
-                prompt_lengths[group.messages] = len(tokenise_prompt(tokenizer, group.messages))
-            scores = advantages([response.reward for response in group.responses])
-            for r, response in enumerate(group.responses):
-                num_completion_tokens = len(tokenise_completion(tokenizer, response, end))
-                sizes.append((scores[r], num_completion_tokens))
-                each = prompt_lengths[group.messages] + num_completion_tokens
-                if each > max_context_tokens:
-                    raise ContextLengthExceeded(
-                        f"the messages and a response have {each} tokens; "
-                        f"the model takes {max_context_tokens}",
-                        f"{prefix}responses.{r}.content",
-                    )
-                num_tokens += each
-                if num_tokens > max_tokens:
-                    raise _too_many("tokens", num_tokens, max_tokens, is_single)
-        except InvalidRequest as error:
-            if error.param is not None:
-                raise
-            raise InvalidRequest(error.message, f"{prefix}messages") from None
-    if is_lost(sizes):
-        raise NoLearningSignal(NOTHING_LEFT, "responses" if is_single else "groups")
+    num_learned: list[int] = []
+    for conversation in conversations_of(request, is_single):
+        each, learned = lengths.of(conversation)
+        num_learned.append(learned)
+        num_tokens += each
+        if num_tokens > max_tokens:
+            raise _too_many("tokens", num_tokens, max_tokens, request, is_single)
+    scores = [a for group in request.groups for a in advantages([r.reward for r in group.responses])]
+    if request.groups and is_lost(zip(scores, num_learned, strict=True)):
+        raise NoLearningSignal(NOTHING_LEFT, field_of(request, is_single))
     return num_tokens
 
 
+class _Lengths:
+    """Counts the tokens of single conversations of one training."""
+
+    def __init__(self, tokenizer: ChatTokenizer, max_context_tokens: int) -> None:
+        self._tokenizer = tokenizer
+        self._max_context_tokens = max_context_tokens
+        self._end = functools.cache(lambda: end_of_turn(tokenizer))
+        self._prompt_lengths: dict[str, int] = {}
+
+    def of(self, conversation: TaughtConversation) -> tuple[int, int]:
+        """Returns the number of tokens of all rows of a conversation, and how many of them are learned.
+
+        Raises: ContextLengthExceeded, InvalidRequest; their `param` is the path of the turns at fault.
+        """
+        try:
+            return self._of_text(conversation) if conversation.is_text else self._of_turns(conversation)
+        except ContextLengthExceeded as error:
+            raise ContextLengthExceeded(error.message, conversation.path) from None
+        except InvalidRequest as error:
+            path = conversation.given.path if conversation.is_text else conversation.path
+            raise InvalidRequest(error.message, path) from None
+
+    def _of_text(self, conversation: TaughtConversation) -> tuple[int, int]:
+        given = conversation.given
+        if given.key not in self._prompt_lengths:
+            check_shown(self._tokenizer, given.messages, given.tools)
+            prompt_ids = tokenise_prompt(self._tokenizer, given.messages, given.tools)
+            self._prompt_lengths[given.key] = len(prompt_ids)
+        (turn,) = conversation.turns
+        response = RewardedResponse(content=turn.content, reward=0, ends_turn=conversation.ends_turn)
+        num_learned = len(tokenise_completion(self._tokenizer, response, self._end))
+        num_tokens = self._prompt_lengths[given.key] + num_learned
+        if num_tokens > self._max_context_tokens:
+            raise ContextLengthExceeded(
+                f"the messages and a response have {num_tokens} tokens; "
+                f"the model takes {self._max_context_tokens}"
+            )
+        return num_tokens, num_learned
+
+    def _of_turns(self, conversation: TaughtConversation) -> tuple[int, int]:
+        given = conversation.given
+        rows = exchanges_of(
+            self._tokenizer,
+            (*given.messages, *conversation.turns),
+            given.tools,
+            self._max_context_tokens,
+            len(given.messages),
+            conversation.ends_turn,
+        )
+        num_tokens = sum(len(row.prompt_ids) + len(row.completion_ids) for row in rows)
+        return num_tokens, sum(row.num_trained for row in rows)
+
+
 def _check_all_characters(
-    groups: Sequence[Group], max_context_tokens: int, max_tokens: int, is_single: bool
+    request: JobRequest, max_context_tokens: int, max_tokens: int, is_single: bool
 ) -> None:
     """Checks the numbers of characters. Raises: ContextLengthExceeded, InvalidRequest."""
-    total = 0
-    for g, group in enumerate(groups):
-        of_prompt = sum(len(message.content) for message in group.messages)
-        for r, response in enumerate(group.responses):
-            each = of_prompt + len(response.content)
-            check_characters(each, max_context_tokens, f"{_prefix(g, is_single)}responses.{r}.content")
-            total += each
-    if total > max_tokens * CHARACTERS_PER_TOKEN:
-        raise _too_many("characters", total, max_tokens * CHARACTERS_PER_TOKEN, is_single)
+    total, most = 0, max_tokens * CHARACTERS_PER_TOKEN
+    for conversation in conversations_of(request, is_single):
+        check_characters(conversation.num_characters, max_context_tokens, conversation.path)
+        total += conversation.num_rendered_characters
+        if total > most:
+            raise _too_many("characters", total, most, request, is_single)
 
 
-def _prefix(g: int, is_single: bool) -> str:
-    return "" if is_single else f"groups.{g}."
-
-
-def _too_many(unit: str, number: int, most: int, is_single: bool) -> InvalidRequest:
+def _too_many(unit: str, number: int, most: int, request: JobRequest, is_single: bool) -> InvalidRequest:
     return InvalidRequest(
-        f"the responses, each with its prompt, have at least {number} {unit}; "
+        f"the learned turns, each with everything before it, have at least {number} {unit}; "
         f"those of one training may have at most {most}",
-        "responses" if is_single else "groups",
+        field_of(request, is_single),
     )
 
 
@@ -111,7 +141,7 @@ class LengthChecks:
         self._user_turns: dict[str, asyncio.Lock] = {}
         self._turn = asyncio.Lock()
 
-    async def count(self, user: str, groups: Sequence[Group], max_tokens: int, is_single: bool) -> int:
+    async def count(self, user: str, request: JobRequest, max_tokens: int, is_single: bool) -> int:
         """Waits for a turn and returns the result of `count_tokens`. Raises also: RateLimited."""
         if self._num_of[user] >= self.max_waiting_per_user:
             raise RateLimited(
@@ -122,14 +152,14 @@ class LengthChecks:
         try:
             # One request of each user waits for the turn. Turns are given in the order of arrival.
             async with self._user_turns.setdefault(user, asyncio.Lock()), self._turn:
-                return await self._count(groups, max_tokens, is_single)
+                return await self._count(request, max_tokens, is_single)
         finally:
             self._num_of[user] -= 1
             if not self._num_of[user]:
                 del self._num_of[user], self._user_turns[user]
 
-    async def _count(self, groups: Sequence[Group], max_tokens: int, is_single: bool) -> int:
-        given = (self._tokenizer, groups, self._max_context_tokens, max_tokens, is_single)
+    async def _count(self, request: JobRequest, max_tokens: int, is_single: bool) -> int:
+        given = (self._tokenizer, request, self._max_context_tokens, max_tokens, is_single)
         counting = asyncio.get_running_loop().run_in_executor(self._thread, count_tokens, *given)
         try:
             return await asyncio.shield(counting)

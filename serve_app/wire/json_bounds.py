@@ -31,6 +31,12 @@ def num_values(text: bytes) -> int:
     return 1 + text.count(b",") + _num_opening(text)
 
 
+def exact_num_values(text: bytes) -> int:
+    """Returns the number of values of a valid JSON text. Commas and brackets inside strings do not count."""
+    outside = _outside_strings(text, num_values(text))
+    return num_values(text if outside is None else outside)
+
+
 def _num_opening(text: bytes) -> int:
     return text.count(b"[") + text.count(b"{")
 

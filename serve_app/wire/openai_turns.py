@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from registry.errors import InvalidRequest
 from serve_app.wire.base import Text
-from serve_app.wire.json_bounds import check_json, num_values
+from serve_app.wire.json_bounds import check_json, exact_num_values
 from serve_app.wire.openai_formats import FunctionName
 from serve_app.wire.refused_fields import refused_at
 
@@ -91,17 +91,25 @@ def check_arguments(turns: Sequence[GivenMessage | AssistantTurn | ToolResult]) 
     for index, turn in enumerate(turns):
         for number, call in enumerate(turn.tool_calls or () if isinstance(turn, AssistantTurn) else ()):
             place = ("messages", index, "tool_calls", number, "function", "arguments")
-            text = call.function.arguments.encode(errors="replace")
-            try:
-                check_json(text, left, MAX_ARGUMENT_DEPTH, "the arguments of all calls together")
-                left -= num_values(text)
-                is_object = not text.strip() or isinstance(json.loads(text), dict)
-            except InvalidRequest as error:
-                raise refused_at(place, error.message) from None
-            except ValueError:
-                is_object = False
-            if not is_object:
-                raise refused_at(place, "the arguments must be a JSON object")
+            left -= num_argument_values(call.function.arguments, left, place)
+
+
+def num_argument_values(arguments: str, max_values: int, place: tuple[str | int, ...]) -> int:
+    """Checks that the arguments of a tool call are a JSON object; returns the number of its values.
+
+    Raises: pydantic.ValidationError, whose location is `place`.
+    """
+    text = arguments.encode(errors="replace")
+    try:
+        check_json(text, max_values, MAX_ARGUMENT_DEPTH, "the arguments of all calls together")
+        is_object = not text.strip() or isinstance(json.loads(text), dict)
+    except InvalidRequest as error:
+        raise refused_at(place, error.message) from None
+    except ValueError:
+        is_object = False
+    if not is_object:
+        raise refused_at(place, "the arguments must be a JSON object")
+    return exact_num_values(text)
 
 
 def num_characters(turn: GivenMessage | AssistantTurn | ToolResult) -> int:

@@ -43,6 +43,12 @@ def refused_at(path: tuple[str | int, ...], reason: str) -> ValidationError:
     return ValidationError.from_exception_data("request", [details])
 
 
+def missing_at(path: tuple[str | int, ...]) -> ValidationError:
+    """Returns an error about a missing field, as pydantic makes it for a field that is always needed."""
+    details = InitErrorDetails(type="missing", loc=path, input=None)
+    return ValidationError.from_exception_data("request", [details])
+
+
 def without_refused(body: Any, known: Iterable[str]) -> Any:
     """Returns the body without refused fields that are null.
 

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +11,7 @@ from typing import Any, final
 
 from registry.errors import ContextLengthExceeded, InvalidRequest
 from registry.meter import Meter
-from registry.records import Group
+from registry.records import JobRequest
 from registry.store import ObjectStore
 from registry.usage import UsageParts, durations
 from serve_app.cannot_start import CannotStart
@@ -20,6 +20,7 @@ from serve_app.model_server.admission import Admission
 from serve_app.model_server.calls import Completion, Generation, GenerationCall, OpenAICall
 from serve_app.model_server.client import ModelReplica
 from serve_app.model_server.request_engine import RequestEngine
+from serve_app.model_server.taught_conversations import conversations_of, field_of
 from serve_app.ray_private import user_config_of_this_replica
 from serve_app.replica_address import listen_at_the_node
 
@@ -147,16 +148,19 @@ class FakeModelServer(ModelReplica):
         yield "data: [DONE]\n\n"
 
     async def count_training_tokens(
-        self, user: str, groups: Sequence[Group], max_tokens: int, is_single: bool
+        self, user: str, request: JobRequest, max_tokens: int, is_single: bool
     ) -> int:
-        """Check lengths: a character is a token, and a response may have a thousand."""
-        lengths = [len(response.content) for group in groups for response in group.responses]
-        if max(lengths) > 1000:
-            raise ContextLengthExceeded("too long", "responses.0.content")
-        if sum(lengths) > max_tokens:
-            message = f"the responses have {sum(lengths)} tokens; one training takes at most {max_tokens}"
-            raise InvalidRequest(message, "responses" if is_single else "groups")
-        return sum(lengths)
+        """Check lengths: a character is a token, and what follows a prompt may have a thousand."""
+        total = 0
+        for conversation in conversations_of(request, is_single):
+            length = sum(len(turn.content) for turn in conversation.turns)
+            if length > 1000:
+                raise ContextLengthExceeded("too long", conversation.path)
+            total += length
+        if total > max_tokens:
+            message = f"the responses have {total} tokens; one training takes at most {max_tokens}"
+            raise InvalidRequest(message, field_of(request, is_single))
+        return total
 
     async def preload(self, adapter_id: str) -> None:
         (self._signals / f"preloaded {adapter_id}").touch()

@@ -26,8 +26,8 @@ from torch import Tensor
 from registry.errors import NoLearningSignal
 from registry.records import JobRequest
 from training.advantages import advantages, mean_and_deviation
-from training.conversation import tokenise
 from training.learning_signal import NOTHING_LEFT, is_lost, missing
+from training.transcript import response_exchanges
 from training.types import (
     Assignment,
     Cancelled,
@@ -148,7 +148,7 @@ class Training:
         outcome = TrainingOutcome(
             metrics={
                 **self._last.model_dump(exclude={"step", "steps", "seconds"}),
-                **missing(self._assignment.request.groups, len(self._rows)),
+                **missing(self._assignment.request.groups),
             },
             trained_tokens=num_tokens * self._assignment.request.hyperparameters.learning_steps,
             duration_s=self._seconds,
@@ -226,16 +226,17 @@ class Training:
 def rows_of(resident: ResidentModel, request: JobRequest) -> list[Row]:
     """The rows of all responses that have tokens. The rewards of the others still count in their groups.
 
+    A trajectory is one row or more, all with its advantage.
+
     Raises: InvalidRequest, ContextLengthExceeded, NoLearningSignal.
     """
     rows, sizes = [], []
     for group in request.groups:
         scores = advantages([response.reward for response in group.responses])
         for response, advantage in zip(group.responses, scores, strict=True):
-            exchange = tokenise(resident.tokenizer, group.messages, response, resident.max_context_tokens)
-            sizes.append((advantage, len(exchange.completion_ids)))
-            if exchange.completion_ids:
-                rows.append(Row(exchange, advantage))
+            exchanges = response_exchanges(resident.tokenizer, group, response, resident.max_context_tokens)
+            sizes.append((advantage, sum(exchange.num_trained for exchange in exchanges)))
+            rows += [Row(exchange, advantage) for exchange in exchanges if exchange.completion_ids]
     if not rows or is_lost(sizes):
         raise NoLearningSignal(NOTHING_LEFT)
     return rows

@@ -2,7 +2,7 @@ import pytest
 
 from registry.records import Group, Message, RewardedResponse
 from training.advantages import advantages
-from training.learning_signal import is_lost, missing
+from training.learning_signal import is_empty, is_lost, missing
 
 
 @pytest.mark.parametrize(
@@ -29,4 +29,20 @@ def test_what_is_missing_is_counted() -> None:
     endings = (("a", True), ("b", False), ("", False), ("", True))
     responses = tuple(RewardedResponse(content=text, reward=0, ends_turn=ends) for text, ends in endings)
     group = Group(messages=(Message(role="user", content="?"),), responses=responses)
-    assert missing([group, group], num_rows=6) == {"cut_responses": 4, "empty_responses": 2}
+    assert missing([group, group]) == {"cut_responses": 4, "empty_responses": 2}
+
+
+@pytest.mark.parametrize(
+    ("turns", "ends_turn", "has_none"),
+    [
+        ([("assistant", "")], False, True),
+        ([("assistant", "")], True, False),
+        ([("assistant", "a")], False, False),
+        ([("assistant", "a"), ("tool", "b"), ("assistant", "")], False, False),
+    ],
+)
+def test_trajectory_is_empty_if_its_only_turn_was_cut_before_its_first_token(
+    turns: list[tuple[str, str]], ends_turn: bool, has_none: bool
+) -> None:
+    messages = tuple(Message(role=role, content=content) for role, content in turns)
+    assert is_empty(RewardedResponse(messages=messages, reward=0, ends_turn=ends_turn)) == has_none

@@ -1,0 +1,103 @@
+"""The conversations of a training, each with its place in the request, for those who measure them."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from registry.records import JobRequest, Message
+from training.transcript import learned_turns
+
+
+@dataclass(frozen=True)
+class GivenTurns:
+    """The turns before the first one that is learned, which several conversations may share."""
+
+    messages: tuple[Message, ...]
+    tools: tuple[dict[str, Any], ...]
+    path: str
+
+    @cached_property
+    def num_characters(self) -> int:
+        tools = len(json.dumps(self.tools)) if self.tools else 0
+        return tools + sum(map(num_characters, self.messages))
+
+    @cached_property
+    def key(self) -> str:
+        """A text that is the same for the same turns and tools."""
+        return json.dumps([[message.model_dump() for message in self.messages], self.tools])
+
+
+@dataclass(frozen=True)
+class TaughtConversation:
+    """The turns that follow the given ones; `path` is their place in the request."""
+
+    given: GivenTurns
+    turns: tuple[Message, ...]
+    path: str
+    ends_turn: bool = True
+
+    @property
+    def is_text(self) -> bool:
+        """True if the only learned turn is the only one that follows, and is a text without tool calls."""
+        return len(self.turns) == 1 and self.turns[0].is_trained and not self.turns[0].tool_calls
+
+    @property
+    def num_characters(self) -> int:
+        return self.given.num_characters + sum(map(num_characters, self.turns))
+
+    @property
+    def num_rendered_characters(self) -> int:
+        """The number of characters of all learned turns, each with everything before it.
+
+        The cost of tokenising depends on it, because each of these turns has a prompt of its own.
+        """
+        learned = set(learned_turns(self.turns))
+        total, before = 0, self.given.num_characters
+        for index, turn in enumerate(self.turns):
+            before += num_characters(turn)
+            total += before if index in learned else 0
+        return total
+
+
+def num_characters(message: Message) -> int:
+    calls = sum(len(json.dumps(call.function.arguments)) for call in message.tool_calls)
+    return len(message.content) + calls
+
+
+def field_of(request: JobRequest, is_single: bool) -> str:
+    """Returns the field of the request that has all conversations."""
+    if request.groups:
+        return "responses" if is_single else "groups"
+    return "examples" if request.examples else "pairs"
+
+
+def conversations_of(request: JobRequest, is_single: bool) -> Iterator[TaughtConversation]:
+    """Yields all conversations of a training, in the order of the request.
+
+    `is_single`: the request has one group and no list of groups. The paths depend on it.
+    """
+    yield from _of_groups(request, is_single)
+    for number, example in enumerate(request.examples):
+        path = f"examples.{number}.messages"
+        first = next(iter(learned_turns(example.messages)), len(example.messages))
+        given = GivenTurns(example.messages[:first], example.tools, path)
+        yield TaughtConversation(given, example.messages[first:], path)
+    for number, pair in enumerate(request.pairs):
+        given = GivenTurns(pair.messages, pair.tools, f"pairs.{number}.messages")
+        yield TaughtConversation(given, pair.preferred, f"pairs.{number}.preferred")
+        yield TaughtConversation(given, pair.rejected, f"pairs.{number}.rejected")
+
+
+def _of_groups(request: JobRequest, is_single: bool) -> Iterator[TaughtConversation]:
+    for number, group in enumerate(request.groups):
+        prefix = "" if is_single else f"groups.{number}."
+        given = GivenTurns(group.messages, group.tools, f"{prefix}messages")
+        for index, response in enumerate(group.responses):
+            path = f"{prefix}responses.{index}."
+            if response.messages:
+                yield TaughtConversation(given, response.messages, f"{path}messages", response.ends_turn)
+            else:
+                turn = Message(role="assistant", content=response.content)
+                yield TaughtConversation(given, (turn,), f"{path}content", response.ends_turn)

@@ -8,6 +8,7 @@
         RevisionNotFound
         JobNotFound
         KeyNotFound            unknown, or another user's: the answer is the same
+        FileNotFound           unknown, or another user's: the answer is the same
       Conflict
         NameTaken
         ModelInUse             delete while a job of the model has not ended
@@ -21,7 +22,7 @@
       RequestTimeout           the body did not arrive in time
       RequestTooLarge
       UnsupportedEncoding      the body is compressed
-      QuotaExceeded            as many models, keys or trainings as the user may have
+      QuotaExceeded            as many models, keys, files or trainings as the user may have
         TokenBudgetExceeded    the tokens of a period are used up; it says when the next one begins
       RateLimited              too much at once; it says when to try again
       TrainingFailed           a training ended without a revision
@@ -34,6 +35,7 @@ contains no path, bucket name, key or prompt. Messages that several files raise 
 """
 
 INTERNAL_ERROR = "internal error"
+NO_SUCH_FILE = "there is no such file"
 NO_SUCH_KEY = "there is no such key"
 NO_SUCH_MODEL = "there is no such model"
 UNREACHABLE = "the service cannot be reached at the moment; try again"
@@ -85,6 +87,10 @@ class JobNotFound(NotFound):
 
 class KeyNotFound(NotFound):
     code = "key_not_found"
+
+
+class FileNotFound(NotFound):
+    code = "file_not_found"
 
 
 class Conflict(TigerError):

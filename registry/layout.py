@@ -29,6 +29,8 @@ KINDS = (
     "idempotency/",
     "audit/",
     "leaders/",
+    "files/",
+    "files-unfinished/",
 )
 """The beginnings of the keys that a backup has, and that a restore replaces."""
 NOT_COPIED = frozenset({"probe/"})

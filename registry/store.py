@@ -2,12 +2,7 @@
 
     ApiKeys, UserModelStore, Revisions, Jobs  ->  ObjectStore  ->  boto3  ->  any S3-compatible endpoint
 
-This file knows neither JSON nor the layout of the bucket. It raises these exceptions:
-
-    ObjectMissing    there is no such key
-    WriteConflict    the condition of a create or replace did not hold: nothing was written
-    Unavailable      storage cannot be reached, it refused, or the outcome of a write is unknown
-    StorageUnfit     the endpoint cannot be used at all (a message for the operator)
+This file knows neither JSON nor the layout of the bucket. `registry.store_errors` has its exceptions.
 """
 
 import builtins
@@ -15,19 +10,22 @@ import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from registry.client import PLAIN_ATTEMPTS, ClientFactory, build_client, create_bucket_arguments
 from registry.errors import Unavailable
+from registry.multipart import MultipartUpload
 from registry.settings import StorageSettings
+from registry.store_errors import UNREACHABLE, code_of, status_of, translated
+from registry.store_errors import ObjectMissing as ObjectMissing
+from registry.store_errors import StorageUnfit as StorageUnfit
+from registry.store_errors import WriteConflict as WriteConflict
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -36,19 +34,6 @@ if TYPE_CHECKING:
 READ_THREADS = 8
 DELETE_BATCH = 1000
 CONDITIONAL_ATTEMPTS = 2
-UNREACHABLE = "storage cannot be reached"
-
-
-class ObjectMissing(Exception):
-    """No object has this key; `args[0]` is the key. It is never shown to a client."""
-
-
-class WriteConflict(Exception):
-    """Another writer was first; `args[0]` is the key. Nothing was written."""
-
-
-class StorageUnfit(Exception):
-    """The endpoint cannot store our data. The message tells the operator why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,37 +42,12 @@ class StoredObject:
     etag: str
 
 
-def _status(error: ClientError) -> int:
-    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-
-
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
 def _succeeds(write: Callable[..., str], *arguments: object) -> bool:
     try:
         write(*arguments)
     except WriteConflict:
         return False
     return True
-
-
-@contextmanager
-def _translated(key: str = "") -> Iterator[None]:
-    """Turn every boto3 error of the block into one of ours. The original error is its cause, for the log."""
-    try:
-        yield
-    except ClientError as error:
-        if _status(error) == 404 and _code(error) != "NoSuchBucket":
-            raise ObjectMissing(key) from error
-        if _status(error) == 501:
-            raise StorageUnfit(
-                f"the endpoint does not implement {error.operation_name} as we use it"
-            ) from error
-        raise Unavailable(UNREACHABLE) from error
-    except (BotoCoreError, Boto3Error) as error:
-        raise Unavailable(UNREACHABLE) from error
 
 
 class ObjectStore:
@@ -112,7 +72,7 @@ class ObjectStore:
 
     def get(self, key: str) -> StoredObject:
         """Raises: ObjectMissing."""
-        with _translated(key):
+        with translated(key):
             response = self._s3().get_object(Bucket=self.settings.bucket, Key=self._full(key))
             return StoredObject(response["Body"].read(), response["ETag"])
 
@@ -122,7 +82,7 @@ class ObjectStore:
             return list(pool.map(self._get_or_none, keys))
 
     def put(self, key: str, body: bytes) -> None:
-        with _translated(key):
+        with translated(key):
             self._s3().put_object(Bucket=self.settings.bucket, Key=self._full(key), Body=body)
 
     def create(self, key: str, body: bytes) -> str:
@@ -135,13 +95,13 @@ class ObjectStore:
 
     def delete(self, key: str) -> None:
         """Delete an object. It is no error if the key does not exist."""
-        with _translated(key):
+        with translated(key):
             self._s3().delete_object(Bucket=self.settings.bucket, Key=self._full(key))
 
     def delete_many(self, keys: Iterable[str]) -> None:
         remaining = iter(keys)
         while batch := list(islice(remaining, DELETE_BATCH)):
-            with _translated():
+            with translated():
                 answer = self._s3().delete_objects(
                     Bucket=self.settings.bucket,
                     Delete={"Objects": [{"Key": self._full(key)} for key in batch], "Quiet": True},
@@ -159,36 +119,46 @@ class ObjectStore:
         """The keys that begin with `prefix` and come after `start_after`, in order."""
         after = self._full(start_after) if start_after else ""
         size = {"PageSize": min(limit or 1000, 1000)}
-        with _translated():
+        with translated():
             pages = self._pages(prefix, StartAfter=after, PaginationConfig=size)
             keys = (entry["Key"] for page in pages for entry in page.get("Contents", ()))
             return [key[len(self.settings.prefix) :] for key in islice(keys, limit)]
 
     def list_kinds(self) -> set[str]:
         """The beginnings of all keys that have a slash, up to the first one."""
-        with _translated():
+        with translated():
             pages = builtins.list(self._pages("", Delimiter="/"))
         kinds = (entry["Prefix"] for page in pages for entry in page.get("CommonPrefixes", ()))
         return {kind[len(self.settings.prefix) :] for kind in kinds}
 
     def upload_file(self, path: Path, key: str) -> None:
-        with _translated(key):
+        with translated(key):
             self._s3().upload_file(str(path), self.settings.bucket, self._full(key))
 
     def download_file(self, key: str, path: Path) -> None:
         """Raises: ObjectMissing."""
-        with _translated(key):
+        with translated(key):
             self._s3().download_file(self.settings.bucket, self._full(key), str(path))
 
     def read_chunks(self, key: str, chunk_bytes: int = 2**20) -> Iterator[bytes]:
         """The object in pieces. Raises: ObjectMissing, Unavailable."""
-        with _translated(key):
+        with translated(key):
             answer = self._s3().get_object(Bucket=self.settings.bucket, Key=self._full(key))
             yield from answer["Body"].iter_chunks(chunk_bytes)
 
+    def begin_upload(self, key: str) -> MultipartUpload:
+        """Begin an object whose size is not known yet."""
+        with translated(key):
+            begun = self._s3().create_multipart_upload(Bucket=self.settings.bucket, Key=self._full(key))
+        return self.upload(key, begun["UploadId"])
+
+    def upload(self, key: str, upload_id: str) -> MultipartUpload:
+        """The upload with this id, which this process or another one has begun."""
+        return MultipartUpload(self._s3(), self.settings.bucket, self._full(key), upload_id)
+
     def copy(self, source_key: str, destination_key: str) -> None:
         """Copy an object inside the bucket, without downloading it. Raises: ObjectMissing."""
-        with _translated(source_key):
+        with translated(source_key):
             self._s3().copy_object(
                 Bucket=self.settings.bucket,
                 Key=self._full(destination_key),
@@ -226,18 +196,18 @@ class ObjectStore:
             try:
                 client.head_bucket(Bucket=self.settings.bucket)
             except ClientError as error:
-                if _status(error) != 404:
+                if status_of(error) != 404:
                     raise
                 client.create_bucket(Bucket=self.settings.bucket, **create_bucket_arguments(self.settings))
         except NoCredentialsError as error:
             raise StorageUnfit("no S3 credentials were found in the usual AWS places") from error
         except ClientError as error:
-            if _code(error) in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
+            if code_of(error) in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
                 return
-            if _status(error) < 500:
+            if status_of(error) < 500:
                 raise StorageUnfit(
-                    f"{error.operation_name} of bucket {self.settings.bucket!r} is refused: {_status(error)} "
-                    f"{_code(error)}; check the credentials and the bucket"
+                    f"{error.operation_name} of bucket {self.settings.bucket!r} is refused: "
+                    f"{status_of(error)} {code_of(error)}; check the credentials and the bucket"
                 ) from error
             raise Unavailable(UNREACHABLE) from error
         except BotoCoreError as error:
@@ -289,11 +259,11 @@ class ObjectStore:
         put = partial(
             self._s3(retries=False).put_object, Bucket=self.settings.bucket, Key=self._full(key), Body=body
         )
-        with _translated(key):
+        with translated(key):
             try:
                 response = put(IfNoneMatch="*") if etag is None else put(IfMatch=etag)
             except ClientError as error:
-                if _status(error) in (404, 409, 412) and _code(error) != "NoSuchBucket":
+                if status_of(error) in (404, 409, 412) and code_of(error) != "NoSuchBucket":
                     raise WriteConflict(key) from error
                 raise
         return response["ETag"]

@@ -12,6 +12,8 @@ from pydantic import Field
 from registry.records import Record
 
 PREFIX = "TIGER_HTTP__"
+UPLOAD_PATH = "/openai/v1/files"
+"""The path at which `POST` takes files. They may be larger than the bodies of other requests."""
 
 
 class HttpSettings(Record):

@@ -44,6 +44,10 @@ class IngressSettings(ReplicaLife):
     )
     max_request_depth: int = Field(100, ge=16, le=200, description="levels of lists and objects in a body")
     body_timeout_s: float = Field(60, gt=0, description="time in which the whole body must arrive")
+    max_file_bytes: int = Field(
+        512 * 2**20, ge=1024, le=2**32, description="size of a file that a user uploads"
+    )
+    upload_timeout_s: float = Field(3600, gt=0, description="time in which a whole file must arrive")
     allowed_origins: tuple[Origin, ...] = Field(
         (), description="origins of pages that may use the API in a browser: `https://chat.example.com`"
     )
@@ -108,8 +112,13 @@ class LimitSettings(BudgetSettings):
         1024, ge=1, description="requests of all kinds in progress at one ingress replica"
     )
     max_concurrent_downloads_per_user: int = Field(
-        4, ge=1, description="downloads of adapters in progress at one ingress replica"
+        4, ge=1, description="downloads of adapters and files in progress at one ingress replica"
     )
+    max_concurrent_uploads_per_user: int = Field(
+        2, ge=1, description="uploads of files in progress at one ingress replica; each has 8 MiB in memory"
+    )
+    max_files_per_user: int = Field(1000, ge=1, le=10_000, description="files, which are in one list")
+    max_file_bytes_per_user: int = Field(10 * 2**30, ge=1, description="sizes of all files together")
     max_concurrent_generations_per_user: int = Field(
         512, ge=1, description="generations in progress on one replica; each of `n` samples is one"
     )

@@ -1,7 +1,7 @@
 """Makes a backup of a bucket while the service runs.
 
-usage -> reservations -> jobs -> models, with their adapters and jobs -> new reservations -> keys -> audit log
--> leaders -> manifest
+usage -> reservations -> jobs -> models, with their adapters and jobs -> files -> new reservations -> keys
+-> audit log -> leaders -> manifest
 
 The order makes the copy consistent; a file of docs/decisions has the argument. In short: of two objects where
 one leans on the other, the service writes the one that is leaned on first, and the backup reads it last.
@@ -10,6 +10,7 @@ one leans on the other, the service writes the one that is leaned on first, and 
 from registry.audit import PREFIX as AUDIT
 from registry.backup.copies import Copies
 from registry.backup.errors import BackupRefused
+from registry.backup.files import FileCopies
 from registry.backup.jobs import JobCopies
 from registry.backup.manifest import BackupManifest
 from registry.backup.models import ModelCopies
@@ -51,6 +52,8 @@ class Backup:
         jobs.copy_all()
         self._report("copying models")
         models.copy_all()
+        self._report("copying files")
+        FileCopies(self._source, self._copies).copy_all()
         self._report("copying keys")
         self._copy_new_reservations()
         self._copy_keys()

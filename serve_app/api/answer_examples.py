@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from registry.json_text import compact_json
+from serve_app.wire.files import EXAMPLE_LINE
 
 
 def _lines(*chunks: dict[str, Any]) -> str:
@@ -249,3 +250,18 @@ RESPONSE_EVENTS = "".join(
     f"event: {event['type']}\ndata: {json.dumps({**event, 'sequence_number': number})}\n\n"
     for number, event in enumerate(_HAPPENS)
 )
+FILE_OBJECT = {
+    "id": "file-9f86d081884c7d659a2feaa0c55ad015",
+    "object": "file",
+    "bytes": 1024,
+    "created_at": 1738499400,
+    "filename": "answers.jsonl",
+    "purpose": "fine-tune",
+    "status": "processed",
+    "status_details": None,
+    "expires_at": None,
+}
+DELETED_FILE = {"id": FILE_OBJECT["id"], "object": "file", "deleted": True}
+FILE_CONTENT = {
+    "application/octet-stream": {"schema": {"type": "string", "format": "binary"}, "example": EXAMPLE_LINE}
+}

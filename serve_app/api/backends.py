@@ -18,6 +18,8 @@ from serve_app.api.auth import Authenticator, Caller
 from serve_app.api.base_model_health import BaseModelHealth, asking
 from serve_app.api.base_model_problems import BaseModelProblems
 from serve_app.api.cold_start import ColdStart, Startable
+from serve_app.api.file_checks import ChecksElsewhere
+from serve_app.api.file_uploads import FileUploads
 from serve_app.api.key_check import CALLER, KeyWatch
 from serve_app.api.model_listing import as_lines, base_infos
 from serve_app.api.models_cache import ModelsCache
@@ -61,6 +63,7 @@ class Backends:
     resolver: Resolver = field(init=False)
     health: dict[str, BaseModelHealth] = field(init=False, default_factory=dict)
     downloads: Places = field(init=False)
+    uploads: FileUploads = field(init=False)
 
     def __post_init__(self) -> None:
         self.store = ObjectStore(self.settings.storage)
@@ -78,6 +81,7 @@ class Backends:
             lambda: self.settings.limits.max_concurrent_downloads_per_user,
             "you have {limit} downloads in progress; wait for one of them",
         )
+        self.uploads = FileUploads(self.store, self.catalog, ChecksElsewhere(), lambda: self.settings)
         self._storage_checks: SharedTasks[None] = SharedTasks()
         self.request_limit = RequestLimit(None, 1)
         self.apply(self.settings)

@@ -4,6 +4,7 @@
     one request too many ->  429, nothing of the body is read
     body too large, slow ->  413, 408
     body compressed      ->  415, nothing of the body is read
+    upload of a file     ->  the application, with a Caller in the scope; it reads the body in pieces
     else                 ->  the application, with a Caller in the scope and the body in memory
 
 Serve's own bound on requests is higher than these limits, so a user can fill only their own share.
@@ -11,26 +12,31 @@ Serve's own bound on requests is higher than these limits, so a user can fill on
 
 import asyncio
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from registry.errors import RequestTimeout, RequestTooLarge, TigerError, UnsupportedEncoding
+from registry.errors import RequestTimeout, TigerError, UnsupportedEncoding
 from serve_app.api.auth import Authenticator, Caller, presented_hash
 from serve_app.api.errors import ANSWER_HEADERS, error_response
 from serve_app.api.http_server import BODY_WANTED
 from serve_app.api.key_check import CALLER
 from serve_app.api.places import Places
 from serve_app.api.rate_limits import RequestLimit
+from serve_app.api.streamed_body import (
+    ClientGone,
+    StreamedBody,
+    announced_bytes,
+    has_body,
+    require_size,
+)
+from serve_app.api.upload_form import FORM_BYTES
+from serve_app.http_settings import UPLOAD_PATH
 from serve_app.settings import Settings
 
 BODIES_AT_ONCE = 8
 """The number of bodies of the largest size that one user may have in memory at an ingress replica."""
-
-
-class ClientGone(Exception):
-    """The client went away before its body had arrived."""
 
 
 class Door:
@@ -74,13 +80,21 @@ class Door:
                 scope[CALLER] = caller = await self._caller(scope)
                 self._count(scope, caller.user)
                 held.enter_context(self._users.held_by(caller.user))(1)
-                body = await self._body(scope, receive, held.enter_context(self._bodies.held_by(caller.user)))
+                _require_plain(scope)
+                upload, body = self._upload(scope, receive), None
+                if upload is None:
+                    take = held.enter_context(self._bodies.held_by(caller.user))
+                    body = await self._body(scope, receive, take)
             except TigerError as refusal:
-                await error_response(refusal, is_last=_has_body(scope))(scope, receive, send)
+                await error_response(refusal, is_last=has_body(scope))(scope, receive, send)
                 return
             except ClientGone:
                 return
-            await self._app(scope, _read_already(body, receive), send)
+            if upload is None:
+                await self._app(scope, _read_already(body, receive), send)
+                return
+            with suppress(ClientGone):
+                await upload.pass_to(self._app, send)
 
     async def _caller(self, scope: Scope) -> Caller:
         """Finds the caller by the key. Raises: InvalidApiKey, Unavailable, RateLimited."""
@@ -101,24 +115,28 @@ class Door:
     async def _body(self, scope: Scope, receive: Receive, take: Callable[[int], None]) -> bytes | None:
         """Reads the whole body. Returns None if the request has no body.
 
-        Raises: RequestTooLarge, UnsupportedEncoding, RequestTimeout, RateLimited, ClientGone.
+        Raises: RequestTooLarge, RequestTimeout, RateLimited, ClientGone.
         """
-        headers = Headers(scope=scope)
-        if headers.get("content-encoding", "identity").strip().lower() not in ("identity", ""):
-            raise UnsupportedEncoding("a compressed body is not read: send it without Content-Encoding")
         ingress = self._settings().ingress
-        announced = headers.get("content-length", "")
-        if announced.isdigit() and int(announced) > ingress.max_request_bytes:
-            raise _too_large(ingress.max_request_bytes)
+        require_size(announced_bytes(scope), ingress.max_request_bytes)
         if BODY_WANTED in scope:
             scope[BODY_WANTED].set()
-        if not _has_body(scope):
+        if not has_body(scope):
             return None
         try:
             async with asyncio.timeout(ingress.body_timeout_s):
                 return await _read(receive, take, ingress.max_request_bytes)
         except TimeoutError:
             raise RequestTimeout(f"the body did not arrive within {ingress.body_timeout_s:g} s") from None
+
+    def _upload(self, scope: Scope, receive: Receive) -> StreamedBody | None:
+        """Returns the body of an upload; None: this is another request. Raises: RequestTooLarge."""
+        if (scope["method"], scope["path"]) != ("POST", UPLOAD_PATH):
+            return None
+        ingress = self._settings().ingress
+        max_bytes = ingress.max_file_bytes + FORM_BYTES
+        require_size(announced_bytes(scope), max_bytes)
+        return StreamedBody(scope, receive, max_bytes, ingress.upload_timeout_s)
 
 
 async def _read(receive: Receive, take: Callable[[int], None], max_body_bytes: int) -> bytes:
@@ -128,21 +146,18 @@ async def _read(receive: Receive, take: Callable[[int], None], max_body_bytes: i
         if message["type"] == "http.disconnect":
             raise ClientGone
         piece = message.get("body", b"")
-        if len(body) + len(piece) > max_body_bytes:
-            raise _too_large(max_body_bytes)
+        require_size(len(body) + len(piece), max_body_bytes)
         take(len(piece))
         body += piece
         if not message.get("more_body", False):
             return bytes(body)
 
 
-def _too_large(max_body_bytes: int) -> RequestTooLarge:
-    return RequestTooLarge(f"the body is over {max_body_bytes} bytes")
-
-
-def _has_body(scope: Scope) -> bool:
-    headers = Headers(scope=scope)
-    return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+def _require_plain(scope: Scope) -> None:
+    """Raises: UnsupportedEncoding."""
+    encoding = Headers(scope=scope).get("content-encoding", "identity")
+    if encoding.strip().lower() not in ("identity", ""):
+        raise UnsupportedEncoding("a compressed body is not read: send it without Content-Encoding")
 
 
 def _read_already(body: bytes | None, receive: Receive) -> Receive:

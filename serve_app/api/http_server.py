@@ -23,6 +23,7 @@ from serve_app.deployment_options import INGRESS
 from serve_app.shared_tasks import is_being_cancelled
 
 BODY_WANTED = "tiger.body_wanted"  # an event in the scope of a request: the body is read after it was set
+UNBUFFERED = "tiger.unbuffered"  # a `receive` in the scope of a request, for a body that Serve must not keep
 REQUEST_ID = b"x-request-id"
 REQUEST_ID_PATTERN = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 NOT_FOR_CLIENTS = frozenset(
@@ -53,6 +54,10 @@ class LazyBody:
     """A layer that reads no body before the application asks for it.
 
     Without it, Serve reads whatever any client sends, without a bound and before the key is checked.
+
+    Serve also reads a body that is wanted as fast as it comes, and keeps what the application has not read.
+    An application that reads a large body calls the `receive` under UNBUFFERED instead. When it has all of
+    the body, it sets BODY_WANTED, so that Serve notices that the client goes away.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -63,6 +68,7 @@ class LazyBody:
             await self._app(scope, receive, send)
             return
         wanted = scope[BODY_WANTED] = asyncio.Event()
+        scope[UNBUFFERED] = receive
 
         async def receive_when_wanted() -> Message:
             await wanted.wait()

@@ -18,7 +18,18 @@ from serve_app.api.key_check import KeyCheck
 from serve_app.api.middleware import AnswerHeaders
 from serve_app.api.openapi import ALWAYS, DESCRIPTION, TAGS, describe, errors
 from serve_app.api.readiness_gauges import ReadinessGauges
-from serve_app.api.routes import generate, jobs, keys, models, openai, operations, responses, train, usage
+from serve_app.api.routes import (
+    files,
+    generate,
+    jobs,
+    keys,
+    models,
+    openai,
+    operations,
+    responses,
+    train,
+    usage,
+)
 from serve_app.api.trainer_client import TrainerClient
 from serve_app.base_model_handles import model_client
 from serve_app.catalog.client import CatalogClient
@@ -38,6 +49,7 @@ ROUTERS = (
     usage.router,
     openai.router,
     responses.router,
+    files.router,
 )
 
 

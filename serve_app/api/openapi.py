@@ -13,10 +13,12 @@ from fastapi.routing import APIRoute
 
 from registry.errors import (
     INTERNAL_ERROR,
+    NO_SUCH_FILE,
     NO_SUCH_KEY,
     NO_SUCH_MODEL,
     UNREACHABLE,
     ContextLengthExceeded,
+    FileNotFound,
     IdempotencyConflict,
     InvalidApiKey,
     InvalidRequest,
@@ -92,6 +94,7 @@ EXAMPLES: tuple[TigerError, ...] = (
     RevisionNotFound("the model has no such revision", "model"),
     JobNotFound("no such job"),
     KeyNotFound(NO_SUCH_KEY),
+    FileNotFound(NO_SUCH_FILE),
     NameTaken("there is a model of that name already", "name"),
     ModelInUse("a training of this model has not ended; wait for it", "model"),
     IdempotencyConflict("this Idempotency-Key was used with another body"),

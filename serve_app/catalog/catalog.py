@@ -1,4 +1,4 @@
-"""The deployment that knows the models and the keys of all users.
+"""The deployment that knows the models, the keys and the files of all users.
 
     Ingress, Trainer  --calls-->  Catalog  --compare-and-swap-->  users/<user>/models.json
 
@@ -17,6 +17,8 @@ from contextlib import suppress
 from datetime import datetime
 
 from registry.errors import RevisionNotFound, Superseded
+from registry.file_lists import FileLimits
+from registry.file_records import FileRecord
 from registry.keys import ApiKeys, ListedKey
 from registry.layout import open_bucket
 from registry.leadership import CATALOG, Leadership, Unopposed
@@ -30,8 +32,9 @@ from serve_app.catalog.creation import ModelCreation
 from serve_app.catalog.model_lists import ModelLists, by_uid
 from serve_app.catalog.names import Names
 from serve_app.catalog.references import Resolver
+from serve_app.catalog.user_files import UserFiles
 from serve_app.catalog.user_keys import UserKeys
-from serve_app.settings import Settings
+from serve_app.settings import LimitSettings, Settings
 from serve_app.wire.models import ChangeModel, CreateModel
 
 
@@ -60,9 +63,11 @@ class Catalog:
         self._user_keys = UserKeys(self._keys, limits.max_keys_per_user)
         self._revisions = Revisions(store)
         self._leftovers = Leftovers(store, epoch)
+        self._files = UserFiles(store, _file_limits(limits), self._leadership)
         if not self._leadership.is_superseded:
             with suppress(Superseded):  # the later Catalog sweeps, too
                 self._leftovers.sweep()
+                self._files.sweep()
         self._lists = ModelLists(UserModelStore(store, epoch), self._leases, self._leadership)
         self._creation = ModelCreation(
             store, self._lists, self._resolver, limits.max_models_per_user, self._leadership
@@ -82,6 +87,7 @@ class Catalog:
         """Changes the base models, the default one, and the limits. What exists already stays."""
         self._resolver.settings = settings
         self._user_keys.max_keys = settings.limits.max_keys_per_user
+        self._files.limits = _file_limits(settings.limits)
         self._creation.max_models = settings.limits.max_models_per_user
 
     async def check_storage(self) -> None:
@@ -124,6 +130,18 @@ class Catalog:
         Raises: KeyNotFound: unknown, or another user's; InvalidApiKey: the caller's key is not valid.
         """
         await self._user_keys.revoke(user, key_id, caller_hash)
+
+    async def require_room(self, user: str, size_bytes: int) -> None:
+        """Refuses an upload for which there is no room. Raises: QuotaExceeded."""
+        await self._files.require_room(user, size_bytes)
+
+    async def add_file(self, user: str, record: FileRecord) -> None:
+        """Lets a file exist whose bytes are complete. Raises: QuotaExceeded."""
+        await self._files.add(user, record)
+
+    async def delete_file(self, user: str, file_id: str) -> None:
+        """Deletes a file. Raises: FileNotFound: unknown, or another user's."""
+        await self._files.delete(user, file_id)
 
     async def private_models(self, user: str) -> tuple[ModelRecord, ...]:
         return (await self._lists.load(user)).models
@@ -221,6 +239,10 @@ class Catalog:
         if found is None:
             raise RevisionNotFound("the model has no such revision with weights of its own", "n")
         return model, found
+
+
+def _file_limits(limits: LimitSettings) -> FileLimits:
+    return FileLimits(limits.max_files_per_user, limits.max_file_bytes_per_user)
 
 
 def _leadership(store: ObjectStore, cluster: Callable[[], str] | None) -> Unopposed:

@@ -6,6 +6,7 @@ from typing import Any
 from ray.serve.handle import DeploymentHandle
 
 from registry.deployment_calls import DeploymentCalls
+from registry.file_records import FileRecord
 from registry.keys import ListedKey
 from registry.records import KeyRecord, Manifest, ModelRecord
 from serve_app.catalog.cache_leases import Forgotten, ReadModels, Renewal
@@ -45,6 +46,15 @@ class CatalogClient:
 
     async def revoke_key(self, user: str, key_id: str, caller_hash: str) -> None:
         await self._catalog.call(Catalog.revoke_key, user, key_id, caller_hash)
+
+    async def require_room(self, user: str, size_bytes: int) -> None:
+        await self._catalog.call(Catalog.require_room, user, size_bytes)
+
+    async def add_file(self, user: str, record: FileRecord) -> None:
+        await self._catalog.call(Catalog.add_file, user, record)
+
+    async def delete_file(self, user: str, file_id: str) -> None:
+        await self._catalog.call(Catalog.delete_file, user, file_id)
 
     async def models(self, user: str, replica: str) -> ReadModels:
         return await answered(lambda: self._catalog.call(Catalog.models, user, replica))

@@ -5,7 +5,8 @@
                 form of the API, except the one to bytes that are not HTTP, which is always HTML; no splicing,
                 because HAProxy would not notice that a client has gone away if the body of its request came
                 in another packet than the head
-    frontend    listens at `http.host`; bounds the connections per address; refuses bodies that are too large
+    frontend    listens at `http.host`; bounds the connections per address; refuses bodies that are too large,
+                except those of files
     the rest    removes the metrics and the status page: Ray has the same figures, and asks for a token
 
 All sections that Ray's template may contain are known here. A configuration with another one is refused, so
@@ -20,6 +21,7 @@ from typing import NamedTuple
 
 from registry.errors import INTERNAL_ERROR, UNREACHABLE
 from registry.json_text import compact_json
+from serve_app.http_settings import UPLOAD_PATH
 from serve_app.instance.haproxy_directives import UnexpectedConfiguration, address_of, require_one_address
 
 RETRY_AFTER_S = 2
@@ -201,7 +203,8 @@ def _frontend(section: Section, door: FrontDoor, address: str) -> str:
     ]
     if door.max_request_bytes is not None:
         too_large = f"{{ req.hdr_val(content-length) gt {door.max_request_bytes} }}"
-        lines.append(f"http-request deny deny_status 413 if {too_large}")
+        # The ingress refuses files that are too large, before it reads them.
+        lines.append(f"http-request deny deny_status 413 if {too_large} !{{ path {UPLOAD_PATH} }}")
     # This bounds the time for the body, or for as much of it as fits into HAProxy's buffer.
     lines.append(f"http-request wait-for-body time {door.request_timeout_s}s")
     return _indented(lines) + text

@@ -31,6 +31,8 @@ SMALL_LIMITS = LimitSettings(
     max_tokens_per_job=3000,
     max_learning_steps=50,
     max_trained_tokens_per_job=100_000,
+    max_files_per_user=3,
+    max_file_bytes_per_user=16 * 2**20,
 )
 """The limits of modules without others: small enough to reach."""
 MAX_KEYS = 4

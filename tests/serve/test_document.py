@@ -61,6 +61,14 @@ def examples_of(content: dict[str, Any]) -> list[Any]:
     return single + [example["value"] for example in content.get("examples", {}).values()]
 
 
+def body_of(media_type: str, example: dict[str, Any]) -> dict[str, Any]:
+    """The arguments with which httpx sends an example."""
+    if media_type == "application/json":
+        return {"json": example}
+    assert media_type == "multipart/form-data"
+    return {"data": {"purpose": example["purpose"]}, "files": {"file": ("file", example["file"])}}
+
+
 def test_document_is_openapi(document: dict[str, Any]) -> None:
     assert document["openapi"].startswith("3.1")
     OPENAPI_31_VALIDATOR.validate(document)
@@ -163,10 +171,12 @@ def test_every_example_of_a_request_is_answered(
             if "requestBody" not in operation:
                 continue
             method, path = route.split()
-            examples = operation["requestBody"]["content"]["application/json"].get("examples", {})
+            ((media_type, content),) = operation["requestBody"]["content"].items()
+            examples = content.get("examples", {})
             assert examples, f"{route} has no example in serve_app/api/request_examples.py"
             for name, example in examples.items():
-                answer = alice.http.request(method, path.replace("{ref}", "model42"), json=example["value"])
+                body = body_of(media_type, example["value"])
+                answer = alice.http.request(method, path.replace("{ref}", "model42"), **body)
                 assert answer.status_code < 300, (route, name, answer.text)
                 documented = operation["responses"][str(answer.status_code)]["content"]
                 assert answer.headers["content-type"].partition(";")[0] in documented, (route, name)

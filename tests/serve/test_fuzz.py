@@ -115,6 +115,8 @@ def name_something_real(case: Any, account: Account) -> None:
         parameters["job_id"] = account.http.get("/v1/jobs?limit=1").json()[0]["id"]
     if is_chosen(parameters.get("key_id")):
         parameters["key_id"] = account.http.post("/v1/keys", json={"name": "victim"}).json()["id"]
+    if is_chosen(parameters.get("file_id")):
+        parameters["file_id"] = uploaded(account)
     if isinstance(case.body, dict):
         for field in ("model", "parent_model"):
             if is_chosen(case.body.get(field)):
@@ -123,6 +125,13 @@ def name_something_real(case: Any, account: Account) -> None:
 
 def is_chosen(value: Any) -> bool:
     return isinstance(value, str) and len(value) % 2 == 1
+
+
+def uploaded(account: Account) -> str:
+    """A file of the user."""
+    form: dict[str, Any] = {"data": {"purpose": "fine-tune"}, "files": {"file": ("f.jsonl", b"{}")}}
+    file_id: str = account.http.post("/openai/v1/files", **form).json()["id"]
+    return file_id
 
 
 def victim(account: Account) -> str:

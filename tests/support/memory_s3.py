@@ -1,6 +1,7 @@
 """The client of a bucket in memory, with all calls of an `ObjectStore`."""
 
 import io
+import secrets
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,6 +33,8 @@ class MemoryClient(LaxClient):
     ) -> None:
         super().__init__()
         self.objects = {} if objects is None else objects
+        self.uploads: dict[str, dict[int, bytes]] = {}
+        """The parts of multipart uploads that have not ended, by the id of the upload."""
         self._before_read = before_read
         self._before_write = before_write
         self._lock = threading.Lock()
@@ -60,6 +63,32 @@ class MemoryClient(LaxClient):
     def copy_object(self, *, Key: str, CopySource: Any, **_: Any) -> None:
         body = self.get_object(Key=CopySource["Key"])["Body"].read()
         self.put_object(Key=Key, Body=body)
+
+    def create_multipart_upload(self, **_: Any) -> Any:
+        upload_id = f"upload-{secrets.token_hex(8)}"
+        self.uploads[upload_id] = {}
+        return {"UploadId": upload_id}
+
+    def upload_part(self, *, Key: str, UploadId: str, PartNumber: int, Body: bytes, **_: Any) -> Any:
+        self._before_write(Key)
+        self._parts(UploadId)[PartNumber] = Body
+        return {"ETag": repr(Body)}
+
+    def complete_multipart_upload(self, *, Key: str, UploadId: str, MultipartUpload: Any, **_: Any) -> None:
+        parts = self._parts(UploadId)
+        self.put_object(
+            Key=Key, Body=b"".join(parts[part["PartNumber"]] for part in MultipartUpload["Parts"])
+        )
+        del self.uploads[UploadId]
+
+    def abort_multipart_upload(self, *, UploadId: str, **_: Any) -> None:
+        self._parts(UploadId)
+        del self.uploads[UploadId]
+
+    def _parts(self, upload_id: str) -> dict[int, bytes]:
+        if upload_id not in self.uploads:
+            raise self._error(404)
+        return self.uploads[upload_id]
 
     def upload_file(self, path: str, bucket: str, key: str) -> None:
         self.put_object(Key=key, Body=Path(path).read_bytes())

@@ -46,7 +46,7 @@ def another_instance(system: System, home: Path) -> Iterator[Instance]:
 def test_restored_private_model_gives_the_same_answer_to_the_same_key(
     system: System, alice: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish(system, alice, "Mine", write_adapter(tmp_path / "adapter"))
+    publish(system, alice, "Mine", write_adapter(tmp_path / "adapter", lambda b: b * 20))
     model, answer = alice.get("/v1/models/mine"), alice.greedy("mine", PROMPT)["message"]
     assert answer != alice.greedy("mine@0", PROMPT)["message"], "the adapter changes what the model says"
     place = str(tmp_path / "backup")

@@ -151,7 +151,7 @@ def check_shown(tokenizer: ChatTokenizer, messages: Sequence[Message], tools: To
 
 @dataclass
 class _TemplateFacts:
-    """Facts about one chat template of one tokenizer, each found out when it is first needed."""
+    """Facts about one chat template of one tokenizer, which are found out by rendering probes."""
 
     template: Any
     end_of_turn: int

@@ -1,8 +1,8 @@
 """Makes the job of a request to train: the records of what it teaches, and the values that hold.
 
 Values that a request leaves out are the model's defaults for GRPO. Those of the other methods are here. They
-are what the recipes of Hugging Face's alignment handbook for LoRA have (supervised 2e-4, DPO 5e-6), and the
-beta of the paper of DPO. The rate is constant unless a request says otherwise, because a training continues
+are what the recipes of Hugging Face's alignment handbook for LoRA have (supervised 2e-4, DPO 5e-6), and TRL's
+beta of DPO. The rate is constant unless a request says otherwise, because a training continues
 with the optimizer of the one before it: many short trainings then learn as a long one would.
 """
 

@@ -77,7 +77,7 @@ with `data: [DONE]`, or, at `/openai/v1/responses`, with its last event."""
 TAGS = [
     {"name": "models", "description": "Base models, private models and their revisions."},
     {"name": "generate", "description": "Talk to a model."},
-    {"name": "train", "description": "Teach a private model with rewards."},
+    {"name": "train", "description": "Teach a private model with rewards, examples or preferences."},
     {"name": "jobs", "description": "The state and the results of trainings."},
     {"name": "keys", "description": "Your own API keys."},
     {"name": "usage", "description": "Your usage of tokens and seconds."},

@@ -22,6 +22,23 @@ WEATHER: dict[str, Any] = {
         },
     },
 }
+ASKED = {"role": "user", "content": "How is the weather in Rome?"}
+TURNS: list[dict[str, Any]] = [
+    {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [
+            {
+                "id": "call-1",
+                "type": "function",
+                "function": {"name": "weather", "arguments": '{"city": "Rome"}'},
+            }
+        ],
+    },
+    {"role": "tool", "tool_call_id": "call-1", "content": "mild"},
+    {"role": "assistant", "content": "It is mild in Rome."},
+]
+"""A call of a tool, its result, and the answer."""
 FRUIT: dict[str, Any] = {
     "type": "json_schema",
     "json_schema": {
@@ -79,6 +96,36 @@ def request_examples(settings: Settings) -> dict[str, dict[str, Any]]:
                 "epsilon": 0.2,
             },
             "samples of generate_response": {"model": "model42", "messages": PROMPT, "responses": SAMPLES},
+            "trajectories of an agent": {
+                "model": "model42",
+                "messages": [ASKED],
+                "tools": [WEATHER],
+                "responses": [
+                    {"messages": TURNS, "reward": 1},
+                    {"content": "I cannot know that.", "reward": 0},
+                ],
+            },
+            "examples to imitate": {
+                "model": "model42",
+                "method": "supervised",
+                "examples": [
+                    {"messages": [*PROMPT, {"role": "assistant", "content": "Mango."}]},
+                    {"messages": [ASKED, *TURNS], "tools": [WEATHER], "weight": 0.5},
+                ],
+                "epochs": 3,
+                "batch_size": 2,
+                "learning_rate": 0.0002,
+                "warmup_ratio": 0.1,
+                "schedule": "cosine",
+            },
+            "pairs of responses": {
+                "model": "model42",
+                "method": "dpo",
+                "pairs": [{"messages": PROMPT, "preferred": "Mango.", "rejected": "I cannot decide."}],
+                "beta": 0.1,
+                "learning_rate": 0.00005,
+                "learning_steps": 3,
+            },
             "a stream": {"model": "model42", "messages": PROMPT, "responses": RESPONSES, "stream": True},
             "a job": {"model": "model42", "messages": PROMPT, "responses": RESPONSES, "background": True},
         },

@@ -83,6 +83,11 @@ class AssistantTurn(Request):
 
     role: Literal["assistant"]
     content: Content | None = None
+    refusal: Text | None = Field(None, description="text of the model that replaces content")
+    reasoning: Text | None = Field(
+        None, description="no effect; reasoning that is to be learned stands in content"
+    )
+    reasoning_content: Text | None = Field(None, description="older name of reasoning")
     name: Label | None = None
     tool_calls: Annotated[list[CalledTool], Field(fail_fast=True, max_length=MAX_TOOL_CALLS)] | None = Field(
         None, description="calls of tools by the model"
@@ -90,14 +95,14 @@ class AssistantTurn(Request):
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
-        if self.content is None and not self.tool_calls:
+        if self.content is None and self.refusal is None and not self.tool_calls:
             raise refused_at(("content",), "a message of the assistant needs content or tool_calls")
         return self
 
     def record(self) -> Message:
         return Message(
             role="assistant",
-            content=text_of(self.content),
+            content=text_of(self.content) if self.content is not None else self.refusal or "",
             name=self.name,
             tool_calls=tuple(call.record() for call in self.tool_calls or ()),
         )

@@ -27,6 +27,7 @@ SMALL_LIMITS = LimitSettings(
     max_models_per_user=8,
     max_queued_jobs_per_user=3,
     max_responses_per_job=6,
+    max_examples_per_job=6,
     max_tokens_per_job=3000,
     max_learning_steps=50,
     max_trained_tokens_per_job=100_000,

@@ -12,6 +12,10 @@ from registry.user_models import UserModelStore
 from tests.support.account import HELLO, RESPONSES, Account, assert_error
 from tests.support.service import MAX_REQUEST_BYTES, Service
 
+ANSWER = {"role": "assistant", "content": "Hi."}
+RESULT = {"role": "tool", "tool_call_id": "call-1", "content": "x"}
+SUPERVISED = {"model": "mine", "method": "supervised", "examples": [{"messages": [*HELLO, ANSWER]}]}
+
 
 @pytest.mark.parametrize(
     ("path", "body", "param"),
@@ -65,6 +69,32 @@ from tests.support.service import MAX_REQUEST_BYTES, Service
             "groups.0.responses.0",
         ),
         ("/v1/train", {"model": "mine", "messages": HELLO, "responses": RESPONSES, "epsilon": 1}, "epsilon"),
+        ("/v1/train", {"model": "mine", "messages": HELLO, "responses": RESPONSES, "epochs": 1}, "epochs"),
+        ("/v1/train", {"model": "mine", "method": "sft"}, "method"),
+        ("/v1/train", {"model": "mine", "method": "dpo"}, "pairs"),
+        ("/v1/train", SUPERVISED | {"examples": [{"messages": HELLO}]}, "examples.0.messages"),
+        ("/v1/train", SUPERVISED | {"learning_rate": 1e38}, "learning_rate"),
+        ("/v1/train", SUPERVISED | {"epochs": 51}, "epochs"),
+        ("/v1/train", SUPERVISED | {"learning_steps": 51}, "learning_steps"),
+        (
+            "/v1/train",
+            {"model": "mine", "method": "dpo", "pairs": [{"messages": HELLO, "preferred": "a"}]},
+            "pairs.0.rejected",
+        ),
+        (
+            "/v1/train",
+            {
+                "model": "mine",
+                "messages": HELLO,
+                "responses": [RESPONSES[0], {"reward": 0, "messages": [RESULT, ANSWER]}],
+            },
+            "responses.1.messages",
+        ),
+        (
+            "/v1/train",
+            SUPERVISED | {"examples": [{"messages": [*HELLO, RESULT, ANSWER]}]},
+            "examples.0.messages.1.tool_call_id",
+        ),
     ],
 )
 def test_bad_field_is_named(alice: Account, path: str, body: Any, param: str | None) -> None:

@@ -84,6 +84,21 @@ def test_content_in_parts_is_joined_as_vllm_joins_it() -> None:
     assert (system.role, system.content, user.name) == ("system", "One.\nTwo.", "Ann")
 
 
+def test_reasoning_is_ignored_and_a_refusal_is_what_the_model_said() -> None:
+    turn = {
+        "role": "assistant",
+        "content": None,
+        "refusal": "No.",
+        "reasoning": "x",
+        "reasoning_content": "x",
+    }
+    made = job(method="supervised", examples=[{"messages": [ASKED, ANSWER | turn]}])
+    assert made.examples[0].messages[1] == Message(role="assistant", content="No.")
+    turns = [{**CALLING, "reasoning": "x", "refusal": None}, RESULT, ANSWER | {"reasoning": "x"}]
+    made = job(method="supervised", examples=[{"messages": [ASKED, *turns]}])
+    assert made.examples[0].messages == (QUESTION, *RECORDS)
+
+
 @pytest.mark.parametrize(
     ("number", "given", "steps", "batch_size"),
     [

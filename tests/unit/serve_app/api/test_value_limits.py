@@ -27,8 +27,8 @@ def model(alpha: float = 16, **defaults: Any) -> ModelRecord:
     return model_record(alpha=alpha, defaults=Defaults(**defaults))
 
 
-def check_training(model: ModelRecord, body: dict[str, Any] = GRPO, **given: Any) -> None:
-    request = Train.model_validate({**body, **given})
+def check_training(model: ModelRecord, body: dict[str, Any] | None = None, /, **given: Any) -> None:
+    request = Train.model_validate({**(body or GRPO), **given})
     check_training_values(request, build_job(request, model), model, LIMITS)
 
 

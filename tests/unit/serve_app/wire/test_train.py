@@ -119,7 +119,7 @@ def test_preferences_need_a_beta() -> None:
         ({"messages": [ASKED, ANSWER | {"weight": True}]}, ("messages", 1, "weight"), "integer"),
         ({"messages": [ASKED, ANSWER | {"weight": 2}]}, ("messages", 1, "weight"), "less"),
         ({"messages": [ASKED, ANSWER | {"colour": 1}]}, ("messages", 1, "colour"), "not permitted"),
-        ({"messages": [ASKED, ANSWER | {"reasoning": "x"}]}, ("messages", 1, "reasoning"), "not permitted"),
+        ({"messages": [ASKED, ANSWER | {"audio": None}]}, ("messages", 1, "audio"), "not permitted"),
         ({"messages": [ASKED, {"role": "assistant"}]}, ("messages", 1), "needs content"),
         (
             {"messages": [ASKED, {"role": "assistant", "content": None, "tool_calls": []}]},

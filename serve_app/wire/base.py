@@ -21,8 +21,9 @@ Stream = Annotated[bool, Field(description="send the answer in chunks while it i
 Metrics = Annotated[
     dict[str, float],
     Field(
-        description="values of the last step, such as loss, kl, clip_ratio and grad_norm; `cut_responses`: "
-        "number of responses that did not end their turn; `empty_responses`: number without tokens"
+        description="values of the last step, those that its method has, such as loss, grad_norm, kl, "
+        "token_accuracy and reward_margin; `cut_responses`: number of responses that did not end their turn; "
+        "`empty_responses`: number without tokens"
     ),
 ]
 IdempotencyKey = Annotated[

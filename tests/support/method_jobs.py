@@ -52,7 +52,7 @@ def method_assignment(
     **values: Any,
 ) -> Assignment:
     """An assignment of a method on the examples or pairs above."""
-    given = {"learning_rate": 1e-2, "beta": BETA, "epsilon": 0.2} | values
+    given = {"learning_rate": 1e-2, "beta": BETA, "epsilon": 0.0} | values
     hyperparameters = Hyperparameters(learning_steps=steps, **given)
     taught: dict[str, Any] = {"examples": examples} if method is Method.SUPERVISED else {"pairs": pairs}
     request = JobRequest(method=method, hyperparameters=hyperparameters, **taught)

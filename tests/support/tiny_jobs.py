@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
+from torch import Tensor
 
 from registry.records import Group, Hyperparameters, JobRequest, Message, RewardedResponse
 from training.settings import TrainingSettings
@@ -19,6 +20,8 @@ from training.worker.state import TrainingState
 from training.worker.workers import Workers
 
 STEPS = 4
+ADAM_BETA_1 = 0.9
+"""The part of Adam's first moment that stays from one step to the next."""
 REWARDS = {"blue,like_the_sea": 1.0, "no": -1.0, "it_is_hard_to_say_which": 0.0, "5": 0.5, "red": 0.2}
 GROUPS = tuple(
     Group(
@@ -67,6 +70,13 @@ class MemoryStates:
 
     def keep(self, state: TrainingState) -> None:
         self.kept.append(state)
+
+
+def first_gradient(states: MemoryStates) -> list[Tensor]:
+    """The gradient of the first step, from the first moment of Adam after it."""
+    optimizer = states.kept[0].optimizer
+    num_weights = len({name.partition("/")[0] for name in optimizer})
+    return [optimizer[f"{number}/exp_avg"] / (1 - ADAM_BETA_1) for number in range(num_weights)]
 
 
 def run(

@@ -2,6 +2,7 @@
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -103,7 +104,7 @@ def both_methods(resident: ResidentModel, output: Path) -> list[StepProgress]:
 def test_two_workers_make_the_update_of_one(tiny_weights: Path, tmp_path: Path, shard: bool) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-    settings = {"max_tokens_per_pack": MICRO_PACKS}
+    settings: dict[str, Any] = {"max_tokens_per_pack": MICRO_PACKS}
     expected = both_methods(tiny_resident(tiny_weights, **settings), tmp_path / "one")
     found = run_together(2, tiny_weights, tmp_path / "two", both_methods, shard_base_model=shard, **settings)
     for theirs, ours in zip(found, told(expected), strict=True):

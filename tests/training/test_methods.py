@@ -7,13 +7,12 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
 
 from registry.errors import NoLearningSignal, TrainingDiverged
 from registry.records import Method
 from tests.support import reference_grpo, reference_methods
 from tests.support.method_jobs import BETA, EXAMPLES, METHODS, PAIRS, method_assignment
-from tests.support.tiny_jobs import MemoryStates, run, tiny_assignment, tiny_resident
+from tests.support.tiny_jobs import MemoryStates, first_gradient, run, tiny_assignment, tiny_resident
 from training.types import Assignment
 from training.worker import job as training_job
 from training.worker.adapter import WEIGHTS_FILE
@@ -24,7 +23,6 @@ from training.worker.rows import PREFERRED, REJECTED, rows_of_examples, rows_of_
 from training.worker.trainer_arguments import seed_of
 
 STEPS = 4
-ADAM_BETA_1 = 0.9
 
 
 @pytest.fixture(scope="module")
@@ -76,13 +74,6 @@ def dpo_losses(model: Any, batches: list[list[Row]]) -> list[Any]:
         return lambda: reference_methods.dpo_loss(model, pairs, starts, BETA)
 
     return [loss_of(batch) for batch in batches]
-
-
-def first_gradient(states: MemoryStates) -> list[Tensor]:
-    """The gradient of the first step, from the first moment of Adam after it."""
-    optimizer = states.kept[0].optimizer
-    num_weights = len({name.partition("/")[0] for name in optimizer})
-    return [optimizer[f"{number}/exp_avg"] / (1 - ADAM_BETA_1) for number in range(num_weights)]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -148,6 +139,19 @@ def test_training_teaches_what_it_was_shown(resident: ResidentModel, tmp_path: P
     assert dpo[0].loss == pytest.approx(math.log(2), rel=1e-4)
     assert dpo[-1].shown()["reward_accuracy"] == 1
     assert dpo[-1].shown()["reward_margin"] > 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_bfloat16_starts_where_float32_does(
+    tiny_weights: Path, resident: ResidentModel, tmp_path: Path, method: Method
+) -> None:
+    half = tiny_resident(tiny_weights, dtype="bfloat16")
+    found = run(half, tmp_path / "half", method_assignment(method, steps=2))
+    expected = run(resident, tmp_path / "whole", method_assignment(method, steps=2))
+    assert [step.loss for step in found] == pytest.approx([step.loss for step in expected], rel=0.05)
+    assert {weight.dtype for weight in load_file(tmp_path / "half" / WEIGHTS_FILE).values()} == {
+        torch.float32
+    }
 
 
 def test_an_example_of_weight_0_has_no_gradient(resident: ResidentModel, tmp_path: Path) -> None:

@@ -9,11 +9,13 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 from safetensors.torch import load_file
+from torch import Tensor
+from transformers import TrainerCallback
 
 from registry.records import Method, Schedule
 from tests.support import reference_grpo
 from tests.support.method_jobs import BETA, EXAMPLES, METHODS, PAIRS, method_assignment
-from tests.support.tiny_jobs import run, tiny_resident
+from tests.support.tiny_jobs import MemoryStates, first_gradient, run, tiny_resident
 from training.worker.adapter import WEIGHTS_FILE
 from training.worker.resident_model import ResidentModel
 from training.worker.rows import rows_of_examples
@@ -77,6 +79,18 @@ def dpo_trainer(weights: Path, resident: ResidentModel, scratch: Path) -> Any:
     )
 
 
+class FirstGradient(TrainerCallback):
+    """Keeps the gradient of the first step, in the order of the weights."""
+
+    def __init__(self) -> None:
+        self.of_weights: list[Tensor] = []
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **trained: Any) -> None:
+        if not self.of_weights:
+            weights = reference_grpo.adapter_weights(trained["model"]).values()
+            self.of_weights = [weight.grad.clone() for weight in weights]
+
+
 def lora() -> LoraConfig:
     return LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM")
 
@@ -93,6 +107,8 @@ def test_losses_gradients_and_rates_are_those_of_trl(
     """TRL makes the fresh adapter of the same seed, and all steps with its own loop and schedule."""
     make = sft_trainer if method is Method.SUPERVISED else dpo_trainer
     trainer = make(tiny_weights, resident, tmp_path / "trl")
+    gradient = FirstGradient()
+    trainer.add_callback(gradient)
     trainer.train()
     history = [entry for entry in trainer.state.log_history if "grad_norm" in entry]
     assignment = method_assignment(
@@ -102,17 +118,20 @@ def test_losses_gradients_and_rates_are_those_of_trl(
         warmup_ratio=0.3,
         schedule=Schedule.COSINE,
     )
-    steps = [step.shown() for step in run(resident, tmp_path / "adapter", assignment)]
+    states = MemoryStates()
+    steps = [step.shown() for step in run(resident, tmp_path / "adapter", assignment, None, states)]
     assert len(history) == len(steps) == STEPS
     for name in ("loss", "grad_norm", "learning_rate"):
         theirs = [entry[name] for entry in history]
-        assert [step[name] for step in steps] == pytest.approx(theirs, rel=1e-3, abs=1e-4), name
+        assert [step[name] for step in steps] == pytest.approx(theirs, rel=1e-4, abs=1e-4), name
+    for ours, weight in zip(first_gradient(states), gradient.of_weights, strict=True):
+        assert torch.allclose(ours, weight, atol=1e-4, rtol=1e-4)
     names = {"token_accuracy": "mean_token_accuracy"}
     if method is Method.DPO:
         names = {"reward_margin": "rewards/margins"}
-    for ours, theirs_name in names.items():
-        theirs = [entry[theirs_name] for entry in history]
-        assert [step[ours] for step in steps] == pytest.approx(theirs, rel=1e-3, abs=1e-3), ours
+    for our_name, their_name in names.items():
+        theirs = [entry[their_name] for entry in history]
+        assert [step[our_name] for step in steps] == pytest.approx(theirs, rel=1e-3, abs=1e-3), our_name
     made = load_file(tmp_path / "adapter" / WEIGHTS_FILE)
     weights = reference_grpo.adapter_weights(trainer.model)
     assert all(torch.allclose(made[name], weights[name], atol=1e-3) for name in made)

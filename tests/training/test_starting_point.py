@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from registry.records import Method
 from registry.revisions import Revisions
 from registry.store import ObjectStore
 from tests.support.tiny_jobs import tiny_assignment
@@ -35,7 +36,8 @@ def publish(revisions: Revisions, assignment: Assignment, directory: Path) -> No
 
 
 def optimizer_state(job: str = "first") -> OptimizerState:
-    return OptimizerState(job, {"0/step": torch.tensor(2.0), "0/exp_avg": torch.ones(3, 2)})
+    tensors = {"0/step": torch.tensor(2.0), "0/exp_avg": torch.ones(3, 2)}
+    return OptimizerState(job, tensors, Method.DPO)
 
 
 def keep(revisions: Revisions, assignment: Assignment, job: str | None = None) -> None:
@@ -66,7 +68,7 @@ def test_a_job_goes_on_with_adapter_and_optimizer(
     keep(revisions, MADE)
     parent, found = starting_points.fetch(NEXT, tmp_path)
     assert parent is not None and (parent / "adapter_model.safetensors").read_bytes() == b"weights"
-    assert found is not None and found.job == "first"
+    assert found is not None and (found.job, found.method) == ("first", Method.DPO)
     assert torch.equal(found.tensors["0/exp_avg"], torch.ones(3, 2))
 
 

@@ -28,12 +28,15 @@ class Batches:
         self._items = list(by_item.values())
         self._batch_size = min(batch_size or len(self._items), len(self._items))
         self._per_epoch = math.ceil(len(self._items) / self._batch_size)
+        self._all = tuple(range(len(rows)))
         self._seed = seed
         self._epoch = -1
         self._order: list[int] = []
 
     def of_step(self, step: int) -> tuple[int, ...]:
         """The numbers of the rows of a step, in their order in the job. The first step is 1."""
+        if self._per_epoch == 1:
+            return self._all
         epoch, number = divmod(step - 1, self._per_epoch)
         first = number * self._batch_size
         items = self._order_of(epoch)[first : first + self._batch_size]

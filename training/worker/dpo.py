@@ -57,8 +57,8 @@ class Dpo(Objective):
     def loss(self, model: Any, pack: Pack) -> Tensor:
         scored = log_probs(model.get_base_model(), pack)
         changes = pack.advantages * (scored - self.scores.tensors[START][pack.places])
-        pairs, pair_of_token = pack.items.unique(return_inverse=True)
-        margins = self._beta * changes.new_zeros(len(pairs)).index_add(0, pair_of_token, changes)
+        # Not `index_add`, whose sums depend on the order in which the threads of a GPU come.
+        margins = self._beta * torch.stack([(changes * (pack.items == p)).sum() for p in pack.items.unique()])
         loss = -F.logsigmoid(margins).sum() / self._num_pairs * int(pack.counts)
         if pack.counts:
             known = margins.detach()

@@ -1,4 +1,4 @@
-"""The sums of an optimizer step over the packs that are done so far, from which its measures are made."""
+"""The sums of a step of GRPO over the packs that are done so far, from which its measures are made."""
 
 import torch
 from torch import Tensor

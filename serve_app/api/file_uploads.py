@@ -11,13 +11,13 @@ the list has the file, nothing of it stays. If the ingress dies, the Catalog del
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Protocol, TypeVar
 
 from registry.audit import Action
-from registry.errors import InvalidRequest, QuotaExceeded
+from registry.errors import InvalidApiKey, InvalidRequest, QuotaExceeded, Superseded
 from registry.file_records import FileCheck, FilePurpose, FileRecord
 from registry.file_uploads import PART_BYTES, Content, FileUpload
 from registry.records import utc_now
@@ -104,18 +104,33 @@ class FileUploads:
         )
         return ReceivedFile(record, upload)
 
-    async def keep(self, user: str, received: ReceivedFile, audit: AuditedRequest) -> None:
+    async def keep(
+        self,
+        user: str,
+        received: ReceivedFile,
+        audit: AuditedRequest,
+        check_key: Callable[[], Awaitable[object]],
+    ) -> None:
         """Lets a received file exist, even if the client goes away meanwhile.
 
-        Raises: QuotaExceeded, Unavailable.
-        """
-        await asyncio.shield(self._background.start(self._keep(user, received, audit)))
+        A file may take an hour to arrive. Therefore `check_key` checks the key of the request again.
 
-    async def _keep(self, user: str, received: ReceivedFile, audit: AuditedRequest) -> None:
+        Raises: InvalidApiKey, QuotaExceeded, Superseded, Unavailable.
+        """
+        await asyncio.shield(self._background.start(self._keep(user, received, audit, check_key)))
+
+    async def _keep(
+        self,
+        user: str,
+        received: ReceivedFile,
+        audit: AuditedRequest,
+        check_key: Callable[[], Awaitable[object]],
+    ) -> None:
         try:
+            await check_key()
             async with audit.recorded(Action.CREATE_FILE, file=received.record.id):
                 await self._catalog.add_file(user, received.record)
-        except QuotaExceeded:
+        except (InvalidApiKey, QuotaExceeded, Superseded):
             await self._abandon(received.upload)
             raise
         # After another error the list may have the file. The Catalog's next sweep finds out.

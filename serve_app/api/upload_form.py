@@ -20,6 +20,11 @@ PURPOSE: Final = "purpose"
 FORM_BYTES = 2**14
 """The size of what a form may have beside the file."""
 MAX_FIELD_BYTES = 1024
+MAX_BORDERS = 16
+"""The number of times that the border between fields may occur, with those in the file that are none.
+
+The parser looks at each of them byte by byte, so a file of nothing else would hold the event loop.
+"""
 MAX_CONTENT_TYPE_CHARACTERS = 300
 NOT_A_FORM = "send `multipart/form-data` with the fields `purpose` and `file`"
 UNREADABLE = "the form cannot be read"
@@ -45,6 +50,8 @@ class UploadForm:
         self._header = b"", b""
         self._disposition = b""
         self._has_ended = False
+        self._border = b"\r\n--" + boundary
+        self._num_borders = 0
         try:
             self._parser = MultipartParser(
                 boundary,
@@ -62,6 +69,9 @@ class UploadForm:
             raise InvalidRequest(NOT_A_FORM) from None
 
     def write(self, piece: bytes) -> None:
+        self._num_borders += piece.count(self._border)
+        if self._num_borders > MAX_BORDERS:
+            raise InvalidRequest("the boundary of the form occurs in the file: choose another one")
         try:
             self._parser.write(piece)
         except FormParserError:

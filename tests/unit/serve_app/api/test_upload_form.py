@@ -113,5 +113,11 @@ def test_wrong_form_is_refused(body: bytes, message: str, param: str | None) -> 
     assert refusal(body) == (message, param)
 
 
+def test_file_of_borders_is_refused() -> None:
+    borders = f"\r\n--{BOUNDARY}x".encode()
+    assert read(form_of(GOOD[0], (FILE, borders * 10))) == ("a.jsonl", borders * 10)
+    assert refusal(form_of(GOOD[0], (FILE, borders * 1000)))[0].startswith("the boundary of the form occurs")
+
+
 def test_endless_head_of_a_part_is_refused() -> None:
     assert refusal(f"--{BOUNDARY}\r\nX-Filler: ".encode() + b"x" * 10**6)[0] == UNREADABLE

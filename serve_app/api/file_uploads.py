@@ -4,7 +4,7 @@
                                                        -> FileInProgress: the check of the lines
     -> Catalog.add_file: the list of files has the file, which exists from now on
 
-Each upload has about two parts in memory. A user has few uploads at a time. All of them share a few threads
+Each upload has about three parts in memory. A user has few uploads at a time. All of them share a few threads
 of their own, so that slow storage does not hold the threads of other requests. If anything goes wrong before
 the list has the file, nothing of it stays. If the ingress dies, the Catalog deletes later what is left.
 """
@@ -14,7 +14,7 @@ import logging
 from collections.abc import AsyncIterable, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from registry.audit import Action
 from registry.errors import InvalidApiKey, InvalidRequest, QuotaExceeded, Superseded
@@ -46,12 +46,11 @@ class FileCatalog(Protocol):
     async def add_file(self, user: str, record: FileRecord) -> None: ...
 
 
-class ReceivedFile:
+class ReceivedFile(NamedTuple):
     """A file whose bytes are in the bucket, and that no list names yet."""
 
-    def __init__(self, record: FileRecord, upload: FileUpload) -> None:
-        self.record = record
-        self.upload = upload
+    record: FileRecord
+    upload: FileUpload
 
 
 class FileUploads:

@@ -111,19 +111,18 @@ class UploadForm:
         _, options = parse_options_header(self._disposition)
         self._disposition = b""
         self._name = options.get(b"name", b"").decode(errors="replace")
-        field = self._name.partition("[")[0]
-        if not field:
+        if not self._name:
             raise InvalidRequest(UNREADABLE)
-        if field not in (FILE, PURPOSE):
-            reason = REASONS.get(field, "Extra inputs are not permitted")
-            raise _wrong(field[:MAX_FILENAME_CHARACTERS], reason)
+        if self._name not in (FILE, PURPOSE):
+            name = self._name.partition("[")[0] or self._name
+            raise _wrong(name[:MAX_FILENAME_CHARACTERS], REASONS.get(name, "Extra inputs are not permitted"))
         if self._name == PURPOSE and self._purpose is not None:
             raise _wrong(PURPOSE, "give it once")
-        if field == FILE:
+        if self._name == FILE:
             self._begin_file(options.get(b"filename"))
 
     def _begin_file(self, filename: bytes | None) -> None:
-        if self.filename is not None or self._name != FILE:
+        if self.filename is not None:
             raise _wrong(FILE, "send one file")
         name = (filename or b"").decode(errors="replace")
         if not name:

@@ -75,7 +75,12 @@ def test_other_body_is_refused(content_type: str | None) -> None:
         (form_of(*GOOD, GOOD[1]), "file: send one file", "file"),
         (form_of(*GOOD, GOOD[0]), "purpose: give it once", "purpose"),
         (form_of(GOOD[0], ('name="file"', b"{}")), "file: send the bytes of a file with a file name", "file"),
-        (form_of(('name="file[0]"; filename="a"', b"")), "file: send one file", "file"),
+        (
+            form_of(('name="file[0]"; filename="a"', b"")),
+            "file: Extra inputs are not permitted",
+            "file",
+        ),
+        (form_of(('name="purpose[]"', b"batch")), "purpose: Extra inputs are not permitted", "purpose"),
         (form_of(('name="model"', b"")), "model: Extra inputs are not permitted", "model"),
         (
             form_of(('name="expires_after[anchor]"', b"created_at")),

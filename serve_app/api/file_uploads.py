@@ -4,20 +4,20 @@
                                                        -> FileInProgress: the check of the lines
     -> Catalog.add_file: the list of files has the file, which exists from now on
 
-Each upload has about two parts in memory. A user has few uploads at a time. All of them share a few threads
+Each upload has about three parts in memory. A user has few uploads at a time. All of them share a few threads
 of their own, so that slow storage does not hold the threads of other requests. If anything goes wrong before
 the list has the file, nothing of it stays. If the ingress dies, the Catalog deletes later what is left.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from registry.audit import Action
-from registry.errors import InvalidRequest, QuotaExceeded
+from registry.errors import InvalidApiKey, InvalidRequest, QuotaExceeded, Superseded
 from registry.file_records import FileCheck, FilePurpose, FileRecord
 from registry.file_uploads import PART_BYTES, Content, FileUpload
 from registry.records import utc_now
@@ -46,12 +46,11 @@ class FileCatalog(Protocol):
     async def add_file(self, user: str, record: FileRecord) -> None: ...
 
 
-class ReceivedFile:
+class ReceivedFile(NamedTuple):
     """A file whose bytes are in the bucket, and that no list names yet."""
 
-    def __init__(self, record: FileRecord, upload: FileUpload) -> None:
-        self.record = record
-        self.upload = upload
+    record: FileRecord
+    upload: FileUpload
 
 
 class FileUploads:
@@ -104,18 +103,33 @@ class FileUploads:
         )
         return ReceivedFile(record, upload)
 
-    async def keep(self, user: str, received: ReceivedFile, audit: AuditedRequest) -> None:
+    async def keep(
+        self,
+        user: str,
+        received: ReceivedFile,
+        audit: AuditedRequest,
+        check_key: Callable[[], Awaitable[object]],
+    ) -> None:
         """Lets a received file exist, even if the client goes away meanwhile.
 
-        Raises: QuotaExceeded, Unavailable.
-        """
-        await asyncio.shield(self._background.start(self._keep(user, received, audit)))
+        A file may take an hour to arrive. Therefore `check_key` checks the key of the request again.
 
-    async def _keep(self, user: str, received: ReceivedFile, audit: AuditedRequest) -> None:
+        Raises: InvalidApiKey, QuotaExceeded, Superseded, Unavailable.
+        """
+        await asyncio.shield(self._background.start(self._keep(user, received, audit, check_key)))
+
+    async def _keep(
+        self,
+        user: str,
+        received: ReceivedFile,
+        audit: AuditedRequest,
+        check_key: Callable[[], Awaitable[object]],
+    ) -> None:
         try:
+            await check_key()
             async with audit.recorded(Action.CREATE_FILE, file=received.record.id):
                 await self._catalog.add_file(user, received.record)
-        except QuotaExceeded:
+        except (InvalidApiKey, QuotaExceeded, Superseded):
             await self._abandon(received.upload)
             raise
         # After another error the list may have the file. The Catalog's next sweep finds out.

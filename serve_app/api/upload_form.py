@@ -20,6 +20,11 @@ PURPOSE: Final = "purpose"
 FORM_BYTES = 2**14
 """The size of what a form may have beside the file."""
 MAX_FIELD_BYTES = 1024
+MAX_BORDERS = 16
+"""The number of times that the border between fields may occur, with those in the file that are none.
+
+The parser looks at each of them byte by byte, so a file of nothing else would hold the event loop.
+"""
 MAX_CONTENT_TYPE_CHARACTERS = 300
 NOT_A_FORM = "send `multipart/form-data` with the fields `purpose` and `file`"
 UNREADABLE = "the form cannot be read"
@@ -45,6 +50,8 @@ class UploadForm:
         self._header = b"", b""
         self._disposition = b""
         self._has_ended = False
+        self._border = b"\r\n--" + boundary
+        self._num_borders = 0
         try:
             self._parser = MultipartParser(
                 boundary,
@@ -62,6 +69,9 @@ class UploadForm:
             raise InvalidRequest(NOT_A_FORM) from None
 
     def write(self, piece: bytes) -> None:
+        self._num_borders += piece.count(self._border)
+        if self._num_borders > MAX_BORDERS:
+            raise InvalidRequest("the boundary of the form occurs in the file: choose another one")
         try:
             self._parser.write(piece)
         except FormParserError:
@@ -101,19 +111,18 @@ class UploadForm:
         _, options = parse_options_header(self._disposition)
         self._disposition = b""
         self._name = options.get(b"name", b"").decode(errors="replace")
-        field = self._name.partition("[")[0]
-        if not field:
+        if not self._name:
             raise InvalidRequest(UNREADABLE)
-        if field not in (FILE, PURPOSE):
-            reason = REASONS.get(field, "Extra inputs are not permitted")
-            raise _wrong(field[:MAX_FILENAME_CHARACTERS], reason)
+        if self._name not in (FILE, PURPOSE):
+            name = self._name.partition("[")[0] or self._name
+            raise _wrong(name[:MAX_FILENAME_CHARACTERS], REASONS.get(name, "Extra inputs are not permitted"))
         if self._name == PURPOSE and self._purpose is not None:
             raise _wrong(PURPOSE, "give it once")
-        if field == FILE:
+        if self._name == FILE:
             self._begin_file(options.get(b"filename"))
 
     def _begin_file(self, filename: bytes | None) -> None:
-        if self.filename is not None or self._name != FILE:
+        if self.filename is not None:
             raise _wrong(FILE, "send one file")
         name = (filename or b"").decode(errors="replace")
         if not name:

@@ -11,7 +11,13 @@ from collections.abc import Iterable, Iterator
 from registry.errors import InvalidRequest
 from registry.file_records import FileCheck, FileFormat
 from registry.records import Example, Pair
-from serve_app.wire.training_lines import MAX_LINE_BYTES, BadLine, parse_line
+from serve_app.wire.training_lines import (
+    MAX_LINE_BYTES,
+    BadLine,
+    ConversationLine,
+    PreferenceLine,
+    parse_line,
+)
 
 MAX_ERRORS = 5
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -89,11 +95,11 @@ def records_of(chunks: Iterable[bytes], param: str = "training_file") -> Iterato
             if not line.strip():
                 continue
             try:
-                record = parse_line(line)
-                format_ = _format_of(record, format_)
+                parsed = parse_line(line)
+                format_ = _format_of(parsed, format_)
             except BadLine as error:
                 raise InvalidRequest(f"{param}: line {number}: {error}", param) from None
-            yield record
+            yield parsed.record()
     if format_ is None:
         raise InvalidRequest(f"{param}: {EMPTY}", param)
 
@@ -112,9 +118,9 @@ def _lines(block: bytes) -> Iterator[bytes]:
     yield from lines
 
 
-def _format_of(record: Example | Pair, expected: FileFormat | None) -> FileFormat:
-    """Returns the format of a record. Raises: BadLine: the lines before have another one."""
-    found = FileFormat.CONVERSATIONS if isinstance(record, Example) else FileFormat.PREFERENCES
+def _format_of(line: ConversationLine | PreferenceLine, expected: FileFormat | None) -> FileFormat:
+    """Returns the format of a line. Raises: BadLine: the lines before have another one."""
+    found = FileFormat.CONVERSATIONS if isinstance(line, ConversationLine) else FileFormat.PREFERENCES
     if expected not in (None, found):
         raise BadLine(MIXED.format(format=expected))
     return found

@@ -95,14 +95,14 @@ class PreferenceLine(Request):
         )
 
 
-def parse_line(line: bytes) -> Example | Pair:
-    """Returns the record of a line. Raises: BadLine."""
+def parse_line(line: bytes) -> ConversationLine | PreferenceLine:
+    """Returns a line whose `record` can be made. Raises: BadLine."""
     body = _body(line)
     form: type[ConversationLine | PreferenceLine] = (
         PreferenceLine if OF_PREFERENCES & body.keys() else ConversationLine
     )
     try:
-        return form.model_validate(body).record()
+        return form.model_validate(body)
     except ValidationError as error:
         raise BadLine(_problem(error, body)) from None
 

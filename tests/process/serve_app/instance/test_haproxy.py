@@ -14,7 +14,7 @@ import httpx
 import psutil
 import pytest
 
-from serve_app.http_settings import HttpSettings
+from serve_app.http_settings import UPLOAD_PATH, HttpSettings
 from serve_app.instance.haproxy import mend
 from serve_app.instance.haproxy_directives import UnexpectedConfiguration
 from tests.support.front_door import HALF_SENT, SILENCE_S, front_door, held, ray_configuration
@@ -94,6 +94,13 @@ def test_a_body_that_is_too_large_is_refused_unread(hasty: str) -> None:
     answer = httpx.post(f"{hasty}/x", content=b"x" * (2**20 + 1), trust_env=False)
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "request_too_large")
     assert re.fullmatch(r"[A-Za-z0-9._-]{1,64}", answer.headers["x-request-id"])
+
+
+def test_a_file_may_be_larger_than_any_other_body(hasty: str) -> None:
+    answer = httpx.post(f"{hasty}{UPLOAD_PATH}", content=b"x" * (2**20 + 1), trust_env=False)
+    assert answer.text == f"{2**20 + 1} bytes"
+    answer = httpx.post(f"{hasty}{UPLOAD_PATH}/x", content=b"x" * (2**20 + 1), trust_env=False)
+    assert answer.status_code == 413
 
 
 def test_an_address_has_so_many_connections_and_no_more(tmp_path: Path) -> None:

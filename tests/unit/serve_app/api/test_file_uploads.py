@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from registry.audit import AuditLog
-from registry.errors import InvalidRequest, QuotaExceeded, RateLimited, Unavailable
+from registry.errors import InvalidApiKey, InvalidRequest, QuotaExceeded, RateLimited, Unavailable
 from registry.file_lists import FileLimits, FileLists, content_key
 from registry.file_records import FileCheck, FileFormat, FileRecord
 from registry.records import utc_now
@@ -43,6 +43,8 @@ class World:
         self.files = UserFiles(self.store, ROOM)
         self.blocks: list[bytes] = []
         self.fault: Exception | None = None
+        self.is_revoked = False
+        self.error_after_adding: Exception | None = None
         self.may_add = asyncio.Event()
         self.may_add.set()
         self.is_adding = asyncio.Event()
@@ -60,6 +62,8 @@ class World:
         self.is_adding.set()
         await self.may_add.wait()
         await self.files.add(user, record)
+        if self.error_after_adding is not None:
+            raise self.error_after_adding
 
     async def check(self, block: bytes, before: FileCheck) -> FileCheck:
         if self.fault is not None:
@@ -76,9 +80,16 @@ class World:
 
         return await self.uploads.receive(USER, CONTENT_TYPE, 0, pieces())
 
+    async def check_key(self) -> None:
+        if self.is_revoked:
+            raise InvalidApiKey("the API key is not valid")
+
+    async def keep(self, received: ReceivedFile) -> None:
+        await self.uploads.keep(USER, received, self.audit, self.check_key)
+
     async def upload(self, content: bytes) -> FileRecord:
         received = await self.receive(body_of(content))
-        await self.uploads.keep(USER, received, self.audit)
+        await self.keep(received)
         return received.record
 
     @property
@@ -181,16 +192,34 @@ async def test_upload_without_room_is_refused_before_it_is_read(world: World) ->
 async def test_nothing_of_a_file_stays_for_which_there_is_no_room_at_its_end(world: World) -> None:
     received = [await world.receive(body_of(LINE * 10)) for _ in range(ROOM.max_files + 1)]
     for each in received[:-1]:
-        await world.uploads.keep(USER, each, world.audit)
+        await world.keep(each)
     with pytest.raises(QuotaExceeded):
-        await world.uploads.keep(USER, received[-1], world.audit)
+        await world.keep(received[-1])
     assert len(world.traces) == ROOM.max_files
+
+
+async def test_nothing_of_a_file_stays_whose_key_was_revoked_meanwhile(world: World) -> None:
+    received = await world.receive(body_of(LINE * 10))
+    world.is_revoked = True
+    with pytest.raises(InvalidApiKey):
+        await world.keep(received)
+    assert world.traces == []
+    assert world.lists.load(USER).files == ()
+
+
+async def test_file_stays_that_the_list_has_after_an_error(world: World) -> None:
+    received = await world.receive(body_of(LINE * 10))
+    world.error_after_adding = Unavailable("the Catalog died")
+    with pytest.raises(Unavailable):
+        await world.keep(received)
+    assert world.lists.load(USER).files == (received.record,)
+    assert content_key(USER, received.record.id) in world.traces
 
 
 async def test_client_that_leaves_at_the_end_does_not_stop_the_file(world: World) -> None:
     received = await world.receive(body_of(LINE))
     world.may_add.clear()
-    keeping = asyncio.create_task(world.uploads.keep(USER, received, world.audit))
+    keeping = asyncio.create_task(world.keep(received))
     await world.is_adding.wait()
     keeping.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -75,7 +75,12 @@ def test_other_body_is_refused(content_type: str | None) -> None:
         (form_of(*GOOD, GOOD[1]), "file: send one file", "file"),
         (form_of(*GOOD, GOOD[0]), "purpose: give it once", "purpose"),
         (form_of(GOOD[0], ('name="file"', b"{}")), "file: send the bytes of a file with a file name", "file"),
-        (form_of(('name="file[0]"; filename="a"', b"")), "file: send one file", "file"),
+        (
+            form_of(('name="file[0]"; filename="a"', b"")),
+            "file: Extra inputs are not permitted",
+            "file",
+        ),
+        (form_of(('name="purpose[]"', b"batch")), "purpose: Extra inputs are not permitted", "purpose"),
         (form_of(('name="model"', b"")), "model: Extra inputs are not permitted", "model"),
         (
             form_of(('name="expires_after[anchor]"', b"created_at")),
@@ -111,6 +116,12 @@ def test_other_body_is_refused(content_type: str | None) -> None:
 )
 def test_wrong_form_is_refused(body: bytes, message: str, param: str | None) -> None:
     assert refusal(body) == (message, param)
+
+
+def test_file_of_borders_is_refused() -> None:
+    borders = f"\r\n--{BOUNDARY}x".encode()
+    assert read(form_of(GOOD[0], (FILE, borders * 10))) == ("a.jsonl", borders * 10)
+    assert refusal(form_of(GOOD[0], (FILE, borders * 1000)))[0].startswith("the boundary of the form occurs")
 
 
 def test_endless_head_of_a_part_is_refused() -> None:

@@ -25,7 +25,7 @@ RESULT = {"role": "tool", "tool_call_id": "call-1", "content": "mild"}
 
 
 def parsed(**line: Any) -> Example | Pair:
-    return parse_line(json.dumps(line).encode())
+    return parse_line(json.dumps(line).encode()).record()
 
 
 def refusal(line: bytes) -> str:

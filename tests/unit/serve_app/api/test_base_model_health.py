@@ -1,6 +1,7 @@
 """The conditions under which a base model is unavailable, and the requests that this concerns."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import pytest
@@ -167,6 +168,7 @@ class Deployment:
     def __init__(self) -> None:
         self.has_replicas = True
         self.is_silent = False
+        self.num_replicas = 1
         self.num_calls = 0
 
     async def check_one(self, timeout_s: float) -> None:
@@ -177,7 +179,7 @@ class Deployment:
             raise TimeoutError
         if not self.has_replicas:
             raise DeploymentUnavailableError(DeploymentID(name="ModelServer:one", app_name="base-model-one"))
-        return 1
+        return self.num_replicas
 
 
 async def test_moment_without_replicas_is_a_change_of_settings(replicas: Replicas) -> None:
@@ -232,6 +234,26 @@ async def test_question_calls_no_single_replica_that_it_could_start(may_sleep: b
     assert deployment.num_calls == (0 if may_sleep else 1)
 
 
+async def test_one_silent_replica_of_several_says_nothing_about_the_others() -> None:
+    """Serve never removes several replicas at once if the last one is among them. So a call starts none."""
+
+    async def may_sleep() -> bool:
+        return True
+
+    deployment = Deployment()
+    deployment.num_replicas = 2
+    ask = asking(cast(ModelClient, deployment), may_sleep=may_sleep)
+    assert await ask() is Health.HEALTHY
+    deployment.is_silent = True
+    assert await ask() is Health.HEALTHY
+    assert deployment.num_calls == 1
+    deployment.is_silent, deployment.has_replicas = False, False
+    assert await ask() is Health.ASLEEP
+    deployment.is_silent = True
+    assert await ask() is Health.UNKNOWN
+    assert deployment.num_calls == 1, "there may be no replica any more"
+
+
 class Start:
     """The start of a base model, which a test lets succeed or fail."""
 
@@ -266,6 +288,57 @@ async def test_failed_start_is_the_error_of_the_request(replicas: Replicas) -> N
     replicas.answer = Health.ASLEEP
     assert await is_refused(health)
     assert health.is_asleep, "the next request tries again"
+
+
+@pytest.fixture
+async def starting(replicas: Replicas) -> AsyncIterator[tuple[BaseModelHealth, asyncio.Task[None]]]:
+    """The health of a base model that was asleep, and a wait for its start, which does not end."""
+    start = Start()
+    health = BaseModelHealth("one", replicas.ask, replicas.clock, start)
+    replicas.answer = Health.ASLEEP
+    await health.ask_now()
+    waiting = asyncio.create_task(health.require())
+    await comes_true(lambda: start.num == 1)
+    yield health, waiting
+    health.close(Unavailable("the test is over"))
+
+
+async def test_wait_for_a_start_ends_when_no_replica_can_start(
+    starting: tuple[BaseModelHealth, asyncio.Task[None]], replicas: Replicas
+) -> None:
+    """A stream that waits has begun to answer, and a training waits without a request that could be ended."""
+    health, waiting = starting
+    replicas.answer = Health.FAULTY
+    await health.ask_now()
+    assert not waiting.done(), "Serve may be applying changed settings"
+    replicas.now += WAITING_S
+    await health.ask_now()
+    with pytest.raises(Unavailable, match="one cannot answer at the moment"):
+        await asyncio.wait_for(waiting, 5)
+
+
+async def test_wait_for_a_start_ends_when_the_base_model_is_removed(
+    starting: tuple[BaseModelHealth, asyncio.Task[None]],
+) -> None:
+    health, waiting = starting
+    health.close(Unavailable("base model one is not deployed"))
+    with pytest.raises(Unavailable, match="one is not deployed"):
+        await asyncio.wait_for(waiting, 5)
+
+
+async def test_client_that_goes_away_ends_only_its_own_wait_for_a_start(
+    starting: tuple[BaseModelHealth, asyncio.Task[None]],
+) -> None:
+    health, waiting = starting
+    other = asyncio.create_task(health.require())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert not other.done()
+    health.close(Unavailable("base model one is not deployed"))
+    with pytest.raises(Unavailable):
+        await asyncio.wait_for(other, 5)
 
 
 async def test_sleeping_one_that_cannot_start_is_unavailable(replicas: Replicas) -> None:

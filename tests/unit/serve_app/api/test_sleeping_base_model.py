@@ -7,6 +7,7 @@ import pytest
 
 from registry.errors import Unavailable
 from serve_app.api.base_model_health import WAITING_S, BaseModelHealth, Health
+from serve_app.api.cold_start import ColdStart
 from tests.support.waiting import comes_true
 from tests.unit.serve_app.api.test_base_model_health import Replicas, is_refused
 
@@ -56,7 +57,7 @@ async def test_failed_start_is_the_error_of_the_request(replicas: Replicas) -> N
 async def starting(replicas: Replicas) -> AsyncIterator[tuple[BaseModelHealth, asyncio.Task[None]]]:
     """The health of a base model that was asleep, and a wait for its start, which does not end."""
     start = Start()
-    health = BaseModelHealth("one", replicas.ask, replicas.clock, start)
+    health = BaseModelHealth("one", replicas.ask, replicas.clock, ColdStart("one", start, lambda: 60).wait)
     replicas.answer = Health.ASLEEP
     await health.ask_now()
     waiting = asyncio.create_task(health.require())

@@ -100,17 +100,16 @@ class BucketLayout:
 
         Raises: StorageUnfit, with a message for the operator.
         """
-        found = self.read()
+        if self.read().etag is None and not self._store.list_kinds() - NOT_COPIED:
+            return self.open()
+        found = self.read()  # once more: the service may have opened a new bucket meanwhile
         self._require_whole(found.layout)
         self.require_known(found.layout.version)
-        if found.layout.version == self.known:
-            return
-        if found.etag is not None or self._store.list_kinds() - NOT_COPIED:
+        if found.layout.version < self.known:
             raise StorageUnfit(
                 f"the bucket has layout {found.layout.version}, and this release uses layout {self.known}: "
                 "its service upgrades the bucket when it starts. Until then, use the release that wrote it"
             )
-        self.open()
 
     def read(self) -> StoredLayout:
         try:

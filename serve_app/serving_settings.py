@@ -53,11 +53,6 @@ class ReplicaSettings(ReplicaLife):
     environment: dict[str, str] = Field({}, description="environment of the engine's processes")
 
     @property
-    def may_sleep(self) -> bool:
-        """True if there is no replica while nobody uses the base model."""
-        return self.autoscaling is not None and self.autoscaling.may_sleep
-
-    @property
     def most_replicas(self) -> int:
         return self.autoscaling.max_replicas if self.autoscaling else self.num_replicas
 

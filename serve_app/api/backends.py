@@ -107,7 +107,9 @@ class Backends:
         """Returns the health of a base model. It follows later changes of the settings."""
 
         def autoscaling() -> BaseModelAutoscaling:
-            return self.settings.base_model(base_model).serving.autoscaling or BaseModelAutoscaling()
+            # A base model that was just removed may still be asked for its health.
+            found = (model.serving.autoscaling for model in self.settings.models if model.id == base_model)
+            return next(found, None) or BaseModelAutoscaling()
 
         async def may_sleep() -> bool:
             return autoscaling().may_sleep and await self.startable.has(base_model)

@@ -21,7 +21,7 @@ from registry.errors import Unavailable
 from registry.tasks import start_apart
 from serve_app.api.in_progress import InProgress
 from serve_app.model_server.client import ModelClient
-from serve_app.shared_tasks import SharedTasks
+from serve_app.shared_tasks import SharedTasks, is_being_cancelled
 
 PAUSE_S = 1.0
 RETRY_S = 0.2
@@ -61,15 +61,18 @@ def asking(
 ) -> Ask:
     """Returns a function that asks the replicas of a ModelServer for their health."""
     absent_since_s: float | None = None
+    num_healthy = 0
 
     async def ask() -> Health:
-        nonlocal absent_since_s
+        nonlocal absent_since_s, num_healthy
         try:
-            is_healthy = await server.num_healthy(timeout_s) > 0
+            num_healthy = await server.num_healthy(timeout_s)
         except TimeoutError:
             # A call of one replica would wait for the next one if this was the last, and so start it.
-            return Health.UNKNOWN if await may_sleep() else await _ask_one(server, timeout_s)
+            was_the_last = num_healthy <= 1 and await may_sleep()
+            return Health.UNKNOWN if was_the_last else await _ask_one(server, timeout_s)
         except DeploymentUnavailableError:
+            num_healthy = 0
             if await may_sleep():
                 absent_since_s = None
                 return Health.ASLEEP
@@ -78,7 +81,7 @@ def asking(
         except Exception:
             return Health.FAULTY
         absent_since_s = None
-        return Health.HEALTHY if is_healthy else Health.FAULTY
+        return Health.HEALTHY if num_healthy else Health.FAULTY
 
     return ask
 
@@ -118,6 +121,7 @@ class BaseModelHealth:
         self._well_s: float | None = None
         self._ill_s: float | None = None
         self._waiting: WeakSet[InProgress] = WeakSet()
+        self._starts: set[asyncio.Future[None]] = set()
         self._watching: asyncio.Task[None] | None = None
         self._closed: Unavailable | None = None
 
@@ -151,8 +155,21 @@ class BaseModelHealth:
         if request is not None:
             self._waiting.add(request)
         if self._is_asleep:
-            await self._start()
+            await self._wait_for_start()
             self._note_healthy(self._clock())
+
+    async def _wait_for_start(self) -> None:
+        """Waits until a replica answers. Raises: Unavailable, also when it turns out that none can start."""
+        start = asyncio.ensure_future(self._start())
+        self._starts.add(start)
+        try:
+            await start
+        except asyncio.CancelledError:
+            if is_being_cancelled():
+                raise
+            raise self._error() from None
+        finally:
+            self._starts.discard(start)
 
     def watch(self) -> None:
         """Starts to ask the replicas again and again, if that is not done already."""
@@ -192,14 +209,17 @@ class BaseModelHealth:
         self._send_away()
 
     def _send_away(self) -> None:
-        """Ends the requests whose answer has not begun.
+        """Ends the requests whose answer has not begun, and all waits for a start.
 
-        They were accepted before the fault was known, and would wait in Serve's queue for a new replica.
+        They were accepted before the fault was known, and would wait in Serve's queue for a new replica. A
+        stream that waits for a start has begun: it told its client that the base model starts.
         """
         for request in list(self._waiting):
             if not request.is_answered:
                 request.end(self._error())
         self._waiting.clear()
+        for start in self._starts:
+            start.cancel()
 
     def _error(self) -> Unavailable:
         return self._closed or Unavailable(

@@ -28,13 +28,15 @@ async def followed(
     Args:
         ask: Calls a Trainer for the events after the first ones, whose number it is given.
 
+    A line that only present followers see is not shown again by the next call.
+
     A Trainer that was superseded refuses to go on. Until the next one of its cluster can be reached, calls
     may still come to the former one, so they are repeated for `superseded_s` seconds.
 
     Raises: JobNotFound; Superseded: the Trainer of another cluster leads; Unavailable, after `away_s` seconds
         without a Trainer.
     """
-    num_seen = 0
+    num_seen, shown = 0, ""
     failed_at: float | None = None
     while True:
         lines = ask(num_seen)
@@ -42,12 +44,14 @@ async def followed(
         try:
             async for line in lines:
                 failed_at = None
+                is_event, is_paused = line.num_events > num_seen, line.is_pause
                 num_seen = max(num_seen, line.num_events)
-                is_paused = line.is_pause
-                if not is_paused:
-                    yield line
-                    if is_last(line):
-                        return
+                if is_paused or (line == shown and not is_event):
+                    continue
+                shown = line
+                yield line
+                if is_last(line):
+                    return
             if not is_paused:
                 return
         except Exception as error:
@@ -62,6 +66,6 @@ async def followed(
                     "the trainer cannot be reached; the training continues and can be read under /v1/jobs"
                 )
                 raise Unavailable(message) from None
-            await asyncio.sleep(pause_s)
         finally:
             lines.cancel()
+        await asyncio.sleep(pause_s)

@@ -45,7 +45,8 @@ class JobListing:
         """The NDJSON lines of a job after its first `after` events; with `follow`, until the job has ended.
 
         The last event of the job comes in any case. A job that goes on after `for_s` seconds has an empty
-        line at the end. The caller asks again then.
+        line at the end. So has a job that a former controller has just accepted: this one takes it up soon.
+        The caller asks again then.
 
         Raises: JobNotFound; Superseded, at the end of the events of a job that a later controller has.
         """
@@ -61,3 +62,4 @@ class JobListing:
                 yield EventLine(f"{event}\n", number)
         if follow and not record.status.is_terminal:
             self._leadership.require()
+            yield EventLine("", max(after, len(events)))

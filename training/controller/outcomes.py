@@ -184,12 +184,12 @@ class Outcomes:
         except Superseded:
             logger.warning("the end of job %s is left to a later Trainer, which has the job", job.record.id)
             return
+        self._count(job.record)
         # Only now: until the end is saved, a later Trainer may have the job and continue from this state.
         if before.revision is not None and job.record.revision is None:
             delete = partial(self._revisions.delete_state, before.uid, before.revision, before.id)
             await self._retry.call_async(lambda: asyncio.to_thread(delete))
         await self._retry.call_async(job.unmark)
-        self._count(job.record)
         self._active.forget(job.record)
 
     def _count(self, record: JobRecord) -> None:

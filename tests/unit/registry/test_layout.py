@@ -109,6 +109,19 @@ def test_command_gives_a_new_bucket_the_layout_of_this_release() -> None:
     assert stored(store) == {"version": len(UPGRADES)}
 
 
+def test_command_accepts_a_new_bucket_that_the_service_opens_meanwhile() -> None:
+    client = MemoryClient()
+
+    def open_first(prefix: str) -> None:
+        if prefix == "" and not client.objects:
+            service = memory_store(client)
+            open_bucket(service)
+            service.put("leaders/catalog.json", b"{}")
+
+    BucketLayout(memory_store(MemoryClient(client.objects, before_read=open_first))).require_current()
+    assert len(client.objects) == 2
+
+
 @pytest.mark.parametrize(
     ("layout", "complaint"),
     [(Layout(version=99), "a later one"), (Layout(restoring="a backup"), "repeat `tiger restore`")],

@@ -18,6 +18,7 @@ from serve_app.scaling_settings import Autoscaling, BaseModelAutoscaling
 from serve_app.settings import Settings
 from tests.support.catalogs import settings_of
 from tests.support.ray_private import DeploymentID
+from tests.support.waiting import comes_true
 
 
 class Replica:
@@ -36,8 +37,13 @@ class Sleeping:
     def __init__(self) -> None:
         self.has_started = False
         self.may_start = True
+        self.num_asked = 0
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
 
     async def num_healthy(self, timeout_s: float) -> int:
+        self.num_asked += 1
+        await self.may_answer.wait()
         if not self.has_started:
             raise DeploymentUnavailableError(
                 DeploymentID(name="ModelServer:base", app_name="base-model-base")
@@ -132,19 +138,38 @@ def with_sleep(settings: Settings, cold_start_timeout_s: float) -> Settings:
     return settings.model_copy(update={"models": (base, settings.models[1])})
 
 
-async def test_request_for_a_sleeping_base_model_waits_for_its_start_as_long_as_the_settings_say(
-    settings: Settings,
-) -> None:
-    replicas = Sleeping()
-    replicas.may_start = False
+def sleeping_backends(settings: Settings, replicas: Sleeping) -> Backends:
+    """The backends whose base model `base` has these replicas, and can start."""
     able = frozenset({(base_model_application("base"), model_server_name("base"))})
-    backends = Backends(
-        with_sleep(settings, 0.01),
+    return Backends(
+        settings,
         cast(CatalogClient, Unused()),
         cast(TrainerClient, Unused()),
         lambda base_model: cast(ModelClient, replicas if base_model == "base" else Replica()),
         startable=Startable(lambda: able),
     )
+
+
+async def test_base_model_that_is_removed_while_it_is_asked_for_its_health_is_refused_by_its_name(
+    settings: Settings,
+) -> None:
+    replicas = Sleeping()
+    replicas.may_answer.clear()
+    backends = sleeping_backends(with_sleep(settings, 60), replicas)
+    request = asyncio.create_task(backends.tokenising_server("base"))
+    await comes_true(lambda: replicas.num_asked == 1)
+    backends.apply(settings.model_copy(update={"models": settings.models[1:]}))
+    replicas.may_answer.set()
+    with pytest.raises(Unavailable, match="base model base is not deployed"):
+        await asyncio.wait_for(request, 5)
+
+
+async def test_request_for_a_sleeping_base_model_waits_for_its_start_as_long_as_the_settings_say(
+    settings: Settings,
+) -> None:
+    replicas = Sleeping()
+    replicas.may_start = False
+    backends = sleeping_backends(with_sleep(settings, 0.01), replicas)
     await backends.ask_base_models()
     resolved, other = (backends.resolver.resolve((), name) for name in ("base", "other-1"))
     assert backends.is_asleep(resolved) and not backends.is_asleep(other)

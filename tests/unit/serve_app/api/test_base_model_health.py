@@ -167,6 +167,7 @@ class Deployment:
     def __init__(self) -> None:
         self.has_replicas = True
         self.is_silent = False
+        self.num_replicas = 1
         self.num_calls = 0
 
     async def check_one(self, timeout_s: float) -> None:
@@ -177,7 +178,7 @@ class Deployment:
             raise TimeoutError
         if not self.has_replicas:
             raise DeploymentUnavailableError(DeploymentID(name="ModelServer:one", app_name="base-model-one"))
-        return 1
+        return self.num_replicas
 
 
 async def test_moment_without_replicas_is_a_change_of_settings(replicas: Replicas) -> None:
@@ -232,46 +233,21 @@ async def test_question_calls_no_single_replica_that_it_could_start(may_sleep: b
     assert deployment.num_calls == (0 if may_sleep else 1)
 
 
-class Start:
-    """The start of a base model, which a test lets succeed or fail."""
+async def test_one_silent_replica_of_several_says_nothing_about_the_others() -> None:
+    """Serve never removes several replicas at once if the last one is among them. So a call starts none."""
 
-    def __init__(self) -> None:
-        self.num = 0
-        self.end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async def may_sleep() -> bool:
+        return True
 
-    async def __call__(self) -> None:
-        self.num += 1
-        await asyncio.shield(self.end)
-
-
-async def test_sleeping_one_is_available_and_a_request_waits_for_its_start(replicas: Replicas) -> None:
-    start = Start()
-    health = BaseModelHealth("one", replicas.ask, replicas.clock, start)
-    replicas.answer = Health.ASLEEP
-    await health.ask_now()
-    assert health.is_available and health.is_asleep
-    assert start.num == 0, "a question starts nothing"
-    waiting = asyncio.create_task(health.require())
-    await comes_true(lambda: start.num == 1)
-    assert not waiting.done()
-    start.end.set_result(None)
-    await waiting
-    assert health.is_available and not health.is_asleep
-
-
-async def test_failed_start_is_the_error_of_the_request(replicas: Replicas) -> None:
-    start = Start()
-    start.end.set_exception(Unavailable("base model one did not start"))
-    health = BaseModelHealth("one", replicas.ask, replicas.clock, start)
-    replicas.answer = Health.ASLEEP
-    assert await is_refused(health)
-    assert health.is_asleep, "the next request tries again"
-
-
-async def test_sleeping_one_that_cannot_start_is_unavailable(replicas: Replicas) -> None:
-    health = BaseModelHealth("one", replicas.ask, replicas.clock)
-    replicas.answer = Health.ASLEEP
-    await health.ask_now()
-    replicas.answer = Health.FAULTY
-    await health.ask_now()
-    assert not health.is_available and not health.is_asleep
+    deployment = Deployment()
+    deployment.num_replicas = 2
+    ask = asking(cast(ModelClient, deployment), may_sleep=may_sleep)
+    assert await ask() is Health.HEALTHY
+    deployment.is_silent = True
+    assert await ask() is Health.HEALTHY
+    assert deployment.num_calls == 1
+    deployment.is_silent, deployment.has_replicas = False, False
+    assert await ask() is Health.ASLEEP
+    deployment.is_silent = True
+    assert await ask() is Health.UNKNOWN
+    assert deployment.num_calls == 1, "there may be no replica any more"

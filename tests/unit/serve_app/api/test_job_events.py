@@ -14,6 +14,7 @@ from training.event_line import EventLine
 QUEUED = EventLine('{"type":"info","message":"Queued"}\n', 1)
 STEP = EventLine('{"type":"progress","step":1}\n', 2)
 MENTION = EventLine('{"type":"info","message":"Step 2 of 5: 50%"}\n', 2)
+LATER_MENTION = EventLine('{"type":"info","message":"Step 2 of 5: 75%"}\n', 2)
 STOP = EventLine('{"type":"stop"}\n', 3)
 PAUSE = EventLine("", 2)
 
@@ -82,9 +83,20 @@ async def test_each_line_comes_once_whatever_dies() -> None:
 
 async def test_call_that_pauses_is_followed_by_one_for_what_comes_after() -> None:
     asked: list[int] = []
-    trainers = Answer(QUEUED, STEP, MENTION, MENTION, PAUSE), Answer(PAUSE), Answer(MENTION, STOP)
-    assert await lines_of(*trainers, asked=asked) == [QUEUED, STEP, MENTION, MENTION, MENTION, STOP]
+    trainers = Answer(QUEUED, STEP, MENTION, PAUSE), Answer(PAUSE), Answer(LATER_MENTION, STOP)
+    assert await lines_of(*trainers, asked=asked) == [QUEUED, STEP, MENTION, LATER_MENTION, STOP]
     assert asked == [0, 2, 2], "what is only mentioned is no event"
+
+
+async def test_latest_mention_is_not_repeated_by_each_call() -> None:
+    """A Trainer begins each call with it, and a step may be longer than several calls."""
+    trainers = Answer(STEP, MENTION, PAUSE), Answer(MENTION, PAUSE), Answer(MENTION, PAUSE), Answer(STOP)
+    assert await lines_of(*trainers) == [STEP, MENTION, STOP]
+
+
+async def test_event_that_says_the_same_as_the_one_before_is_shown() -> None:
+    again = EventLine(QUEUED, 2)
+    assert await lines_of(Answer(QUEUED, RayActorError()), Answer(again, STOP)) == [QUEUED, again, STOP]
 
 
 async def test_the_last_line_ends_it_though_there_were_more_before() -> None:

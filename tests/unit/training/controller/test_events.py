@@ -111,6 +111,17 @@ async def test_last_event_comes_though_a_former_trainer_has_shown_more(world: Wo
     assert json.loads(last) == events[-1]
 
 
+async def test_follower_of_a_job_that_is_not_taken_up_yet_asks_again(world: World) -> None:
+    """A former Trainer accepted it late. The stream must not end as if the training had."""
+    controller = await world.restarted()
+    job_id = await submit(world.controller())
+    (pause,) = await lines_after(controller, job_id, 2)
+    assert pause.is_pause and pause.num_events == 2
+    await controller.recover()
+    *lines, pause = await lines_after(controller, job_id, 0)
+    assert lines and pause.is_pause
+
+
 def test_line_keeps_its_number_on_its_way() -> None:
     line = pickle.loads(pickle.dumps(EventLine("{}", 7)))
     assert (line, line.num_events, line.is_pause) == ("{}", 7, False)

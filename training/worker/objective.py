@@ -37,7 +37,7 @@ class Objective(ABC):
 
     def score(self, model: Any, pack: Pack) -> None:
         """Compute the scores of a pack in a pass of its own. Only called if `scores.take_passes`."""
-        raise NotImplementedError
+        raise AssertionError("this objective has no scores that need passes")
 
     @abstractmethod
     def loss(self, model: Any, pack: Pack) -> Tensor:

@@ -62,9 +62,9 @@ many requests the user may make in a minute, how many are left, and when the cou
 
 Bodies are JSON, except those of files, and strict. A field that is not described here, a wrong type or a
 value out of range is refused, and the answer names the field and the reason. A body with too many values or
-levels is refused too. So is a request without `stream` whose answer could become too large for one piece. Every error is
-`{"error": {"type", "code", "message", "param"}}`. Every answer has an `X-Request-Id`. It is the one of the
-request, if that has at most 64 letters, digits, `.`, `_` and `-`; else it is a new one.
+levels is refused too. So is a request without `stream` whose answer could become too large for one piece.
+Every error is `{"error": {"type", "code", "message", "param"}}`. Every answer has an `X-Request-Id`. It is
+the one of the request, if that has at most 64 letters, digits, `.`, `_` and `-`; else it is a new one.
 
 Messages, names, tools and responses are plain text. If they contain the spelling of a control token, it is
 encoded as ordinary characters. The only exception is the raw prompt of `/openai/v1/completions`.

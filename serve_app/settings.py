@@ -115,9 +115,7 @@ class LimitSettings(BudgetSettings):
         4, ge=1, description="downloads of adapters and files in progress at one ingress replica"
     )
     max_concurrent_uploads_per_user: int = Field(
-        2,
-        ge=1,
-        description="uploads of files in progress at one ingress replica",
+        2, ge=1, description="uploads of files in progress at one ingress replica"
     )
     max_files_per_user: int = Field(1000, ge=1, le=10_000, description="files, which are in one list")
     max_file_bytes_per_user: int = Field(10 * 2**30, ge=1, description="sizes of all files together")

@@ -60,11 +60,11 @@ If the instance limits requests per minute, every answer to a valid key has the 
 `x-ratelimit-limit-requests`, `x-ratelimit-remaining-requests` and `x-ratelimit-reset-requests`. They show how
 many requests the user may make in a minute, how many are left, and when the count is zero again.
 
-Bodies are JSON and strict. A field that is not described here, a wrong type or a value out of range is
-refused, and the answer names the field and the reason. A body with too many values or levels is refused too.
-So is a request without `stream` whose answer could become too large for one piece. Every error is
-`{"error": {"type", "code", "message", "param"}}`. Every answer has an `X-Request-Id`. It is the one of the
-request, if that has at most 64 letters, digits, `.`, `_` and `-`; else it is a new one.
+Bodies are JSON, except those of files, and strict. A field that is not described here, a wrong type or a
+value out of range is refused, and the answer names the field and the reason. A body with too many values or
+levels is refused too. So is a request without `stream` whose answer could become too large for one piece.
+Every error is `{"error": {"type", "code", "message", "param"}}`. Every answer has an `X-Request-Id`. It is
+the one of the request, if that has at most 64 letters, digits, `.`, `_` and `-`; else it is a new one.
 
 Messages, names, tools and responses are plain text. If they contain the spelling of a control token, it is
 encoded as ordinary characters. The only exception is the raw prompt of `/openai/v1/completions`.

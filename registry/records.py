@@ -4,10 +4,11 @@ import re
 import secrets
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints
 
+T = TypeVar("T")
 USER_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 
 User = Annotated[str, StringConstraints(pattern=USER_PATTERN)]
@@ -38,6 +39,18 @@ def model_id_from_name(name: str) -> str:
 
 class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def added_later(default: T, description: str | None = None, **bounds: Any) -> T:
+    """A field that an earlier release does not have. It is written only if its value is not the default.
+
+    A record that does not use the field is therefore the same text as before. Its digest stays the same, and
+    the earlier release can read it.
+    """
+    field: T = Field(
+        default, description=description, exclude_if=lambda value: bool(value == default), **bounds
+    )
+    return field
 
 
 class Defaults(Record):
@@ -161,10 +174,10 @@ class Message(Record):
 
     role: str
     content: str = ""
-    name: str | None = None
-    tool_calls: tuple[ToolCall, ...] = ()
-    tool_call_id: str | None = None
-    is_trained: bool = Field(True, description="false: nothing is learned about this turn of the assistant")
+    name: str | None = added_later(None)
+    tool_calls: tuple[ToolCall, ...] = added_later(())
+    tool_call_id: str | None = added_later(None)
+    is_trained: bool = added_later(True, "false: nothing is learned about this turn of the assistant")
 
 
 class RewardedResponse(Record):
@@ -175,7 +188,7 @@ class RewardedResponse(Record):
     ends_turn: bool = Field(
         True, description="false: the response was cut, so its last token is not an end of turn"
     )
-    messages: tuple[Message, ...] = Field((), description="a trajectory, which replaces `content`")
+    messages: tuple[Message, ...] = added_later((), "a trajectory, which replaces `content`")
 
 
 class Group(Record):
@@ -183,7 +196,7 @@ class Group(Record):
 
     messages: tuple[Message, ...]
     responses: tuple[RewardedResponse, ...]
-    tools: tuple[dict[str, Any], ...] = ()
+    tools: tuple[dict[str, Any], ...] = added_later(())
 
 
 class Example(Record):
@@ -222,18 +235,18 @@ class Hyperparameters(Record):
     learning_steps: int
     beta: float
     epsilon: float
-    batch_size: int | None = Field(None, description="examples or pairs of a step; None: all")
-    warmup_ratio: float = Field(0.0, ge=0, le=1, description="part of the steps with a growing rate")
-    schedule: Schedule = Schedule.CONSTANT
+    batch_size: int | None = added_later(None, "examples or pairs of a step; None: all")
+    warmup_ratio: float = added_later(0.0, "part of the steps with a growing rate", ge=0, le=1)
+    schedule: Schedule = added_later(Schedule.CONSTANT)
 
 
 class JobRequest(Record):
     """`jobs/<user>/<id>/request.json`: written once, before the job is accepted."""
 
-    method: Method = Method.GRPO
+    method: Method = added_later(Method.GRPO)
     groups: tuple[Group, ...] = ()
-    examples: tuple[Example, ...] = ()
-    pairs: tuple[Pair, ...] = ()
+    examples: tuple[Example, ...] = added_later(())
+    pairs: tuple[Pair, ...] = added_later(())
     hyperparameters: Hyperparameters
 
 

@@ -33,10 +33,11 @@ def missing(groups: Sequence[Group]) -> dict[str, float]:
 
 
 def is_empty(response: RewardedResponse) -> bool:
-    """Return True if a response has no token: it was cut, and its only learned turn has no text."""
+    """Return True if a response has no token: it was cut, and its only learned turn is the last and is empty."""
     if response.ends_turn:
         return False
     if not response.messages:
         return not response.content
+    last = response.messages[-1]
     learned = [turn for turn in response.messages if turn.role == "assistant" and turn.is_trained]
-    return len(learned) == 1 and not (learned[0].content or learned[0].tool_calls)
+    return learned == [last] and not (last.content or last.tool_calls)

@@ -55,7 +55,7 @@ def exchanges_of(
     check_shown(tokenizer, messages, tools)
     rows: list[Exchange] = []
     for index in learned:
-        is_cut = not ends_turn and index == learned[-1]
+        is_cut = not ends_turn and index == len(messages) - 1
         prompt_ids = tokenise_prompt(tokenizer, messages[:index], tools)
         completion_ids = _completion(tokenizer, messages[: index + 1], tools, prompt_ids, is_cut)
         num_tokens = len(prompt_ids) + len(completion_ids)

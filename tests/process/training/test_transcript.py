@@ -266,6 +266,17 @@ def test_trajectory_is_learned_behind_the_messages_of_its_group(smollm2: Any) ->
     assert row.completion_ids == [*without_end.completion_ids, end_of_turn(smollm2)]
 
 
+def test_end_is_learned_of_a_turn_before_the_one_that_was_cut(smollm2: Any) -> None:
+    group = Group(messages=(user("Rome?"),), responses=(), tools=TOOLS)
+    turns = (called("Rome"), result("mild"), said("It is", is_trained=False))
+    rows = [
+        response_exchanges(smollm2, group, RewardedResponse(messages=turns, reward=1, ends_turn=ends), CONTEXT)
+        for ends in (True, False)
+    ]
+    assert rows[0] == rows[1]
+    assert rows[0][0].completion_ids[-1] == end_of_turn(smollm2)
+
+
 def test_trajectory_of_one_text_is_that_text(smollm2: Any) -> None:
     group = Group(messages=(user("Fruit?"),), responses=())
     text = RewardedResponse(content="Mango.", reward=1)

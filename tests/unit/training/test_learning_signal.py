@@ -46,3 +46,11 @@ def test_trajectory_is_empty_if_its_only_turn_was_cut_before_its_first_token(
 ) -> None:
     messages = tuple(Message(role=role, content=content) for role, content in turns)
     assert is_empty(RewardedResponse(messages=messages, reward=0, ends_turn=ends_turn)) == has_none
+
+
+def test_turn_before_a_cut_one_that_is_not_learned_has_its_end() -> None:
+    first = Message(role="assistant", content="")
+    cut = Message(role="assistant", content="b", is_trained=False)
+    messages = (first, Message(role="tool", content="a"), cut)
+    assert not is_empty(RewardedResponse(messages=messages, reward=0, ends_turn=False))
+    assert is_empty(RewardedResponse(messages=(first,), reward=0, ends_turn=False))

@@ -42,3 +42,19 @@ def test_rates_are_those_of_transformers(schedule: Schedule, warmup_ratio: float
     assert found == pytest.approx(expected[first_step:])
     if schedule is Schedule.CONSTANT and not warmup_ratio:
         assert set(found) == {RATE}
+
+
+@pytest.mark.parametrize("schedule", Schedule)
+@pytest.mark.parametrize(("num_steps", "warmup_ratio"), [(1, 0.1), (1, 1.0), (4, 1.0)])
+def test_last_step_has_a_rate_however_long_the_warm_up_is(
+    schedule: Schedule, num_steps: int, warmup_ratio: float
+) -> None:
+    values = Hyperparameters(
+        learning_rate=RATE,
+        learning_steps=num_steps,
+        beta=0,
+        epsilon=0.2,
+        warmup_ratio=warmup_ratio,
+        schedule=schedule,
+    )
+    assert rates(scheduler_of(optimizer(), values, 0), num_steps)[-1] == pytest.approx(RATE)

@@ -13,7 +13,8 @@ from registry.records import Hyperparameters, Schedule
 def scheduler_of(optimizer: Optimizer, values: Hyperparameters, first_step: int) -> LambdaLR:
     """The scheduler of a job that has made `first_step` steps. The schedule is that of all its steps."""
     name = "constant_with_warmup" if values.schedule is Schedule.CONSTANT else values.schedule.value
-    num_warmup_steps = math.ceil(values.learning_steps * values.warmup_ratio)
+    # The rate of the first step of a warm-up is 0, so a job that is nothing else would change no weight.
+    num_warmup_steps = min(math.ceil(values.learning_steps * values.warmup_ratio), values.learning_steps - 1)
     # This optimizer is only there because a scheduler needs one.
     unused = torch.optim.SGD([torch.zeros(1)], lr=1.0)
     whole: LambdaLR = get_scheduler(name, unused, num_warmup_steps, values.learning_steps)

@@ -9,6 +9,9 @@ from typing import Any
 from registry.records import JobRequest, Message
 from training.transcript import learned_turns
 
+TURN_CHARACTERS = 128
+"""The number of characters whose tokenising takes about as long as the template takes for an empty turn."""
+
 
 @dataclass(frozen=True)
 class GivenTurns:
@@ -22,6 +25,11 @@ class GivenTurns:
     def num_characters(self) -> int:
         tools = len(json.dumps(self.tools)) if self.tools else 0
         return tools + sum(map(num_characters, self.messages))
+
+    @property
+    def tools_path(self) -> str:
+        """The place of the tools, which stand beside the messages."""
+        return self.path.removesuffix("messages") + "tools"
 
     @cached_property
     def key(self) -> str:
@@ -51,14 +59,23 @@ class TaughtConversation:
     def num_rendered_characters(self) -> int:
         """The number of characters of all learned turns, each with everything before it.
 
-        The cost of tokenising depends on it, because each of these turns has a prompt of its own.
+        The cost of tokenising depends on it, because each of these turns has a prompt of its own. Short turns
+        cost more than their characters. The given turns before a text do not: they are rendered once for all
+        conversations that share them.
         """
+        if self.is_text:
+            return self.num_characters
         learned = set(learned_turns(self.turns))
-        total, before = 0, self.given.num_characters
+        total, before = 0, self.given.num_characters + sum(map(_of_template, self.given.messages))
         for index, turn in enumerate(self.turns):
-            before += num_characters(turn)
+            before += num_characters(turn) + _of_template(turn)
             total += before if index in learned else 0
         return total
+
+
+def _of_template(message: Message) -> int:
+    """The number of characters that a turn and its calls count beside its text."""
+    return TURN_CHARACTERS * (1 + len(message.tool_calls))
 
 
 def num_characters(message: Message) -> int:

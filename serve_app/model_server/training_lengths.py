@@ -9,11 +9,18 @@ generations do not wait for it. Cheap checks come first. Only a few requests of 
 import asyncio
 import functools
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 from registry.errors import ContextLengthExceeded, InvalidRequest, NoLearningSignal, RateLimited
 from registry.records import JobRequest, RewardedResponse
-from serve_app.model_server.taught_conversations import TaughtConversation, conversations_of, field_of
+from serve_app.model_server.taught_conversations import (
+    GivenTurns,
+    TaughtConversation,
+    conversations_of,
+    field_of,
+)
 from serve_app.wire.lengths import CHARACTERS_PER_TOKEN, check_characters
 from training.advantages import advantages
 from training.conversation import ChatTokenizer, end_of_turn, tokenise_completion, tokenise_prompt
@@ -68,26 +75,31 @@ class _Lengths:
     def of(self, conversation: TaughtConversation) -> tuple[int, int]:
         """Returns the number of tokens of all rows of a conversation, and how many of them are learned.
 
-        Raises: ContextLengthExceeded, InvalidRequest; their `param` is the path of the turns at fault.
+        Raises: ContextLengthExceeded, InvalidRequest; their `param` is the path of the field at fault.
         """
-        try:
-            return self._of_text(conversation) if conversation.is_text else self._of_turns(conversation)
-        except ContextLengthExceeded as error:
-            raise ContextLengthExceeded(error.message, conversation.path) from None
-        except InvalidRequest as error:
-            path = conversation.given.path if conversation.is_text else conversation.path
-            raise InvalidRequest(error.message, path) from None
+        num_prompt_tokens = self._num_prompt_tokens(conversation.given)
+        with _named(conversation.path):
+            if conversation.is_text:
+                return self._of_text(conversation, num_prompt_tokens)
+            return self._of_turns(conversation)
 
-    def _of_text(self, conversation: TaughtConversation) -> tuple[int, int]:
-        given = conversation.given
+    def _num_prompt_tokens(self, given: GivenTurns) -> int:
+        """Returns the number of tokens of the prompt that the given turns are."""
         if given.key not in self._prompt_lengths:
-            check_shown(self._tokenizer, given.messages, given.tools)
-            prompt_ids = tokenise_prompt(self._tokenizer, given.messages, given.tools)
+            with _named(given.tools_path):
+                check_shown(self._tokenizer, (), given.tools)
+            with _named(given.path):
+                check_shown(self._tokenizer, given.messages, given.tools)
+                prompt_ids = tokenise_prompt(self._tokenizer, given.messages, given.tools)
             self._prompt_lengths[given.key] = len(prompt_ids)
+        return self._prompt_lengths[given.key]
+
+    def _of_text(self, conversation: TaughtConversation, num_prompt_tokens: int) -> tuple[int, int]:
         (turn,) = conversation.turns
         response = RewardedResponse(content=turn.content, reward=0, ends_turn=conversation.ends_turn)
-        num_learned = len(tokenise_completion(self._tokenizer, response, self._end))
-        num_tokens = self._prompt_lengths[given.key] + num_learned
+        with _named(conversation.given.path):
+            num_learned = len(tokenise_completion(self._tokenizer, response, self._end))
+        num_tokens = num_prompt_tokens + num_learned
         if num_tokens > self._max_context_tokens:
             raise ContextLengthExceeded(
                 f"the messages and a response have {num_tokens} tokens; "
@@ -107,6 +119,15 @@ class _Lengths:
         )
         num_tokens = sum(len(row.prompt_ids) + len(row.completion_ids) for row in rows)
         return num_tokens, sum(row.num_trained for row in rows)
+
+
+@contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Gives the errors of the block the path of a field, unless they have one. Raises: InvalidRequest."""
+    try:
+        yield
+    except InvalidRequest as error:
+        raise type(error)(error.message, error.param or path) from None
 
 
 def _check_all_characters(

@@ -103,6 +103,19 @@ def test_what_the_template_does_not_show_is_named(smollm2_weights: Path) -> None
         assert error.value.param == place
 
 
+def test_fault_of_the_prompt_is_not_laid_on_the_turns_that_follow_it(smollm2_weights: Path) -> None:
+    own = AutoTokenizer.from_pretrained(smollm2_weights)
+    tools = ({"type": "function", "function": {"name": "weather"}},)
+    follow_up = (SAID, ASKED, SAID)
+    called = Pair(messages=(ASKED, CALLED, SEEN), preferred=follow_up, rejected=follow_up)
+    with_tools = Pair(messages=(ASKED,), preferred=follow_up, rejected=follow_up, tools=tools)
+    for pair, place in ((called, "pairs.0.messages"), (with_tools, "pairs.0.tools")):
+        request = JobRequest(method=Method.DPO, pairs=(pair,), hyperparameters=VALUES)
+        with pytest.raises(InvalidRequest, match="does not show") as error:
+            count_tokens(own, request, CONTEXT, MANY, is_single=False)
+        assert error.value.param == place
+
+
 def test_many_learned_turns_are_refused_before_they_are_tokenised(tokenizer: Any) -> None:
     """Each learned turn has a prompt of its own, so the cost grows with the square of their number."""
     turns = (ASKED, Message(role="assistant", content="x" * 20)) * 100

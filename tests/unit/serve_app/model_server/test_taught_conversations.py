@@ -11,7 +11,7 @@ from registry.records import (
     RewardedResponse,
     ToolCall,
 )
-from serve_app.model_server.taught_conversations import conversations_of, field_of
+from serve_app.model_server.taught_conversations import TURN_CHARACTERS, conversations_of, field_of
 
 VALUES = Hyperparameters(learning_rate=1e-5, learning_steps=5, beta=0.04, epsilon=0.2)
 ASKED = Message(role="user", content="abcd")
@@ -69,4 +69,26 @@ def test_every_learned_turn_costs_all_characters_before_it() -> None:
     of_tools = len('[{"type": "function", "function": {"name": "f"}}]')
     whole = of_tools + 3 * 4 + 2 * 3 + NUM_ARGUMENTS
     assert found.num_characters == whole
-    assert found.num_rendered_characters == of_tools + 4 + 3 + whole
+    of_template = 2 * TURN_CHARACTERS + 7 * TURN_CHARACTERS  # of two turns, and of six and a call
+    assert found.num_rendered_characters == of_tools + 4 + 3 + whole + of_template
+
+
+def test_texts_behind_the_same_long_prompt_cost_their_characters_alone() -> None:
+    group = Group(messages=(ASKED,) * 101, responses=(RewardedResponse(content="xyz", reward=1),) * 2)
+    for found in conversations_of(request(groups=(group,)), is_single=True):
+        assert found.num_rendered_characters == found.num_characters == 101 * 4 + 3
+
+
+def test_many_empty_turns_are_not_free() -> None:
+    turns = (ASKED.model_copy(update={"content": ""}), SAID.model_copy(update={"content": ""})) * 1000
+    (found,) = conversations_of(request(examples=(Example(messages=turns),)), is_single=False)
+    assert found.num_characters == 0
+    assert found.num_rendered_characters > 1000**2 * TURN_CHARACTERS
+
+
+def test_tools_stand_beside_the_messages() -> None:
+    pair = Pair(messages=(ASKED,), preferred=(SAID,), rejected=(SAID,))
+    group = Group(messages=(ASKED,), responses=(RewardedResponse(content="a", reward=1),))
+    (of_pair, _) = conversations_of(request(pairs=(pair,)), is_single=False)
+    (of_group,) = conversations_of(request(groups=(group,)), is_single=True)
+    assert (of_pair.given.tools_path, of_group.given.tools_path) == ("pairs.0.tools", "tools")

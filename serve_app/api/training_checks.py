@@ -28,7 +28,7 @@ async def check_training(
     server = await backends.tokenising_server(model.base_model)
     is_single = taught == "responses"
     num_tokens = await server.count_training_tokens(user, job, limits.max_tokens_per_job, is_single)
-    _check_trained_tokens(num_tokens, request, job, limits)
+    check_trained_tokens(num_tokens, request, job, limits)
 
 
 def field_of(request: Train) -> str:
@@ -70,7 +70,8 @@ def _sizes(groups: Iterable[Group]) -> Iterator[tuple[float, int]]:
             yield advantage, 0 if is_empty(response) else 1
 
 
-def _check_trained_tokens(num_tokens: int, request: Train, job: JobRequest, limits: LimitSettings) -> None:
+def check_trained_tokens(num_tokens: int, request: Train, job: JobRequest, limits: LimitSettings) -> None:
+    """Checks the tokens in all steps of a training that has `num_tokens`. Raises: InvalidRequest."""
     values, most = job.hyperparameters, limits.max_trained_tokens_per_job
     duration, field = f"{values.learning_steps} steps", "learning_steps"
     in_all_steps = num_tokens * values.learning_steps
@@ -78,8 +79,15 @@ def _check_trained_tokens(num_tokens: int, request: Train, job: JobRequest, limi
         taught = field_of(request)
         duration += f" of {values.batch_size} {taught}"
         field = "epochs" if request.learning_steps is None else field
-        in_all_steps = math.ceil(in_all_steps * values.batch_size / len(getattr(job, taught)))
+        epochs = _num_epochs(values.learning_steps, values.batch_size, len(getattr(job, taught)))
+        in_all_steps = math.ceil(num_tokens * epochs)
     if in_all_steps > most:
         raise InvalidRequest(
             f"{num_tokens} tokens in {duration} are {in_all_steps}; one training takes at most {most}", field
         )
+
+
+def _num_epochs(num_steps: int, batch_size: int, number: int) -> float:
+    """Returns how often so many steps go through all examples or pairs. An epoch may end with fewer of them."""
+    epochs, num_rest = divmod(num_steps, math.ceil(number / batch_size))
+    return epochs + num_rest * batch_size / number

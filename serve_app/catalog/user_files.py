@@ -5,8 +5,8 @@ another cluster leads from one moment to the next.
 """
 
 import asyncio
-from collections import defaultdict
 from contextlib import suppress
+from weakref import WeakValueDictionary
 
 from registry.errors import Unavailable
 from registry.file_lists import FileLimits, FileLists
@@ -24,7 +24,7 @@ class UserFiles:
         self._lists = FileLists(store)
         self._unfinished = UnfinishedFiles(store)
         self._leadership = leadership or Unopposed()
-        self._changes: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._changes: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def sweep(self) -> None:
         """Deletes what dead uploads of all users have left."""
@@ -40,7 +40,7 @@ class UserFiles:
         """Lets a file exist whose bytes are complete. Raises: QuotaExceeded, unless the service made it."""
         await self._leadership.confirm()
         limits = None if record.purpose is FilePurpose.FINE_TUNE_RESULTS else self.limits
-        async with self._changes[user]:
+        async with self._change_of(user):
             await asyncio.to_thread(self._lists.add, user, record, limits)
             with suppress(Unavailable):  # the file exists; the next sweep removes the mark
                 await asyncio.to_thread(self._unfinished.clear, user, record.id)
@@ -48,5 +48,9 @@ class UserFiles:
     async def delete(self, user: str, file_id: str) -> None:
         """Deletes a file. Raises: FileNotFound: unknown, or another user's."""
         await self._leadership.confirm()
-        async with self._changes[user]:
+        async with self._change_of(user):
             await asyncio.to_thread(self._unfinished.delete_file, user, file_id)
+
+    def _change_of(self, user: str) -> asyncio.Lock:
+        """Returns the lock that changes of one user's files wait for."""
+        return self._changes.setdefault(user, asyncio.Lock())

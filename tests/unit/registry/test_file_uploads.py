@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from registry.errors import FileNotFound, Unavailable
-from registry.file_lists import FileLimits, FileLists, content_key
+from registry.file_lists import FileLimits, FileLists, content_key, list_key
 from registry.file_records import FilePurpose, FileRecord
 from registry.file_uploads import FileUpload
 from registry.records import utc_now
@@ -116,6 +116,17 @@ def test_what_a_dead_upload_leaves_is_swept_when_its_time_is_over(world: World, 
     assert (world.keys, world.client.uploads) == ([], {})
 
 
+def test_mark_that_cannot_be_read_stays_and_keeps_no_other_from_being_swept(world: World) -> None:
+    unreadable = [f"{PREFIX}alice", f"{PREFIX}alice/file-1", f"{PREFIX}zoe/file-2"]
+    for key in unreadable[:2]:
+        world.store.put(key, b"{")
+    world.store.put(unreadable[2], Mark(expires=utc_now()).model_dump_json().encode())
+    world.store.put(list_key("zoe"), b"{")
+    world.upload().finish(b"last")
+    world.sweep()
+    assert world.keys == sorted([*unreadable, list_key("zoe")])
+
+
 def test_file_in_the_list_is_never_swept(world: World) -> None:
     upload = world.upload()
     upload.write(b"part")
@@ -136,6 +147,28 @@ def test_deleted_file_is_gone_with_its_bytes(world: World) -> None:
     with pytest.raises(FileNotFound):
         unfinished.delete_file(USER, upload.file_id)
     assert world.keys == [f"files/{USER}/files.json"]
+
+
+def test_sweep_beside_a_deletion_leaves_its_mark() -> None:
+    """Otherwise nobody would delete the bytes if the process died after it had changed the list."""
+    marks_at_the_end = []
+
+    def sweep_meanwhile(key: str) -> None:
+        if key == list_key(USER):
+            unfinished.sweep()
+        elif key == content_key(USER, upload.file_id):
+            marks_at_the_end.extend(key for key in client.objects if key.startswith(PREFIX))
+
+    client = MemoryClient()
+    store = memory_store(client)
+    unfinished = UnfinishedFiles(memory_store(MemoryClient(client.objects, before_write=sweep_meanwhile)))
+    upload = FileUpload(store, USER, utc_now())
+    upload.finish(b"last")
+    FileLists(store).add(USER, named(upload, 4), ROOM)
+    UnfinishedFiles(store).clear(USER, upload.file_id)
+    unfinished.delete_file(USER, upload.file_id)
+    assert marks_at_the_end == [f"{PREFIX}{USER}/{upload.file_id}"]
+    assert list(client.objects) == [list_key(USER)]
 
 
 def test_deletion_that_died_is_completed(world: World) -> None:

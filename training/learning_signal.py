@@ -33,7 +33,7 @@ def missing(groups: Sequence[Group]) -> dict[str, float]:
 
 
 def is_empty(response: RewardedResponse) -> bool:
-    """Return True if a response has no token: it was cut, and its only learned turn is the last and is empty."""
+    """Return True if a response has no token: it was cut, and only its empty last turn is learned."""
     if response.ends_turn:
         return False
     if not response.messages:

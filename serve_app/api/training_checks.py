@@ -88,6 +88,6 @@ def check_trained_tokens(num_tokens: int, request: Train, job: JobRequest, limit
 
 
 def _num_epochs(num_steps: int, batch_size: int, number: int) -> float:
-    """Returns how often so many steps go through all examples or pairs. An epoch may end with fewer of them."""
+    """Returns how often so many steps go through all examples or pairs. The last batch may be small."""
     epochs, num_rest = divmod(num_steps, math.ceil(number / batch_size))
     return epochs + num_rest * batch_size / number

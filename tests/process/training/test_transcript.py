@@ -270,7 +270,9 @@ def test_end_is_learned_of_a_turn_before_the_one_that_was_cut(smollm2: Any) -> N
     group = Group(messages=(user("Rome?"),), responses=(), tools=TOOLS)
     turns = (called("Rome"), result("mild"), said("It is", is_trained=False))
     rows = [
-        response_exchanges(smollm2, group, RewardedResponse(messages=turns, reward=1, ends_turn=ends), CONTEXT)
+        response_exchanges(
+            smollm2, group, RewardedResponse(messages=turns, reward=1, ends_turn=ends), CONTEXT
+        )
         for ends in (True, False)
     ]
     assert rows[0] == rows[1]

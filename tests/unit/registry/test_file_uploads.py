@@ -151,7 +151,7 @@ def test_deleted_file_is_gone_with_its_bytes(world: World) -> None:
 
 def test_sweep_beside_a_deletion_leaves_its_mark() -> None:
     """Otherwise nobody would delete the bytes if the process died after it had changed the list."""
-    marks_at_the_end = []
+    marks_at_the_end: list[str] = []
 
     def sweep_meanwhile(key: str) -> None:
         if key == list_key(USER):

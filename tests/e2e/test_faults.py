@@ -97,7 +97,7 @@ def test_training_whose_manifest_is_written_is_not_made_again(
     with talk:
         jobs = accepted(alice, "pupil", 3, 1)
         events = follow(alice, jobs[0])
-        reach(events, type="progress", step=2)
+        reach(events, type="progress", step=1)
         send(system, signal.SIGSTOP, CATALOG)
         reach(events, message="Publishing revision 1")
         store, uid = system.instance.store(), system.uid(alice, "pupil")

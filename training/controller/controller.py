@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 
 from registry.errors import JobNotFound, ModelInUse, Superseded
+from registry.fine_tuning import FineTuning
 from registry.jobs import Jobs
 from registry.leadership import LOOK_INTERVAL_S, Unopposed
 from registry.meter import Meter
@@ -31,6 +32,7 @@ from training.controller.active_jobs import ActiveJob, ActiveJobs
 from training.controller.base_models import BaseModels
 from training.controller.beginnings import Beginnings
 from training.controller.dispatcher import Dispatcher, StartRun
+from training.controller.interruptions import Interruptions
 from training.controller.job_listing import JobListing
 from training.controller.metrics import NoMetrics, TrainingMetrics
 from training.controller.outcomes import Outcomes, Publisher
@@ -93,6 +95,7 @@ class TrainingController(Controller):
             store, jobs, active, dispatcher, max_queued_jobs_per_user, self._listing.job, retry
         )
         self.redeployment = Redeployment(base_models, dispatcher, active, gpus, self._submission, end_run)
+        self._interruptions = Interruptions(active, self._listing, dispatcher, self._outcomes)
         recovery = Recovery(jobs, active, dispatcher)
         self._succession = Succession(leadership, recovery, dispatcher, active, look_interval_s, end_run)
         self._background = BackgroundTasks()
@@ -103,7 +106,12 @@ class TrainingController(Controller):
         await self._succession.begin()
 
     async def submit(
-        self, user: str, model: ModelRecord, request: JobRequest, idempotency_key: str | None = None
+        self,
+        user: str,
+        model: ModelRecord,
+        request: JobRequest,
+        idempotency_key: str | None = None,
+        fine_tuning: FineTuning | None = None,
     ) -> JobRecord:
         """Accept a training. It is durable when this returns. A repeat with the same key gives the same job.
 
@@ -114,7 +122,7 @@ class TrainingController(Controller):
             Superseded: a later controller leads.
         """
         async with self._succession.leading():
-            return await self._submission.submit(user, model, request, idempotency_key)
+            return await self._submission.submit(user, model, request, idempotency_key, fine_tuning)
 
     async def is_training(self, uid: str) -> bool:
         return self._active.has_model(uid)
@@ -153,15 +161,7 @@ class TrainingController(Controller):
         Raises: JobNotFound, Superseded.
         """
         async with self._succession.leading():
-            job = self._active.get(job_id)
-            if job is None or job.record.user != user:
-                return await self._listing.job(user, job_id)
-            if job.publishing is None and not job.record.status.is_terminal:
-                await job.update(is_cancelled=True)
-                await job.save()
-                if not job.record.status.is_terminal and not self._dispatcher.has_taken(job.record):
-                    await self._outcomes.cancel(job)
-            return job.record
+            return await self._interruptions.cancel(user, job_id)
 
     async def enter(self, base_model: str) -> str:
         """Register a worker of the run of `base_model`; returns the name with which it asks for work."""

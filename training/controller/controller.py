@@ -43,7 +43,6 @@ from training.controller.shared_gpus import SharedGpus
 from training.controller.submission import Submission
 from training.controller.succession import Succession
 from training.event_line import EventLine
-from training.runs import OnEnd
 from training.settings import TrainingSettings
 from training.types import Controller, Dismissal, Instruction, Order, Place, Standing, StepProgress
 
@@ -83,9 +82,10 @@ class TrainingController(Controller):
         self._active = active = ActiveJobs()
         self._listing = JobListing(jobs, active, leadership)
         self._gpus = gpus = SharedGpus(publisher, base_models, retry, clock)
-        self._launch = start_run
-        self._dispatcher = dispatcher = Dispatcher(base_models, self._begin_run, self._metrics, clock)
-        self._run_starts = RunStarts(dispatcher, active, shortage, end_run)
+        self._dispatcher = dispatcher = Dispatcher(
+            base_models, lambda *run: run_starts.begin(*run), self._metrics, clock
+        )
+        run_starts = RunStarts(dispatcher, active, gpus, start_run, shortage, end_run)
         ending = (dispatcher, active, self._metrics, self._meter)
         self._outcomes = Outcomes(publisher, self._revisions, *ending, retry, leadership)
         self._beginnings = Beginnings(
@@ -154,14 +154,19 @@ class TrainingController(Controller):
                 yield line
 
     async def cancel(self, user: str, job_id: str) -> JobRecord:
-        """End a job without a revision. A waiting or paused job ends at once, a running one within a pack.
-
-        A job that has ended, or whose revision is being published, stays as it is.
-
-        Raises: JobNotFound, Superseded.
-        """
+        """End a job, as `Interruptions` describes it. Raises: JobNotFound, Superseded."""
         async with self._succession.leading():
             return await self._interruptions.cancel(user, job_id)
+
+    async def pause(self, user: str, job_id: str) -> JobRecord:
+        """Hold a job until its user resumes it. Raises: JobNotFound, Superseded."""
+        async with self._succession.leading():
+            return await self._interruptions.pause(user, job_id)
+
+    async def resume(self, user: str, job_id: str) -> JobRecord:
+        """Let a held job go on. Raises: JobNotFound, Superseded."""
+        async with self._succession.leading():
+            return await self._interruptions.resume(user, job_id)
 
     async def enter(self, base_model: str) -> str:
         """Register a worker of the run of `base_model`; returns the name with which it asks for work."""
@@ -244,7 +249,8 @@ class TrainingController(Controller):
             await self._outcomes.cancel(job)
             return
         await job.update(is_paused=True)
-        await job.emit(type="info", message="Paused: others are having their turn")
+        if not job.record.is_held:  # else its user was told when they held it
+            await job.emit(type="info", message="Paused: others are having their turn")
         self._background.start(job.save_quietly())
 
     async def stopped(self, job_id: str, attempt: int) -> None:
@@ -273,17 +279,6 @@ class TrainingController(Controller):
         await self._gpus.take_back(job.record.base_model)
         async with self._succession.reporting():
             await self._outcomes.fail(job, code, message)
-
-    def _begin_run(self, base_model: str, on_end: OnEnd) -> None:
-        def end(failure: str | None = None) -> None:
-            self._background.start(self._gpus.take_back(base_model))
-            is_start = self._dispatcher.is_starting(base_model)
-            if failure is not None and is_start and not self._dispatcher.is_unwanted(base_model):
-                self._background.start(self._run_starts.failed(base_model, failure))
-            on_end(failure)
-
-        self._launch(base_model, end)
-        self._background.start(self._run_starts.watch(base_model))
 
     def _standing(self, job: ActiveJob) -> Standing:
         if job.record.is_cancelled:

@@ -1,4 +1,8 @@
-"""The orders of a user that keep a job from going on: to cancel it."""
+"""The orders of a user that keep a job from going on: to cancel it, or to hold it until they resume it.
+
+pause  -> the job is held: a waiting one is not taken, and a running one gives way within a pack
+resume -> it waits for its turn again; its worker goes on where it was, or else from the last saved state
+"""
 
 from registry.records import JobRecord
 from training.controller.active_jobs import ActiveJob, ActiveJobs
@@ -30,6 +34,30 @@ class Interruptions:
         await job.save()
         if not job.record.status.is_terminal and not self._dispatcher.has_taken(job.record):
             await self._outcomes.cancel(job)
+        return job.record
+
+    async def pause(self, user: str, job_id: str) -> JobRecord:
+        """Hold a job. Later jobs of its model wait for it; a held job stays as it is."""
+        job = self._stoppable(user, job_id)
+        if job is None:
+            return await self._listing.job(user, job_id)
+        if not job.record.is_held and not job.record.is_cancelled:
+            await job.update(is_held=True)
+            self._dispatcher.hold(job.record)
+            await job.emit(type="info", message="Paused by its user, until they resume it")
+        await job.save()
+        return job.record
+
+    async def resume(self, user: str, job_id: str) -> JobRecord:
+        """Hold a job no longer. A job that is not held stays as it is."""
+        job = self._stoppable(user, job_id)
+        if job is None:
+            return await self._listing.job(user, job_id)
+        if job.record.is_held:
+            await job.update(is_held=False)
+            await job.emit(type="info", message="Resumed by its user; it waits for its turn")
+            await self._dispatcher.let_go(job.record)
+        await job.save()
         return job.record
 
     def _stoppable(self, user: str, job_id: str) -> ActiveJob | None:

@@ -171,7 +171,7 @@ class Outcomes:
     async def _end(self, job: ActiveJob, **changes: Any) -> None:
         """Answer those who wait, and save the end, trying again until storage has it."""
         before = job.record
-        await job.update(finished=utc_now(), **changes)
+        await job.update(finished=utc_now(), is_held=False, **changes)
         self._active.end(job.record)
         self._metrics.ended(
             job.record.base_model, job.record.status, _run_seconds(job.record), job.record.trained_tokens

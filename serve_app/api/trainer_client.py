@@ -34,6 +34,9 @@ class TrainerClient:
         submit = TrainingController.submit
         return await self._trainer.call(submit, user, model, request, idempotency_key, fine_tuning)
 
+    async def require_room(self, user: str) -> None:
+        await answered(lambda: self._trainer.call(TrainingController.require_room, user))
+
     async def is_training(self, uid: str) -> bool:
         return await answered(lambda: self._trainer.call(TrainingController.is_training, uid))
 

@@ -16,7 +16,8 @@ from registry.tasks import BackgroundTasks
 from training.controller.active_jobs import ActiveJob
 from training.controller.dispatcher import Dispatcher
 from training.controller.metrics import TrainingMetrics
-from training.controller.outcomes import Outcomes, Publisher
+from training.controller.outcomes import Outcomes
+from training.controller.publisher import Publisher
 from training.settings import TrainingSettings
 from training.types import Assignment, Resumption
 

@@ -34,8 +34,10 @@ from training.controller.beginnings import Beginnings
 from training.controller.dispatcher import Dispatcher, StartRun
 from training.controller.interruptions import Interruptions
 from training.controller.job_listing import JobListing
+from training.controller.job_products import JobProducts
 from training.controller.metrics import NoMetrics, TrainingMetrics
-from training.controller.outcomes import Outcomes, Publisher
+from training.controller.outcomes import Outcomes
+from training.controller.publisher import Publisher
 from training.controller.recovery import Recovery
 from training.controller.redeployment import Redeployment
 from training.controller.run_starts import EndRun, RunStarts, Shortage, no_shortage, nothing_ends
@@ -86,13 +88,13 @@ class TrainingController(Controller):
             base_models, lambda *run: run_starts.begin(*run), self._metrics, clock
         )
         run_starts = RunStarts(dispatcher, active, gpus, start_run, shortage, end_run)
+        counted = (active, dispatcher, max_queued_jobs_per_user)
+        self._submission = Submission(store, jobs, *counted, self._listing.job, retry)
+        products = JobProducts(store, publisher, active, self._submission, retry)
         ending = (dispatcher, active, self._metrics, self._meter)
-        self._outcomes = Outcomes(publisher, self._revisions, *ending, retry, leadership)
+        self._outcomes = Outcomes(publisher, self._revisions, *ending, retry, leadership, products)
         self._beginnings = Beginnings(
             jobs, publisher, self._revisions, base_models, self._outcomes, dispatcher, self._metrics
-        )
-        self._submission = Submission(
-            store, jobs, active, dispatcher, max_queued_jobs_per_user, self._listing.job, retry
         )
         self.redeployment = Redeployment(base_models, dispatcher, active, gpus, self._submission, end_run)
         self._interruptions = Interruptions(active, self._listing, dispatcher, self._outcomes)
@@ -123,6 +125,10 @@ class TrainingController(Controller):
         """
         async with self._succession.leading():
             return await self._submission.submit(user, model, request, idempotency_key, fine_tuning)
+
+    async def require_room(self, user: str) -> None:
+        """Raises: QuotaExceeded."""
+        self._submission.require_room(user)
 
     async def is_training(self, uid: str) -> bool:
         return self._active.has_model(uid)

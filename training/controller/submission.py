@@ -64,6 +64,11 @@ class Submission:
         finally:
             self._refused.discard(uid)
 
+    def require_room(self, user: str) -> None:
+        """Raises: QuotaExceeded: the user has as many unfinished trainings as they may have."""
+        if self._active.num_of_user(user) >= (most := self.max_queued_jobs_per_user):
+            raise QuotaExceeded(f"you have {most} unfinished trainings; wait for one to end")
+
     async def submit(
         self,
         user: str,
@@ -93,8 +98,7 @@ class Submission:
     async def _accept(
         self, user: str, model: ModelRecord, request: JobRequest, fine_tuning: FineTuning | None, job_id: str
     ) -> JobRecord:
-        if self._active.num_of_user(user) >= (most := self.max_queued_jobs_per_user):
-            raise QuotaExceeded(f"you have {most} unfinished trainings; wait for one to end")
+        self.require_room(user)
         if model.uid in self._refused:
             raise ModelNotFound(NO_SUCH_MODEL, "model")
         record = JobRecord(

@@ -90,11 +90,14 @@ def test_job_that_uses_nothing_new_has_only_the_fields_of_before() -> None:
 
 def test_job_keeps_its_checkpoints_and_what_it_shows_to_clients_of_openai() -> None:
     shown = FineTuning(
+        method="supervised",
+        model="base",
+        makes_model=True,
         training_file="file-1",
         suffix="mine",
         metadata={"a": "b"},
         seed=7,
-        hyperparameters=FineTuningHyperparameters(num_epochs=2),
+        hyperparameters=FineTuningHyperparameters(batch_size=8, learning_rate_multiplier=1, num_epochs=2),
     )
     checkpoint = Checkpoint(revision=4, step=2, created=utc_now(), metrics={"loss": 0.5})
     record = record_of_job(is_held=True, checkpoints=(checkpoint,), fine_tuning=shown)

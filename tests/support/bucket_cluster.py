@@ -43,6 +43,9 @@ class OwnCatalog:
         except Superseded as error:  # as the client of the Trainer does
             raise Unavailable(error.message) from error
 
+    async def keep(self, user: str, uid: str, revision: int) -> ModelRecord:
+        return await self._catalog.keep(user, uid, revision)
+
     async def delete(self, user: str, uid: str, base_model: str) -> None:
         await self._catalog.delete(user, uid)
 

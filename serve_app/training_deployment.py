@@ -64,6 +64,9 @@ class ServingSide:
     async def publish(self, user: str, uid: str, revision: int) -> ModelRecord:
         return await _led(self._catalog.publish(user, uid, revision))
 
+    async def keep(self, user: str, uid: str, revision: int) -> ModelRecord:
+        return await _led(self._catalog.keep(user, uid, revision))
+
     async def preload(self, base_model: str, adapter_id: str) -> None:
         await self._server(base_model).preload(adapter_id)
 

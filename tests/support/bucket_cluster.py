@@ -47,6 +47,9 @@ class OwnCatalog:
     async def add_file(self, user: str, record: FileRecord) -> None:
         await self._catalog.add_file(user, record)
 
+    async def keep(self, user: str, uid: str, revision: int) -> ModelRecord:
+        return await self._catalog.keep(user, uid, revision)
+
     async def delete(self, user: str, uid: str, base_model: str) -> None:
         await self._catalog.delete(user, uid)
 

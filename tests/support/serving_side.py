@@ -41,6 +41,15 @@ class ServingSide:
             self.models[uid] = model
         return model
 
+    async def keep(self, user: str, uid: str, revision: int) -> ModelRecord:
+        model = await self.model(user, uid)
+        if self.num_failures:
+            self.num_failures -= 1
+            raise Unavailable("storage cannot be reached")
+        if model.latest_revision < revision:
+            model = self.models[uid] = model.model_copy(update={"latest_revision": revision})
+        return model
+
     async def preload(self, base_model: str, adapter_id: str) -> None:
         self.preloads.append(adapter_id)
 

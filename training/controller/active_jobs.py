@@ -37,6 +37,8 @@ class ActiveJob:
         self.publishing: asyncio.Task[None] | None = None
         self.finishing: asyncio.Task[None] | None = None
         self.ending: asyncio.Task[None] | None = None
+        self.keeping = asyncio.Lock()
+        """Held while a revision of an epoch is taken up."""
         self.stepped_at: float | None = None
         """The monotonic time at which the last step was reported in this process; it is never stored."""
         self._jobs = jobs

@@ -31,6 +31,7 @@ from registry.usage import UsageParts
 from training.controller.active_jobs import ActiveJob, ActiveJobs
 from training.controller.base_models import BaseModels
 from training.controller.beginnings import Beginnings
+from training.controller.checkpoints import Checkpoints
 from training.controller.dispatcher import Dispatcher, StartRun
 from training.controller.interruptions import Interruptions
 from training.controller.job_listing import JobListing
@@ -53,9 +54,7 @@ class TrainingController(Controller):
     """The controller of all trainings of an instance. Its public coroutines are called through handles.
 
     A thousand jobs may wait. Work for one job never looks at the others. Only the record of a waiting job is
-    in memory; its request stays in the bucket.
-
-    Raises (everything that touches the bucket): Unavailable.
+    in memory; its request stays in the bucket. Everything that touches the bucket raises Unavailable.
     """
 
     def __init__(
@@ -93,6 +92,7 @@ class TrainingController(Controller):
         products = JobProducts(store, publisher, active, self._submission, retry)
         ending = (dispatcher, active, self._metrics, self._meter)
         self._outcomes = Outcomes(publisher, self._revisions, *ending, retry, leadership, products)
+        self._checkpoints = Checkpoints(publisher, self._revisions, retry, leadership)
         self._beginnings = Beginnings(
             jobs, publisher, self._revisions, base_models, self._outcomes, dispatcher, self._metrics
         )
@@ -117,11 +117,7 @@ class TrainingController(Controller):
     ) -> JobRecord:
         """Accept a training. It is durable when this returns. A repeat with the same key gives the same job.
 
-        Raises:
-            QuotaExceeded.
-            ModelNotFound: the model is being deleted.
-            IdempotencyConflict: the key was used with another request.
-            Superseded: a later controller leads.
+        Raises: QuotaExceeded; ModelNotFound: the model is being deleted; IdempotencyConflict; Superseded.
         """
         async with self._succession.leading():
             return await self._submission.submit(user, model, request, idempotency_key, fine_tuning)
@@ -246,18 +242,20 @@ class TrainingController(Controller):
         await job.emit(type="info", message=message)
         return self._standing(job)
 
+    async def keep(self, job_id: str, attempt: int, revision: int) -> Standing:
+        """Take up the revision of an epoch, whose manifest was written. The job goes on to its last one.
+
+        Raises: JobNotFound when the attempt was given up.
+        """
+        job = self._attempt(job_id, attempt)
+        async with self._succession.reporting():
+            await self._checkpoints.keep(job, revision)
+        return self._standing(job)
+
     async def paused(self, job_id: str, attempt: int) -> None:
         """Report that the worker keeps the state of a paused job. Raises: JobNotFound: it was given up."""
         await self._gpus.take_back(self._attempt(job_id, attempt).record.base_model)
-        job = self._attempt(job_id, attempt)
-        self._dispatcher.pause(job.record)
-        if job.record.is_cancelled:
-            await self._outcomes.cancel(job)
-            return
-        await job.update(is_paused=True)
-        if not job.record.is_held:  # else its user was told when they held it
-            await job.emit(type="info", message="Paused: others are having their turn")
-        self._background.start(job.save_quietly())
+        await self._interruptions.gave_way(self._attempt(job_id, attempt))
 
     async def stopped(self, job_id: str, attempt: int) -> None:
         """Report that a cancelled job has ended. Raises: JobNotFound when the attempt was given up."""

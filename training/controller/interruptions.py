@@ -1,10 +1,11 @@
-"""The orders of a user that keep a job from going on: to cancel it, or to hold it until they resume it.
+"""Keeps jobs from going on: a user cancels one or holds it until they resume it, or it gave way to others.
 
 pause  -> the job is held: a waiting one is not taken, and a running one gives way within a pack
 resume -> it waits for its turn again; its worker goes on where it was, or else from the last saved state
 """
 
 from registry.records import JobRecord
+from registry.tasks import BackgroundTasks
 from training.controller.active_jobs import ActiveJob, ActiveJobs
 from training.controller.dispatcher import Dispatcher
 from training.controller.job_listing import JobListing
@@ -12,7 +13,7 @@ from training.controller.outcomes import Outcomes
 
 
 class Interruptions:
-    """Every order is in the bucket before it is answered. Raises (all): JobNotFound, Unavailable.
+    """Every order of a user is in the bucket before it is answered. Raises: JobNotFound, Unavailable.
 
     A job that has ended, or whose revision is being published, stays as it is.
     """
@@ -24,6 +25,7 @@ class Interruptions:
         self._listing = listing
         self._dispatcher = dispatcher
         self._outcomes = outcomes
+        self._background = BackgroundTasks()
 
     async def cancel(self, user: str, job_id: str) -> JobRecord:
         """End a job without a further revision. A running one ends within a pack, every other one at once."""
@@ -59,6 +61,17 @@ class Interruptions:
             await self._dispatcher.let_go(job.record)
         await job.save()
         return job.record
+
+    async def gave_way(self, job: ActiveJob) -> None:
+        """Note that the worker of a job has stopped, and keeps the state of the job."""
+        self._dispatcher.pause(job.record)
+        if job.record.is_cancelled:
+            await self._outcomes.cancel(job)
+            return
+        await job.update(is_paused=True)
+        if not job.record.is_held:  # else its user was told when they held it
+            await job.emit(type="info", message="Paused: others are having their turn")
+        self._background.start(job.save_quietly())
 
     def _stoppable(self, user: str, job_id: str) -> ActiveJob | None:
         job = self._active.get(job_id)

@@ -37,7 +37,7 @@ MOST_TIME = timedelta(hours=1)
 COLUMNS = {
     "step": ("step",),
     "train_loss": ("loss",),
-    "train_accuracy": ("train_accuracy", "token_accuracy", "reward_accuracy"),
+    "train_accuracy": ("token_accuracy", "reward_accuracy"),
     "valid_loss": ("valid_loss",),
     "valid_mean_token_accuracy": ("valid_accuracy",),
 }
@@ -60,7 +60,7 @@ def result_csv(events: Iterable[str]) -> bytes:
 
 
 class JobProducts:
-    """The result files and the copies of models of fine-tuning jobs. Jobs of `POST /v1/train` make nothing here."""
+    """The result files of fine-tuning jobs, and their copies of models. Other jobs have none here."""
 
     def __init__(
         self,

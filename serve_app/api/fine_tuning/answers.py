@@ -18,7 +18,7 @@ from serve_app.wire.fine_tuning import (
 
 SHOWN_METRICS = {
     "train_loss": ("loss",),
-    "train_mean_token_accuracy": ("train_accuracy", "token_accuracy", "reward_accuracy"),
+    "train_mean_token_accuracy": ("token_accuracy", "reward_accuracy"),
     "valid_loss": ("valid_loss",),
     "valid_mean_token_accuracy": ("valid_accuracy",),
 }

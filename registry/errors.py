@@ -38,6 +38,7 @@ INTERNAL_ERROR = "internal error"
 NO_SUCH_FILE = "there is no such file"
 NO_SUCH_KEY = "there is no such key"
 NO_SUCH_MODEL = "there is no such model"
+NO_SUCH_ROUTE = "there is no such route"
 UNREACHABLE = "the service cannot be reached at the moment; try again"
 
 
@@ -71,6 +72,12 @@ class ModelReadOnly(TigerError):
 
 class NotFound(TigerError):
     pass
+
+
+class RouteNotFound(NotFound):
+    """The route does not exist for this user, whose answer is that of any unknown route."""
+
+    code = "route_not_found"
 
 
 class ModelNotFound(NotFound):

@@ -137,6 +137,10 @@ class ApiKeys:
         """The keys of one user, oldest first."""
         return self._read([_hash_of_marker(marker) for marker in self._store.list(f"{MARKERS}{user}/")])
 
+    def users(self) -> builtins.list[str]:
+        """The users who have a key, in the order of their names. It reads no key."""
+        return sorted({marker.split("/")[1] for marker in self._store.list(MARKERS)})
+
     def has_as_many_as(self, user: str, number: int) -> bool:
         """Return True if a user has at least this many keys. Records are read only if the markers say so."""
         return len(self._store.list(f"{MARKERS}{user}/", limit=number)) == number and (

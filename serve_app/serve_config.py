@@ -31,7 +31,17 @@ CORE_IMPORT_PATH = "serve_app.app:build_app"
 BASE_MODEL_IMPORT_PATH = "serve_app.app:build_base_model"
 
 IN_PLACE = frozenset(
-    {"ingress", "limits", "usage", "weights_directory", "model_paths", "default_model", "models"}
+    {
+        "ingress",
+        "limits",
+        "usage",
+        "weights_directory",
+        "model_paths",
+        "default_model",
+        "operators",
+        "dashboard_url",
+        "models",
+    }
 )
 """The sections that the deployments of `tiger` apply while they run."""
 START_OF_A_REPLICA = frozenset({"id", "source", "chat_template", "max_context_tokens", "max_rank"})

@@ -13,7 +13,7 @@ import yaml
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from registry.records import Defaults, Record, Timestamp
+from registry.records import Defaults, Record, Timestamp, User
 from registry.settings import StorageSettings
 from serve_app.budget_settings import BudgetSettings
 from serve_app.gpu_shares import GpuShare, check_shares
@@ -25,6 +25,7 @@ CONFIG_DIRECTORY = Path(__file__).resolve().parent.parent / "configs"
 
 
 Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/\s*]+)$")]
+PageUrl = Annotated[str, Field(max_length=2048, pattern=r"^https?://[^/\s]+(/\S*)?$")]
 
 
 class IngressSettings(ReplicaLife):
@@ -201,6 +202,12 @@ class Settings(SharedSettings):
     http: HttpSettings = HttpSettings()
     ingress: IngressSettings = IngressSettings()
     default_model: str = Field(description="id of the base model for requests that name none")
+    operators: tuple[User, ...] = Field(
+        (), description="users who may use `/v1/operator`, which shows the state of the service and all users"
+    )
+    dashboard_url: PageUrl | None = Field(
+        None, description="address of Ray's dashboard, to which the console links for operators"
+    )
     models: tuple[BaseModelSettings, ...] = Field(min_length=1)
 
     @model_validator(mode="after")

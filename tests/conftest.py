@@ -8,6 +8,7 @@ pytest_plugins = [
     "tests.support.weights",
     "tests.support.tiny_model",
     "tests.support.system",
+    "tests.support.browser",
 ]
 
 

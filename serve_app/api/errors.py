@@ -182,7 +182,7 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
         message = "the body cannot be read as JSON"
         return JSONResponse(error_body(422, "invalid_request", message, None), _status_for(request, 422))
     code = {404: "route_not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
-    messages = {404: "there is no such route", 405: "this route does not take that method"}
+    messages = {404: errors.NO_SUCH_ROUTE, 405: "this route does not take that method"}
     return JSONResponse(
         error_body(error.status_code, code, messages.get(error.status_code, str(error.detail)), None),
         error.status_code,

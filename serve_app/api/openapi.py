@@ -16,6 +16,7 @@ from registry.errors import (
     NO_SUCH_FILE,
     NO_SUCH_KEY,
     NO_SUCH_MODEL,
+    NO_SUCH_ROUTE,
     UNREACHABLE,
     ContextLengthExceeded,
     FileNotFound,
@@ -35,6 +36,7 @@ from registry.errors import (
     RequestTimeout,
     RequestTooLarge,
     RevisionNotFound,
+    RouteNotFound,
     TigerError,
     TokenBudgetExceeded,
     TrainingCancelled,
@@ -84,6 +86,7 @@ TAGS = [
     {"name": "keys", "description": "Your own API keys."},
     {"name": "usage", "description": "Your usage of tokens and seconds."},
     {"name": "openai", "description": "The same models for clients of OpenAI's API."},
+    {"name": "operator", "description": "The state of the service, for the users who operate it."},
     {"name": "operations", "description": "The health of the service. These routes need no key."},
 ]
 
@@ -92,6 +95,7 @@ EXAMPLES: tuple[TigerError, ...] = (
     ModelReadOnly("a base model cannot be changed, trained or deleted; make a copy first", "model"),
     ModelNotFound(NO_SUCH_MODEL, "model"),
     RevisionNotFound("the model has no such revision", "model"),
+    RouteNotFound(NO_SUCH_ROUTE),
     JobNotFound("no such job"),
     KeyNotFound(NO_SUCH_KEY),
     FileNotFound(NO_SUCH_FILE),

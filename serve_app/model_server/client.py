@@ -42,6 +42,8 @@ class ModelReplica(Protocol):
 
     async def num_waiting_for_gpu(self) -> int: ...
 
+    async def num_generations(self) -> int: ...
+
 
 class ModelClient:
     """Calls the replicas of one base model: one of them, or all.
@@ -83,6 +85,14 @@ class ModelClient:
         """Asks all replicas for their health. Raises: TimeoutError, and an error if there is no replica."""
         answers = await self._replicas.try_all(timeout_s, ModelReplica.check_health)
         return sum(not isinstance(answer, BaseException) for answer in answers)
+
+    async def generations_by_replica(self, timeout_s: float) -> list[int | None]:
+        """Returns the number of generations in each replica; None for one that reports a fault.
+
+        Raises: TimeoutError, and an error if there is no replica.
+        """
+        answers = await self._replicas.try_all(timeout_s, ModelReplica.num_generations)
+        return [None if isinstance(answer, BaseException) else answer for answer in answers]
 
     async def preload(self, adapter_id: str) -> None:
         """Loads an adapter in all replicas. Without a replica, the first request will load it."""

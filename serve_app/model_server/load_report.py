@@ -9,6 +9,10 @@ class ReportsLoad:
 
     _admission: Admission
 
+    async def num_generations(self) -> int:
+        """Returns the number of generations in this replica that wait or run."""
+        return self._admission.num_all_generations
+
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """Returns the load of this replica. Serve asks for it regularly if the deployment autoscales."""
         return {GENERATIONS: self._admission.num_all_generations}

@@ -51,13 +51,13 @@ async def get_usage(
     Usage of the last half minute may still be missing. `budgets` has your token budgets of this day and of
     this month, if the operator has set any.
     """
-    first, last = _span(first, last)
+    first, last = span(first, last)
     sums = await asyncio.to_thread(UsageParts(backends.store).sums, user, first, last)
     budgets = [UsedBudget(**vars(standing)) for standing in await backends.token_budgets.standings(user)]
     return _report(first, last, by, sums, budgets)
 
 
-def _span(first: date | None, last: date | None) -> tuple[date, date]:
+def span(first: date | None, last: date | None) -> tuple[date, date]:
     """Returns the first and the last day of the report. Raises: InvalidRequest."""
     last = last or utc_today()
     first = first or date.fromordinal(max(last.toordinal() - DEFAULT_NUM_DAYS + 1, 1))

@@ -31,6 +31,8 @@ CHANGED: dict[str, Any] = {
     "weights_directory": "/weights",
     "model_paths": {"one": "/elsewhere"},
     "default_model": "two",
+    "operators": ["alice"],
+    "dashboard_url": "https://dashboard.example.com",
     "models[].last_modified": "2026-01-01T00:00:00.000Z",
     "models[].source": "/elsewhere",
     "models[].max_context_tokens": 65,

@@ -49,6 +49,9 @@ class IngressSettings(ReplicaLife):
         512 * 2**20, ge=1024, le=2**32, description="size of a file that a user uploads"
     )
     upload_timeout_s: float = Field(3600, gt=0, description="time in which a whole file must arrive")
+    max_concurrent_uploads: int = Field(
+        32, ge=1, description="uploads of files of all users at one ingress replica; each holds about 24 MiB"
+    )
     allowed_origins: tuple[Origin, ...] = Field(
         (), description="origins of pages that may use the API in a browser: `https://chat.example.com`"
     )

@@ -45,6 +45,11 @@ class SharedTasks(Generic[T]):
 
         return result
 
+    def cancel(self, key: str) -> None:
+        """Cancels the task of a key. Those who still wait for it begin it again, so they must end before."""
+        if (task := self._running.get(key)) is not None:
+            task.cancel()
+
     def _start(self, key: str, work: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
         running = self._running.get(key)
         if running is None or running.done():

@@ -119,11 +119,11 @@ class Backends:
             found = (model.serving.autoscaling for model in self.settings.models if model.id == base_model)
             return next(found, None) or BaseModelAutoscaling()
 
-        async def may_sleep() -> bool:
+        async def may_sleep() -> bool | None:
             return autoscaling().may_sleep and await self.startable.has(base_model)
 
         start = ColdStart(base_model, server.wait_for_one, lambda: autoscaling().cold_start_timeout_s)
-        return BaseModelHealth(base_model, asking(server, may_sleep=may_sleep), start=start.wait)
+        return BaseModelHealth(base_model, asking(server, may_sleep=may_sleep), start=start)
 
     async def ask_base_models(self) -> None:
         """Asks all base models for their health now."""

@@ -6,13 +6,15 @@ be busy: the base model is unavailable after SILENCE_S seconds. If Serve has no 
 applying changed settings, which takes less than a second: the base model is unavailable after ABSENCE_S.
 
 With `min_replicas: 0` a base model that nobody uses has no replica. It is then asleep, which is not a fault:
-the next request starts a replica and waits for it.
+the next request starts a replica and waits for it. It stays asleep while Serve's controller does not answer,
+so that the requests that wait for its start go on waiting.
 """
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
+from typing import Protocol
 from weakref import WeakSet
 
 from ray.serve.exceptions import DeploymentUnavailableError
@@ -41,16 +43,35 @@ class Health(StrEnum):
 
 
 Ask = Callable[[], Awaitable[Health]]
-MaySleep = Callable[[], Awaitable[bool]]
-"""Returns True if the lack of replicas is no fault: nobody uses the base model, and Serve can start one."""
+MaySleep = Callable[[], Awaitable[bool | None]]
+"""Returns True if the lack of replicas is no fault: nobody uses the base model, and Serve can start one.
+
+None means that Serve's controller does not answer.
+"""
 
 
 async def never() -> bool:
     return False
 
 
-async def no_start() -> None:
-    raise AssertionError("the start of a base model that never sleeps")
+class Start(Protocol):
+    """The start of a base model that is asleep. `api.cold_start.ColdStart` has it."""
+
+    async def wait(self) -> None:
+        """Starts a replica, and returns when it answers."""
+
+    def cancel(self) -> None:
+        """Takes the start back. Nobody waits for it any more."""
+
+
+class NoStart:
+    """The start of a base model that never sleeps."""
+
+    async def wait(self) -> None:
+        raise AssertionError("a base model that never sleeps was asleep")
+
+    def cancel(self) -> None:
+        pass
 
 
 def asking(
@@ -62,9 +83,10 @@ def asking(
     """Returns a function that asks the replicas of a ModelServer for their health."""
     absent_since_s: float | None = None
     num_healthy = 0
+    was_asleep = False
 
     async def ask() -> Health:
-        nonlocal absent_since_s, num_healthy
+        nonlocal absent_since_s, num_healthy, was_asleep
         try:
             num_healthy = await server.num_healthy(timeout_s)
         except TimeoutError:
@@ -73,14 +95,16 @@ def asking(
             return Health.UNKNOWN if was_the_last else await _ask_one(server, timeout_s)
         except DeploymentUnavailableError:
             num_healthy = 0
-            if await may_sleep():
+            may = await may_sleep()
+            was_asleep = was_asleep if may is None else may
+            if was_asleep:
                 absent_since_s = None
                 return Health.ASLEEP
             absent_since_s = clock() if absent_since_s is None else absent_since_s
             return Health.UNKNOWN if clock() - absent_since_s < ABSENCE_S else Health.FAULTY
         except Exception:
             return Health.FAULTY
-        absent_since_s = None
+        absent_since_s, was_asleep = None, False
         return Health.HEALTHY if num_healthy else Health.FAULTY
 
     return ask
@@ -99,22 +123,19 @@ async def _ask_one(server: ModelClient, timeout_s: float) -> Health:
 
 
 class BaseModelHealth:
-    """The health of one base model. `clock` returns seconds since an arbitrary start.
-
-    `start` starts a replica of a base model that is asleep, and returns when it answers.
-    """
+    """The health of one base model. `clock` returns seconds since an arbitrary start."""
 
     def __init__(
         self,
         base_model: str,
         ask: Ask,
         clock: Callable[[], float] = time.monotonic,
-        start: Callable[[], Awaitable[None]] = no_start,
+        start: Start | None = None,
     ) -> None:
         self._base_model = base_model
         self._ask = ask
         self._clock = clock
-        self._start = start
+        self._start = start or NoStart()
         self._is_asleep = False
         self._asks: SharedTasks[None] = SharedTasks()
         self._asked_s = -RETRY_S
@@ -160,7 +181,7 @@ class BaseModelHealth:
 
     async def _wait_for_start(self) -> None:
         """Waits until a replica answers. Raises: Unavailable, also when it turns out that none can start."""
-        start = asyncio.ensure_future(self._start())
+        start = asyncio.ensure_future(self._start.wait())
         self._starts.add(start)
         try:
             await start
@@ -202,11 +223,15 @@ class BaseModelHealth:
         self._well_s, self._ill_s, self._is_asleep = now_s, None, False
 
     def close(self, error: Unavailable) -> None:
-        """Stops asking, because the base model was removed, and ends requests whose answer has not begun."""
+        """Stops asking, because the base model was removed, and ends requests whose answer has not begun.
+
+        Serve keeps a queued call for a base model that may return. It would start a replica for nobody.
+        """
         self._closed = error
         if self._watching is not None:
             self._watching.cancel()
         self._send_away()
+        self._start.cancel()
 
     def _send_away(self) -> None:
         """Ends the requests whose answer has not begun, and all waits for a start.

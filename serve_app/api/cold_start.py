@@ -19,6 +19,8 @@ from serve_app.shared_tasks import SharedTasks
 INFO_PERIOD_S = 5.0
 """The time between two lines that tell a client that the base model starts."""
 MAX_AGE_S = 2.0
+READ_S = 2.0
+"""The time in which Serve's controller must answer. It reads the state of Serve from its own memory."""
 
 
 class ColdStart:
@@ -38,6 +40,10 @@ class ColdStart:
     async def wait(self) -> None:
         """Returns when a replica answers. Raises: Unavailable, if none does in time."""
         await self._starts.join("start", self._start)()
+
+    def cancel(self) -> None:
+        """Takes back the call that Serve queues, so that it starts no replica. Nobody may wait any more."""
+        self._starts.cancel("start")
 
     async def _start(self) -> None:
         timeout_s = self._timeout_s()
@@ -85,22 +91,30 @@ class Startable:
         self,
         read: Callable[[], frozenset[tuple[str, str]]] = startable_of_serve,
         clock: Callable[[], float] = time.monotonic,
+        read_s: float = READ_S,
     ) -> None:
         self._read = read
+        self._read_s = read_s
         self._clock = clock
         self._reads: SharedTasks[None] = SharedTasks()
-        self._found: frozenset[tuple[str, str]] = frozenset()
+        self._found: frozenset[tuple[str, str]] | None = None
         self._until_s = clock()
 
-    async def has(self, base_model: str) -> bool:
-        """Returns False also if Serve does not answer."""
+    async def has(self, base_model: str) -> bool | None:
+        """Returns None if Serve's controller does not answer: nobody knows then."""
         if self._clock() >= self._until_s:
-            await self._reads.join("serve", self._learn)()
+            try:
+                # The read goes on in its thread. Others wait for the same one, so there is never a second.
+                await asyncio.wait_for(self._reads.join("serve", self._learn)(), self._read_s)
+            except TimeoutError:
+                return None
+        if self._found is None:
+            return None
         return (base_model_application(base_model), model_server_name(base_model)) in self._found
 
     async def _learn(self) -> None:
         try:
             self._found = await asyncio.to_thread(self._read)
         except Exception:  # Serve's controller does not answer
-            self._found = frozenset()
+            self._found = None
         self._until_s = self._clock() + MAX_AGE_S

@@ -4,15 +4,17 @@
                                                        -> FileInProgress: the check of the lines
     -> Catalog.add_file: the list of files has the file, which exists from now on
 
-Each upload has about three parts in memory. A user has few uploads at a time. All of them share a few threads
-of their own, so that slow storage does not hold the threads of other requests. If anything goes wrong before
+Each upload has about three parts in memory. A user has few uploads at a time, and all users together have a
+limited number. All of them share a few threads of their own, so that slow storage does not hold the threads
+of other requests. If anything goes wrong before
 the list has the file, nothing of it stays. If the ingress dies, the Catalog deletes later what is left.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -30,6 +32,7 @@ from serve_app.api.upload_form import FILE, FORM_BYTES, UploadForm
 from serve_app.settings import Settings
 
 NUM_THREADS = 4
+EVERYBODY = "everybody"
 MARGIN = timedelta(hours=1)
 """The time after the longest upload until others may delete what is left of it."""
 
@@ -71,10 +74,22 @@ class FileUploads:
         self._part_bytes = part_bytes
         self._threads = ThreadPoolExecutor(NUM_THREADS, thread_name_prefix="file-upload")
         self._background = BackgroundTasks()
-        self.places = Places(
+        self._places_of_users = Places(
             lambda: settings().limits.max_concurrent_uploads_per_user,
             "you have {limit} uploads in progress; wait for one of them",
         )
+        self._all_places = Places(
+            lambda: settings().ingress.max_concurrent_uploads,
+            "{limit} uploads of all users are in progress; try again",
+        )
+
+    @contextmanager
+    def place_of(self, user: str) -> Iterator[None]:
+        """Holds a place for an upload during the context. Raises: RateLimited: there is none."""
+        with self._places_of_users.held_by(user) as of_user, self._all_places.held_by(EVERYBODY) as of_all:
+            of_user(1)
+            of_all(1)
+            yield
 
     async def receive(
         self, user: str, content_type: str | None, announced_bytes: int, pieces: AsyncIterable[bytes]

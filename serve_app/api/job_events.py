@@ -15,6 +15,8 @@ PAUSE_S = 0.1
 AWAY_S = 600.0
 """A Trainer that has not answered for so long is given up by those who follow; the job itself goes on."""
 
+UNREACHABLE_TRAINER = "the trainer cannot be reached; the training continues and can be read under /v1/jobs"
+
 
 async def followed(
     ask: Callable[[int], AnswerStream[EventLine]],
@@ -31,19 +33,21 @@ async def followed(
     A line that only present followers see is not shown again by the next call.
 
     A Trainer that was superseded refuses to go on. Until the next one of its cluster can be reached, calls
-    may still come to the former one, so they are repeated for `superseded_s` seconds.
+    may still come to the former one, so they are repeated for `superseded_s` seconds. The time in which there
+    was no Trainer at all is counted apart.
 
     Raises: JobNotFound; Superseded: the Trainer of another cluster leads; Unavailable, after `away_s` seconds
         without a Trainer.
     """
     num_seen, shown = 0, ""
-    failed_at: float | None = None
+    away_since_s: float | None = None
+    superseded_since_s: float | None = None
     while True:
         lines = ask(num_seen)
         is_paused = False
         try:
             async for line in lines:
-                failed_at = None
+                away_since_s = superseded_since_s = None
                 is_event, is_paused = line.num_events > num_seen, line.is_pause
                 num_seen = max(num_seen, line.num_events)
                 if is_paused or (line == shown and not is_event):
@@ -57,15 +61,15 @@ async def followed(
         except Exception as error:
             if not is_replaced(error):
                 raise
-            failed_at = clock() if failed_at is None else failed_at
+            now_s = clock()
             if is_superseded(error):
-                if clock() - failed_at > superseded_s:
+                superseded_since_s = now_s if superseded_since_s is None else superseded_since_s
+                if now_s - superseded_since_s > superseded_s:
                     raise
-            elif clock() - failed_at > away_s:
-                message = (
-                    "the trainer cannot be reached; the training continues and can be read under /v1/jobs"
-                )
-                raise Unavailable(message) from None
+            else:
+                away_since_s = now_s if away_since_s is None else away_since_s
+                if now_s - away_since_s > away_s:
+                    raise Unavailable(UNREACHABLE_TRAINER) from None
         finally:
             lines.cancel()
         await asyncio.sleep(pause_s)

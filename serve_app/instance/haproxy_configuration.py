@@ -4,7 +4,9 @@
     defaults    bounds the time for a request's head and the start of its body; HAProxy's own answers get the
                 form of the API, except the one to bytes that are not HTTP, which is always HTML; no splicing,
                 because HAProxy would not notice that a client has gone away if the body of its request came
-                in another packet than the head
+                in another packet than the head; a connection to a replica for each request, because HAProxy
+                gives no answer if a replica ends while it has a request of a connection that was used before;
+                probes of these connections, because a node that is gone does not close them
     frontend    listens at `http.host`; bounds the connections per address; refuses bodies that are too large,
                 except those of files
     the rest    removes the metrics and the status page: Ray has the same figures, and asks for a token
@@ -27,6 +29,10 @@ from serve_app.instance.haproxy_directives import UnexpectedConfiguration, addre
 RETRY_AFTER_S = 2
 FRONTEND = "frontend http_frontend"
 CLOSED_SECTIONS = ("frontend prometheus", "listen stats")
+SILENT_S = 10
+PROBE_S = 5
+NUM_PROBES = 2
+"""A connection has failed if the replica's node was silent for SILENT_S and answers none of the probes."""
 METHODS = "GET HEAD POST PUT PATCH DELETE OPTIONS"
 
 
@@ -171,6 +177,13 @@ def _defaults(section: Section, door: FrontDoor) -> str:
     dropped = r"errorfile .*|timeout http-request .*|option splice-\w+"
     text = re.sub(rf"^\s*({dropped})\n", "", text, flags=re.MULTILINE)
     lines = (
+        # Otherwise HAProxy closes the connection of the client without an answer when a replica ends.
+        "option http-server-close",
+        # There is no time limit for an answer, so the node of the replica is asked if it is still there.
+        "option srvtcpka",
+        f"srvtcpka-idle {SILENT_S}s",
+        f"srvtcpka-intvl {PROBE_S}s",
+        f"srvtcpka-cnt {NUM_PROBES}",
         f"timeout http-request {door.request_timeout_s}s",  # for the head
         *(f"errorfile {error.file} {door.errors}/{error.file}.http" for error in OWN_ERRORS),
     )

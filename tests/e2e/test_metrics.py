@@ -28,6 +28,7 @@ WINDOW_S = 30
 NOT_HERE = {
     "ray_node_gram_available": "There is no GPU.",
     "ray_node_gram_used": "There is no GPU.",
+    "ray_serve_health_check_failures_total": "No replica has failed.",
     "ray_tiger_resource_wait_seconds": "Nothing waits for resources.",
 }
 """Series that alerts and the dashboard name and that this system need not have, with the reason."""

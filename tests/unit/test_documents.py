@@ -173,3 +173,12 @@ def test_decisions_are_listed_and_have_a_status() -> None:
 
 def test_licence_is_the_unmodified_apache_licence() -> None:
     assert hashlib.sha256((ROOT / "LICENSE").read_bytes()).hexdigest() == APACHE_LICENSE_SHA256
+
+
+def test_contents_of_the_operations_lead_to_every_section() -> None:
+    document = ROOT / "docs" / "operations.md"
+    contents, *sections = FENCE.sub("", document.read_text()).split("\n## ")
+    named = {link.removeprefix("#") for link in LINK.findall(contents)}
+    headings = {section.partition("\n")[0] for section in sections}
+    assert headings
+    assert {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings} <= named

@@ -49,8 +49,7 @@ async def create_file(
     Each line is a JSON object in OpenAI's form. Lines that cannot be used make the `status` of the file
     `error`; `status_details` has their numbers.
     """
-    with backends.uploads.places.held_by(caller.user) as take:
-        take(1)
+    with backends.uploads.place_of(caller.user):
         received = await backends.uploads.receive(
             caller.user,
             request.headers.get("content-type"),

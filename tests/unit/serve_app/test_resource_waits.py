@@ -16,8 +16,11 @@ class FakeCluster:
     groups: list[PendingGroup]
     free_amounts: Bundle = field(default_factory=dict)
     total_amounts: Bundle = field(default_factory=lambda: {"CPU": 16, "GPU": 4})
+    error: Exception | None = None
 
     def pending_groups(self) -> list[PendingGroup]:
+        if self.error is not None:
+            raise self.error
         return self.groups
 
     def free(self) -> Bundle:

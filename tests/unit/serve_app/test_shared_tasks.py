@@ -8,6 +8,7 @@ import pytest
 from registry.errors import Unavailable
 from registry.tasks import start_apart
 from serve_app.shared_tasks import ATTEMPTS, SharedTasks
+from tests.support.waiting import comes_true
 
 request: ContextVar[str] = ContextVar("request", default="none")
 
@@ -64,6 +65,15 @@ async def test_what_is_cancelled_is_begun_again(work: Work, tasks: SharedTasks[s
     work.may_end.set()
     assert await asyncio.gather(*waiting) == ["none"] * 3
     assert work.num_begun == 2
+
+
+async def test_work_that_nobody_waits_for_can_be_cancelled(work: Work, tasks: SharedTasks[str]) -> None:
+    tasks.join("a", work.run)
+    await asyncio.sleep(0)
+    tasks.cancel("a")
+    tasks.cancel("b")
+    await comes_true(lambda: not tasks.is_running("a"))
+    assert work.num_begun == 1
 
 
 async def test_what_is_cancelled_again_and_again_is_unavailable(work: Work, tasks: SharedTasks[str]) -> None:

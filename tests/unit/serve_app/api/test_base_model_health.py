@@ -220,6 +220,45 @@ async def test_lack_of_replicas_is_sleep_while_serve_can_start_one(replicas: Rep
     assert await ask() is Health.FAULTY
 
 
+@pytest.mark.parametrize("was_asleep", [True, False])
+async def test_base_model_stays_as_it_was_while_the_controller_of_serve_is_silent(
+    replicas: Replicas, was_asleep: bool
+) -> None:
+    may_sleep: bool | None = was_asleep
+
+    async def may_it_sleep() -> bool | None:
+        return may_sleep
+
+    deployment = Deployment()
+    ask = asking(cast(ModelClient, deployment), clock=replicas.clock, may_sleep=may_it_sleep)
+    deployment.has_replicas = False
+    await ask()
+    may_sleep = None
+    replicas.now += ABSENCE_S + WAITING_S
+    assert await ask() is (Health.ASLEEP if was_asleep else Health.FAULTY)
+
+
+async def test_base_model_that_answered_is_not_asleep_because_the_controller_of_serve_is_silent(
+    replicas: Replicas,
+) -> None:
+    """Its replica died. A request would wait for a start that nobody can make."""
+    may_sleep: bool | None = True
+
+    async def may_it_sleep() -> bool | None:
+        return may_sleep
+
+    deployment = Deployment()
+    ask = asking(cast(ModelClient, deployment), clock=replicas.clock, may_sleep=may_it_sleep)
+    deployment.has_replicas = False
+    assert await ask() is Health.ASLEEP
+    deployment.has_replicas = True
+    assert await ask() is Health.HEALTHY
+    deployment.has_replicas, may_sleep = False, None
+    await ask()
+    replicas.now += ABSENCE_S
+    assert await ask() is Health.FAULTY
+
+
 @pytest.mark.parametrize("may_sleep", [True, False])
 async def test_question_calls_no_single_replica_that_it_could_start(may_sleep: bool) -> None:
     """Such a call waits in Serve if there is no replica, and Serve then starts one."""

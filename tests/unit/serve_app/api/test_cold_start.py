@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 
 import pytest
 
@@ -113,7 +114,33 @@ async def test_serve_is_asked_seldom_which_base_models_can_start() -> None:
     assert not await startable.has("one")
 
 
-async def test_without_serve_no_base_model_can_start() -> None:
+async def test_nobody_knows_while_serve_does_not_answer() -> None:
     serve = Serve()
+    startable = Startable(serve.read, lambda: serve.now)
+    assert await startable.has("one")
     serve.is_away = True
-    assert not await Startable(serve.read, lambda: serve.now).has("one")
+    serve.now += MAX_AGE_S
+    assert await startable.has("one") is None
+    serve.is_away = False
+    serve.now += MAX_AGE_S
+    assert await startable.has("one")
+
+
+async def test_nobody_waits_for_a_serve_that_hangs_and_it_is_not_asked_again_meanwhile() -> None:
+    may_answer, num_reads = threading.Event(), 0
+
+    def read() -> frozenset[tuple[str, str]]:
+        nonlocal num_reads
+        num_reads += 1
+        may_answer.wait(10)
+        return Serve().able
+
+    startable = Startable(read, read_s=0.01)
+    try:
+        assert await startable.has("one") is None
+        assert await startable.has("one") is None
+        assert num_reads == 1
+    finally:
+        may_answer.set()
+    while not await startable.has("one"):
+        assert num_reads == 1

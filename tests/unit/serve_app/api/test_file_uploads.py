@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -236,12 +237,31 @@ async def test_file_is_in_the_audit_log(world: World) -> None:
 
 async def test_user_has_few_uploads_at_a_time(world: World) -> None:
     limit = world.settings.limits.max_concurrent_uploads_per_user
-    with world.uploads.places.held_by(USER) as take:
-        take(limit)
-        with world.uploads.places.held_by(USER) as another, pytest.raises(RateLimited, match="uploads"):
-            another(1)
-        with world.uploads.places.held_by("bob") as of_bob:
-            of_bob(1)
+    with ExitStack() as held:
+        for _ in range(limit):
+            held.enter_context(world.uploads.place_of(USER))
+        with pytest.raises(RateLimited, match=f"you have {limit} uploads"), world.uploads.place_of(USER):
+            pass
+        with world.uploads.place_of("bob"):
+            pass
+    with world.uploads.place_of(USER):
+        pass
+
+
+async def test_all_users_together_have_a_limited_number_of_uploads_at_a_time(world: World) -> None:
+    """Each upload has about three parts in the memory of the ingress replica."""
+    ingress = world.settings.ingress.model_copy(update={"max_concurrent_uploads": 3})
+    world.settings = world.settings.model_copy(update={"ingress": ingress})
+    with ExitStack() as held:
+        for number in range(3):
+            held.enter_context(world.uploads.place_of(f"user-{number}"))
+        for _ in range(2):
+            with pytest.raises(RateLimited, match="3 uploads of all users"), world.uploads.place_of(USER):
+                pass
+    limit = world.settings.limits.max_concurrent_uploads_per_user
+    with ExitStack() as held:
+        for _ in range(limit):
+            held.enter_context(world.uploads.place_of(USER))
 
 
 async def test_what_is_left_of_a_dead_upload_is_kept_as_long_as_it_could_be_alive(world: World) -> None:

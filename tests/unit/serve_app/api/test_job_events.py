@@ -120,6 +120,26 @@ async def test_superseded_cluster_sends_its_followers_away() -> None:
     assert 1 < sum(answer.is_cancelled for answer in refusals) < 50
 
 
+async def test_trainer_may_be_superseded_after_it_was_away_for_longer() -> None:
+    """Only the time since the first refusal counts, and not the time without a Trainer."""
+    away = [Answer(RayActorError()) for _ in range(20)]
+    refusals = [Answer(Superseded("a later one leads")) for _ in range(3)]
+    trainers = Answer(QUEUED, RayActorError()), *away, *refusals, Answer(STEP, STOP)
+    assert await lines_of(*trainers, away_s=1000.0, superseded_s=5.0) == [QUEUED, STEP, STOP]
+
+
+async def test_trainer_may_be_away_after_it_was_superseded_for_longer() -> None:
+    refusals = [Answer(Superseded("a later one leads")) for _ in range(20)]
+    away = [Answer(RayActorError()) for _ in range(3)]
+    assert await lines_of(*refusals, *away, Answer(QUEUED, STOP), away_s=5.0) == [QUEUED, STOP]
+
+
+async def test_follower_of_trainers_that_are_away_and_superseded_in_turns_is_sent_away() -> None:
+    pairs = [Answer(error) for _ in range(50) for error in (RayActorError(), Superseded("a later one leads"))]
+    with pytest.raises(Superseded):
+        await lines_of(*pairs, superseded_s=9.0)
+
+
 async def test_a_job_that_is_not_there_is_an_error() -> None:
     with pytest.raises(JobNotFound):
         await lines_of(Answer(JobNotFound("there is no such job")))

@@ -6,8 +6,10 @@ from registry.errors import Unavailable
 from serve_app.api.base_model_health import BaseModelHealth, Health
 from serve_app.api.readiness_gauges import ReadinessGauges
 from serve_app.lasting_gauges import LastingGauges
+from serve_app.resource_waits import PendingGroup, ResourceWaits
 from tests.support.gauges import Gauges
 from tests.support.waiting import comes_true
+from tests.unit.serve_app.test_resource_waits import REPLICA, FakeCluster
 
 
 class World:
@@ -65,7 +67,9 @@ async def test_gauges_are_told_again_and_again(world: World) -> None:
 async def test_sleeping_base_model_is_ready_and_is_said_to_sleep(world: World) -> None:
     built = Gauges()
     health = {"one": BaseModelHealth("one", world.ask)}
-    gauges = ReadinessGauges(world.check_storage, health, LastingGauges(built))
+    cluster = FakeCluster([])
+    waits = ResourceWaits(cluster)
+    gauges = ReadinessGauges(world.check_storage, health, LastingGauges(built), waits=waits)
 
     async def told() -> list[float]:
         await health["one"].ask_now()
@@ -74,6 +78,10 @@ async def test_sleeping_base_model_is_ready_and_is_said_to_sleep(world: World) -
 
     assert await told() == [1, 0]
     world.is_asleep = True
+    assert await told() == [1, 1]
+    cluster.groups = [PendingGroup(REPLICA, [{"GPU": 1}])]
+    assert await told() == [0, 1], "a request has started it, and no node has a free GPU"
+    cluster.error = RuntimeError("the control store is away")
     assert await told() == [1, 1]
     world.is_asleep = world.has_replica = False
     assert await told() == [0, 0]

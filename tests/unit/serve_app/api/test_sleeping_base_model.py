@@ -22,11 +22,19 @@ class Start:
 
     def __init__(self) -> None:
         self.num = 0
+        self.is_taken_back = False
         self.end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def __call__(self) -> None:
+    async def wait(self) -> None:
         self.num += 1
-        await asyncio.shield(self.end)
+        try:
+            await asyncio.shield(self.end)
+        except asyncio.CancelledError:
+            self.is_taken_back = True
+            raise
+
+    def cancel(self) -> None:
+        raise AssertionError("a ColdStart takes it back")
 
 
 async def test_sleeping_one_is_available_and_a_request_waits_for_its_start(replicas: Replicas) -> None:
@@ -57,13 +65,30 @@ async def test_failed_start_is_the_error_of_the_request(replicas: Replicas) -> N
 async def starting(replicas: Replicas) -> AsyncIterator[tuple[BaseModelHealth, asyncio.Task[None]]]:
     """The health of a base model that was asleep, and a wait for its start, which does not end."""
     start = Start()
-    health = BaseModelHealth("one", replicas.ask, replicas.clock, ColdStart("one", start, lambda: 60).wait)
+    health = BaseModelHealth("one", replicas.ask, replicas.clock, ColdStart("one", start.wait, lambda: 60))
     replicas.answer = Health.ASLEEP
     await health.ask_now()
     waiting = asyncio.create_task(health.require())
     await comes_true(lambda: start.num == 1)
     yield health, waiting
     health.close(Unavailable("the test is over"))
+
+
+async def test_call_that_waits_in_serve_is_taken_back_when_the_base_model_is_removed(
+    replicas: Replicas,
+) -> None:
+    """A base model of the same name may return at once, and would get a replica that nobody asked for."""
+    start = Start()
+    health = BaseModelHealth("one", replicas.ask, replicas.clock, ColdStart("one", start.wait, lambda: 60))
+    replicas.answer = Health.ASLEEP
+    await health.ask_now()
+    waiting = [asyncio.create_task(health.require()) for _ in range(2)]
+    await comes_true(lambda: start.num == 1)
+    health.close(Unavailable("base model one is not deployed"))
+    ends = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 5)
+    assert [type(end) for end in ends] == [Unavailable, Unavailable]
+    await comes_true(lambda: start.is_taken_back)
+    assert start.num == 1, "it is not begun again"
 
 
 async def test_wait_for_a_start_ends_when_no_replica_can_start(

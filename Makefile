@@ -24,7 +24,7 @@ GPU_INSTALLED := $(GPU_VENV)/.installed
 CLIENTS := .venv-clients
 
 .DEFAULT_GOAL := help
-.PHONY: help install bundle up down demo check test render lock lock-gpu
+.PHONY: help install bundle up down demo check check-unit check-types check-style check-imports test render lock lock-gpu
 .PHONY: bench-path bench-training bench-learning bench-methods bench-fairness bench-serving bench-control
 
 help: ## show this
@@ -75,18 +75,33 @@ $(CLIENTS)/.installed: requirements/clients.txt | $(CPU_INSTALLED)
 	$(UV) pip install --quiet --python $(CLIENTS)/bin/python --no-deps -r requirements/clients.txt
 	touch $@
 
+# The checks run beside each other. Each prints when it has ended.
 check: $(CPU_INSTALLED) ## what to run before each commit: style, types, import contracts, unit tests
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target check-unit check-types check-style check-imports
+
+check-style:
 	$(CPU_BIN)/ruff check .
 	$(CPU_BIN)/ruff format --check .
-	$(CPU_BIN)/mypy
-	$(CPU_BIN)/lint-imports --no-cache
-	$(CPU_BIN)/pytest tests/unit
 
+check-types:
+	$(CPU_BIN)/mypy
+
+check-imports:
+	$(CPU_BIN)/lint-imports --no-cache
+
+check-unit:
+	$(CPU_BIN)/pytest $(AT_ONCE) --dist worksteal tests/unit
+
+# Processes that run tests beside each other. A few are enough, and each needs memory.
+AT_ONCE := --numprocesses logical --maxprocesses 4
+# Tests that compute in one thread or wait for one program. Two of their files run at once without disturbing each other.
+SINGLE := tests/engine tests/process tests/training
 # The end-to-end tests run without a network. `make test LOOPBACK=` runs them with that of the machine.
 LOOPBACK := $(CPU_BIN)/python -m tests.support.loopback
 test: check $(CLIENTS)/.installed $(if $(filter gpu,$(PROFILE)),$(GPU_INSTALLED)) ## all checks and tests; with a GPU also those of tests/gpu
 	$(LOOPBACK) $(CPU_BIN)/pytest tests/e2e
-	$(CPU_BIN)/pytest --ignore=tests/unit --ignore=tests/e2e
+	OMP_NUM_THREADS=1 $(CPU_BIN)/pytest $(AT_ONCE) --dist loadfile $(SINGLE)
+	$(CPU_BIN)/pytest --ignore=tests/unit --ignore=tests/e2e $(SINGLE:%=--ignore=%)
 	$(if $(filter gpu,$(PROFILE)),$(GPU_VENV)/bin/pytest tests/gpu)
 
 render: $(CPU_INSTALLED) ## write the Serve configs of cluster/ anew from configs/

@@ -13,8 +13,8 @@ from tests.support.system import Client, System
 
 PROMPT = "What is your favourite colour?"
 WORDS = {"alice": "Green", "bob": "Purple"}
-OTHERS = ("I do not have one.", "Blue, like the sky.", "Colours are nice.")
-FAST = {"learning_rate": 4e-4, "learning_steps": 4, "beta": 0.01}
+TAUGHT = {"learning_rate": 1e-3, "learning_steps": 8}
+MAX_TRAININGS = 4
 NUM_ANSWERS = 400
 NUM_PROMPTS = 50
 NUM_AT_ONCE = 4
@@ -32,13 +32,19 @@ def users(system: System) -> dict[str, Client]:
     clients = {name: system.client(f"{name}-{secrets.token_hex(4)}") for name in WORDS}
     for name, client in clients.items():
         client.create("Mine")
-        rewards = {f"{WORDS[name]}.": 1.0, **dict.fromkeys(OTHERS, 0.0)}
-        for _ in range(8):
-            client.train("mine", PROMPT, rewards, **FAST)
+        for _ in range(MAX_TRAININGS):
+            teach(client, WORDS[name])
             if WORDS[name] in asked(client, "mine")[0]:
                 break
-        client.train("mine", PROMPT, rewards, **FAST)
+        teach(client, WORDS[name])
     return clients
+
+
+def teach(client: Client, word: str) -> None:
+    """Make another revision that answers with this word. Examples teach it in fewer steps than rewards."""
+    messages = [{"role": "user", "content": PROMPT}, {"role": "assistant", "content": f"{word}."}]
+    body = {"model": "mine", "method": "supervised", "examples": [{"messages": messages}], **TAUGHT}
+    client.post("/v1/train", body)
 
 
 def asked(client: Client, ref: str, num_prompts: int = 1) -> list[str]:

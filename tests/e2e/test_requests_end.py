@@ -2,13 +2,15 @@
 
 import asyncio
 import json
+import secrets
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.support.system import Client, System
+from tests.support.system import Client, Counts, System
 
 STORY = [{"role": "user", "content": "Tell me a long story."}]
 LONG = {"max_tokens": 800, "temperature": 1}
@@ -26,6 +28,22 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 # A second, and what a machine shared with others may need to notice.
 GONE_AFTER_S = 3.0
+
+
+@pytest.fixture(scope="module")
+def learned(system: System) -> Client:
+    """A client with a private model that was trained."""
+    client = system.client(f"learned-{secrets.token_hex(4)}")
+    client.create("Mine")
+    client.train("mine", "Hello", {"Good day.": 1.0, "No.": 0.0}, learning_steps=1)
+    return client
+
+
+@pytest.fixture(scope="module")
+def counts(system: System) -> Iterator[Counts]:
+    """The generations of the base model in progress, of private models too."""
+    with system.counted() as found:
+        yield found
 
 
 def ask(client: Client, body: dict[str, Any]) -> httpx.Response:
@@ -56,62 +74,58 @@ async def begin(client: Client, path: str, body: dict[str, Any]) -> asyncio.Stre
 @pytest.mark.parametrize("model", ["smollm2-135m", "mine"])
 @pytest.mark.parametrize("form", FORMS)
 def test_client_that_goes_away_stops_its_generation(
-    system: System, alice: Client, form: str, model: str
+    learned: Client, counts: Counts, form: str, model: str
 ) -> None:
     """Another request with the same key waits for its whole answer meanwhile, and gets it."""
-    if model == "mine":
-        alice.create("Mine")
-        alice.train("mine", "Hello", {"Good day.": 1.0, "No.": 0.0}, learning_steps=1)
     path, body = FORMS[form]
     sibling = {"model": model, "messages": STORY, "max_tokens": 40, "temperature": 0}
 
     async def leave() -> tuple[httpx.Response, float]:
-        stays = asyncio.create_task(asyncio.to_thread(ask, alice, sibling))
-        goes = [await begin(alice, path, {"model": model, **body}) for _ in range(2)]
-        await asyncio.to_thread(counts.wait_for, lambda count: count > 2)
+        begun_at = time.time()
+        stays = asyncio.create_task(asyncio.to_thread(ask, learned, sibling))
+        goes = [await begin(learned, path, {"model": model, **body}) for _ in range(2)]
+        await asyncio.to_thread(counts.wait_for, lambda count: count > 2, begun_at)
         for writer in goes:
             writer.transport.abort()
         left_at = time.time()
         alone_at = await asyncio.to_thread(counts.wait_for, lambda count: count <= 1, left_at)
         return await stays, alone_at - left_at
 
-    with system.counted() as counts:
-        counts.wait_for(is_zero)
-        ask(alice, sibling)
-        answer, seconds = asyncio.run(leave())
-        counts.wait_for(is_zero)
+    counts.wait_for(is_zero, time.time())
+    ask(learned, sibling)
+    answer, seconds = asyncio.run(leave())
+    counts.wait_for(is_zero, time.time())
     assert answer.status_code == 200, answer.text
     assert answer.json()["usage"]["output_tokens"] == 40
     assert seconds < GONE_AFTER_S
 
 
-def test_request_for_too_much_is_refused_each_time_and_leaves_nothing(system: System, alice: Client) -> None:
+def test_request_for_too_much_is_refused_each_time_and_leaves_nothing(counts: Counts, alice: Client) -> None:
     body = {"model": "smollm2-135m", "prompt": ["a"] * 64, "n": 64, "max_tokens": 1}
-    with system.counted() as counts:
-        for more in ({}, {"stream": True}, {}):
-            answer = alice.http.post("/openai/v1/completions", json={**body, **more})
-            assert answer.status_code == 400, answer.text
-            assert answer.json()["error"]["param"] == "n"
-            counts.wait_for(is_zero, time.time())
-        assert alice.greedy("smollm2-135m", "Hello", 2)["usage"]["output_tokens"] == 2
+    for more in ({}, {"stream": True}, {}):
+        answer = alice.http.post("/openai/v1/completions", json={**body, **more})
+        assert answer.status_code == 400, answer.text
+        assert answer.json()["error"]["param"] == "n"
+        counts.wait_for(is_zero, time.time())
+    assert alice.greedy("smollm2-135m", "Hello", 2)["usage"]["output_tokens"] == 2
 
 
-def test_user_who_has_all_that_one_may_have_and_leaves_can_start_again(system: System, alice: Client) -> None:
+def test_user_who_has_all_that_one_may_have_and_leaves_can_start_again(counts: Counts, alice: Client) -> None:
     path = "/openai/v1/chat/completions"
     body = {"model": "smollm2-135m", "messages": STORY, "n": 64, "stream": True, **LONG}
 
     async def fill_and_leave() -> httpx.Response:
+        begun_at = time.time()
         streams = [await begin(alice, path, body) for _ in range(8)]
-        await asyncio.to_thread(counts.wait_for, lambda count: count == 512)
+        await asyncio.to_thread(counts.wait_for, lambda count: count == 512, begun_at)
         refused = await asyncio.to_thread(alice.http.post, path, json=body)
         for stream in streams:
             stream.transport.abort()
         return refused
 
-    with system.counted() as counts:
-        counts.wait_for(is_zero)
-        refused = asyncio.run(fill_and_leave())
-        left_at = time.time()
-        assert counts.wait_for(is_zero, left_at) - left_at < GONE_AFTER_S
+    counts.wait_for(is_zero, time.time())
+    refused = asyncio.run(fill_and_leave())
+    left_at = time.time()
+    assert counts.wait_for(is_zero, left_at) - left_at < GONE_AFTER_S
     assert refused.status_code == 429 and int(refused.headers["retry-after"]) > 1
     assert alice.greedy("smollm2-135m", "Hello", 2)["usage"]["output_tokens"] == 2

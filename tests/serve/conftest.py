@@ -1,18 +1,23 @@
 """The running application, which is shared by modules with the same limits, and two of its users.
 
 A module that needs other limits has a constant `LIMITS`. One that needs several ingress replicas has
-`NUM_INGRESSES`. Modules with the same values run one after another, so that the application starts once.
+`NUM_INGRESSES`. Modules with the same values run one after another. Between modules with other values the
+settings are deployed anew, which is much faster than another start. A module that counts everything since the
+start sets `IS_FRESH`: it gets an application of its own.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from registry.jobs import ACTIVE_PREFIX
 from serve_app.settings import LimitSettings
 from tests.support.account import Account
 from tests.support.service import Service, running_service
+from tests.support.waiting import wait_until
 
 WIDE_LIMITS = LimitSettings(
     max_models_per_user=3000,
@@ -40,60 +45,77 @@ LIMITS_OF_TWO = LimitSettings(max_keys_per_user=MAX_KEYS, max_requests_per_minut
 """The limits of modules with two ingress replicas."""
 
 
+class Wanted(NamedTuple):
+    """The application that a module needs."""
+
+    limits: LimitSettings
+    num_ingresses: int
+    is_fresh: bool
+
+
+def wanted_by(module: object) -> Wanted:
+    return Wanted(
+        limits=getattr(module, "LIMITS", SMALL_LIMITS),
+        num_ingresses=getattr(module, "NUM_INGRESSES", 1),
+        is_fresh=getattr(module, "IS_FRESH", False),
+    )
+
+
+def application_of(item: pytest.Item) -> Wanted:
+    return wanted_by(item.getparent(pytest.Module).obj)  # type: ignore[union-attr]
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ours = [item for item in items if item.path.parent == Path(__file__).parent]
     if not ours:
         return
     first = items.index(ours[0])
-    applications: list[tuple[LimitSettings, int]] = []
+    applications: list[Wanted] = []
     for item in ours:
         if application_of(item) not in applications:
             applications.append(application_of(item))
-    ours.sort(key=lambda item: applications.index(application_of(item)))
+    # A fresh application is started after all others, which share one.
+    ours.sort(key=lambda item: (application_of(item).is_fresh, applications.index(application_of(item))))
     items[first : first + len(ours)] = ours
 
 
-def application_of(item: pytest.Item) -> tuple[LimitSettings, int]:
-    """Returns the limits and the number of ingress replicas of the application that a test needs."""
-    module = item.getparent(pytest.Module).obj  # type: ignore[union-attr]
-    return getattr(module, "LIMITS", SMALL_LIMITS), getattr(module, "NUM_INGRESSES", 1)
-
-
-@pytest.fixture(scope="module")
-def limits(request: pytest.FixtureRequest) -> LimitSettings:
-    return getattr(request.module, "LIMITS", SMALL_LIMITS)
+def change(service: Service, wanted: Wanted, directory: Path) -> None:
+    """Deploy other settings. Later tests find no waiting training and no ended generation of earlier ones."""
+    directory.mkdir()
+    with service.working(directory):
+        wait_until(lambda: not service.store.list(ACTIVE_PREFIX), 60)
+    for ended in service.signals.glob("ended *"):
+        ended.unlink()
+    ingress = service.settings.ingress.model_copy(update={"num_replicas": wanted.num_ingresses})
+    service.deploy(service.settings.model_copy(update={"limits": wanted.limits, "ingress": ingress}))
 
 
 @pytest.fixture(scope="package")
-def service_with(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Callable[[LimitSettings, int], Service]]:
-    """A function that returns the application with these limits and this number of ingress replicas.
-
-    It returns the running application if that has them.
-    """
-    running: list[tuple[LimitSettings, int, Service]] = []
+def service_for(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Wanted], Service]]:
+    """A function that returns the running application after it has changed or started it."""
+    running: list[tuple[Wanted, Service]] = []
     with ExitStack() as stack:
 
-        def get(limits: LimitSettings, num_ingresses: int) -> Service:
-            if not running or running[0][:2] != (limits, num_ingresses):
+        def get(wanted: Wanted) -> Service:
+            if running and running[0][0] == wanted:
+                return running[0][1]
+            root = tmp_path_factory.mktemp("service")
+            if running and not wanted.is_fresh:
+                service = running.pop()[1]
+                change(service, wanted, root / "left")
+            else:
                 running.clear()
                 stack.close()
-                root = tmp_path_factory.mktemp("service")
-                service = stack.enter_context(running_service(root, limits, num_ingresses))
-                running.append((limits, num_ingresses, service))
-            return running[0][2]
+                service = stack.enter_context(running_service(root, wanted.limits, wanted.num_ingresses))
+            running.append((wanted, service))
+            return service
 
         yield get
 
 
 @pytest.fixture(scope="module")
-def service(
-    request: pytest.FixtureRequest,
-    service_with: Callable[[LimitSettings, int], Service],
-    limits: LimitSettings,
-) -> Service:
-    return service_with(limits, getattr(request.module, "NUM_INGRESSES", 1))
+def service(request: pytest.FixtureRequest, service_for: Callable[[Wanted], Service]) -> Service:
+    return service_for(wanted_by(request.module))
 
 
 @pytest.fixture

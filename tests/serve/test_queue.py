@@ -40,6 +40,7 @@ METRICS = {
     "step_seconds": OF_BASE_MODEL,
 }
 LIMITS = LimitSettings(max_queued_jobs_per_user=JOBS_PER_USER)
+IS_FRESH = True
 
 
 @pytest.fixture

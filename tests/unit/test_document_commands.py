@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from serve_app.cli import app as cli
 from tests.support.documents import NOT_RUN, RUN, Block, blocks
 
-LISTED = [*RUN, *NOT_RUN]
+LISTED = [*sorted(RUN), *NOT_RUN]
 WITH_LANGUAGE = [block for block in blocks() if block.language]
 COMMAND = re.compile(
     r"\s*(?:\$ |(?:\w+=\S+ )*(?:\.venv/bin/|(?:curl|export|kubectl|make|pip|python|serve|tiger)\s))"

@@ -10,7 +10,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 ONE_GPU = "GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-0)"
 NO_GPU = "No devices found"
-CPU_TESTS = ".venv/bin/pytest --ignore=tests/unit --ignore=tests/e2e"
+SINGLE = ("tests/engine", "tests/process", "tests/training")
+ELSEWHERE = ("tests/unit", "tests/e2e", *SINGLE)
+CPU_TESTS = " ".join([".venv/bin/pytest", *(f"--ignore={folder}" for folder in ELSEWHERE)])
 
 
 @pytest.fixture
@@ -84,6 +86,22 @@ def test_end_to_end_tests_run_without_a_network_unless_one_is_wanted(checkout: P
     end_to_end = ".venv/bin/pytest tests/e2e"
     assert f".venv/bin/python -m tests.support.loopback {end_to_end}" in commands(checkout, "test")
     assert end_to_end in [line.strip() for line in commands(checkout, "test", "LOOPBACK=")]
+
+
+def test_every_folder_of_tests_is_run_once(checkout: Path) -> None:
+    """The last command runs all folders that no other command names."""
+    *lines, last = commands(checkout, "test")
+    for folder in ELSEWHERE:
+        assert sum(folder in line.split() for line in lines if "/pytest " in line) == 1, folder
+        assert f"--ignore={folder}" in last.split()
+    assert last.count("--ignore=") == len(ELSEWHERE)
+
+
+def test_check_runs_every_check(checkout: Path) -> None:
+    lines = "\n".join(commands(checkout, "check"))
+    for command in ("ruff check .", "ruff format --check .", "mypy", "lint-imports --no-cache"):
+        assert f".venv/bin/{command}\n" in f"{lines}\n", command
+    assert lines.count(".venv/bin/pytest ") == 1
 
 
 @pytest.mark.parametrize("profile", ["cpu", "gpu"])

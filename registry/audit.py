@@ -39,6 +39,8 @@ class Action(StrEnum):
     ACTIVATE_REVISION = "activate_revision"
     ACCEPT_TRAINING = "accept_training"
     CANCEL_TRAINING = "cancel_training"
+    PAUSE_TRAINING = "pause_training"
+    RESUME_TRAINING = "resume_training"
     CREATE_FILE = "create_file"
     DELETE_FILE = "delete_file"
     DEPLOY_SETTINGS = "deploy_settings"

@@ -235,7 +235,7 @@ class Jobs:
         """Copy the events and claim the record; None: the record is a newer one by now."""
         record = job.record
         # A job that only waited has no saved events, so nothing is read for each of a thousand of them.
-        has_events = record.attempt > 0 or record.is_cancelled
+        has_events = record.attempt > 0 or record.is_cancelled or record.is_held
         events = self.load_events(record.user, record.id, record.epoch) if has_events else []
         if self._records.is_mine(record):
             return OpenJob(record, events)

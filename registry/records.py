@@ -4,11 +4,14 @@ import re
 import secrets
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints
+from pydantic import Field, PlainSerializer, StringConstraints
 
-T = TypeVar("T")
+from registry.fine_tuning import FineTuning
+from registry.record_base import Record as Record
+from registry.record_base import added_later as added_later
+
 USER_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 
 User = Annotated[str, StringConstraints(pattern=USER_PATTERN)]
@@ -35,22 +38,6 @@ def generate_uid() -> str:
 def model_id_from_name(name: str) -> str:
     """`MyCustomModel` -> `mycustommodel`: lower-cased and made URL-safe."""
     return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-.") or "model"
-
-
-class Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-def added_later(default: T, description: str | None = None, **bounds: Any) -> T:
-    """A field that an earlier release does not have. It is written only if its value is not the default.
-
-    A record that does not use the field is therefore the same text as before. Its digest stays the same, and
-    the earlier release can read it.
-    """
-    field: T = Field(
-        default, description=description, exclude_if=lambda value: bool(value == default), **bounds
-    )
-    return field
 
 
 class Defaults(Record):
@@ -124,9 +111,10 @@ class Manifest(Record):
     revision: int
     parent_revision: int | None = Field(description="the revision it was trained from; None for a copy")
     job: str | None = Field(description="the job that made it; None for a copy")
+    step: int | None = added_later(None, "the step of a checkpoint; None: the last revision of its job")
     base_model: str
     created: Timestamp
-    metrics: dict[str, float] = {}
+    metrics: dict[str, float] = Field({})
     files: tuple[AdapterFile, ...]
 
     @property
@@ -142,6 +130,8 @@ class Manifest(Record):
 class JobStatus(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"
+    PAUSED = "paused"
+    """Only shown, for a job that is held. `JobRecord.status` is never this."""
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -247,7 +237,20 @@ class JobRequest(Record):
     groups: tuple[Group, ...] = ()
     examples: tuple[Example, ...] = added_later(())
     pairs: tuple[Pair, ...] = added_later(())
+    validation_examples: tuple[Example, ...] = added_later((), "measured, and not learned")
+    validation_pairs: tuple[Pair, ...] = added_later((), "measured, and not learned")
+    seed: int | None = added_later(None, "decides the order of the examples or pairs; None: the job's id")
+    keeps_epochs: bool = added_later(False, "true: each epoch ends in a revision, not the last one alone")
     hyperparameters: Hyperparameters
+
+
+class Checkpoint(Record):
+    """A revision that a job made at the end of an epoch, while it goes on."""
+
+    revision: int
+    step: int
+    created: Timestamp
+    metrics: dict[str, float] = Field({})
 
 
 class JobError(Record):
@@ -274,10 +277,18 @@ class JobRecord(Record):
     furthest_step: int = Field(0, description="the last step that an earlier attempt reached")
     step: int = 0
     steps: int
-    metrics: dict[str, float] = {}
+    metrics: dict[str, float] = Field({})
     trained_tokens: int = 0
     duration_s: float = 0.0
     error: JobError | None = None
     is_cancelled: bool = Field(False, description="to be cancelled; a running job ends within a pack")
     is_paused: bool = Field(False, description="the job has begun, and other users have their turn")
+    is_held: bool = added_later(False, "its user has paused the job until they resume it")
+    checkpoints: tuple[Checkpoint, ...] = added_later((), "oldest first; the last revision is not among them")
+    fine_tuning: FineTuning | None = added_later(None, "kept for OpenAI's API; no training reads it")
     epoch: int = Field(0, description="that of the Trainer which wrote this record; it names the events")
+
+    @property
+    def shown_status(self) -> JobStatus:
+        """The status that users see: a job that is held is paused, unless it has ended."""
+        return JobStatus.PAUSED if self.is_held and not self.status.is_terminal else self.status

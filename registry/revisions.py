@@ -47,8 +47,11 @@ class Revisions:
         job: str | None,
         base_model: str,
         metrics: Mapping[str, float],
+        step: int | None = None,
     ) -> Manifest:
         """Make the adapter in `directory` a revision. Repeating it for the same job is harmless.
+
+        `step` is that of a revision which the job makes before its last one.
 
         Raises:
             WriteConflict: the revision exists and another job made it.
@@ -68,6 +71,7 @@ class Revisions:
             revision=revision,
             parent_revision=parent_revision,
             job=job,
+            step=step,
             base_model=base_model,
             created=utc_now(),
             metrics=dict(metrics),

@@ -10,6 +10,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from registry.errors import Superseded, TigerError, Unavailable
+from registry.file_records import FileRecord
 from registry.leadership import TRAINER, Leadership
 from registry.meter import Meter
 from registry.records import ModelRecord
@@ -63,8 +64,14 @@ class ServingSide:
     async def publish(self, user: str, uid: str, revision: int) -> ModelRecord:
         return await _led(self._catalog.publish(user, uid, revision))
 
+    async def keep(self, user: str, uid: str, revision: int) -> ModelRecord:
+        return await _led(self._catalog.keep(user, uid, revision))
+
     async def preload(self, base_model: str, adapter_id: str) -> None:
         await self._server(base_model).preload(adapter_id)
+
+    async def add_file(self, user: str, record: FileRecord) -> None:
+        await _led(self._catalog.add_file(user, record))
 
     async def delete(self, user: str, uid: str, base_model: str) -> None:
         await _led(self._catalog.delete(user, uid))

@@ -19,7 +19,7 @@ class Assignment(Record):
     base_model: str
     parent_revision: int
     has_parent_adapter: bool = Field(description="False: training starts from a fresh adapter")
-    revision: int = Field(description="the number of the revision that the job makes")
+    revision: int = Field(description="the number of the last revision that the job makes")
     rank: int
     alpha: float
     dropout: float
@@ -109,6 +109,12 @@ class StepProgress(Record):
     reward_margin: float | None = Field(
         None, description="mean difference of the implicit rewards of the sides of a pair"
     )
+    valid_loss: float | None = Field(
+        None, description="loss of the validation examples or pairs, after the last step of an epoch"
+    )
+    valid_accuracy: float | None = Field(
+        None, description="their token_accuracy (supervised) or reward_accuracy (dpo)"
+    )
     grad_norm: float
     reward_mean: float | None = None
     reward_std: float | None = None
@@ -132,6 +138,8 @@ class Controller(Protocol):
     async def progress(self, job_id: str, attempt: int, step: StepProgress) -> Standing: ...
 
     async def inform(self, job_id: str, attempt: int, message: str) -> Standing: ...
+
+    async def keep(self, job_id: str, attempt: int, revision: int) -> Standing: ...
 
     async def borrow_gpu(self, job_id: str, attempt: int) -> None: ...
 

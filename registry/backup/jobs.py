@@ -18,7 +18,7 @@ from registry.backup.copies import Copies
 from registry.backup.place import in_parallel
 from registry.backup.revision_keys import state_key
 from registry.jobs import ACTIVE_PREFIX
-from registry.records import JobRecord
+from registry.records import JobRecord, JobStatus
 from registry.store import ObjectMissing, ObjectStore
 
 JOBS = "jobs/"
@@ -106,8 +106,12 @@ def _is_known(record: JobRecord, latest: int | None) -> bool:
     """Return True if a job may be copied as it is now, though its model was copied before.
 
     Without a revision the model shows nothing of the job, so its end may be copied, but not its beginning.
-    With a revision, the copied model must have it. `latest` None: the model is deleted.
+    With a revision, the copied model must have it, or the first checkpoint of a job that has not succeeded:
+    such a job makes its revisions with the same numbers again. `latest` None: the model is deleted.
     """
     if record.revision is None:
         return record.status.is_terminal
-    return latest is None or record.revision <= latest
+    first = record.revision
+    if record.checkpoints and record.status is not JobStatus.SUCCEEDED:
+        first = record.checkpoints[0].revision
+    return latest is None or first <= latest

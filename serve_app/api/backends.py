@@ -20,6 +20,7 @@ from serve_app.api.base_model_problems import BaseModelProblems
 from serve_app.api.cold_start import ColdStart, Startable
 from serve_app.api.file_checks import ChecksElsewhere
 from serve_app.api.file_uploads import FileUploads
+from serve_app.api.fine_tuning.file_reading import FilesElsewhere
 from serve_app.api.key_check import CALLER, KeyWatch
 from serve_app.api.model_listing import as_lines, base_infos
 from serve_app.api.models_cache import ModelsCache
@@ -64,6 +65,8 @@ class Backends:
     health: dict[str, BaseModelHealth] = field(init=False, default_factory=dict)
     downloads: Places = field(init=False)
     uploads: FileUploads = field(init=False)
+    read_files: FilesElsewhere = field(init=False)
+    job_files_at_once: Places = field(init=False)
 
     def __post_init__(self) -> None:
         self.store = ObjectStore(self.settings.storage)
@@ -82,6 +85,11 @@ class Backends:
             "you have {limit} downloads in progress; wait for one of them",
         )
         self.uploads = FileUploads(self.store, self.catalog, ChecksElsewhere(), lambda: self.settings)
+        self.read_files = FilesElsewhere(self.store)
+        self.job_files_at_once = Places(
+            lambda: self.settings.limits.max_waiting_length_checks_per_user,
+            "the files of {limit} jobs of yours are being read; wait for one of them",
+        )
         self._storage_checks: SharedTasks[None] = SharedTasks()
         self.request_limit = RequestLimit(None, 1)
         self.apply(self.settings)

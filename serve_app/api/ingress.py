@@ -20,6 +20,7 @@ from serve_app.api.openapi import ALWAYS, DESCRIPTION, TAGS, describe, errors
 from serve_app.api.readiness_gauges import ReadinessGauges
 from serve_app.api.routes import (
     files,
+    fine_tuning,
     generate,
     jobs,
     keys,
@@ -50,6 +51,7 @@ ROUTERS = (
     openai.router,
     responses.router,
     files.router,
+    fine_tuning.router,
 )
 
 

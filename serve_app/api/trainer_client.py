@@ -6,6 +6,7 @@ from typing import Any
 from ray.serve.handle import DeploymentHandle
 
 from registry.deployment_calls import DeploymentCalls
+from registry.fine_tuning import FineTuning
 from registry.records import JobRecord, JobRequest, JobStatus, ModelRecord
 from serve_app.api.job_events import followed
 from serve_app.repeated_reads import answered
@@ -23,9 +24,18 @@ class TrainerClient:
         self._trainer: DeploymentCalls[TrainingController] = DeploymentCalls(handle)
 
     async def submit(
-        self, user: str, model: ModelRecord, request: JobRequest, idempotency_key: str | None
+        self,
+        user: str,
+        model: ModelRecord,
+        request: JobRequest,
+        idempotency_key: str | None,
+        fine_tuning: FineTuning | None = None,
     ) -> JobRecord:
-        return await self._trainer.call(TrainingController.submit, user, model, request, idempotency_key)
+        submit = TrainingController.submit
+        return await self._trainer.call(submit, user, model, request, idempotency_key, fine_tuning)
+
+    async def require_room(self, user: str) -> None:
+        await answered(lambda: self._trainer.call(TrainingController.require_room, user))
 
     async def is_training(self, uid: str) -> bool:
         return await answered(lambda: self._trainer.call(TrainingController.is_training, uid))
@@ -44,6 +54,12 @@ class TrainerClient:
 
     async def cancel(self, user: str, job_id: str) -> JobRecord:
         return await self._trainer.call(TrainingController.cancel, user, job_id)
+
+    async def pause(self, user: str, job_id: str) -> JobRecord:
+        return await self._trainer.call(TrainingController.pause, user, job_id)
+
+    async def resume(self, user: str, job_id: str) -> JobRecord:
+        return await self._trainer.call(TrainingController.resume, user, job_id)
 
     def events(self, user: str, job_id: str, follow: bool) -> AsyncGenerator[str, None]:
         """Yields a job's events as NDJSON lines, even if the Trainer is replaced.

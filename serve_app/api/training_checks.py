@@ -21,7 +21,7 @@ async def check_training(
 ) -> None:
     """Raises: InvalidRequest, NoLearningSignal, ContextLengthExceeded, RateLimited."""
     limits = backends.settings.limits
-    taught = field_of(request)
+    taught = taught_field(request)
     check_training_values(request, job, model, limits)
     _check_number(job, limits, taught)
     _check_signal(job, taught)
@@ -31,7 +31,7 @@ async def check_training(
     check_trained_tokens(num_tokens, request, job, limits)
 
 
-def field_of(request: Train) -> str:
+def taught_field(request: Train) -> str:
     """Returns the field of a request that has what is taught."""
     if request.method == "grpo":
         return "responses" if request.groups is None else "groups"
@@ -76,7 +76,7 @@ def check_trained_tokens(num_tokens: int, request: Train, job: JobRequest, limit
     duration, field = f"{values.learning_steps} steps", "learning_steps"
     in_all_steps = num_tokens * values.learning_steps
     if values.batch_size is not None:
-        taught = field_of(request)
+        taught = taught_field(request)
         duration += f" of {values.batch_size} {taught}"
         field = "epochs" if request.learning_steps is None else field
         epochs = _num_epochs(values.learning_steps, values.batch_size, len(getattr(job, taught)))

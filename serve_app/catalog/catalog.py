@@ -206,6 +206,19 @@ class Catalog:
 
         return await self._lists.edit(user, uid, edit)
 
+    async def keep(self, user: str, uid: str, revision: int) -> ModelRecord:
+        """Lets a new revision, whose manifest is written, be used. The current one stays what it is.
+
+        Raises: ModelNotFound when the model was deleted.
+        """
+
+        def edit(model: ModelRecord, others: tuple[ModelRecord, ...]) -> ModelRecord:
+            if model.latest_revision >= revision:
+                return model
+            return model.model_copy(update={"latest_revision": revision, "last_modified": utc_now()})
+
+        return await self._lists.edit(user, uid, edit)
+
     async def delete(self, user: str, uid: str) -> None:
         """Deletes a model and its revisions from storage. Raises: ModelNotFound."""
         await self._leadership.confirm()

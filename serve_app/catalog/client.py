@@ -74,6 +74,9 @@ class CatalogClient:
     async def publish(self, user: str, uid: str, revision: int) -> ModelRecord:
         return await self._catalog.call(Catalog.publish, user, uid, revision)
 
+    async def keep(self, user: str, uid: str, revision: int) -> ModelRecord:
+        return await self._catalog.call(Catalog.keep, user, uid, revision)
+
     async def delete(self, user: str, uid: str) -> None:
         await self._catalog.call(Catalog.delete, user, uid)
 

@@ -1,12 +1,12 @@
 """The conversations of a training, each with its place in the request, for those who measure them."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from registry.records import JobRequest, Message
+from registry.records import Example, JobRequest, Message, Pair
 from training.transcript import learned_turns
 
 TURN_CHARACTERS = 128
@@ -83,7 +83,7 @@ def num_characters(message: Message) -> int:
     return len(message.content) + calls
 
 
-def field_of(request: JobRequest, is_single: bool) -> str:
+def field_of_all(request: JobRequest, is_single: bool) -> str:
     """Returns the field of the request that has all conversations."""
     if request.groups:
         return "responses" if is_single else "groups"
@@ -91,20 +91,30 @@ def field_of(request: JobRequest, is_single: bool) -> str:
 
 
 def conversations_of(request: JobRequest, is_single: bool) -> Iterator[TaughtConversation]:
-    """Yields all conversations of a training, in the order of the request.
+    """Yields all conversations of a training, in the order of the request, and then those that are measured.
 
     `is_single`: the request has one group and no list of groups. The paths depend on it.
     """
     yield from _of_groups(request, is_single)
-    for number, example in enumerate(request.examples):
-        path = f"examples.{number}.messages"
+    yield from _of_examples(request.examples, "examples")
+    yield from _of_pairs(request.pairs, "pairs")
+    yield from _of_examples(request.validation_examples, "validation_examples")
+    yield from _of_pairs(request.validation_pairs, "validation_pairs")
+
+
+def _of_examples(examples: Iterable[Example], field: str) -> Iterator[TaughtConversation]:
+    for number, example in enumerate(examples):
+        path = f"{field}.{number}.messages"
         first = next(iter(learned_turns(example.messages)), len(example.messages))
         given = GivenTurns(example.messages[:first], example.tools, path)
         yield TaughtConversation(given, example.messages[first:], path)
-    for number, pair in enumerate(request.pairs):
-        given = GivenTurns(pair.messages, pair.tools, f"pairs.{number}.messages")
-        yield TaughtConversation(given, pair.preferred, f"pairs.{number}.preferred")
-        yield TaughtConversation(given, pair.rejected, f"pairs.{number}.rejected")
+
+
+def _of_pairs(pairs: Iterable[Pair], field: str) -> Iterator[TaughtConversation]:
+    for number, pair in enumerate(pairs):
+        given = GivenTurns(pair.messages, pair.tools, f"{field}.{number}.messages")
+        yield TaughtConversation(given, pair.preferred, f"{field}.{number}.preferred")
+        yield TaughtConversation(given, pair.rejected, f"{field}.{number}.rejected")
 
 
 def _of_groups(request: JobRequest, is_single: bool) -> Iterator[TaughtConversation]:

@@ -19,7 +19,7 @@ from serve_app.model_server.taught_conversations import (
     GivenTurns,
     TaughtConversation,
     conversations_of,
-    field_of,
+    field_of_all,
 )
 from serve_app.wire.lengths import CHARACTERS_PER_TOKEN, check_characters
 from training.advantages import advantages
@@ -59,7 +59,7 @@ def count_tokens(
             raise _too_many("tokens", num_tokens, max_tokens, request, is_single)
     scores = [a for group in request.groups for a in advantages([r.reward for r in group.responses])]
     if request.groups and is_lost(zip(scores, num_learned, strict=True)):
-        raise NoLearningSignal(NOTHING_LEFT, field_of(request, is_single))
+        raise NoLearningSignal(NOTHING_LEFT, field_of_all(request, is_single))
     return num_tokens
 
 
@@ -146,7 +146,7 @@ def _too_many(unit: str, number: int, most: int, request: JobRequest, is_single:
     return InvalidRequest(
         f"the learned turns, each with everything before it, have at least {number} {unit}; "
         f"those of one training may have at most {most}",
-        field_of(request, is_single),
+        field_of_all(request, is_single),
     )
 
 

@@ -1,4 +1,4 @@
-"""Requests and answers of OpenAI's fine-tuning API. No route uses them yet.
+"""Requests and answers of OpenAI's fine-tuning API.
 
     method.<type>.hyperparameters, or the older hyperparameters  ->  CreateFineTuningJob.chosen  ->  Chosen
 
@@ -153,7 +153,7 @@ class FineTuningJob(Answer):
     created_at: int = Field(description="seconds since 1970, UTC")
     finished_at: int | None = Field(description="seconds since 1970, UTC; null: it has not ended")
     estimated_finish: None = Field(None, description="not known")
-    status: Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled"]
+    status: Literal["queued", "running", "paused", "succeeded", "failed", "cancelled"]
     model: str = Field(description="the model that is taught")
     fine_tuned_model: str | None = Field(description="the model that the job made; null before its end")
     training_file: str = Field(description="id of the file")
@@ -181,8 +181,12 @@ class FineTuningEvent(Answer):
 
 class CheckpointMetrics(Answer):
     step: int = Field(description="number of the optimizer step")
-    train_loss: float | None = Field(description="loss of the step")
-    valid_loss: float | None = Field(None, description="loss of the validation file")
+    train_loss: float | None = Field(None, description="loss of the step")
+    train_mean_token_accuracy: float | None = Field(None, description="accuracy of the step")
+    full_valid_loss: float | None = Field(None, description="loss of the whole validation file")
+    full_valid_mean_token_accuracy: float | None = Field(
+        None, description="accuracy in the whole validation file"
+    )
 
 
 class FineTuningCheckpoint(Answer):
@@ -193,3 +197,22 @@ class FineTuningCheckpoint(Answer):
     fine_tuned_model_checkpoint: str = Field(description="the model with the number of its revision")
     step_number: int = Field(description="number of optimizer steps")
     metrics: CheckpointMetrics = Field(description="numbers of that step")
+
+
+class Page(Answer):
+    object: Literal["list"] = "list"
+    has_more: bool = Field(description="true: there is another page")
+
+
+class FineTuningJobs(Page):
+    data: list[FineTuningJob]
+
+
+class FineTuningEvents(Page):
+    data: list[FineTuningEvent]
+
+
+class FineTuningCheckpoints(Page):
+    data: list[FineTuningCheckpoint]
+    first_id: str | None = Field(description="id of the first checkpoint on this page")
+    last_id: str | None = Field(description="id of the last checkpoint on this page")

@@ -25,4 +25,5 @@ class Job(Answer):
 
     @classmethod
     def of(cls, record: JobRecord) -> Self:
-        return cls(**record.model_dump(include=set(cls.model_fields)))
+        fields = record.model_dump(include=set(cls.model_fields))
+        return cls(**fields | {"status": record.shown_status})

@@ -1,7 +1,7 @@
 """Training files, line by line, without one of them being in memory as a whole.
 
     bytes --WholeLines--> blocks of whole lines --check_block--> FileCheck: the first errors
-          --records_of--> Example, Example, ... or Pair, Pair, ...
+          --numbered_records--> (line, Example), (line, Example), ... or the same with Pair
 
 All lines of a file have the same form. Empty lines are skipped.
 """
@@ -83,8 +83,10 @@ def check_end(before: FileCheck) -> FileCheck:
     return before.model_copy(update={"errors": (EMPTY,)})
 
 
-def records_of(chunks: Iterable[bytes], param: str = "training_file") -> Iterator[Example | Pair]:
-    """Yields the records of a file, whose bytes come in pieces of any size.
+def numbered_records(
+    chunks: Iterable[bytes], param: str = "training_file"
+) -> Iterator[tuple[int, Example | Pair]]:
+    """Yields the records of a file, each after the number of its line. The bytes come in pieces of any size.
 
     Raises: InvalidRequest: at the first wrong line, with its number, or at the end of a file without records.
     """
@@ -99,7 +101,7 @@ def records_of(chunks: Iterable[bytes], param: str = "training_file") -> Iterato
                 format_ = _format_of(parsed, format_)
             except BadLine as error:
                 raise InvalidRequest(f"{param}: line {number}: {error}", param) from None
-            yield parsed.record()
+            yield number, parsed.record()
     if format_ is None:
         raise InvalidRequest(f"{param}: {EMPTY}", param)
 

@@ -17,7 +17,12 @@ def test_actions_of_a_user_are_in_the_log(service: Service, alice: Account, bob:
     alice.create("Mine", description=SECRET)
     body = {"messages": [{"role": "user", "content": SECRET}], "background": True}
     job = alice.train("mine", **body).json()["id"]
-    alice.http.post(f"/v1/jobs/{job}/cancel")
+    assert alice.http.post(f"/v1/jobs/{job}/pause").json()["status"] == "paused"
+    assert [paused["id"] for paused in alice.http.get("/v1/jobs?status=paused").json()] == [job]
+    assert alice.http.post(f"/v1/jobs/{job}/resume").json()["status"] == "queued"
+    assert_error(bob.http.post(f"/v1/jobs/{job}/pause"), 404, "job_not_found")
+    for order in ("cancel", "pause", "resume"):
+        assert alice.http.post(f"/v1/jobs/{job}/{order}").json()["status"] == "cancelled"
     alice.http.post("/v1/models/mine/revisions/0/activate")
     assert_error(alice.http.post("/v1/models/mine/revisions/5/activate"), 404, "revision_not_found", "n")
     assert_error(bob.http.delete("/v1/models/mine"), 404, "model_not_found", "model")
@@ -34,6 +39,8 @@ def test_actions_of_a_user_are_in_the_log(service: Service, alice: Account, bob:
         ("create_key", "done", 201),
         ("create_model", "done", 201),
         ("accept_training", "done", 202),
+        ("pause_training", "done", 200),
+        ("resume_training", "done", 200),
         ("cancel_training", "done", 200),
         ("activate_revision", "done", 200),
         ("activate_revision", "revision_not_found", 404),
@@ -53,15 +60,14 @@ def test_actions_of_a_user_are_in_the_log(service: Service, alice: Account, bob:
 def assert_targets(entries: list[Entry], key: str, job: str) -> None:
     """Every entry names what it is about."""
     assert entries[0].targets == entries[-1].targets == {"key": key}
-    first, second = entries[1].targets["uid"], entries[7].targets["uid"]
+    first, second = entries[1].targets["uid"], entries[9].targets["uid"]
     model = {"model": "mine", "uid": first}
     assert first != second
-    assert [entry.targets for entry in entries[1:7]] == [
+    assert [entry.targets for entry in entries[1:9]] == [
         model,
-        {**model, "job": job},
-        {**model, "job": job},
+        *[{**model, "job": job}] * 4,
         {**model, "revision": "0"},
         {**model, "revision": "5"},
         model,
     ]
-    assert entries[8].targets == {"model": "mine", "uid": second}
+    assert entries[10].targets == {"model": "mine", "uid": second}

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from registry.errors import JobNotFound, Superseded, Unavailable
+from registry.file_records import FileRecord
 from registry.leadership import TRAINER, Leadership
 from registry.meter import Meter
 from registry.records import ModelRecord
@@ -42,6 +43,12 @@ class OwnCatalog:
             return await self._catalog.publish(user, uid, revision)
         except Superseded as error:  # as the client of the Trainer does
             raise Unavailable(error.message) from error
+
+    async def add_file(self, user: str, record: FileRecord) -> None:
+        await self._catalog.add_file(user, record)
+
+    async def keep(self, user: str, uid: str, revision: int) -> ModelRecord:
+        return await self._catalog.keep(user, uid, revision)
 
     async def delete(self, user: str, uid: str, base_model: str) -> None:
         await self._catalog.delete(user, uid)

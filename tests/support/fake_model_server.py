@@ -21,7 +21,7 @@ from serve_app.model_server.calls import Completion, Generation, GenerationCall,
 from serve_app.model_server.client import ModelReplica
 from serve_app.model_server.load_report import ReportsLoad
 from serve_app.model_server.request_engine import RequestEngine
-from serve_app.model_server.taught_conversations import conversations_of, field_of
+from serve_app.model_server.taught_conversations import conversations_of, field_of_all
 from serve_app.ray_private import user_config_of_this_replica
 from serve_app.replica_address import listen_at_the_node
 
@@ -162,7 +162,7 @@ class FakeModelServer(ReportsLoad, ModelReplica):
             total += length
         if total > max_tokens:
             message = f"the responses have {total} tokens; one training takes at most {max_tokens}"
-            raise InvalidRequest(message, field_of(request, is_single))
+            raise InvalidRequest(message, field_of_all(request, is_single))
         return total
 
     async def preload(self, adapter_id: str) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 
 from registry.errors import NO_SUCH_MODEL, ModelNotFound, Superseded, Unavailable
+from registry.file_records import FileRecord
 from registry.records import ModelRecord
 
 
@@ -13,6 +14,7 @@ class ServingSide:
         self.models = {model.uid: model for model in models}
         self.swaps: list[tuple[str, int]] = []
         self.preloads: list[str] = []
+        self.files: list[tuple[str, FileRecord]] = []
         self.has_gpu = True
         self.num_waiting = 0
         self.num_failures = 0
@@ -39,8 +41,20 @@ class ServingSide:
             self.models[uid] = model
         return model
 
+    async def keep(self, user: str, uid: str, revision: int) -> ModelRecord:
+        model = await self.model(user, uid)
+        if self.num_failures:
+            self.num_failures -= 1
+            raise Unavailable("storage cannot be reached")
+        if model.latest_revision < revision:
+            model = self.models[uid] = model.model_copy(update={"latest_revision": revision})
+        return model
+
     async def preload(self, base_model: str, adapter_id: str) -> None:
         self.preloads.append(adapter_id)
+
+    async def add_file(self, user: str, record: FileRecord) -> None:
+        self.files.append((user, record))
 
     async def finish_generations(self, base_model: str) -> None:
         await self.may_finish.wait()

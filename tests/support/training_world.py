@@ -124,12 +124,15 @@ class World:
         await controller.recover()
         return controller
 
-    def write_manifest(self, assignment: Assignment) -> None:
-        """Write the manifest, as a worker does before it calls `complete`."""
+    def write_manifest(
+        self, assignment: Assignment, revision: int | None = None, step: int | None = None
+    ) -> None:
+        """Write the manifest, as a worker does before it calls `complete`, or `keep` for an earlier one."""
         self.revisions.publish(
             assignment.uid,
             self._adapter,
-            revision=assignment.revision,
+            revision=revision or assignment.revision,
+            step=step,
             parent_revision=assignment.parent_revision,
             job=assignment.job_id,
             base_model=BASE,

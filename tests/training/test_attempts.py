@@ -45,6 +45,9 @@ class Link(controller_link.Link):
     def progress(self, assignment: Assignment, step: StepProgress) -> None:
         pass
 
+    def keep(self, assignment: Assignment, revision: int) -> None:
+        self.told.append((assignment.job_id, f"keep {revision}"))
+
     def borrow_gpu(self, assignment: Assignment) -> None:
         self._tell(assignment, "borrow_gpu")
 

@@ -37,6 +37,8 @@ class ActiveJob:
         self.publishing: asyncio.Task[None] | None = None
         self.finishing: asyncio.Task[None] | None = None
         self.ending: asyncio.Task[None] | None = None
+        self.keeping = asyncio.Lock()
+        """Held while a revision of an epoch is taken up."""
         self.stepped_at: float | None = None
         """The monotonic time at which the last step was reported in this process; it is never stored."""
         self._jobs = jobs
@@ -51,7 +53,14 @@ class ActiveJob:
         self._save_lock = asyncio.Lock()
         self._is_abandoned = False
 
+    @property
+    def events(self) -> list[str]:
+        """All events so far, oldest first."""
+        return list(self._events)
+
     async def emit(self, **event: Any) -> None:
+        if self.record.fine_tuning is not None:  # OpenAI's API shows when each event happened
+            event["created_at"] = int(time.time())
         async with self._changed:
             self._events.append(compact_json(event))
             self._passing = None
@@ -200,6 +209,10 @@ class ActiveJobs:
 
     def has_model(self, uid: str) -> bool:
         return uid in self._of_model
+
+    def has_other(self, record: JobRecord) -> bool:
+        """Return True if another job of the same model has not ended."""
+        return bool(self._of_model.get(record.uid, set()) - {record.id})
 
     def records_of_user(self, user: str) -> dict[str, JobRecord]:
         """The records of a user's accepted jobs that have not ended, by id."""

@@ -16,7 +16,9 @@ from registry.tasks import BackgroundTasks
 from training.controller.active_jobs import ActiveJob
 from training.controller.dispatcher import Dispatcher
 from training.controller.metrics import TrainingMetrics
-from training.controller.outcomes import Outcomes, Publisher
+from training.controller.outcomes import Outcomes
+from training.controller.publisher import Publisher
+from training.epochs import Epochs
 from training.settings import TrainingSettings
 from training.types import Assignment, Resumption
 
@@ -78,6 +80,7 @@ class Beginnings:
         is_first = record.revision is None
         if is_first:
             model = await self._with_free_revision(record, model)
+        num_checkpoints = Epochs.of(request).num_checkpoints
         await job.update(
             status=JobStatus.RUNNING,
             # Not from `record`: another worker may have been given the job while this one waited.
@@ -85,7 +88,7 @@ class Beginnings:
             is_paused=False,
             started=record.started or utc_now(),
             parent_revision=model.revision if is_first else record.parent_revision,
-            revision=model.latest_revision + 1 if is_first else record.revision,
+            revision=model.latest_revision + num_checkpoints + 1 if is_first else record.revision,
             step=0,
             stalled_attempts=_stalled_attempts(record),
             furthest_step=max(record.step, record.furthest_step),
@@ -120,10 +123,11 @@ class Beginnings:
         return True
 
     async def _with_free_revision(self, record: JobRecord, model: ModelRecord) -> ModelRecord:
-        """The model, whose next revision this job may make.
+        """The model, whose next revisions this job may make.
 
-        A worker may have written that revision late, for another job. If that job was given up, which is
-        saved and final, the revision is discarded. If it succeeded, our list of models is an old one.
+        A worker may have written the next one late, for another job. It writes no more than one, because it
+        reports each. If that job was given up, which is saved and final, the revision is discarded. If the
+        job succeeded or lists the revision, our list of models is an old one.
 
         Raises: Unavailable: the other job has not ended, or a later controller goes on with it.
         """
@@ -132,15 +136,18 @@ class Beginnings:
         if maker is None or maker == record.id:
             return model
         try:
-            status = (await asyncio.to_thread(self._jobs.load, record.user, maker)).status
+            other = await asyncio.to_thread(self._jobs.load, record.user, maker)
         except JobNotFound:  # an operator has deleted the records of old jobs
-            status = JobStatus.FAILED
-        if not status.is_terminal:
+            await asyncio.to_thread(self._revisions.discard, uid, revision, maker, record.id)
+            return model
+        if not other.status.is_terminal:
             raise Unavailable("another training has written this revision and has not ended")
-        if status is JobStatus.SUCCEEDED:
-            return await self._with_free_revision(
-                record, await self._publisher.publish(record.user, uid, revision)
-            )
+        if revision in {checkpoint.revision for checkpoint in other.checkpoints}:
+            kept = await self._publisher.keep(record.user, uid, revision)
+            return await self._with_free_revision(record, kept)
+        if other.status is JobStatus.SUCCEEDED:
+            published = await self._publisher.publish(record.user, uid, revision)
+            return await self._with_free_revision(record, published)
         await asyncio.to_thread(self._revisions.discard, uid, revision, maker, record.id)
         return model
 

@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 
 from registry.errors import JobNotFound, ModelInUse, Superseded
+from registry.fine_tuning import FineTuning
 from registry.jobs import Jobs
 from registry.leadership import LOOK_INTERVAL_S, Unopposed
 from registry.meter import Meter
@@ -30,10 +31,14 @@ from registry.usage import UsageParts
 from training.controller.active_jobs import ActiveJob, ActiveJobs
 from training.controller.base_models import BaseModels
 from training.controller.beginnings import Beginnings
+from training.controller.checkpoints import Checkpoints
 from training.controller.dispatcher import Dispatcher, StartRun
+from training.controller.interruptions import Interruptions
 from training.controller.job_listing import JobListing
+from training.controller.job_products import JobProducts
 from training.controller.metrics import NoMetrics, TrainingMetrics
-from training.controller.outcomes import Outcomes, Publisher
+from training.controller.outcomes import Outcomes
+from training.controller.publisher import Publisher
 from training.controller.recovery import Recovery
 from training.controller.redeployment import Redeployment
 from training.controller.run_starts import EndRun, RunStarts, Shortage, no_shortage, nothing_ends
@@ -41,7 +46,6 @@ from training.controller.shared_gpus import SharedGpus
 from training.controller.submission import Submission
 from training.controller.succession import Succession
 from training.event_line import EventLine
-from training.runs import OnEnd
 from training.settings import TrainingSettings
 from training.types import Controller, Dismissal, Instruction, Order, Place, Standing, StepProgress
 
@@ -50,9 +54,7 @@ class TrainingController(Controller):
     """The controller of all trainings of an instance. Its public coroutines are called through handles.
 
     A thousand jobs may wait. Work for one job never looks at the others. Only the record of a waiting job is
-    in memory; its request stays in the bucket.
-
-    Raises (everything that touches the bucket): Unavailable.
+    in memory; its request stays in the bucket. Everything that touches the bucket raises Unavailable.
     """
 
     def __init__(
@@ -81,18 +83,21 @@ class TrainingController(Controller):
         self._active = active = ActiveJobs()
         self._listing = JobListing(jobs, active, leadership)
         self._gpus = gpus = SharedGpus(publisher, base_models, retry, clock)
-        self._launch = start_run
-        self._dispatcher = dispatcher = Dispatcher(base_models, self._begin_run, self._metrics, clock)
-        self._run_starts = RunStarts(dispatcher, active, shortage, end_run)
+        self._dispatcher = dispatcher = Dispatcher(
+            base_models, lambda *run: run_starts.begin(*run), self._metrics, clock
+        )
+        run_starts = RunStarts(dispatcher, active, gpus, start_run, shortage, end_run)
+        counted = (active, dispatcher, max_queued_jobs_per_user)
+        self._submission = Submission(store, jobs, *counted, self._listing.job, retry)
+        products = JobProducts(store, publisher, active, self._submission, retry)
         ending = (dispatcher, active, self._metrics, self._meter)
-        self._outcomes = Outcomes(publisher, self._revisions, *ending, retry, leadership)
+        self._outcomes = Outcomes(publisher, self._revisions, *ending, retry, leadership, products)
+        self._checkpoints = Checkpoints(publisher, self._revisions, retry, leadership)
         self._beginnings = Beginnings(
             jobs, publisher, self._revisions, base_models, self._outcomes, dispatcher, self._metrics
         )
-        self._submission = Submission(
-            store, jobs, active, dispatcher, max_queued_jobs_per_user, self._listing.job, retry
-        )
         self.redeployment = Redeployment(base_models, dispatcher, active, gpus, self._submission, end_run)
+        self._interruptions = Interruptions(active, self._listing, dispatcher, self._outcomes)
         recovery = Recovery(jobs, active, dispatcher)
         self._succession = Succession(leadership, recovery, dispatcher, active, look_interval_s, end_run)
         self._background = BackgroundTasks()
@@ -103,18 +108,23 @@ class TrainingController(Controller):
         await self._succession.begin()
 
     async def submit(
-        self, user: str, model: ModelRecord, request: JobRequest, idempotency_key: str | None = None
+        self,
+        user: str,
+        model: ModelRecord,
+        request: JobRequest,
+        idempotency_key: str | None = None,
+        fine_tuning: FineTuning | None = None,
     ) -> JobRecord:
         """Accept a training. It is durable when this returns. A repeat with the same key gives the same job.
 
-        Raises:
-            QuotaExceeded.
-            ModelNotFound: the model is being deleted.
-            IdempotencyConflict: the key was used with another request.
-            Superseded: a later controller leads.
+        Raises: QuotaExceeded; ModelNotFound: the model is being deleted; IdempotencyConflict; Superseded.
         """
         async with self._succession.leading():
-            return await self._submission.submit(user, model, request, idempotency_key)
+            return await self._submission.submit(user, model, request, idempotency_key, fine_tuning)
+
+    async def require_room(self, user: str) -> None:
+        """Raises: QuotaExceeded."""
+        self._submission.require_room(user)
 
     async def is_training(self, uid: str) -> bool:
         return self._active.has_model(uid)
@@ -146,22 +156,19 @@ class TrainingController(Controller):
                 yield line
 
     async def cancel(self, user: str, job_id: str) -> JobRecord:
-        """End a job without a revision. A waiting or paused job ends at once, a running one within a pack.
-
-        A job that has ended, or whose revision is being published, stays as it is.
-
-        Raises: JobNotFound, Superseded.
-        """
+        """End a job, as `Interruptions` describes it. Raises: JobNotFound, Superseded."""
         async with self._succession.leading():
-            job = self._active.get(job_id)
-            if job is None or job.record.user != user:
-                return await self._listing.job(user, job_id)
-            if job.publishing is None and not job.record.status.is_terminal:
-                await job.update(is_cancelled=True)
-                await job.save()
-                if not job.record.status.is_terminal and not self._dispatcher.has_taken(job.record):
-                    await self._outcomes.cancel(job)
-            return job.record
+            return await self._interruptions.cancel(user, job_id)
+
+    async def pause(self, user: str, job_id: str) -> JobRecord:
+        """Hold a job until its user resumes it. Raises: JobNotFound, Superseded."""
+        async with self._succession.leading():
+            return await self._interruptions.pause(user, job_id)
+
+    async def resume(self, user: str, job_id: str) -> JobRecord:
+        """Let a held job go on. Raises: JobNotFound, Superseded."""
+        async with self._succession.leading():
+            return await self._interruptions.resume(user, job_id)
 
     async def enter(self, base_model: str) -> str:
         """Register a worker of the run of `base_model`; returns the name with which it asks for work."""
@@ -235,17 +242,20 @@ class TrainingController(Controller):
         await job.emit(type="info", message=message)
         return self._standing(job)
 
+    async def keep(self, job_id: str, attempt: int, revision: int) -> Standing:
+        """Take up the revision of an epoch, whose manifest was written. The job goes on to its last one.
+
+        Raises: JobNotFound when the attempt was given up.
+        """
+        job = self._attempt(job_id, attempt)
+        async with self._succession.reporting():
+            await self._checkpoints.keep(job, revision)
+        return self._standing(job)
+
     async def paused(self, job_id: str, attempt: int) -> None:
         """Report that the worker keeps the state of a paused job. Raises: JobNotFound: it was given up."""
         await self._gpus.take_back(self._attempt(job_id, attempt).record.base_model)
-        job = self._attempt(job_id, attempt)
-        self._dispatcher.pause(job.record)
-        if job.record.is_cancelled:
-            await self._outcomes.cancel(job)
-            return
-        await job.update(is_paused=True)
-        await job.emit(type="info", message="Paused: others are having their turn")
-        self._background.start(job.save_quietly())
+        await self._interruptions.gave_way(self._attempt(job_id, attempt))
 
     async def stopped(self, job_id: str, attempt: int) -> None:
         """Report that a cancelled job has ended. Raises: JobNotFound when the attempt was given up."""
@@ -273,17 +283,6 @@ class TrainingController(Controller):
         await self._gpus.take_back(job.record.base_model)
         async with self._succession.reporting():
             await self._outcomes.fail(job, code, message)
-
-    def _begin_run(self, base_model: str, on_end: OnEnd) -> None:
-        def end(failure: str | None = None) -> None:
-            self._background.start(self._gpus.take_back(base_model))
-            is_start = self._dispatcher.is_starting(base_model)
-            if failure is not None and is_start and not self._dispatcher.is_unwanted(base_model):
-                self._background.start(self._run_starts.failed(base_model, failure))
-            on_end(failure)
-
-        self._launch(base_model, end)
-        self._background.start(self._run_starts.watch(base_model))
 
     def _standing(self, job: ActiveJob) -> Standing:
         if job.record.is_cancelled:

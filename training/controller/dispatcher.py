@@ -4,6 +4,8 @@
              ^                      |
              +------- pause <-------+  its turn is over and others wait: the worker keeps its state
 
+A job that its user holds, and the later jobs of its model, are not taken (controller.waiting_jobs).
+
 A run is started when there is work and no run is up. It ends when it had nothing to do for a while. Its
 worker enters before it asks for work. Only the worker that entered last gets jobs. A worker that was taken
 for dead but still runs, on a machine that was cut off, is told to leave when it asks. The states of paused
@@ -21,8 +23,9 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 
 from registry.records import JobRecord
+from registry.tasks import BackgroundTasks
 from training.controller.metrics import TrainingMetrics
-from training.controller.queue import JobQueue
+from training.controller.waiting_jobs import WaitingJobs
 from training.runs import OnEnd
 from training.settings import TrainingSettings
 from training.types import Instruction
@@ -61,11 +64,9 @@ class Dispatcher:
         self._restart_s = restart_s
         self._settings = settings
         self._start_run = start_run
-        self._metrics = metrics
         self._clock = clock
-        self._queues: defaultdict[str, JobQueue] = defaultdict(JobQueue)
+        self._waiting = WaitingJobs(metrics)
         self._taken: dict[str, JobRecord] = {}
-        self._records: dict[str, JobRecord] = {}
         self._runs: set[str] = set()
         self._ending: set[str] = set()
         self._pausing: set[str] = set()
@@ -77,9 +78,10 @@ class Dispatcher:
         self._dismissed: defaultdict[str, list[str]] = defaultdict(list)
         self._idle_since: dict[str, float] = {}
         self._work = asyncio.Condition()
+        self._background = BackgroundTasks()
         self._is_closed = False
         for base_model in settings:
-            self._tell_length(base_model)
+            self._waiting.tell_length(base_model)
 
     def serves(self, base_model: str) -> bool:
         """Return True if the base model is deployed. The jobs of others wait."""
@@ -89,43 +91,44 @@ class Dispatcher:
         """Let the run end after its current job, or at once if it has none or no worker yet."""
         if base_model in self._runs:
             self._ending.add(base_model)
-            async with self._work:
-                self._work.notify_all()
+            await self._tell_of_work()
 
     def serve(self, base_model: str) -> None:
         """Start a run for the jobs that waited until the base model was deployed."""
-        self._tell_length(base_model)
-        if len(self._queues[base_model]):
-            self._ensure_run(base_model)
+        self._waiting.tell_length(base_model)
+        self._run_if_needed(base_model)
 
     async def put(self, record: JobRecord) -> None:
-        self._records[record.id] = record
-        self._queues[record.base_model].put(record.user, record.id)
-        self._tell_length(record.base_model)
-        self._ensure_run(record.base_model)
-        async with self._work:
-            self._work.notify_all()
+        self._waiting.put(record)
+        self._run_if_needed(record.base_model)
+        await self._tell_of_work()
+
+    def hold(self, record: JobRecord) -> None:
+        """Keep a job, and the later jobs of its model, from being taken. If it runs, it has to give way."""
+        self._waiting.hold(record, is_taken=self.has_taken(record))
+
+    async def let_go(self, record: JobRecord) -> None:
+        """Hold a job no longer. The jobs that waited for that are the last ones of their user."""
+        if self._waiting.let_go(record):
+            self._run_if_needed(record.base_model)
+            await self._tell_of_work()
 
     async def close(self) -> None:
         """Forget all jobs and send all workers away, because a later Trainer has the jobs."""
         self._is_closed = True
         self._taken.clear()
-        for base_model in self._queues:
-            self._queues[base_model] = JobQueue()
+        self._waiting.clear()
+        for base_model in [*self._kept, *self._dismissed]:
             self._forget_kept(base_model)
-            self._tell_length(base_model)
-        self._records.clear()
         self._workers.clear()
-        async with self._work:
-            self._work.notify_all()
+        await self._tell_of_work()
 
     async def enter(self, base_model: str) -> str:
         """Register a new worker and return its name. Every other worker of this base model has to leave."""
         self._forget_kept(base_model)
         self._failed_starts[base_model] = 0
         worker = self._workers[base_model] = secrets.token_hex(8)
-        async with self._work:
-            self._work.notify_all()
+        await self._tell_of_work()
         return worker
 
     async def take(self, base_model: str, worker: str) -> JobRecord | Instruction:
@@ -138,8 +141,9 @@ class Dispatcher:
         self.give_back(base_model)
         poll_until = time.monotonic() + POLL_S
         while not self._must_leave(base_model, worker):
-            if (job_id := self._queues[base_model].take()) is not None:
-                return self._begin_turn(base_model, job_id)
+            if (taken := self._waiting.take(base_model)) is not None:
+                self._begin_turn(base_model, taken)
+                return taken
             now = time.monotonic()
             idle_since = self._idle_since.setdefault(base_model, now)
             leave_at = idle_since + self._settings[base_model].idle_timeout_s
@@ -150,12 +154,10 @@ class Dispatcher:
             await self._wait_for_work(base_model, worker, min(leave_at, poll_until) - now)
         return Instruction.LEAVE
 
-    def _begin_turn(self, base_model: str, job_id: str) -> JobRecord:
-        self._tell_length(base_model)
-        taken = self._taken[base_model] = self._records[job_id]
+    def _begin_turn(self, base_model: str, taken: JobRecord) -> None:
+        self._taken[base_model] = taken
         self._turns_began[base_model] = self._clock()
         self._idle_since.pop(base_model, None)
-        return taken
 
     def is_starting(self, base_model: str) -> bool:
         """Return True if a run was started and none of its workers has entered yet."""
@@ -174,8 +176,8 @@ class Dispatcher:
         return self._failed_starts[base_model]
 
     def waiting(self, base_model: str) -> list[str]:
-        """The ids of the jobs that wait for their turn."""
-        return self._queues[base_model].ids()
+        """The ids of the jobs that wait for their turn, or for their user."""
+        return self._waiting.ids(base_model)
 
     def has_work(self, base_model: str) -> bool:
         """Return True if the run works on a job."""
@@ -186,17 +188,18 @@ class Dispatcher:
         return taken is not None and taken.id == record.id
 
     def must_give_way(self, record: JobRecord) -> bool:
-        """Return True if the turn of this job is over and jobs of other users wait."""
+        """Return True if its user holds this job, or its turn is over and jobs of other users wait."""
+        if self._waiting.is_held(record):
+            return True
         ran_s = self._clock() - self._turns_began[record.base_model]
         is_over = ran_s >= self._settings[record.base_model].slice_s
-        return is_over and self._queues[record.base_model].has_others(record.user)
+        return is_over and self._waiting.has_others(record)
 
     def pause(self, record: JobRecord) -> None:
         """End the turn of the job that has it. Its worker keeps the job's state."""
         del self._taken[record.base_model]
         self._kept[record.base_model].add(record.id)
-        self._queues[record.base_model].put_last(record.user, record.id)
-        self._tell_length(record.base_model)
+        self._waiting.put_last(record)
 
     def is_kept(self, record: JobRecord) -> bool:
         """Return True if the worker keeps this job's state and can continue it."""
@@ -218,21 +221,21 @@ class Dispatcher:
         if self.is_kept(record):
             self._kept[record.base_model].discard(record.id)
             self._dismissed[record.base_model].append(record.id)
-        self._queues[record.base_model].discard(record.user, record.id)
-        self._tell_length(record.base_model)
-        self._records.pop(record.id, None)
+        if self._waiting.remove(record):
+            self._run_if_needed(record.base_model)
+            self._background.start(self._tell_of_work())
 
     def give_back(self, base_model: str) -> None:
         lost = self._taken.pop(base_model, None)
         if lost is not None:
-            self._queues[base_model].put_first(lost.user, lost.id)
-            self._tell_length(base_model)
+            self._waiting.put_first(lost)
 
-    def _tell_length(self, base_model: str) -> None:
-        self._metrics.queued(base_model, len(self._queues[base_model]))
+    async def _tell_of_work(self) -> None:
+        async with self._work:
+            self._work.notify_all()
 
-    def _ensure_run(self, base_model: str) -> None:
-        is_possible = self.serves(base_model) and not self._is_closed
+    def _run_if_needed(self, base_model: str) -> None:
+        is_possible = self.serves(base_model) and not self._is_closed and self._has_ready(base_model)
         if is_possible and base_model not in self._runs | self._pausing:
             self._runs.add(base_model)
             self._idle_since.pop(base_model, None)
@@ -248,7 +251,7 @@ class Dispatcher:
         self.give_back(base_model)
         if has_failed_to_start:
             self._failed_starts[base_model] += 1
-        if self.serves(base_model) and (len(self._queues[base_model]) or has_failed_to_start):
+        if self.serves(base_model) and (self._has_ready(base_model) or has_failed_to_start):
             # Not at once: a run that cannot start must not occupy the whole machine with its attempts.
             self._pausing.add(base_model)
             pause_s = restart_pause_s(self.num_failed_starts(base_model), self._restart_s)
@@ -256,8 +259,10 @@ class Dispatcher:
 
     def _after_pause(self, base_model: str) -> None:
         self._pausing.discard(base_model)
-        if len(self._queues[base_model]):
-            self._ensure_run(base_model)
+        self._run_if_needed(base_model)
+
+    def _has_ready(self, base_model: str) -> bool:
+        return self._waiting.num_ready(base_model) > 0
 
     def _forget_kept(self, base_model: str) -> None:
         """Forget which states the worker kept. These jobs keep their places in the queue and begin anew."""
@@ -272,7 +277,7 @@ class Dispatcher:
 
     async def _wait_for_work(self, base_model: str, worker: str, timeout_s: float) -> None:
         def is_over() -> bool:
-            return len(self._queues[base_model]) > 0 or self._must_leave(base_model, worker)
+            return self._has_ready(base_model) or self._must_leave(base_model, worker)
 
         async with self._work:
             try:

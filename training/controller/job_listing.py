@@ -34,7 +34,7 @@ class JobListing:
             known = self._active.records_of_user(user)
             page = await asyncio.to_thread(self._jobs.page, user, after, limit, known)
             records = [job.record if (job := self._active.get(r.id)) is not None else r for r in page]
-            found += [r for r in records if model in (None, r.model) and status in (None, r.status)]
+            found += [r for r in records if model in (None, r.model) and status in (None, r.shown_status)]
             if len(found) >= limit or len(page) < limit:
                 return found[:limit]
             after = page[-1].id

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Coroutine
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from registry.errors import (
     ContextLengthExceeded,
@@ -31,7 +31,9 @@ from registry.tasks import BackgroundTasks, start_apart
 from registry.usage import Usage, durations
 from training.controller.active_jobs import ActiveJob, ActiveJobs
 from training.controller.dispatcher import Dispatcher
+from training.controller.job_products import JobProducts
 from training.controller.metrics import TrainingMetrics
+from training.controller.publisher import Publisher
 
 logger = logging.getLogger("ray.serve")
 
@@ -39,26 +41,6 @@ USER_CODES = {
     kind.code for kind in (InvalidRequest, ContextLengthExceeded, NoLearningSignal, TrainingDiverged)
 }
 """The codes of failures that the request caused; another request would not fail so."""
-
-
-class Publisher(Protocol):
-    """The functions of the serving side that the controller calls."""
-
-    async def model(self, user: str, uid: str) -> ModelRecord: ...
-
-    async def publish(self, user: str, uid: str, revision: int) -> ModelRecord: ...
-
-    async def preload(self, base_model: str, adapter_id: str) -> None: ...
-
-    async def delete(self, user: str, uid: str, base_model: str) -> None: ...
-
-    async def finish_generations(self, base_model: str) -> None: ...
-
-    async def lend_gpu(self, base_model: str) -> None: ...
-
-    async def take_back_gpu(self, base_model: str) -> None: ...
-
-    async def num_waiting_for_gpu(self, base_model: str) -> int: ...
 
 
 class Outcomes:
@@ -74,6 +56,7 @@ class Outcomes:
         meter: Meter,
         retry: Retry,
         leadership: Unopposed,
+        products: JobProducts,
     ) -> None:
         self._publisher = publisher
         self._revisions = revisions
@@ -83,6 +66,7 @@ class Outcomes:
         self._meter = meter
         self._retry = retry
         self._leadership = leadership
+        self._products = products
         self._background = BackgroundTasks()
 
     async def publish(self, job: ActiveJob, manifest: Manifest) -> None:
@@ -118,6 +102,7 @@ class Outcomes:
         else:
             if job.stepped_at is not None:  # else another controller was told of the last step
                 self._metrics.published(record.base_model, time.monotonic() - job.stepped_at)
+        await self._products.keep_results(job)
         metrics = dict(manifest.metrics)
         tokens, duration_s = int(metrics.pop("trained_tokens", 0)), metrics.pop("duration_s", 0.0)
         await job.emit(
@@ -156,6 +141,7 @@ class Outcomes:
         self._dispatcher.release(job.record)
         await job.update(error=JobError(code=code, message=message))
         await self._retry.call_async(job.save)
+        await self._products.discard_model(job)
         kind = "invalid_request_error" if code in USER_CODES else "server_error"
         detail = {"type": kind, "code": code, "message": message, "param": None}
         await job.emit(type="error", message=message, error=detail)
@@ -163,6 +149,7 @@ class Outcomes:
 
     async def _cancel(self, job: ActiveJob) -> None:
         self._dispatcher.release(job.record)
+        await self._products.discard_model(job)
         message = "the training was cancelled"
         detail = {"type": "conflict_error", "code": TrainingCancelled.code, "message": message, "param": None}
         await job.emit(type="error", message=message, error=detail)
@@ -171,7 +158,7 @@ class Outcomes:
     async def _end(self, job: ActiveJob, **changes: Any) -> None:
         """Answer those who wait, and save the end, trying again until storage has it."""
         before = job.record
-        await job.update(finished=utc_now(), **changes)
+        await job.update(finished=utc_now(), is_held=False, **changes)
         self._active.end(job.record)
         self._metrics.ended(
             job.record.base_model, job.record.status, _run_seconds(job.record), job.record.trained_tokens

@@ -19,6 +19,9 @@ class JobQueue:
     def ids(self) -> list[str]:
         return [job_id for jobs in self._waiting.values() for job_id in jobs]
 
+    def of_user(self, user: str) -> list[str]:
+        return list(self._waiting.get(user, ()))
+
     def put(self, user: str, job_id: str) -> None:
         self._waiting.setdefault(user, deque()).append(job_id)
         self._num_waiting += 1

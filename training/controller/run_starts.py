@@ -11,8 +11,11 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
+from registry.tasks import BackgroundTasks
 from training.controller.active_jobs import ActiveJobs
-from training.controller.dispatcher import Dispatcher
+from training.controller.dispatcher import Dispatcher, StartRun
+from training.controller.shared_gpus import SharedGpus
+from training.runs import OnEnd
 
 logger = logging.getLogger("ray.serve")
 
@@ -41,17 +44,35 @@ class RunStarts:
         self,
         dispatcher: Dispatcher,
         active: ActiveJobs,
+        gpus: SharedGpus,
+        launch: StartRun,
         shortage: Shortage,
         end_run: EndRun = nothing_ends,
         look_interval_s: float = LOOK_INTERVAL_S,
     ) -> None:
         self._dispatcher = dispatcher
         self._active = active
+        self._gpus = gpus
+        self._launch = launch
         self._shortage = shortage
+        self._background = BackgroundTasks()
         self._end_run = end_run
         self._look_interval_s = look_interval_s
         # By base model: the last message that each waiting job got.
         self._told: defaultdict[str, dict[str, str]] = defaultdict(dict)
+
+    def begin(self, base_model: str, on_end: OnEnd) -> None:
+        """Start a run, and watch its start. When it ends, the replicas get the GPU back that it had."""
+
+        def end(failure: str | None = None) -> None:
+            self._background.start(self._gpus.take_back(base_model))
+            is_start = self._dispatcher.is_starting(base_model)
+            if failure is not None and is_start and not self._dispatcher.is_unwanted(base_model):
+                self._background.start(self.failed(base_model, failure))
+            on_end(failure)
+
+        self._launch(base_model, end)
+        self._background.start(self.watch(base_model))
 
     async def watch(self, base_model: str) -> None:
         """Tell each waiting job once what its run waits for. Returns when a worker has entered.

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from registry.errors import NO_SUCH_MODEL, JobNotFound, ModelNotFound, QuotaExceeded, Unavailable
+from registry.fine_tuning import FineTuning
 from registry.jobs import Jobs
 from registry.records import JobRecord, JobRequest, ModelRecord, utc_now
 from registry.reservations import Reservations
@@ -63,27 +64,41 @@ class Submission:
         finally:
             self._refused.discard(uid)
 
+    def require_room(self, user: str) -> None:
+        """Raises: QuotaExceeded: the user has as many unfinished trainings as they may have."""
+        if self._active.num_of_user(user) >= (most := self.max_queued_jobs_per_user):
+            raise QuotaExceeded(f"you have {most} unfinished trainings; wait for one to end")
+
     async def submit(
-        self, user: str, model: ModelRecord, request: JobRequest, idempotency_key: str | None
+        self,
+        user: str,
+        model: ModelRecord,
+        request: JobRequest,
+        idempotency_key: str | None,
+        fine_tuning: FineTuning | None = None,
     ) -> JobRecord:
         """Accept a training. Raises: QuotaExceeded, ModelNotFound, IdempotencyConflict, Unavailable."""
         if idempotency_key is None:
-            return await self._accept(user, model, request, self._ids.generate())
-        return await self._to_its_end(self._submit_once(user, model, request, idempotency_key))
+            return await self._accept(user, model, request, fine_tuning, self._ids.generate())
+        return await self._to_its_end(self._submit_once(user, model, request, fine_tuning, idempotency_key))
 
-    async def _submit_once(self, user: str, model: ModelRecord, request: JobRequest, key: str) -> JobRecord:
-        body = (model.uid + request.model_dump_json()).encode()
+    async def _submit_once(
+        self, user: str, model: ModelRecord, request: JobRequest, fine_tuning: FineTuning | None, key: str
+    ) -> JobRecord:
+        shown = "" if fine_tuning is None else fine_tuning.model_dump_json()
+        body = (model.uid + request.model_dump_json() + shown).encode()
         reserve, new_id = self._reservations.reserve, self._ids.generate()
         async with self._keyed.setdefault((user, key), asyncio.Lock()):
             reserved = await asyncio.to_thread(reserve, user, "train", key, body, new_id)
             try:
                 return await self._find(user, reserved.id)
             except JobNotFound:
-                return await self._accept(user, model, request, reserved.id)
+                return await self._accept(user, model, request, fine_tuning, reserved.id)
 
-    async def _accept(self, user: str, model: ModelRecord, request: JobRequest, job_id: str) -> JobRecord:
-        if self._active.num_of_user(user) >= (most := self.max_queued_jobs_per_user):
-            raise QuotaExceeded(f"you have {most} unfinished trainings; wait for one to end")
+    async def _accept(
+        self, user: str, model: ModelRecord, request: JobRequest, fine_tuning: FineTuning | None, job_id: str
+    ) -> JobRecord:
+        self.require_room(user)
         if model.uid in self._refused:
             raise ModelNotFound(NO_SUCH_MODEL, "model")
         record = JobRecord(
@@ -94,6 +109,7 @@ class Submission:
             base_model=model.base_model,
             created=utc_now(),
             steps=request.hyperparameters.learning_steps,
+            fine_tuning=fine_tuning,
         )
         if (uncertain := self._uncertain.pop(job_id, None)) is not None:
             uncertain.cancel()

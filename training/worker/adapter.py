@@ -1,5 +1,6 @@
 """A job's adapter: its configuration, the loading of its parent's weights, and its files."""
 
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,8 @@ def save_adapter(model: Any, base_model: str, directory: Path) -> None:
         directory / WEIGHTS_FILE,
         metadata={"format": "pt"},
     )
-    config = model.peft_config["default"]
+    # A copy, because the model may be trained further.
+    config = copy(model.peft_config["default"])
     config.base_model_name_or_path = base_model
     config.inference_mode = True
     config.target_modules = sorted(config.target_modules)

@@ -11,7 +11,7 @@ paused job stays on the model or on the GPU.
 
 import logging
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +32,7 @@ from training.types import (
     TrainingOutcome,
 )
 from training.worker.controller_link import Link
+from training.worker.epoch_ends import MadeRevision
 from training.worker.job import Training
 from training.worker.resident_model import ResidentModel
 from training.worker.starting_point import StartingPoints
@@ -201,6 +202,7 @@ class Attempt:
                 states=self._states,
                 parent_optimizer=optimizer_state,
                 borrowed_gpu=self._borrowed_gpu,
+                keep=self._keep,
             )
         return self._training
 
@@ -235,24 +237,35 @@ class Attempt:
         self._context.starting_points.keep(self.assignment)
 
     def _publish(self, outcome: TrainingOutcome) -> None:
-        """Write the revision to the bucket. Raises: Cancelled, JobNotFound."""
-        link, assignment = self._link, self.assignment
-        link.inform(assignment, f"Saving revision {assignment.revision}")
-        if link.is_cancelled():
-            raise Cancelled(assignment.job_id)
+        """Write the last revision to the bucket. Raises: Cancelled, JobNotFound."""
         metrics = {
             **outcome.metrics,
             "trained_tokens": outcome.trained_tokens,
             "duration_s": outcome.duration_s,
         }
+        self._write(self.assignment.revision, self._adapter, metrics)
+
+    def _keep(self, made: MadeRevision) -> None:
+        """Write and report the revision of an epoch. Raises: Cancelled, JobNotFound."""
+        self._write(made.revision, made.directory, made.metrics, made.step)
+        self._link.keep(self.assignment, made.revision)
+
+    def _write(
+        self, revision: int, directory: Path, metrics: Mapping[str, float], step: int | None = None
+    ) -> None:
+        link, assignment = self._link, self.assignment
+        link.inform(assignment, f"Saving revision {revision}")
+        if link.is_cancelled():
+            raise Cancelled(assignment.job_id)
         self._context.retry.call(
             lambda: self._context.revisions.publish(
                 assignment.uid,
-                self._adapter,
-                revision=assignment.revision,
+                directory,
+                revision=revision,
                 parent_revision=assignment.parent_revision,
                 job=assignment.job_id,
                 base_model=assignment.base_model,
                 metrics=metrics,
+                step=step,
             )
         )

@@ -27,7 +27,7 @@ class Batches:
             by_item.setdefault(row.item, []).append(number)
         self._items = list(by_item.values())
         self._batch_size = min(batch_size or len(self._items), len(self._items))
-        self._per_epoch = math.ceil(len(self._items) / self._batch_size)
+        self.per_epoch = math.ceil(len(self._items) / self._batch_size)
         self._all = tuple(range(len(rows)))
         self._seed = seed
         self._epoch = -1
@@ -35,21 +35,21 @@ class Batches:
 
     def of_step(self, step: int) -> tuple[int, ...]:
         """The numbers of the rows of a step, in their order in the job. The first step is 1."""
-        if self._per_epoch == 1:
+        if self.per_epoch == 1:
             return self._all
-        epoch, number = divmod(step - 1, self._per_epoch)
+        epoch, number = divmod(step - 1, self.per_epoch)
         first = number * self._batch_size
         items = self._order_of(epoch)[first : first + self._batch_size]
         return tuple(sorted(row for item in items for row in self._items[item]))
 
     def of_steps(self, num_steps: int) -> tuple[int, ...]:
         """The numbers of all rows that the steps up to `num_steps` are over, each once."""
-        steps = range(1, min(num_steps, self._per_epoch) + 1)
+        steps = range(1, min(num_steps, self.per_epoch) + 1)
         return tuple(sorted(row for step in steps for row in self.of_step(step)))
 
     def epochs_after(self, step: int) -> float:
         """The number of times that the items were gone through after a step."""
-        epochs, number = divmod(step, self._per_epoch)
+        epochs, number = divmod(step, self.per_epoch)
         return epochs + number * self._batch_size / len(self._items)
 
     def _order_of(self, epoch: int) -> list[int]:

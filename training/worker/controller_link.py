@@ -34,6 +34,8 @@ class Link(Protocol):
 
     def progress(self, assignment: Assignment, step: StepProgress) -> None: ...
 
+    def keep(self, assignment: Assignment, revision: int) -> None: ...
+
     def borrow_gpu(self, assignment: Assignment) -> None: ...
 
     def return_gpu(self, assignment: Assignment) -> None: ...
@@ -90,6 +92,10 @@ class ControllerLink(Link):
         if self._clock() - self._heard_at >= LOOK_INTERVAL_S:
             self._hear(self._call(Controller.look, assignment.job_id, assignment.attempt, place))
         return self._standing
+
+    def keep(self, assignment: Assignment, revision: int) -> None:
+        """Report the revision of an epoch, whose manifest was written."""
+        self._hear(self._call(Controller.keep, assignment.job_id, assignment.attempt, revision))
 
     def borrow_gpu(self, assignment: Assignment) -> None:
         """Return when the replicas have left the GPU that they share with this worker."""

@@ -14,6 +14,8 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from safetensors.torch import load_file
@@ -21,7 +23,7 @@ from torch import Tensor
 
 from registry.errors import NoLearningSignal
 from registry.records import JobRequest, Method
-from training.advantages import advantages, mean_and_deviation
+from training.advantages import advantages
 from training.learning_signal import NOTHING_LEFT, is_lost, missing
 from training.transcript import response_exchanges
 from training.types import (
@@ -36,17 +38,17 @@ from training.types import (
 )
 from training.worker.adapter import WEIGHTS_FILE, save_adapter
 from training.worker.batches import Batches
+from training.worker.epoch_ends import EpochEnds, Keep, nothing_is_kept
 from training.worker.objective import num_trained
 from training.worker.pack_trainer import PackTrainer
 from training.worker.packs import Row
 from training.worker.resident_model import ResidentModel
-from training.worker.rows import rows_of_examples, rows_of_pairs
-from training.worker.soundness import check_finite, check_soundness, diverging
+from training.worker.rows import taught_rows, validation_rows
+from training.worker.soundness import check_soundness, diverging
 from training.worker.state import OptimizerState, States, TrainingState
+from training.worker.step_report import progress_of
 from training.worker.trainer_arguments import seed_of
-
-NAMES = {"kl": "KL", "token_accuracy": "accuracy", "reward_margin": "margin of the rewards"}
-"""The names of measures in messages, where they differ from those of the fields."""
+from training.worker.validation import Validation
 
 
 def train(
@@ -83,6 +85,7 @@ class Training:
         states: loads the state to continue from, and stores new ones; None: start anew, store nothing.
         parent_optimizer: the state of the optimizer that made `parent_adapter`; None: a new optimizer.
         borrowed_gpu: entered for each turn; during its block the worker may use a GPU that it shares.
+        keep: publishes the revision of an epoch, if the request wants such revisions.
 
     Raises:
         InvalidRequest: a conversation cannot be rendered, or is too long.
@@ -100,6 +103,7 @@ class Training:
         states: States | None = None,
         parent_optimizer: OptimizerState | None = None,
         borrowed_gpu: Callable[[], AbstractContextManager[None]] = nullcontext,
+        keep: Keep = nothing_is_kept,
     ) -> None:
         self._resident = resident
         self._workers = resident.workers
@@ -110,16 +114,21 @@ class Training:
         self._states = states
         self._borrowed_gpu = borrowed_gpu
         self._is_fresh = parent_adapter is None
-        self._rows, self._weights, self._state = self._workers.run_on_all(
+        self._rows, self._validation_rows, self._weights, self._state = self._workers.run_on_all(
             lambda: (
-                _rows(resident, assignment.request),
+                taught_rows(resident, assignment.request) or rows_of(resident, assignment.request),
+                validation_rows(resident, assignment.request),
                 None if parent_adapter is None else load_file(parent_adapter / WEIGHTS_FILE),
                 None if states is None else states.load(),
             )
         )
         values, is_grpo = assignment.request.hyperparameters, assignment.request.method is Method.GRPO
         batch_size = None if is_grpo else values.batch_size
-        self._batches = Batches(self._rows, batch_size, seed_of(assignment.job_id))
+        seed = assignment.request.seed
+        seed = seed_of(assignment.job_id) if seed is None else seed
+        self._batches = Batches(self._rows, batch_size, seed)
+        self._epoch_ends = EpochEnds(resident, assignment, self._rows, keep)
+        self._validation: Validation | None = None
         if parent_optimizer is not None and parent_optimizer.method is not assignment.request.method:
             parent_optimizer = None
         self._optimizer_tensors = None if parent_optimizer is None else parent_optimizer.tensors
@@ -196,13 +205,18 @@ class Training:
             )
             self._weights = self._optimizer_tensors = None
             step = 1 if state is None else state.step + 1
+            request = self._assignment.request
+            self._validation = Validation(self._resident, request, self._validation_rows, state)
             del state
             try:
                 with diverging(lambda: step if self._last is None else self._last.step + 1):
+                    self._validation.begin(trainer, self._look_from(step, share=0))
                     trainer.train()
             except GaveWay:
-                self._state = trainer.state_so_far()
+                self._state = self._with_scores(trainer.state_so_far())
                 return None
+            finally:
+                self._validation = None
         with trainer.compute_loss_context_manager():
             last = self._assignment.request.hyperparameters.learning_steps
             self._workers.run_on_all(lambda: check_soundness(trainer.model, self._rows, last))
@@ -219,34 +233,44 @@ class Training:
         state, self._state = self._state, None
         return state
 
-    def _record(self, measures: StepMeasures, make_state: Callable[[int], TrainingState]) -> None:
-        epoch = self._batches.epochs_after(measures.step)
-        step = self._last = _progress(measures, self._assignment.request, epoch)
+    def _record(self, measures: StepMeasures, trainer: PackTrainer) -> None:
+        number, ends = measures.step, self._epoch_ends
+        if self._validation is not None and ends.is_end(number):
+            look = self._look_from(number, share=1)
+            measures.of_method.update(self._validation.measure(trainer, look))
+        epoch = self._batches.epochs_after(number)
+        step = self._last = progress_of(measures, self._assignment.request, epoch)
+
+        def keep_state() -> None:
+            if self._states is not None and number < step.steps and self._states.is_due():
+                self._states.keep(self._with_scores(trainer.state_after(number)))
 
         def tell() -> None:
             self._on_step(step)
-            if self._states is not None and step.step < step.steps and self._states.is_due():
-                self._states.keep(make_state(step.step))
+            if not ends.keeps_after(number):
+                keep_state()
 
         self._workers.run_on_first(tell)
+        if ends.keeps_after(number):
+            ends.keep(trainer, number, self._metrics(step))
+            self._workers.run_on_first(keep_state)
 
-    def _between_packs(self, place: Place) -> None:
+    def _look_from(self, step: int, share: float) -> Callable[[], None]:
+        """Look up during validation, in which a job does not give way: a state has no place for that."""
+        steps = self._assignment.request.hyperparameters.learning_steps
+        place = Place(step=step, steps=steps, share=share)
+        return partial(self._between_packs, place, may_give_way=False)
+
+    def _with_scores(self, state: TrainingState) -> TrainingState:
+        assert self._validation is not None
+        return replace(state, scores=state.scores | self._validation.scores())
+
+    def _between_packs(self, place: Place, may_give_way: bool = True) -> None:
         standing = self._workers.run_on_first(lambda: self._look(place))
         if standing is Standing.IS_CANCELLED:
             raise Cancelled(self._assignment.job_id)
-        if standing is Standing.GIVES_WAY:
+        if standing is Standing.GIVES_WAY and may_give_way:
             raise GaveWay(self._assignment.job_id)
-
-
-def _rows(resident: ResidentModel, request: JobRequest) -> list[Row]:
-    """Raises: InvalidRequest, ContextLengthExceeded, NoLearningSignal."""
-    match request.method:
-        case Method.GRPO:
-            return rows_of(resident, request)
-        case Method.SUPERVISED:
-            return rows_of_examples(resident, request.examples)
-        case Method.DPO:
-            return rows_of_pairs(resident, request.pairs)
 
 
 def rows_of(resident: ResidentModel, request: JobRequest) -> list[Row]:
@@ -267,23 +291,3 @@ def rows_of(resident: ResidentModel, request: JobRequest) -> list[Row]:
     if not rows or is_lost(sizes):
         raise NoLearningSignal(NOTHING_LEFT)
     return rows
-
-
-def _progress(measures: StepMeasures, request: JobRequest, epoch: float) -> StepProgress:
-    """The report of a step. Raises: TrainingDiverged, if a measure is not finite."""
-    numbers = {"gradient": measures.grad_norm, **measures.of_method}
-    check_finite({NAMES.get(name, name): number for name, number in numbers.items()}, measures.step)
-    values = dict(measures.of_method)
-    if request.method is Method.GRPO:
-        rewards = [response.reward for group in request.groups for response in group.responses]
-        values["reward_mean"], values["reward_std"] = mean_and_deviation(rewards)
-    else:
-        values["epoch"] = epoch
-    return StepProgress(
-        step=measures.step,
-        steps=request.hyperparameters.learning_steps,
-        grad_norm=measures.grad_norm,
-        learning_rate=measures.learning_rate,
-        seconds=measures.seconds,
-        **values,
-    )

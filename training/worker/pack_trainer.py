@@ -49,7 +49,7 @@ class PackTrainer(GRPOTrainer):
         optimizer_state: the state of the optimizer to continue with; None: a new optimizer.
         state: the state of an earlier attempt or turn of this job, to continue from.
         scratch: a directory that TRL may write to.
-        on_step: called after each optimizer step, with a function that makes the state after that step.
+        on_step: called after each optimizer step, with this trainer.
         look: called before each pack by all workers together. Its error, raised on all, ends the training.
     """
 
@@ -64,7 +64,7 @@ class PackTrainer(GRPOTrainer):
         optimizer_state: dict[str, Tensor] | None,
         state: TrainingState | None,
         scratch: Path,
-        on_step: Callable[[StepMeasures, Callable[[int], TrainingState]], None],
+        on_step: Callable[[StepMeasures, "PackTrainer"], None],
         look: Callable[[Place], None],
     ) -> None:
         super().__init__(
@@ -241,9 +241,9 @@ class PackTrainer(GRPOTrainer):
             sums=self._objective.sums.cpu(),
             seconds=time.perf_counter() - self._start_of_step,
         )
-        return replace(self._state_after(self._first_step + self.state.global_step), partial=partial)
+        return replace(self.state_after(self._first_step + self.state.global_step), partial=partial)
 
-    def _state_after(self, step: int) -> TrainingState:
+    def state_after(self, step: int) -> TrainingState:
         """A copy on the CPU of the state from which a later attempt can continue."""
         return TrainingState(
             step=step,
@@ -266,7 +266,7 @@ class PackTrainer(GRPOTrainer):
                 learning_rate=logs["learning_rate"],
                 seconds=time.perf_counter() - self._start_of_step,
             ),
-            self._state_after,
+            self,
         )
 
     def _send_telemetry(self) -> None:

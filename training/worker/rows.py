@@ -3,13 +3,30 @@
 from collections.abc import Sequence
 
 from registry.errors import NoLearningSignal
-from registry.records import Example, Pair
+from registry.records import Example, JobRequest, Pair
 from training.transcript import exchanges_of
 from training.worker.packs import Row
 from training.worker.resident_model import ResidentModel
 
 PREFERRED, REJECTED = 1.0, -1.0
 """The advantages of the sides of a pair."""
+
+
+def taught_rows(resident: ResidentModel, request: JobRequest) -> list[Row]:
+    """The rows of examples or pairs that are learned; none for GRPO."""
+    return _rows(resident, request.examples, request.pairs)
+
+
+def validation_rows(resident: ResidentModel, request: JobRequest) -> list[Row]:
+    """The rows that are measured and not learned; none if the request has none."""
+    return _rows(resident, request.validation_examples, request.validation_pairs)
+
+
+def _rows(resident: ResidentModel, examples: Sequence[Example], pairs: Sequence[Pair]) -> list[Row]:
+    """Raises: InvalidRequest, ContextLengthExceeded, NoLearningSignal."""
+    if examples:
+        return rows_of_examples(resident, examples)
+    return rows_of_pairs(resident, pairs) if pairs else []
 
 
 def rows_of_examples(resident: ResidentModel, examples: Sequence[Example]) -> list[Row]:

@@ -11,6 +11,7 @@ from typing import Self
 from registry.errors import Unavailable
 from registry.retry import Retry
 from registry.revisions import Revisions
+from training.epochs import Epochs
 from training.types import Assignment
 from training.worker.state import OptimizerState
 
@@ -48,14 +49,15 @@ class StartingPoints:
         """A PEFT directory below `directory`, and the optimizer state.
 
         None stands for a fresh adapter or a new optimizer. Only the optimizer state of the latest revision is
-        kept: a training of an older revision, or of a copy of another model, begins with a new optimizer.
+        kept: a training of an older revision, of one within a job, or of a copy of another model, begins with
+        a new optimizer.
         """
         if not assignment.has_parent_adapter:
             return None, None
         parent = directory / "parent"
         of = assignment.uid, assignment.parent_revision
         manifest = self._retry.call(lambda: self._revisions.fetch(*of, parent))
-        if manifest.job is None:
+        if manifest.job is None or manifest.step is not None:
             return parent, None
         if self._last is not None and self._last.job == manifest.job:
             return parent, self._last.copy()
@@ -91,7 +93,8 @@ class StartingPoints:
                 path = Path(directory) / "optimizer.safetensors"
                 optimizer_state.save(path)
                 self._revisions.save_optimizer(uid, revision, path)
-            for earlier in {assignment.parent_revision, revision - 1}:
+            latest_before = revision - 1 - Epochs.of(assignment.request).num_checkpoints
+            for earlier in {assignment.parent_revision, latest_before}:
                 self._revisions.delete_optimizer(uid, earlier)
             if self._revisions.manifest(uid, revision) is None:  # the model was deleted meanwhile
                 self._revisions.delete_optimizer(uid, revision)

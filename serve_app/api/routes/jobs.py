@@ -1,5 +1,6 @@
 """`/v1/jobs`: the state and the results of trainings."""
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
@@ -7,8 +8,9 @@ from fastapi.responses import StreamingResponse
 
 from registry.audit import Action
 from registry.errors import InvalidRequest, JobNotFound, ModelNotFound, RevisionNotFound
-from registry.records import JobStatus
+from registry.records import JobRecord, JobStatus
 from serve_app.api.answer_examples import EVENT_LINES, JOB
+from serve_app.api.audit import AuditedRequest
 from serve_app.api.backends import AuditDependency, Backends, BackendsDependency, UserDependency
 from serve_app.api.openapi import errors, one, streamed, success
 from serve_app.api.streams import MEDIA_TYPE, stream_ndjson
@@ -51,16 +53,35 @@ async def get_job(job_id: JobId, user: UserDependency, backends: BackendsDepende
 async def cancel_job(
     job_id: JobId, user: UserDependency, backends: BackendsDependency, audit: AuditDependency
 ) -> Any:
-    """Cancel a training. It makes no revision.
+    """Cancel a training. It makes no further revision.
 
     A training that waits ends at once; one that runs ends within a step. A training that has ended, or whose
     revision is being published, does not change.
     """
-    job = await backends.trainer.job(user, job_id)
-    if job.status.is_terminal:
-        return Job.of(job)
-    async with audit.recorded(Action.CANCEL_TRAINING, job=job.id, model=job.model, uid=job.uid):
-        return Job.of(await backends.trainer.cancel(user, job.id))
+    return await _ordered(backends.trainer.cancel, Action.CANCEL_TRAINING, job_id, user, backends, audit)
+
+
+@router.post("/{job_id}/pause", response_model=Job, responses=ONE_JOB)
+async def pause_job(
+    job_id: JobId, user: UserDependency, backends: BackendsDependency, audit: AuditDependency
+) -> Any:
+    """Pause a training until you resume it. Later trainings of its model wait for it.
+
+    A training that runs stops within a step and keeps its progress. A training that is paused, has ended, or
+    whose revision is being published, does not change.
+    """
+    return await _ordered(backends.trainer.pause, Action.PAUSE_TRAINING, job_id, user, backends, audit)
+
+
+@router.post("/{job_id}/resume", response_model=Job, responses=ONE_JOB)
+async def resume_job(
+    job_id: JobId, user: UserDependency, backends: BackendsDependency, audit: AuditDependency
+) -> Any:
+    """Resume a paused training: it waits for its turn, and goes on where it was.
+
+    A training that is not paused does not change.
+    """
+    return await _ordered(backends.trainer.resume, Action.RESUME_TRAINING, job_id, user, backends, audit)
 
 
 @router.get(
@@ -76,6 +97,22 @@ async def job_events(
 ) -> Any:
     """Get the events of a training so far, as NDJSON. With `follow`, get also those until its end."""
     return await stream_ndjson(backends.trainer.events(user, job_id, follow))
+
+
+async def _ordered(
+    order: Callable[[str, str], Awaitable[JobRecord]],
+    action: Action,
+    job_id: str,
+    user: str,
+    backends: Backends,
+    audit: AuditedRequest,
+) -> Job:
+    """Gives the order, with an entry in the audit log, unless the training has ended."""
+    job = await backends.trainer.job(user, job_id)
+    if job.status.is_terminal:
+        return Job.of(job)
+    async with audit.recorded(action, job=job.id, model=job.model, uid=job.uid):
+        return Job.of(await order(user, job.id))
 
 
 async def _model_id(backends: Backends, user: str, ref: str | None) -> str | None:

@@ -1,15 +1,24 @@
 """Records that releases before this one wrote, and what this one writes."""
 
+import json
+
+import pytest
+
+from registry.fine_tuning import FineTuning, FineTuningHyperparameters
 from registry.records import (
+    Checkpoint,
     Example,
     Group,
     Hyperparameters,
+    JobRecord,
     JobRequest,
+    JobStatus,
     Message,
     Method,
     Pair,
     RewardedResponse,
     Schedule,
+    utc_now,
 )
 
 OF_FIRST_RELEASE = (
@@ -55,5 +64,48 @@ def test_new_parts_are_written_where_they_are_used() -> None:
         JobRequest(method=Method.DPO, pairs=(pair,), hyperparameters=values),
         JobRequest(method=Method.SUPERVISED, examples=(example,), hyperparameters=values),
         JobRequest(groups=(group,), hyperparameters=values),
+        JobRequest(
+            method=Method.SUPERVISED,
+            examples=(example,),
+            validation_examples=(example,),
+            seed=0,
+            keeps_epochs=True,
+            hyperparameters=values,
+        ),
+        JobRequest(method=Method.DPO, pairs=(pair,), validation_pairs=(pair,), hyperparameters=values),
     ):
         assert JobRequest.model_validate_json(request.model_dump_json()) == request
+
+
+def record_of_job(**fields: object) -> JobRecord:
+    common = {"id": "job-1", "user": "alice", "uid": "uid", "model": "m", "base_model": "b", "steps": 3}
+    return JobRecord.model_validate({**common, "created": utc_now(), **fields})
+
+
+def test_job_that_uses_nothing_new_has_only_the_fields_of_before() -> None:
+    written = json.loads(record_of_job().model_dump_json())
+    assert not written.keys() & {"is_held", "checkpoints", "fine_tuning"}
+    assert JobRecord.model_validate(written) == record_of_job(created=written["created"])
+
+
+def test_job_keeps_its_checkpoints_and_what_it_shows_to_clients_of_openai() -> None:
+    shown = FineTuning(
+        method="supervised",
+        model="base",
+        makes_model=True,
+        training_file="file-1",
+        suffix="mine",
+        metadata={"a": "b"},
+        seed=7,
+        hyperparameters=FineTuningHyperparameters(batch_size=8, learning_rate_multiplier=1, num_epochs=2),
+    )
+    checkpoint = Checkpoint(revision=4, step=2, created=utc_now(), metrics={"loss": 0.5})
+    record = record_of_job(is_held=True, checkpoints=(checkpoint,), fine_tuning=shown)
+    assert JobRecord.model_validate_json(record.model_dump_json()) == record
+
+
+@pytest.mark.parametrize("status", JobStatus)
+def test_held_job_is_paused_until_it_has_ended(status: JobStatus) -> None:
+    shown = record_of_job(status=status, is_held=True).shown_status
+    assert shown is (status if status.is_terminal else JobStatus.PAUSED)
+    assert record_of_job(status=status).shown_status is status

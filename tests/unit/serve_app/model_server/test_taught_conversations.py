@@ -11,7 +11,7 @@ from registry.records import (
     RewardedResponse,
     ToolCall,
 )
-from serve_app.model_server.taught_conversations import TURN_CHARACTERS, conversations_of, field_of
+from serve_app.model_server.taught_conversations import TURN_CHARACTERS, conversations_of, field_of_all
 
 VALUES = Hyperparameters(learning_rate=1e-5, learning_steps=5, beta=0.04, epsilon=0.2)
 ASKED = Message(role="user", content="abcd")
@@ -40,8 +40,8 @@ def test_responses_have_the_paths_of_the_request() -> None:
     assert [each.ends_turn for each in single] == [True, False]
     many = list(conversations_of(request(groups=(group, group)), is_single=False))
     assert many[2].path == "groups.1.responses.0.content" and many[2].given.path == "groups.1.messages"
-    assert field_of(request(groups=(group,)), is_single=True) == "responses"
-    assert field_of(request(groups=(group,)), is_single=False) == "groups"
+    assert field_of_all(request(groups=(group,)), is_single=True) == "responses"
+    assert field_of_all(request(groups=(group,)), is_single=False) == "groups"
 
 
 def test_turns_of_an_example_before_the_first_learned_one_are_given() -> None:

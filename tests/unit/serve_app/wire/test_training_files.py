@@ -14,7 +14,7 @@ from serve_app.wire.training_files import (
     WholeLines,
     check_block,
     check_end,
-    records_of,
+    numbered_records,
 )
 from serve_app.wire.training_lines import MAX_LINE_BYTES
 
@@ -41,15 +41,18 @@ def check(content: bytes, size: int = 2**20) -> FileCheck:
 @pytest.mark.parametrize("end", [b"", b"\n", b"\r\n\r\n"])
 def test_pieces_of_every_size_give_the_same_records(size: int, end: bytes) -> None:
     content = b"\xef\xbb\xbf" + b"\n".join([CONVERSATION] * 3) + end
-    records = list(records_of(pieces(content, size)))
-    assert len(records) == 3 and all(isinstance(record, Example) for record in records)
+    records = list(numbered_records(pieces(content, size)))
+    assert [number for number, _ in records] == [1, 2, 3]
+    assert all(isinstance(record, Example) for _, record in records)
     found = check(content, size)
     assert (found.format, found.num_records, found.errors) == (FileFormat.CONVERSATIONS, 3, ())
 
 
 def test_preferences_are_pairs() -> None:
-    content = PREFERENCE + b"\n" + PREFERENCE
-    assert all(isinstance(record, Pair) for record in records_of([content]))
+    content = PREFERENCE + b"\n\n" + PREFERENCE
+    records = list(numbered_records([content]))
+    assert [number for number, _ in records] == [1, 3]
+    assert all(isinstance(record, Pair) for _, record in records)
     assert check(content).format is FileFormat.PREFERENCES
 
 
@@ -86,11 +89,11 @@ def test_line_of_any_length_is_one_error_and_never_whole_in_memory() -> None:
 def test_file_without_records_is_an_error(content: bytes) -> None:
     assert check(content).errors == (EMPTY,)
     with pytest.raises(InvalidRequest, match="no lines"):
-        list(records_of([content]))
+        list(numbered_records([content]))
 
 
 def test_reader_names_the_parameter_and_the_line() -> None:
-    reader = records_of([CONVERSATION + b"\n" + b"{"], "validation_file")
+    reader = numbered_records([CONVERSATION + b"\n" + b"{"], "validation_file")
     next(reader)
     with pytest.raises(InvalidRequest) as refused:
         next(reader)

@@ -7,12 +7,15 @@ import pytest
 
 from registry.jobs import Jobs
 from registry.records import JobRecord, utc_now
+from registry.retry import Retry
 from tests.support.queueing import CountingStore
+from tests.support.serving_side import ServingSide
 from tests.support.waiting import comes_true
 from training.controller.active_jobs import ActiveJob, ActiveJobs
 from training.controller.dispatcher import Dispatcher
 from training.controller.metrics import NoMetrics
 from training.controller.run_starts import RunStarts
+from training.controller.shared_gpus import SharedGpus
 from training.settings import TrainingSettings
 
 BASE = "one"
@@ -27,7 +30,17 @@ class Waiting:
         self.dispatcher = Dispatcher({BASE: TrainingSettings()}, lambda base_model, on_end: None, NoMetrics())
         self._active = ActiveJobs()
         self.ended: list[str] = []
-        self.starts = RunStarts(self.dispatcher, self._active, self._shortage, self._end, look_interval_s=0)
+        settings = {BASE: TrainingSettings()}
+        gpus = SharedGpus(ServingSide(), settings, Retry())
+        self.starts = RunStarts(
+            self.dispatcher,
+            self._active,
+            gpus,
+            lambda base_model, on_end: None,
+            self._shortage,
+            self._end,
+            look_interval_s=0,
+        )
 
     async def _shortage(self, base_model: str) -> str | None:
         answer = await self.shortages.get()

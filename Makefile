@@ -25,7 +25,7 @@ CLIENTS := .venv-clients
 
 .DEFAULT_GOAL := help
 .PHONY: help install bundle up down demo check check-unit check-types check-style check-imports test render lock lock-gpu
-.PHONY: bench-path bench-training bench-learning bench-methods bench-fairness bench-serving bench-control
+.PHONY: bench-path bench-training bench-learning bench-fairness bench-serving bench-control
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -113,11 +113,8 @@ bench-path: $(CPU_INSTALLED) ## measure the whole path; writes bench/results/pat
 bench-training: $(CPU_INSTALLED) ## measure training, against a hand-written loop; writes bench/results/training.json
 	$(CPU_BIN)/python -m bench.training
 
-bench-learning: $(CPU_INSTALLED) ## teach three tasks, against TRL alone; writes bench/results/learning.json and .png
+bench-learning: $(CPU_INSTALLED) ## teach five tasks, against TRL alone; writes bench/results/learning.json and .png
 	$(CPU_BIN)/python -m bench.learning
-
-bench-methods: $(CPU_INSTALLED) ## supervised training and DPO, against TRL's trainers; writes bench/results/methods.json
-	$(CPU_BIN)/python -m bench.methods
 
 bench-fairness: $(CPU_INSTALLED) ## a light user beside a greedy one; writes bench/results/fairness.json
 	$(CPU_BIN)/python -m bench.fairness

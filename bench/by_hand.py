@@ -2,11 +2,13 @@
 
 The measurements compare `training` with it, on the same tokens, adapter and dtypes. Rows of like lengths are
 put together, since anybody who writes such a loop does at least that. Log-probabilities come from the logits
-of all completion tokens at once. The old ones are computed before the first step.
+of all completion tokens at once. The old ones of GRPO are computed before the first step.
 """
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,10 +16,11 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from registry.records import Hyperparameters, JobRequest
+from registry.records import Hyperparameters, JobRequest, Method
 from training.worker.job import rows_of
 from training.worker.packs import Row
 from training.worker.resident_model import ResidentModel
+from training.worker.rows import rows_of_examples
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,12 @@ class Batch:
 def train_by_hand(
     resident: ResidentModel, job: JobRequest, rank: int, size: int
 ) -> list[tuple[float, float]]:
-    """Loss and seconds of each optimizer step, with micro-batches of `size` rows and a fresh adapter."""
-    rows = rows_of(resident, job)
+    """Loss and seconds of each optimizer step, with micro-batches of `size` rows and a fresh adapter.
+
+    The loss is that of the method of the job: GRPO or supervised training.
+    """
+    is_grpo = job.method is Method.GRPO
+    rows = rows_of(resident, job) if is_grpo else rows_of_examples(resident, job.examples)
     rows.sort(key=lambda row: len(row.exchange.prompt_ids) + len(row.exchange.completion_ids), reverse=True)
     pad = resident.tokenizer.pad_token_id
     batches = [_batch(rows[i : i + size], pad, resident.device) for i in range(0, len(rows), size)]
@@ -46,7 +53,9 @@ def train_by_hand(
         if resident.checkpoints:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         model.train()
-        return _steps(model, batches, num_tokens, job.hyperparameters)
+        make = _grpo_losses if is_grpo else _supervised_losses
+        losses = make(model, batches, num_tokens, job.hyperparameters)
+        return _steps(model, losses, job.hyperparameters)
 
 
 def _batch(rows: list[Row], pad: int, device: torch.device) -> Batch:
@@ -66,24 +75,43 @@ def _batch(rows: list[Row], pad: int, device: torch.device) -> Batch:
     )
 
 
-def _steps(
+def _grpo_losses(
     model: Any, batches: list[Batch], num_tokens: int, values: Hyperparameters
+) -> list[Callable[[], Tensor]]:
+    with torch.no_grad():
+        old = [_log_probs(model, batch) for batch in batches]  # also the base model's: the adapter is fresh
+
+    def loss_of(batch: Batch, before: Tensor) -> Tensor:
+        new = _log_probs(model, batch)
+        ratio = (new - before).exp()
+        clipped = ratio.clamp(1 - values.epsilon, 1 + values.epsilon)
+        kl = (before - new).exp() - (before - new) - 1
+        gain = torch.minimum(ratio * batch.advantages, clipped * batch.advantages)
+        return ((values.beta * kl - gain) * batch.completion_mask).sum() / num_tokens
+
+    return [partial(loss_of, batch, before) for batch, before in zip(batches, old, strict=True)]
+
+
+def _supervised_losses(
+    model: Any, batches: list[Batch], num_tokens: int, values: Hyperparameters
+) -> list[Callable[[], Tensor]]:
+    def loss_of(batch: Batch) -> Tensor:
+        return -(_log_probs(model, batch) * batch.completion_mask).sum() / num_tokens
+
+    return [partial(loss_of, batch) for batch in batches]
+
+
+def _steps(
+    model: Any, losses: Sequence[Callable[[], Tensor]], values: Hyperparameters
 ) -> list[tuple[float, float]]:
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=values.learning_rate, weight_decay=0.0)
-    with torch.no_grad():
-        old = [_log_probs(model, batch) for batch in batches]  # also the base model's: the adapter is fresh
     steps = []
     for _ in range(values.learning_steps):
         start = time.perf_counter()
-        total = torch.zeros((), device=batches[0].ids.device)
-        for batch, before in zip(batches, old, strict=True):
-            new = _log_probs(model, batch)
-            ratio = (new - before).exp()
-            clipped = ratio.clamp(1 - values.epsilon, 1 + values.epsilon)
-            kl = (before - new).exp() - (before - new) - 1
-            gain = torch.minimum(ratio * batch.advantages, clipped * batch.advantages)
-            loss = ((values.beta * kl - gain) * batch.completion_mask).sum() / num_tokens
+        total = torch.zeros((), device=weights[0].device)
+        for loss_of in losses:
+            loss = loss_of()
             loss.backward()
             total += loss.detach()
         optimizer.step()

@@ -4,10 +4,14 @@ python -m bench.training        (make bench-training)
 
 steps        the time of one optimizer step for several numbers of responses, tokens and groups; compared with
              a hand-written PyTorch + PEFT loop on the same tokens (bench.by_hand)
+supervised   the time of one optimizer step of supervised training; compared with such a loop and with TRL's
+             SFTTrainer, which packs its rows too, on the same tokens and in turns (bench.supervised_steps)
 request      the time of a 5-step request over HTTP outside its steps, when Ray Train runs; compared with a
              cold `TorchTrainer.fit()`
 publish      the time from the last optimizer step to the first token of the new revision; compared with a
              warm first token
+
+A part that is left out with `--only` stays in the file as it was. Each part has its machine and its date.
 """
 
 import argparse
@@ -21,6 +25,7 @@ from typing import Any
 from bench.machine import describe
 from bench.path import publish, train
 from bench.steps import Shape, compare, job_of
+from bench.supervised_steps import ExampleShape, compare_supervised, supervised_job
 from bench.temporary_instance import client, quiet, temporary_instance
 from serve_app.instance.instance import Instance
 from serve_app.instance.weights import prepare_weights
@@ -36,27 +41,53 @@ SHAPES = [
     Shape(1, 8, 512, 32),
     *(Shape(groups, 2, 32, 32) for groups in (8, 64)),
 ]
+EXAMPLE_SHAPES = [
+    ExampleShape(8, 32, 32),
+    ExampleShape(32, 32, 32),
+    ExampleShape(8, 16, 256),
+    ExampleShape(8, 256, 32),
+]
+PARTS = ("http", "steps", "supervised")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("bench/results/training.json"))
+    parser.add_argument(
+        "--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help="measure only these parts"
+    )
     options = parser.parse_args()
-    report: dict[str, Any] = {"machine": describe()}
-    report["request"], report["publish"] = through_http()
-    print(json.dumps(report, indent=2), flush=True)
-    report["steps"] = steps()
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(json.dumps(report, indent=2) + "\n")
+    report: dict[str, Any] = json.loads(options.output.read_text()) if options.output.exists() else {}
+    earlier = report.pop("machine", None)  # a file of an older version has one for all parts
+    machines = report.setdefault("machines", dict.fromkeys(("http", "steps"), earlier) if earlier else {})
+    for part in (name for name in PARTS if name in options.only):
+        machines[part] = describe()
+        if part == "http":
+            report["request"], report["publish"] = through_http()
+        else:
+            report[part] = steps() if part == "steps" else supervised()
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        options.output.write_text(json.dumps(report, indent=2) + "\n")
     print(f"written to {options.output}")
 
 
 def steps() -> list[dict[str, Any]]:
+    resident = resident_model()
+    return [compare(resident, shape, job_of(shape, WORDS, " ", STEPS)) for shape in SHAPES]
+
+
+def supervised() -> list[dict[str, Any]]:
+    resident = resident_model()
+    return [
+        compare_supervised(resident, shape, supervised_job(shape, WORDS, STEPS)) for shape in EXAMPLE_SHAPES
+    ]
+
+
+def resident_model() -> ResidentModel:
     settings = load_settings("local")
     model = settings.models[0]
     weights = prepare_weights(model, settings.weights_directory.expanduser())
-    resident = ResidentModel(str(weights), model.training, model.max_context_tokens)
-    return [compare(resident, shape, job_of(shape, WORDS, " ", STEPS)) for shape in SHAPES]
+    return ResidentModel(str(weights), model.training, model.max_context_tokens)
 
 
 def through_http() -> tuple[dict[str, Any], dict[str, Any]]:

@@ -19,6 +19,8 @@ history      `up` after `down` in s, three times with no jobs and three times wi
 queued       a listing and the time to first token, both at the same time: with no training, with one
              training, and with one training while 1,000 wait (the ratios compare the last two); and
              the trainings that are accepted per s
+fine_tuning  GET /v1/models while a file of 10,000 short examples is uploaded and checked, and while a job is
+             created from it, in turns with nothing else; `ratio_p99_*` are to the latter
 memory       PSS in MiB of all processes but vLLM and the training workers, by kind of process, after `up` and
              after the other parts. The bare handler and this process are not counted. Also the memory that
              importing Ray Serve takes in a process of its own, beside the others
@@ -33,6 +35,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bench.control.fine_tuning import fine_tuning
 from bench.control.ground import Ground, ground
 from bench.control.history import history
 from bench.control.key_check import key_check
@@ -44,13 +47,14 @@ from bench.machine import describe
 
 Part = Callable[[Ground, argparse.Namespace], dict[str, Any]]
 
-# The order matters: the history can be empty only before the queue is measured.
+# The order matters: the history can be empty only before jobs are made, and the queue stays to the end.
 PARTS: dict[str, Part] = {
     "listing": lambda own, options: listing(own, options.users),
     "creation": lambda own, options: creation(own),
     "activation": lambda own, options: activation(own),
     "key_check": lambda own, options: key_check(own),
     "history": lambda own, options: history(own, options.users, options.jobs),
+    "fine_tuning": lambda own, options: fine_tuning(own),
     "queued": lambda own, options: queued(own),
 }
 MEMORY = "memory"

@@ -1,6 +1,8 @@
-"""Measures if training teaches: a user's loop on three verifiable tasks, compared with TRL's GRPOTrainer.
+"""Measures if training teaches, compared with TRL's own trainers on the same data.
 
     python -m bench.learning        (make bench-learning)
+
+Three tasks learn from rewards (`bench.learning.tasks`), beside TRL's GRPOTrainer:
 
     tiger   generate n=8 for each training prompt -> score with a rule -> POST /v1/train -> repeat; over HTTP,
             on an instance of its own
@@ -10,69 +12,65 @@
 Three things differ on purpose. TRL clips gradients at norm 1. Our samples come from vLLM, and TRL's from
 transformers. If the rewards are equal in every group, we train nothing, but TRL makes its steps on the KL
 term alone. Both sides generate and train in float32. If we generate in bfloat16 (`--serving-dtype`), the
-adapter of a small model loses some of its effect, and the samples are not those of the trained policy. TRL's
-side takes most of the time and changes only with its version; `--trl-from` takes it from an earlier report.
+adapter of a small model loses some of its effect, and the samples are not those of the trained policy.
+
+Two tasks show the answers (`bench.learning.shown_tasks`), beside TRL's SFTTrainer and DPOTrainer:
+
+    tiger   one training of three epochs by the training worker, in a process of its own and without HTTP
+    TRL     SFTTrainer or DPOTrainer, with the same weights, adapter shape, data, batch size, steps and rate
+
+Again three things differ. TRL clips gradients at norm 1. The examples are shuffled in another order. TRL
+learns the line break that the chat template writes after an answer.
+
+Each run has a seed of its own: its number, from 0. Samples of vLLM have none. The report is written after
+every run. `--tiger-from` and `--trl-from` take the runs of a side from an earlier report, and only the runs
+that are missing to `--runs` are made. TRL's side of the three tasks takes most of the time.
 """
 
 import argparse
-import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import yaml
-from pydantic import TypeAdapter
 
-from bench.learning.apart import CONFIG, teach_trl
-from bench.learning.comparison import NUM_LAST, REACHED, as_line, compare
-from bench.learning.curves import Curve, Setup
+from bench.learning.apart import CONFIG, apart, tiger_from_shown, trl_from_rewards, trl_from_shown
+from bench.learning.comparison import as_line
+from bench.learning.curves import Curve, Setup, ShownSetup
 from bench.learning.loop import Loop
+from bench.learning.report import Report
+from bench.learning.shown_tasks import SHOWN_TASKS
 from bench.learning.tasks import TASKS, Task
-from bench.machine import describe
 from bench.temporary_instance import new_key, quiet, temporary_instance
 from serve_app.settings import CONFIG_DIRECTORY, load_settings
-
-Curves = dict[str, list[Curve]]
-"""The curves of all runs, by the name of the task."""
 
 
 def main() -> None:
     options = _options()
-    tasks = [task for name in options.tasks for task in TASKS if task.name == name]
     setup = Setup(num_rounds=options.rounds, learning_rate=options.learning_rate)
-    machine = describe()
-    with config_of(options.serving_dtype) as config, temporary_instance(config) as own:
-        own.up(quiet)
-        key = new_key(own)
-        tiger = {task.name: teach_tiger(own.url, key, task, setup, options.runs) for task in tasks}
-    trl = {task.name: trl_of(task, setup, options) for task in tasks}
-    comparisons = {task.name: compare(tiger[task.name], trl[task.name]) for task in tasks}
-    report = {
-        "machine": machine,
-        "setup": asdict(setup) | {"runs": options.runs},
-        "serving_dtype": options.serving_dtype,
-        "compared": f"mean of the last {NUM_LAST} rounds; reached at {REACHED} of TRL's",
-        "tasks": {task.name: entry(task, tiger, trl, comparisons[task.name]) for task in tasks},
-    }
-    write(options.output, report)
-    for name, comparison in comparisons.items():
+    report = Report(setup, ShownSetup(), options.serving_dtype)
+    for side, earlier in (("tiger", options.tiger_from), ("trl", options.trl_from)):
+        if earlier is not None:
+            report.take(earlier, side)
+    learn_from_shown(report, options)
+    learn_from_rewards(report, setup, options)
+    report.write(options.output)
+    print(f"written to {options.output} and {options.output.with_suffix('.png')}")
+    for name, comparison in report.comparisons().items():
         print(as_line(name, comparison))
 
 
 def _options() -> argparse.Namespace:
-    names = [task.name for task in TASKS]
+    names = [task.name for task in (*TASKS, *SHOWN_TASKS.values())]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--tasks", nargs="+", choices=names, default=names)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--learning-rate", type=float, default=Setup.learning_rate)
-    parser.add_argument("--runs", type=int, default=1, help="runs of each task on each side")
+    parser.add_argument("--runs", type=int, default=3, help="runs of each task on each side")
     parser.add_argument("--serving-dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument(
-        "--trl-from", type=Path, help="take TRL's side from this report of the same tasks and setup"
-    )
+    for side in ("tiger", "trl"):
+        parser.add_argument(f"--{side}-from", type=Path, help="an earlier report with runs of this side")
     parser.add_argument(
         "--output",
         type=Path,
@@ -82,9 +80,40 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def teach_tiger(url: str, key: str, task: Task, setup: Setup, num_runs: int) -> list[Curve]:
-    base_model = load_settings(CONFIG).default_model
-    return [Loop(url, key, base_model, task, setup).learn() for _ in range(num_runs)]
+def learn_from_shown(report: Report, options: argparse.Namespace) -> None:
+    """Make the runs that are missing, of both sides in turns."""
+    sides = (("tiger", tiger_from_shown), ("trl", trl_from_shown))
+    for method, task in SHOWN_TASKS.items():
+        for seed in range(options.runs if task.name in options.tasks else 0):
+            for side, learn in sides:
+                if seed >= len(report.curves(task, side)):
+                    report.curves(task, side).append(apart(learn, method, ShownSetup(), seed))
+                    report.write(options.output)
+
+
+def learn_from_rewards(report: Report, setup: Setup, options: argparse.Namespace) -> None:
+    """Make the runs that are missing: ours on an instance, and then TRL's."""
+    tasks = [task for task in TASKS if task.name in options.tasks]
+
+    def missing(task: Task, side: str) -> range:
+        return range(len(report.curves(task, side)), options.runs)
+
+    if any(missing(task, "tiger") for task in tasks):
+        with config_of(options.serving_dtype) as config, temporary_instance(config) as own:
+            own.up(quiet)
+            key = new_key(own)
+            for task in tasks:
+                for _ in missing(task, "tiger"):
+                    report.curves(task, "tiger").append(through_http(own.url, key, task, setup))
+                    report.write(options.output)
+    for task in tasks:
+        for seed in missing(task, "trl"):
+            report.curves(task, "trl").append(apart(trl_from_rewards, task, setup, seed))
+            report.write(options.output)
+
+
+def through_http(url: str, key: str, task: Task, setup: Setup) -> Curve:
+    return Loop(url, key, load_settings(CONFIG).default_model, task, setup).learn()
 
 
 @contextmanager
@@ -97,38 +126,6 @@ def config_of(serving_dtype: str) -> Iterator[str]:
         path = Path(directory) / "config.yaml"
         path.write_text(yaml.safe_dump(config))
         yield str(path)
-
-
-def trl_of(task: Task, setup: Setup, options: argparse.Namespace) -> list[Curve]:
-    """TRL's curves, new or from the earlier report. Raises: ValueError: that report is of another setup."""
-    if options.trl_from is None:
-        return teach_trl(task, setup, options.runs)
-    report = json.loads(options.trl_from.read_text())
-    if report["setup"] != asdict(setup) | {"runs": options.runs}:
-        raise ValueError(f"{options.trl_from} is of another setup: {report['setup']}")
-    return TypeAdapter(list[Curve]).validate_python(report["tasks"][task.name]["trl"])
-
-
-def entry(task: Task, tiger: Curves, trl: Curves, comparison: dict[str, Any]) -> dict[str, Any]:
-    def plain(curves: Sequence[Curve]) -> list[dict[str, Any]]:
-        return [asdict(curve) for curve in curves]
-
-    return {
-        "goal": task.goal,
-        "quality": task.quality_means,
-        "comparison": comparison,
-        "tiger": plain(tiger[task.name]),
-        "trl": plain(trl[task.name]),
-    }
-
-
-def write(path: Path, report: dict[str, Any]) -> None:
-    from bench.learning.plot import plot
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report, indent=2) + "\n")
-    plot(report, path.with_suffix(".png"))
-    print(f"written to {path} and {path.with_suffix('.png')}")
 
 
 if __name__ == "__main__":

@@ -1,39 +1,50 @@
-"""Runs TRL's side, each run in a process of its own, so that no run starts with memory that another used.
+"""Makes runs in processes of their own, so that no run starts with memory that another used.
 
-It is a module of its own because a new process cannot import the functions of a package's `__main__`.
+It is a module of its own because a new process cannot import the functions of a package's `__main__`. Torch
+and TRL are imported only in the new process, and not while the instance needs the memory.
 """
 
 import multiprocessing
 import os
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
-from bench.learning.curves import Curve, Setup
+from bench.learning.curves import Curve, Setup, ShownSetup
 from bench.learning.tasks import Task
+from registry.records import Method
 from serve_app.instance.weights import prepare_weights
 from serve_app.settings import load_settings
 
 CONFIG = "local"
 
 
-def teach_trl(task: Task, setup: Setup, num_runs: int) -> list[Curve]:
-    """TRL's curves for a task, on the base model that our side uses: the default one of the configuration."""
+def apart(learn: Callable[..., Curve], *arguments: Any) -> Curve:
+    """Call one of the functions below in a new process, on an instance's default base model."""
     settings = load_settings(CONFIG)
-    model = next(model for model in settings.models if model.id == settings.default_model)
+    model = settings.base_model(settings.default_model)
     weights = prepare_weights(model, settings.weights_directory.expanduser())
     os.environ["HF_HUB_OFFLINE"] = "1"
     # If threads spin while they wait, generation is sixty times slower as soon as another process works.
     os.environ["OMP_WAIT_POLICY"] = "passive"
-    curves = []
-    for seed in range(num_runs):
-        spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(1, mp_context=spawn) as process:
-            curves.append(process.submit(_learn, weights, task, setup, seed).result())
-    return curves
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        return process.submit(learn, weights, *arguments).result()
 
 
-def _learn(weights: Path, task: Task, setup: Setup, seed: int) -> Curve:
-    # This imports torch and TRL, so only in the new process, and not while the instance needs the memory.
+def trl_from_rewards(weights: Path, task: Task, setup: Setup, seed: int) -> Curve:
     from bench.learning.stock import learn
 
     return learn(weights, task, setup, seed)
+
+
+def trl_from_shown(weights: Path, method: Method, setup: ShownSetup, seed: int) -> Curve:
+    from bench.learning.shown_stock import learn
+
+    return learn(weights, method, setup, seed)
+
+
+def tiger_from_shown(weights: Path, method: Method, setup: ShownSetup, seed: int) -> Curve:
+    from bench.learning.shown_tiger import learn
+
+    return learn(weights, method, setup, seed)

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-SIDES = {"tiger": ("tiger", "#d9570b"), "trl": ("TRL's GRPOTrainer", "#2f6690")}
+SIDES = {"tiger": ("tiger", "#d9570b"), "trl": ("TRL's trainer", "#2f6690")}
 INK, FAINT = "#33312e", "#e4e1da"
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -49,8 +49,8 @@ def plot(report: dict[str, Any], path: Path) -> None:
         layout.set(w_pad=0.12, h_pad=0.1)
         for row, (name, task) in zip(grid, tasks.items(), strict=True):
             _row(row, name, task)
-        for axes in grid[-1]:
-            axes.set_xlabel("trainings so far")
+            for axes in row:
+                axes.set_xlabel("trainings so far" if _has_samples(task) else "epochs so far", fontsize=8)
         _legend(figure, report)
         figure.savefig(path, dpi=150, facecolor="white")
         pyplot.close(figure)
@@ -67,7 +67,8 @@ def _row(row: list[Axes], name: str, task: dict[str, Any]) -> None:
         _line(reward, _of_held_out(curves, "reward"), colour, linestyle=(0, (3, 2)), linewidth=1.2)
         _line(quality, _of_held_out(curves, "quality"), colour)
         _line(kl, _of_rounds(curves, "kl", 0), colour)
-    num_rounds = len(task["tiger"][0]["rounds"])
+        _line(kl, _of_rounds(curves, "other_kl", 0), colour, linestyle=(0, (1, 1.5)), linewidth=1.5)
+    num_rounds = max(len(curve["rounds"]) for side in SIDES for curve in task[side])
     for axes in row:
         axes.set_xlim(-0.2, num_rounds + 0.2)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -76,8 +77,14 @@ def _row(row: list[Axes], name: str, task: dict[str, Any]) -> None:
     kl.set_ylim(bottom=0)
 
 
+def _has_samples(task: dict[str, Any]) -> bool:
+    return any(curve["rounds"][0]["reward"] is not None for side in SIDES for curve in task[side])
+
+
 def _line(axes: Axes, points: Points, colour: str, **look: Any) -> None:
     """Draw the mean of the runs as a line, and their range as a band."""
+    if not points:
+        return
     xs = [x for x, _ in points]
     means = [statistics.fmean(values) for _, values in points]
     axes.plot(xs, means, color=colour, **{"linewidth": 2, **look})
@@ -90,7 +97,7 @@ def _of_rounds(curves: list[Any], measure: str, shift: int) -> Points:
     """The points of a measure by round. A round in which no run has the measure is left out."""
     points = []
     for rounds in zip(*(curve["rounds"] for curve in curves), strict=True):
-        values = [found[measure] for found in rounds if found[measure] is not None]
+        values = [found[measure] for found in rounds if found.get(measure) is not None]
         if values:
             points.append((rounds[0]["number"] + shift, values))
     return points
@@ -108,17 +115,19 @@ def _legend(figure: Any, report: dict[str, Any]) -> None:
     def sample(label: str, colour: str, linestyle: Any) -> Any:
         return Line2D([], [], color=colour, linestyle=linestyle, linewidth=2, label=label)
 
-    setup = report["setup"]
+    setup, shown = report["setup"], report["shown_setup"]
     samples = [
         *(sample(label, colour, "-") for label, colour in SIDES.values()),
         sample("reward of the samples", INK, "-"),
         sample("reward on held-out prompts, greedy", INK, (0, (3, 2))),
+        sample("KL on answers to other prompts", INK, (0, (1, 1.5))),
     ]
     figure.legend(handles=samples, loc="outside upper left", ncols=5, frameon=False, fontsize=8.5)
     figure.supxlabel(
-        f"SmolLM2-135M-Instruct; a training: {setup['learning_steps']} steps at {setup['learning_rate']:g} "
-        f"on groups of {setup['group_size']}, beta {setup['beta']}; "
-        f"{report['machine']['processor']}, {report['machine']['cores']} cores",
+        "SmolLM2-135M-Instruct; lines: means of the runs, bands: lowest and highest run\n"
+        f"rewards: {setup['learning_steps']} steps at {setup['learning_rate']:g} on groups of "
+        f"{setup['group_size']}, beta {setup['beta']}; supervised: {shown['supervised_learning_rate']:g}, "
+        f"dpo: {shown['dpo_learning_rate']:g} and beta {shown['beta']}, batches of {shown['batch_size']}",
         fontsize=7.5,
         color="#77736b",
     )

@@ -5,12 +5,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
 from datasets import Dataset
 from peft import LoraConfig
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
+from bench.learning.asking import held_out_answers
 from bench.learning.curves import Curve, HeldOut, Round, Setup, judge
 from bench.learning.tasks import Task
 
@@ -118,20 +118,5 @@ class _Recorder(TrainerCallback):
         self._began_at = time.perf_counter()
 
     def _ask(self, model: Any, tokenizer: Any) -> HeldOut:
-        conversations = [self._task.messages(example) for example in self._task.held_out]
-        prompts = tokenizer.apply_chat_template(
-            conversations,
-            add_generation_prompt=True,
-            tokenize=True,
-            padding=True,
-            padding_side="left",
-            return_dict=True,
-            return_tensors="pt",
-        )
-        is_training = model.training
-        model.eval()
-        with torch.no_grad():
-            tokens = model.generate(**prompts, do_sample=False, max_new_tokens=self._task.max_tokens)
-        model.train(is_training)
-        completions = tokens[:, prompts["input_ids"].shape[1] :]
-        return judge(self._task, tokenizer.batch_decode(completions, skip_special_tokens=True))
+        answers = held_out_answers(model, tokenizer, self._task)
+        return judge(self._task, [answer.text for answer in answers])

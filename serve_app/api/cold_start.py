@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 INFO_PERIOD_S = 5.0
 """The time between two lines that tell a client that the base model starts."""
 MAX_AGE_S = 2.0
-READ_S = 2.0
-"""The time in which Serve's controller must answer. It reads the state of Serve from its own memory."""
+READ_S = 5.0
+"""The time in which Serve's controller must answer. It has the answer in its memory, but it may be busy."""
 
 
 class ColdStart:

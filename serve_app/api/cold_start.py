@@ -9,18 +9,21 @@ for their health starts nothing.
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from registry.errors import Unavailable
 from registry.json_text import compact_json
-from serve_app.deployment_options import base_model_application, model_server_name
+from serve_app.deployment_options import base_model_application
 from serve_app.shared_tasks import SharedTasks
+
+if TYPE_CHECKING:
+    from ray.serve.schema import ApplicationStatusOverview
 
 INFO_PERIOD_S = 5.0
 """The time between two lines that tell a client that the base model starts."""
 MAX_AGE_S = 2.0
-READ_S = 2.0
-"""The time in which Serve's controller must answer. It reads the state of Serve from its own memory."""
+READ_S = 5.0
+"""The time in which Serve's controller must answer. It has the answer in its memory, but it may be busy."""
 
 
 class ColdStart:
@@ -70,18 +73,23 @@ async def starting_lines(
         task.cancel()
 
 
-def startable_of_serve() -> frozenset[tuple[str, str]]:
-    """Returns the deployments, with their applications, that Serve does not call failed. It blocks."""
-    from ray import serve
-    from ray.serve.schema import DeploymentStatus
+def can_start(application: "ApplicationStatusOverview") -> bool:
+    """Returns True unless Serve has given up a start of the application, or removes it.
 
-    able = (DeploymentStatus.HEALTHY, DeploymentStatus.UPSCALING, DeploymentStatus.DOWNSCALING)
-    return frozenset(
-        (application, name)
-        for application, found in serve.status().applications.items()
-        for name, deployment in found.deployments.items()
-        if deployment.status in able
-    )
+    While Serve builds an application again, because its settings were changed, it names no deployments of it.
+    """
+    from ray.serve.schema import ApplicationStatus, DeploymentStatus
+
+    failed = (DeploymentStatus.UNHEALTHY, DeploymentStatus.DEPLOY_FAILED)
+    is_there = application.status in (ApplicationStatus.RUNNING, ApplicationStatus.DEPLOYING)
+    return is_there and all(found.status not in failed for found in application.deployments.values())
+
+
+def startable_of_serve() -> frozenset[str]:
+    """Returns the applications that can start. It blocks."""
+    from ray import serve
+
+    return frozenset(name for name, found in serve.status().applications.items() if can_start(found))
 
 
 class Startable:
@@ -89,7 +97,7 @@ class Startable:
 
     def __init__(
         self,
-        read: Callable[[], frozenset[tuple[str, str]]] = startable_of_serve,
+        read: Callable[[], frozenset[str]] = startable_of_serve,
         clock: Callable[[], float] = time.monotonic,
         read_s: float = READ_S,
     ) -> None:
@@ -97,7 +105,7 @@ class Startable:
         self._read_s = read_s
         self._clock = clock
         self._reads: SharedTasks[None] = SharedTasks()
-        self._found: frozenset[tuple[str, str]] | None = None
+        self._found: frozenset[str] | None = None
         self._until_s = clock()
 
     async def has(self, base_model: str) -> bool | None:
@@ -110,7 +118,7 @@ class Startable:
                 return None
         if self._found is None:
             return None
-        return (base_model_application(base_model), model_server_name(base_model)) in self._found
+        return base_model_application(base_model) in self._found
 
     async def _learn(self) -> None:
         try:

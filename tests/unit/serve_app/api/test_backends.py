@@ -12,7 +12,7 @@ from serve_app.api.backends import Backends
 from serve_app.api.cold_start import Startable
 from serve_app.api.trainer_client import TrainerClient
 from serve_app.catalog.client import CatalogClient
-from serve_app.deployment_options import base_model_application, model_server_name
+from serve_app.deployment_options import base_model_application
 from serve_app.model_server.client import ModelClient
 from serve_app.scaling_settings import Autoscaling, BaseModelAutoscaling
 from serve_app.settings import Settings
@@ -140,7 +140,7 @@ def with_sleep(settings: Settings, cold_start_timeout_s: float) -> Settings:
 
 def sleeping_backends(settings: Settings, replicas: Sleeping) -> Backends:
     """The backends whose base model `base` has these replicas, and can start."""
-    able = frozenset({(base_model_application("base"), model_server_name("base"))})
+    able = frozenset({base_model_application("base")})
     return Backends(
         settings,
         cast(CatalogClient, Unused()),

@@ -5,11 +5,20 @@ import json
 import threading
 
 import pytest
+from ray.serve.schema import (
+    ApplicationStatus,
+    ApplicationStatusOverview,
+    DeploymentStatus,
+    DeploymentStatusOverview,
+    DeploymentStatusTrigger,
+)
 
 from registry.errors import Unavailable
-from serve_app.api.cold_start import MAX_AGE_S, ColdStart, Startable, starting_lines
+from serve_app.api.cold_start import MAX_AGE_S, ColdStart, Startable, can_start, starting_lines
 from serve_app.deployment_options import base_model_application, model_server_name
 from tests.support.waiting import comes_true
+
+UNSPECIFIED = DeploymentStatusTrigger.UNSPECIFIED
 
 
 class Replica:
@@ -92,14 +101,39 @@ class Serve:
     def __init__(self) -> None:
         self.now = 1000.0
         self.num_reads = 0
-        self.able = frozenset({(base_model_application("one"), model_server_name("one"))})
+        self.able: frozenset[str] = frozenset({base_model_application("one")})
         self.is_away = False
 
-    def read(self) -> frozenset[tuple[str, str]]:
+    def read(self) -> frozenset[str]:
         self.num_reads += 1
         if self.is_away:
             raise RuntimeError("no controller")
         return self.able
+
+
+@pytest.mark.parametrize(
+    ("application", "deployment", "expected"),
+    [
+        ("RUNNING", "HEALTHY", True),
+        ("DEPLOYING", "UPSCALING", True),
+        ("DEPLOYING", "UPDATING", True),
+        ("DEPLOYING", None, True),
+        ("RUNNING", "UNHEALTHY", False),
+        ("DEPLOYING", "DEPLOY_FAILED", False),
+        ("DEPLOY_FAILED", "DEPLOY_FAILED", False),
+        ("UNHEALTHY", "UNHEALTHY", False),
+        ("DELETING", "UPDATING", False),
+        ("NOT_STARTED", None, False),
+    ],
+)
+def test_application_can_start_unless_serve_has_given_it_up(
+    application: str, deployment: str | None, expected: bool
+) -> None:
+    """Serve names no deployment while it builds an application again, because settings were changed."""
+    own = [DeploymentStatusOverview(DeploymentStatus[deployment], UNSPECIFIED, {}, "")] if deployment else []
+    deployments = {model_server_name("one"): each for each in own}
+    found = ApplicationStatusOverview(ApplicationStatus[application], "", 0, deployments)
+    assert can_start(found) is expected
 
 
 async def test_serve_is_asked_seldom_which_base_models_can_start() -> None:
@@ -129,7 +163,7 @@ async def test_nobody_knows_while_serve_does_not_answer() -> None:
 async def test_nobody_waits_for_a_serve_that_hangs_and_it_is_not_asked_again_meanwhile() -> None:
     may_answer, num_reads = threading.Event(), 0
 
-    def read() -> frozenset[tuple[str, str]]:
+    def read() -> frozenset[str]:
         nonlocal num_reads
         num_reads += 1
         may_answer.wait(10)

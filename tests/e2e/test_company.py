@@ -120,14 +120,14 @@ def test_rare_requests_disturb_nobody(
     before = scores(user(), BASE, LENGTHS)
     askers = ((user(), BASE), speakers[0])
     checks = [
-        (check, client, path, {"model": model, **body})
+        (check, (client, path, {"model": model, **body}))
         for path, body in ANSWERED
         for client, model in askers
         for check in (assert_answered, assert_streamed)
     ]
     with company(speakers):
         with ThreadPoolExecutor(NUM_AT_ONCE) as threads:
-            answers = [threads.submit(*check) for check in checks]
+            answers = [threads.submit(check, *request) for check, request in checks]
         for answer in answers:
             answer.result()
         for client, model in askers:

@@ -75,6 +75,11 @@ $(CLIENTS)/.installed: requirements/clients.txt | $(CPU_INSTALLED)
 	$(UV) pip install --quiet --python $(CLIENTS)/bin/python --no-deps -r requirements/clients.txt
 	touch $@
 
+# Processes that run tests beside each other, each whole files. A few are enough, and each needs memory.
+AT_ONCE := --numprocesses logical --maxprocesses 4 --dist loadfile
+# Tests that compute in one thread or wait for one program. Two of their files run at once without disturbing each other.
+SINGLE := tests/engine tests/process tests/training
+
 # The checks run beside each other. Each prints when it has ended.
 check: $(CPU_INSTALLED) ## what to run before each commit: style, types, import contracts, unit tests
 	$(MAKE) --no-print-directory --jobs=2 --output-sync=target check-unit check-types check-style check-imports
@@ -90,17 +95,13 @@ check-imports:
 	$(CPU_BIN)/lint-imports --no-cache
 
 check-unit:
-	$(CPU_BIN)/pytest $(AT_ONCE) --dist worksteal tests/unit
+	$(CPU_BIN)/pytest $(AT_ONCE) tests/unit
 
-# Processes that run tests beside each other. A few are enough, and each needs memory.
-AT_ONCE := --numprocesses logical --maxprocesses 4
-# Tests that compute in one thread or wait for one program. Two of their files run at once without disturbing each other.
-SINGLE := tests/engine tests/process tests/training
 # The end-to-end tests run without a network. `make test LOOPBACK=` runs them with that of the machine.
 LOOPBACK := $(CPU_BIN)/python -m tests.support.loopback
 test: check $(CLIENTS)/.installed $(if $(filter gpu,$(PROFILE)),$(GPU_INSTALLED)) ## all checks and tests; with a GPU also those of tests/gpu
 	$(LOOPBACK) $(CPU_BIN)/pytest tests/e2e
-	OMP_NUM_THREADS=1 $(CPU_BIN)/pytest $(AT_ONCE) --dist loadfile $(SINGLE)
+	OMP_NUM_THREADS=1 $(CPU_BIN)/pytest $(AT_ONCE) $(SINGLE)
 	$(CPU_BIN)/pytest --ignore=tests/unit --ignore=tests/e2e $(SINGLE:%=--ignore=%)
 	$(if $(filter gpu,$(PROFILE)),$(GPU_VENV)/bin/pytest tests/gpu)
 

@@ -10,7 +10,9 @@ from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
 
 base_url, api_key, model = sys.argv[1:]
-chat = ChatOpenAI(model=model, base_url=base_url, api_key=api_key, temperature=0, max_tokens=64)
+service = {"model": model, "base_url": base_url, "api_key": api_key, "temperature": 0}
+chat = ChatOpenAI(**service, max_tokens=16)
+formal = ChatOpenAI(**service, max_tokens=64)  # room for a whole object
 question = "What is your favourite colour?"
 
 
@@ -34,7 +36,7 @@ async def asked_at_once() -> list[str]:
 
 
 def called() -> list[str]:
-    forced = chat.bind_tools([paint], tool_choice="paint")
+    forced = formal.bind_tools([paint], tool_choice="paint")
     return [call["name"] for call in forced.invoke("Make it blue.").tool_calls]
 
 
@@ -53,7 +55,7 @@ print(
             "streamed": "".join(str(chunk.content) for chunk in chat.stream(question)),
             "at_once": asyncio.run(asked_at_once()),
             "conversation": conversation(),
-            "structured": chat.with_structured_output(Choice).invoke("Blue or red?").colour,
+            "structured": formal.with_structured_output(Choice).invoke("Blue or red?").colour,
             "tools": called(),
         }
     )

@@ -1,6 +1,7 @@
 """Rare requests are answered or refused by name, while private models generate and are not disturbed."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from tests.support.system import Client, System
 COMPLETIONS = "/openai/v1/completions"
 CHAT = "/openai/v1/chat/completions"
 LENGTHS = (1, 30, 64, 130)
+NUM_AT_ONCE = 4
+"""The number of rare requests that share batches with each other and with the company."""
 UNFINISHED = """
 from ray import serve
 handle = serve.get_deployment_handle("ModelServer:smollm2-135m", "base-model-smollm2-135m")
@@ -110,16 +113,24 @@ def assert_refused(client: Client, path: str, body: dict[str, Any], param: str |
 def test_rare_requests_disturb_nobody(
     system: System, user: Callable[[], Client], speakers: list[tuple[Client, str]]
 ) -> None:
-    """The requests go to the base model and to a private model.
+    """The requests go to the base model and to a private model, some of both at a time.
 
     Two others generate on their own models meanwhile.
     """
     before = scores(user(), BASE, LENGTHS)
+    askers = ((user(), BASE), speakers[0])
+    checks = [
+        (check, (client, path, {"model": model, **body}))
+        for path, body in ANSWERED
+        for client, model in askers
+        for check in (assert_answered, assert_streamed)
+    ]
     with company(speakers):
-        for client, model in ((user(), BASE), speakers[0]):
-            for path, body in ANSWERED:
-                assert_answered(client, path, {"model": model, **body})
-                assert_streamed(client, path, {"model": model, **body})
+        with ThreadPoolExecutor(NUM_AT_ONCE) as threads:
+            answers = [threads.submit(check, *request) for check, request in checks]
+        for answer in answers:
+            answer.result()
+        for client, model in askers:
             for path, body, param in REFUSED:
                 assert_refused(client, path, {"model": model, **body}, param)
     assert scores(user(), BASE, LENGTHS) == before

@@ -13,6 +13,7 @@ from tests.support.training_world import (
     REQUEST,
     DyingStore,
     World,
+    ask,
     assigned,
     ended,
     private_model,
@@ -120,5 +121,8 @@ async def test_next_controller_takes_the_copy_away_if_this_one_dies_before_it(wo
     world.serving.may_delete = asyncio.Event()  # the first controller waits for the former one
     world.serving.may_delete.set()
     assert UID in world.serving.models
-    await ended(world, await world.restarted(), job)
+    following = await world.restarted()
+    worker = asyncio.create_task(ask(following))
+    await ended(world, following, job)
+    worker.cancel()
     assert UID not in world.serving.models

@@ -70,7 +70,7 @@ def test_checkpoints_are_the_revisions_of_epochs_newest_first() -> None:
     assert [each.fine_tuned_model_checkpoint for each in checkpoints_of(record(checkpoints=(first,)))] == [
         "base-1@1"
     ]
-    end = {"status": JobStatus.SUCCEEDED, "finished": NOW, "revision": 2, "metrics": {"loss": 0.1}}
+    end: Any = {"status": JobStatus.SUCCEEDED, "finished": NOW, "revision": 2, "metrics": {"loss": 0.1}}
     last, before = checkpoints_of(record(checkpoints=(first,), **end))
     assert (last.fine_tuned_model_checkpoint, last.step_number) == ("base-1@2", 4)
     assert (before.metrics.train_loss, before.metrics.full_valid_loss) == (0.5, 0.7)

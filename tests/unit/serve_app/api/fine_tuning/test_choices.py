@@ -48,7 +48,8 @@ def test_given_values_hold() -> None:
         "num_epochs": 7,
         "beta": 0.5,
     }
-    assert (used.learning_rate, used.learning_steps, used.beta) == (pytest.approx(2e-5), 14, 0.5)
+    assert used.learning_rate == pytest.approx(2e-5)
+    assert (used.learning_steps, used.beta) == (14, 0.5)
     assert choose(Chosen(Method.SUPERVISED, batch_size=9), 4, MAX_STEPS).shown.batch_size == 4
 
 

@@ -33,7 +33,8 @@ class Job(Answer):
     steps: int = Field(ge=1, description="number of optimizer steps in all")
     metrics: Metrics
     checkpoints: tuple[JobCheckpoint, ...] = Field(
-        description="revisions of earlier epochs, oldest first, of a training that makes one for each epoch"
+        (),
+        description="revisions of earlier epochs, oldest first, of a training that makes one for each epoch",
     )
     error: JobError | None = Field(description="reason why the training failed")
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from registry.records import JobRequest
+from registry.audit import Action, AuditLog
+from registry.records import JobRequest, utc_now
 from tests.support.account import HELLO, RESPONSES, Account, assert_error
 from tests.support.service import Service, assigned, report_failure
 from tests.support.waiting import wait_until
@@ -54,6 +55,7 @@ def ended(account: Account, job_id: str) -> dict[str, Any]:
 
 def test_file_becomes_a_model(service: Service, alice: Account, bob: Account, tmp_path: Path) -> None:
     """A repeated request makes nothing new, and the job does not miss its files, which are deleted."""
+    began = utc_now()
     learned = uploaded(alice, conversation("Hi."), b"", conversation("Hello."))
     measured = uploaded(alice, conversation("Hey."))
     body = {
@@ -78,6 +80,8 @@ def test_file_becomes_a_model(service: Service, alice: Account, bob: Account, tm
     for file in (learned, measured):
         alice.http.delete(f"{FILES}/{file}").raise_for_status()
 
+    entries = [entry for entry in AuditLog(service.store).entries(began) if entry.user == alice.user]
+    assert {Action.CREATE_MODEL, Action.ACCEPT_TRAINING} <= {entry.action for entry in entries}
     stored = service.store.get(f"jobs/{alice.user}/{made['id']}/request.json").body
     request = JobRequest.model_validate_json(stored)
     assert [example.messages[-1].content for example in request.examples] == ["Hi.", "Hello."]

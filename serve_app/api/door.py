@@ -24,6 +24,7 @@ from serve_app.api.http_server import BODY_WANTED
 from serve_app.api.key_check import CALLER
 from serve_app.api.places import Places
 from serve_app.api.rate_limits import RequestLimit
+from serve_app.api.routes.console import is_of_console
 from serve_app.api.streamed_body import (
     ClientGone,
     StreamedBody,
@@ -40,7 +41,7 @@ BODIES_AT_ONCE = 8
 
 
 class Door:
-    """A middleware that requires a key for all paths except those in `public`.
+    """A middleware that requires a key for all paths except those in `public` and those of the console.
 
     `settings` returns the settings that hold now.
     """
@@ -72,7 +73,7 @@ class Door:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in self._public:
+        if scope["type"] != "http" or scope["path"] in self._public or is_of_console(scope["path"]):
             await self._app(scope, receive, send)
             return
         with ExitStack() as held:

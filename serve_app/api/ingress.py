@@ -19,6 +19,7 @@ from serve_app.api.middleware import AnswerHeaders
 from serve_app.api.openapi import ALWAYS, DESCRIPTION, TAGS, describe, errors
 from serve_app.api.readiness_gauges import ReadinessGauges
 from serve_app.api.routes import (
+    console,
     files,
     generate,
     jobs,
@@ -79,6 +80,7 @@ def build_api(backends: Backends, metrics: HttpMetrics) -> FastAPI:
     for router in ROUTERS:
         api.include_router(router, dependencies=[Depends(bearer)], responses=errors(*ALWAYS))
     api.include_router(operations.router)
+    api.include_router(console.router)
     authenticator = backends.authenticator
     api.add_middleware(Door, public, authenticator, backends.request_limit, lambda: backends.settings)
     api.add_middleware(Endings)

@@ -1,0 +1,14 @@
+// All pages, in the order of the navigation. A new page is one line here; README.md beside says how to write it.
+//
+//   name      the first part of its address and the name of its icon
+//   title     the text of its link
+//   page      the component; it gets `parts`, the rest of the address, and `query`
+//   isWide    the page uses the whole width
+import { Models } from "./models.js";
+
+export const PAGES = [
+  { name: "models", title: "Models", page: Models },
+];
+
+/** Tells whether there is a page of this name, for a link that needs it. */
+export const hasPage = (name) => PAGES.some((each) => each.name === name);

@@ -2,7 +2,6 @@
 import { html, useEffect, useRef } from "../core/view.js";
 import { short } from "../core/format.js";
 import { theme } from "../core/theme.js";
-import uPlot from "../vendor/uplot.js";
 
 const TITLES = {
   loss: "Loss", kl: "KL divergence", reward_mean: "Mean reward", reward_std: "Spread of rewards", clip_ratio: "Clipped tokens",
@@ -50,43 +49,50 @@ export function Plot({ x, series, label, isTime = false, isBars = false, height 
   const chosen = theme.value;
   useEffect(() => {
     const element = place.current;
-    const draw = () => {
+    let isThere = true;
+    const draw = async () => {
+      const { default: uPlot } = await import("../vendor/uplot.js");
+      if (!isThere) return;
       plot.current?.destroy();
-      plot.current = new uPlot(optionsOf(element, series, isTime, isBars, height), [x, ...series.map((each) => each.values)], element);
+      const options = optionsOf(element, series, { isTime, height, bars: isBars && uPlot.paths.bars({ size: [0.62, 40] }) });
+      plot.current = new uPlot(options, [x, ...series.map((each) => each.values)], element);
     };
     draw();
-    const watch = new ResizeObserver(() => plot.current.setSize({ width: Math.max(element.clientWidth, 120), height }));
+    const watch = new ResizeObserver(() => plot.current?.setSize({ width: widthOf(element), height }));
     watch.observe(element);
     const scheme = matchMedia("(prefers-color-scheme: dark)");
     scheme.addEventListener("change", draw);
     return () => {
+      isThere = false;
       watch.disconnect();
       scheme.removeEventListener("change", draw);
-      plot.current.destroy();
+      plot.current?.destroy();
       plot.current = null;
     };
   }, [chosen, series.length, JSON.stringify([x, series.map((each) => each.values)])]);
   return html`<div class="plot" ref=${place} role="img" aria-label=${label}></div>`;
 }
 
-function optionsOf(element, series, isTime, isBars, height) {
+const widthOf = (element) => Math.max(element.clientWidth, 120);
+
+function optionsOf(element, series, { isTime, height, bars }) {
   const style = getComputedStyle(element);
   const colour = (name) => style.getPropertyValue(name).trim();
   const colours = [colour("--accent"), colour("--good"), colour("--ink-faint")];
   const axis = { stroke: colour("--ink-faint"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
   return {
-    width: Math.max(element.clientWidth, 120),
+    width: widthOf(element),
     height,
     legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false } },
-    scales: { x: { time: isTime, range: isBars ? padded : undefined }, y: { range: isBars ? (plot, low, high) => [0, high * 1.1 || 1] : undefined } },
+    scales: { x: { time: isTime, range: bars ? padded : undefined }, y: { range: bars ? (plot, low, high) => [0, high * 1.1 || 1] : undefined } },
     axes: [
-      { ...axis, size: 28, space: 60, ...(isTime ? {} : { incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000] }) },
+      { ...axis, size: isTime ? 44 : 28, space: 60, ...(isTime ? {} : { incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000] }) },
       { ...axis, size: 62, space: 34, values: (plot, ticks) => ticks.map(short) },
     ],
     series: [{}, ...series.map((each, index) => ({
-      label: each.title, stroke: colours[index % 3], width: 2, points: { show: each.values.length < 2 && !isBars, size: 7 },
-      ...(isBars && { fill: colours[index % 3], paths: uPlot.paths.bars({ size: [0.62, 40] }) }),
+      label: each.title, stroke: colours[index % 3], width: 2, points: { show: each.values.length < 2 && !bars, size: 7 },
+      ...(bars && { fill: colours[index % 3], paths: bars }),
     }))],
   };
 }

@@ -43,15 +43,15 @@ function Editor({ own }) {
   const model = own.find((each) => each.id === taught.model) ?? own[0];
   return html`
     <section class="card form" aria-label="Model and method">
-      <div class="form-grid">
+      <div class="model-choice">
         <${SelectField} label="Model" value=${model.id} onInput=${(id) => setTeaching({ model: id })}
           options=${own.map((each) => ({ value: each.id, title: `${each.name}, revision ${each.revision}` }))} />
       </div>
       <div class="form">
-        <div class="segments" role="group" aria-label="Method">
+        <div><div class="segments" role="group" aria-label="Method">
           ${Object.entries(METHODS).map(([name, [title]]) => html`
             <button key=${name} type="button" aria-pressed=${taught.method === name} onClick=${() => setTeaching({ method: name, values: {}, file: null })}>${title}</button>`)}
-        </div>
+        </div></div>
         <p class="hint">${METHODS[taught.method][1]}</p>
       </div>
     </section>

@@ -4,6 +4,7 @@ import { call } from "../core/api.js";
 import { toastError } from "../core/toasts.js";
 import { addEntry, changeEntry, newGroup, newId, promptOf, teaching } from "../core/teaching.js";
 import { Badge, Button, Text } from "../components/basics.js";
+import { Icon } from "../components/icons.js";
 import { NumberField, TextField, numberOf } from "../components/fields.js";
 
 const LONG_CHARACTERS = 4000;
@@ -83,8 +84,8 @@ function Answer({ answer, number, isBest: best, change, best: chooseBest, remove
         : html`<${LongText} text=${answer.content} />`}
       <div class="reward">
         <div class="row">
-          <button type="button" class="thumb" aria-label=${`Good: ${name}`} aria-pressed=${answer.reward === 1} onClick=${() => change({ reward: 1 })}>👍</button>
-          <button type="button" class="thumb" aria-label=${`Bad: ${name}`} aria-pressed=${answer.reward === 0} onClick=${() => change({ reward: 0 })}>👎</button>
+          <button type="button" class="thumb" aria-label=${`Good: ${name}`} aria-pressed=${answer.reward === 1} onClick=${() => change({ reward: 1 })}><${Icon} name="good" /></button>
+          <button type="button" class="thumb" aria-label=${`Bad: ${name}`} aria-pressed=${answer.reward === 0} onClick=${() => change({ reward: 0 })}><${Icon} name="bad" /></button>
           <${Button} kind="plain button-small" aria-label=${`Best: ${name}`} onClick=${chooseBest}>Best<//>
         </div>
         <div class="row reward-values">

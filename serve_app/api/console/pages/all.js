@@ -5,9 +5,11 @@
 //   page      the component; it gets `parts`, the rest of the address, and `query`
 //   isWide    the page uses the whole width
 import { Models } from "./models.js";
+import { Talk } from "./talk.js";
 
 export const PAGES = [
   { name: "models", title: "Models", page: Models },
+  { name: "talk", title: "Talk", page: Talk },
 ];
 
 /** Tells whether there is a page of this name, for a link that needs it. */

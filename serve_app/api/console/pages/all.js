@@ -9,11 +9,13 @@ import { Jobs } from "./jobs.js";
 import { Keys } from "./keys.js";
 import { Models } from "./models.js";
 import { Operator } from "./operator.js";
+import { Talk } from "./talk.js";
 import { Teach } from "./teach.js";
 import { Usage } from "./usage.js";
 
 export const PAGES = [
   { name: "models", title: "Models", page: Models },
+  { name: "talk", title: "Talk", page: Talk },
   { name: "teach", title: "Teach", page: Teach },
   { name: "jobs", title: "Jobs", page: Jobs },
   { name: "usage", title: "Usage", page: Usage },

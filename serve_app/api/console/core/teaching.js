@@ -6,7 +6,7 @@ let number = 0;
 /** Returns a number that no other entry has, as the key of a list. */
 export const newId = () => ++number;
 
-export const newGroup = () => ({ id: newId(), system: "", question: "", answers: [] });
+export const newGroup = () => ({ id: newId(), system: "", history: [], question: "", answers: [] });
 export const newExample = () => ({ id: newId(), question: "", answer: "" });
 export const newPair = () => ({ id: newId(), question: "", preferred: "", rejected: "" });
 
@@ -36,8 +36,20 @@ export function addEntry(name, entry) {
 
 const user = (content) => ({ role: "user", content });
 
-/** Returns the conversation of a group before the answers. */
-export const promptOf = ({ system, question }) => [...(system.trim() ? [{ role: "system", content: system }] : []), user(question)];
+/** Returns the conversation of a group before the answers. `history` are the messages before its question. */
+export const promptOf = ({ system, history, question }) => [
+  ...(system.trim() ? [{ role: "system", content: system }] : []), ...history, user(question),
+];
+
+/** Begins a group with the messages and the answer of another page. Empty groups make room for it. */
+export function takeOver({ model, messages, responses }) {
+  const system = messages[0]?.role === "system" ? messages[0].content : "";
+  const history = messages.slice(system ? 1 : 0, -1);
+  const answers = responses.map(({ content }) => ({ id: newId(), content, reward: 0.5, origin: "from Talk" }));
+  const group = { ...newGroup(), system, history, question: messages.at(-1).content, answers };
+  const isEmpty = ({ question, answers: given }) => !question.trim() && !given.length;
+  setTeaching({ model, method: "grpo", file: null, job: null, groups: [...teaching.value.groups.filter((each) => !isEmpty(each)), group] });
+}
 
 /** Returns the questions that are taught, to ask them before and after. */
 export function questionsOf({ method, groups, examples, pairs, file }) {

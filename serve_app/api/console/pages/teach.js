@@ -1,9 +1,10 @@
 // `#/teach`: say which answers are good, and watch the model learn them.
 import { html, useEffect, useRef, useState } from "../core/view.js";
 import { call } from "../core/api.js";
+import { toTeach } from "../core/handoff.js";
 import { loadModels, models } from "../core/models.js";
 import { link } from "../core/router.js";
-import { bodyOf, missingOf, questionsOf, setTeaching, teaching } from "../core/teaching.js";
+import { bodyOf, missingOf, questionsOf, setTeaching, takeOver, teaching } from "../core/teaching.js";
 import { Button, Empty, ErrorBox, PageHead, Skeleton } from "../components/basics.js";
 import { SelectField } from "../components/fields.js";
 import { Examples } from "./teach_examples.js";
@@ -17,11 +18,15 @@ const METHODS = {
   dpo: ["Preferences", "Show pairs of answers. The model learns to prefer the first to the second."],
 };
 
-export function Teach({ query }) {
+export function Teach({ parts }) {
   const { list, error } = models.value;
-  const wanted = query.get("model");
+  const [wanted] = parts;
   const own = list?.filter((each) => !each.read_only) ?? [];
-  useEffect(() => { loadModels({ quiet: true }); }, []);
+  useEffect(() => {
+    loadModels({ quiet: true });
+    if (toTeach.value) takeOver(toTeach.value);
+    toTeach.value = null;
+  }, []);
   useEffect(() => {
     const found = own.find((each) => each.id === wanted) ?? own.find((each) => each.id === teaching.value.model) ?? own.at(-1);
     if (found && found.id !== teaching.value.model) setTeaching({ model: found.id });

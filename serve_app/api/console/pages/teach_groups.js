@@ -42,6 +42,9 @@ function Group({ group, number, model, isOnly }) {
     <section class="card form" aria-label=${`Question ${number}`}>
       <div class="row row-apart"><h2>Question ${number}</h2>
         ${!isOnly && html`<${Button} kind="quiet" icon="trash" label=${`Remove question ${number}`} onClick=${() => changeEntry("groups", group.id, null)} />`}</div>
+      ${group.history.length > 0 && html`
+        <details><summary>After ${group.history.length} earlier messages</summary>
+          <ol class="events">${group.history.map(({ role, content }, index) => html`<li key=${index}>${role}: <${Text}>${content}<//></li>`)}</ol></details>`}
       <${TextField} label="Question" multiline rows=${2} value=${group.question} placeholder="Name a fruit." onInput=${(question) => change({ question })} />
       <details><summary>System message, number of answers, temperature</summary>
         <div class="form">
@@ -58,7 +61,7 @@ function Group({ group, number, model, isOnly }) {
         <${Button} icon="edit" onClick=${write}>Write an answer<//>
       </div>
       ${group.answers.length > 0 && html`
-        <div class="answers">
+        <div class="choices">
           ${group.answers.map((answer, index) => html`
             <${Answer} key=${answer.id} answer=${answer} number=${index + 1} isBest=${isBest(answer, group.answers)}
               change=${(fields) => setAnswer(answer.id, fields)} best=${() => setBest(answer.id)}
@@ -75,7 +78,7 @@ function Answer({ answer, number, isBest: best, change, best: chooseBest, remove
   const name = `answer ${number}`;
   const setReward = (text) => change({ reward: text === "" ? NaN : Number(text) });
   return html`
-    <article class=${`answer ${best ? "answer-best" : ""}`} aria-label=${`Answer ${number}`}>
+    <article class=${`choice ${best ? "choice-best" : ""}`} aria-label=${`Answer ${number}`}>
       <div class="row row-apart"><span class="faint">${number} · ${answer.origin}</span>
         ${best && html`<${Badge} kind="good">best<//>`}
         <${Button} kind="quiet button-small" icon="close" label=${`Remove ${name}`} onClick=${remove} /></div>
@@ -101,6 +104,6 @@ export function LongText({ text }) {
   const [isWhole, setWhole] = useState(false);
   const isLong = text.length > LONG_CHARACTERS && !isWhole;
   return html`
-    <div class="answer-text" tabindex="0"><${Text} block>${isLong ? `${text.slice(0, LONG_CHARACTERS)}…` : text || "(empty)"}<//>
+    <div class="choice-text" tabindex="0"><${Text} block>${isLong ? `${text.slice(0, LONG_CHARACTERS)}…` : text || "(empty)"}<//>
       ${isLong && html`<${Button} kind="quiet button-small" onClick=${() => setWhole(true)}>Show all ${text.length} characters<//>`}</div>`;
 }

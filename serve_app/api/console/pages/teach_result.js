@@ -39,8 +39,8 @@ function Pair({ messages, model, revisions }) {
   return html`
     <div class="form">
       <p class="label"><${Text} block>${messages.at(-1).content}<//></p>
-      <div class="answers">${revisions.map((revision, index) => html`
-        <article key=${revision} class=${`answer ${index ? "answer-best" : ""}`} aria-label=${index ? "After" : "Before"}>
+      <div class="choices">${revisions.map((revision, index) => html`
+        <article key=${revision} class=${`choice ${index ? "choice-best" : ""}`} aria-label=${index ? "After" : "Before"}>
           <span class="faint">${index ? "After" : "Before"}: revision ${revision}</span><${Asked} reference=${`${model}@${revision}`} messages=${messages} /></article>`)}</div>
     </div>`;
 }

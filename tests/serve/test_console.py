@@ -1,5 +1,6 @@
 """The console in a real Chromium: it keeps users and keys apart, runs no text, and recovers from faults."""
 
+import csv
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -222,6 +223,23 @@ def test_preferences_come_from_a_file(service: Service, alice: Account, visitor:
     expect(page.get_by_text("cancelled", exact=True)).to_be_visible()
     (job,) = alice.http.get("/v1/jobs").json()
     assert (job["model"], job["status"]) == ("mine", "cancelled")
+
+
+def test_usage_is_saved_as_csv(service: Service, alice: Account, visitor: Visitor, tmp_path: Path) -> None:
+    assert alice.generate().status_code == 200
+    wait_until(lambda: alice.http.get("/v1/usage").json()["data"] != [], 20)
+    page = sign_in(visitor(service.url), alice.key)
+    go(page, "usage")
+    expect(page.get_by_role("img", name="Tokens by day")).to_be_visible()
+    page.get_by_role("button", name="By model").click()
+    expect(page.get_by_role("rowheader", name="one", exact=True)).to_be_visible()
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Save as CSV").click()
+    assert saved.value.suggested_filename.startswith("usage-by-model-")
+    saved.value.save_as(tmp_path / "usage.csv")
+    with (tmp_path / "usage.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert (row["model"], row["requests"]) == ("one", "1")
 
 
 def test_keyboard_alone_signs_in_and_asks_a_question(

@@ -73,6 +73,9 @@ def test_a_person_copies_teaches_and_asks_again(
     pictured(page, "training")
 
     page.get_by_role("link", name="Talk to revision 1").click()
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_label("Max tokens").fill("16")
+    page.get_by_role("button", name="Settings").click()
     page.get_by_label("Your message").fill(QUESTION)
     page.keyboard.press("Enter")
     answer = page.get_by_label("Answer of Tiger friend, revision 1")

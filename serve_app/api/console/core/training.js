@@ -68,8 +68,8 @@ async function followEvents(path, signal, show) {
     await stream("GET", `${path}/events`, { query: { follow: true }, signal, onLine });
   } catch (error) {
     if (!(error instanceof ApiError) || error.status === 401) throw error;
-    const job = await call("GET", path, { signal, quiet: true });
-    if (!hasEnded(job)) throw error.code === "unavailable" ? new Unreachable() : error;
+    const isEnd = error.code.startsWith("training_") || hasEnded(await call("GET", path, { signal, quiet: true }));
+    if (!isEnd) throw error.code === "unavailable" ? new Unreachable() : error;
     events.push({ type: "error", message: error.message });
   } finally {
     cancelAnimationFrame(frame);

@@ -16,7 +16,7 @@ export function Talk({ query }) {
   const [isOpen, setOpen] = useState(false);
   const { list, error } = models.value;
   const address = query.toString();
-  useEffect(() => { loadModels({ quiet: true }); }, []);
+  useEffect(() => { loadModels(); }, []);
   useEffect(() => { if (query.has("model")) panes.value = panesOf(query); }, [address]);
   useEffect(() => { if (list?.length) panes.value = panes.value.map((pane) => known(pane, list)); }, [list, address]);
   const isPair = panes.value.length === 2;
@@ -25,7 +25,7 @@ export function Talk({ query }) {
     <${PageHead} title="Talk" actions=${html`
       <${Button} icon="columns" aria-pressed=${isPair} disabled=${!list?.length} onClick=${() => (isPair ? oneOnly() : sideBySide(list))}>${isPair ? "One model" : "Side by side"}<//>
       <${Button} icon="settings" aria-expanded=${isOpen} onClick=${() => setOpen(!isOpen)}>Settings${chosen ? ` (${chosen})` : ""}<//>
-      <${Button} icon="plus" disabled=${!rounds.value.length} onClick=${startAnew}>New<//>`} />
+      ${rounds.value.length > 0 && html`<${Button} icon="plus" onClick=${startAnew}>New<//>`}`} />
     ${error && !list && html`<${ErrorBox} error=${error} retry=${loadModels} />`}
     ${!list && !error && html`<${Skeleton} lines=${2} />`}
     ${list && panes.value[0].model && html`

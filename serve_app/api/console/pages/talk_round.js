@@ -6,6 +6,7 @@ import { toTeach } from "../core/handoff.js";
 import { models } from "../core/models.js";
 import { go } from "../core/router.js";
 import { Button, CopyButton, Text } from "../components/basics.js";
+import { useFocus } from "../components/fields.js";
 import { Growing, Told } from "../components/growing.js";
 import { Icon } from "../components/icons.js";
 import { hasPage } from "./all.js";
@@ -91,9 +92,10 @@ function Failure({ error, hasText, again }) {
 
 function Editor({ text, label, action, hint, onSave, onCancel }) {
   const [written, setWritten] = useState(text);
+  const area = useFocus();
   return html`
     <form class="editor" onSubmit=${(event) => { event.preventDefault(); onSave(written); }}>
-      <textarea aria-label=${label} dir="auto" rows=${Math.min(12, written.split("\n").length + 1)} autofocus value=${written}
+      <textarea ref=${area} aria-label=${label} dir="auto" rows=${Math.min(12, written.split("\n").length + 1)} value=${written}
         onInput=${(event) => setWritten(event.currentTarget.value)} onKeyDown=${(event) => { if (event.key === "Escape") onCancel(); }}></textarea>
       <div class="row row-apart"><span class="hint">${hint}</span>
         <span class="row"><${Button} onClick=${onCancel}>Cancel<//><${Button} kind="main" type="submit" disabled=${!written.trim()}>${action}<//></span></div>

@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, Page, Request, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Error,
+    Page,
+    Request,
+    expect,
+    sync_playwright,
+)
 
 from tests.support.system import CALL_TIMEOUT_S
 
@@ -55,6 +64,7 @@ def installed_chromium() -> str:
 def browser() -> Iterator[Browser]:
     """A Chromium for the tests of a module. Playwright keeps an event loop in this thread until its end."""
     executable = installed_chromium()
+    expect.set_options(timeout=ACTION_TIMEOUT_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
         yield browser

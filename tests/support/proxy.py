@@ -1,4 +1,4 @@
-"""A proxy that makes storage unreachable in the middle of a write."""
+"""A proxy that makes storage unreachable in the middle of a write, or a service at any time."""
 
 import contextlib
 import socket
@@ -25,10 +25,11 @@ class Proxy:
         self.goes_dark, self._is_dark = None, False
 
     def close(self) -> None:
-        self._darken()
+        self.darken()
         self._listener.close()
 
-    def _darken(self) -> None:
+    def darken(self) -> None:
+        """Break all connections, and accept no other until `light` is called."""
         self._is_dark = True
         for connection in list(self._connections):
             with contextlib.suppress(OSError):
@@ -54,7 +55,7 @@ class Proxy:
                     line = data.split(b"\r\n", 1)[0]
                     is_write.set() if b"PUT" in line and b"/models.json" in line else is_write.clear()
                 if is_write.is_set() and self.goes_dark == "before":
-                    self._darken()
+                    self.darken()
                 server.sendall(data)
         self._end(client, server)
 
@@ -62,7 +63,7 @@ class Proxy:
         with contextlib.suppress(OSError):
             while data := server.recv(2**16):
                 if is_write.is_set() and self.goes_dark == "after" and b"100 Continue" not in data:
-                    self._darken()
+                    self.darken()
                 client.sendall(data)
         self._end(client, server)
 

@@ -1,5 +1,6 @@
 // Starts the console: without a key the sign-in, with one the page that the address names.
 import { html, render, useMemo } from "./core/view.js";
+import { me } from "./core/me.js";
 import { key } from "./core/session.js";
 import { place } from "./core/router.js";
 import { Frame, forgetRequest } from "./components/frame.js";
@@ -12,7 +13,7 @@ function App() {
   useMemo(forgetRequest, [current.name, parts.join("/"), key.value]);
   if (!key.value) return html`<${SignIn} />`;
   return html`
-    <${Frame} pages=${PAGES} current=${current}>
+    <${Frame} pages=${PAGES.filter((each) => !each.isForOperators || me.value?.is_operator)} current=${current}>
       <${current.page} key=${current.name} parts=${parts} query=${place.value.query} />
     <//>`;
 }

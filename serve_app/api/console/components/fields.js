@@ -1,5 +1,5 @@
 // Fields of forms. Each has a label, and may have a hint and an error, which belong to it for screen readers too.
-import { html, useRef } from "../core/view.js";
+import { html, useEffect, useRef } from "../core/view.js";
 
 let number = 0;
 
@@ -22,11 +22,19 @@ function useStableId() {
   return id.current;
 }
 
-export function TextField({ value, onInput, multiline = false, rows = 3, label, hint, error, optional, ...more }) {
+/** Returns a `ref` whose element gets the focus when it appears. Browsers obey `autofocus` only once for a page. */
+export function useFocus(isWanted = true) {
+  const element = useRef(null);
+  useEffect(() => { if (isWanted) element.current.focus(); }, []);
+  return element;
+}
+
+export function TextField({ value, onInput, multiline = false, rows = 3, label, hint, error, optional, autofocus = false, ...more }) {
   const Tag = multiline ? "textarea" : "input";
+  const element = useFocus(autofocus);
   return html`
     <${Field} label=${label} hint=${hint} error=${error} optional=${optional}>
-      ${(given) => html`<${Tag} ...${given} ...${more} dir="auto" rows=${multiline ? rows : undefined} value=${value}
+      ${(given) => html`<${Tag} ref=${element} ...${given} ...${more} dir="auto" rows=${multiline ? rows : undefined} value=${value}
         onInput=${(event) => onInput(event.currentTarget.value)} />`}
     <//>`;
 }

@@ -12,12 +12,18 @@ export const SERVICE = new URL("../", location.origin + location.pathname).href;
 
 export class ApiError extends Error {
   constructor(status, detail, retryAfterS = null) {
-    super(detail.message ?? `The service answered with status ${status}.`);
+    super(sentence(detail) ?? `The service answered with status ${status}.`);
     this.status = status;
     this.code = detail.code ?? "unknown";
     this.param = detail.param ?? null;
     this.retryAfterS = retryAfterS;
   }
+}
+
+/** Returns the message of the service for a person, who sees the name of the field beside it. */
+function sentence({ message, param }) {
+  const text = param && message?.startsWith(`${param}: `) ? message.slice(param.length + 2) : message;
+  return text?.replace(/^[a-z]/, (letter) => letter.toUpperCase());
 }
 
 /** There was no answer, or it broke off. */

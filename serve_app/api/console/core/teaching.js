@@ -1,0 +1,96 @@
+// What a person is about to teach. It stays while they look at other pages of this tab, and goes when they sign out.
+import { signal } from "./view.js";
+import { onSignOut } from "./session.js";
+
+let number = 0;
+/** Returns a number that no other entry has, as the key of a list. */
+export const newId = () => ++number;
+
+export const newGroup = () => ({ id: newId(), system: "", history: [], question: "", answers: [] });
+export const newExample = () => ({ id: newId(), question: "", answer: "" });
+export const newPair = () => ({ id: newId(), question: "", preferred: "", rejected: "" });
+
+const fresh = () => ({
+  method: "grpo", model: "", groups: [newGroup()], examples: [newExample()], pairs: [newPair()], file: null, values: {}, job: null,
+});
+
+export const teaching = signal(fresh());
+onSignOut(() => (teaching.value = fresh()));
+
+/** Changes some fields of what is taught. */
+export function setTeaching(change) {
+  teaching.value = { ...teaching.value, ...change };
+}
+
+/** Changes one entry of the list `name`: `change` is the new fields, and null removes the entry. */
+export function changeEntry(name, id, change) {
+  const list = teaching.value[name];
+  setTeaching({
+    [name]: change === null ? list.filter((each) => each.id !== id) : list.map((each) => (each.id === id ? { ...each, ...change } : each)),
+  });
+}
+
+export function addEntry(name, entry) {
+  setTeaching({ [name]: [...teaching.value[name], entry] });
+}
+
+const user = (content) => ({ role: "user", content });
+
+/** Returns the conversation of a group before the answers. `history` are the messages before its question. */
+export const promptOf = ({ system, history, question }) => [
+  ...(system.trim() ? [{ role: "system", content: system }] : []), ...history, user(question),
+];
+
+/** Begins a group with the messages and the answer of another page. Empty groups make room for it. */
+export function takeOver({ model, messages, responses }) {
+  const system = messages[0]?.role === "system" ? messages[0].content : "";
+  const history = messages.slice(system ? 1 : 0, -1);
+  const answers = responses.map(({ content }) => ({ id: newId(), content, reward: 0.5, origin: "from Talk" }));
+  const group = { ...newGroup(), system, history, question: messages.at(-1).content, answers };
+  const isEmpty = ({ question, answers: given }) => !question.trim() && !given.length;
+  setTeaching({ model, method: "grpo", file: null, job: null, groups: [...teaching.value.groups.filter((each) => !isEmpty(each)), group] });
+}
+
+/** Returns the questions that are taught, to ask them before and after. */
+export function questionsOf({ method, groups, examples, pairs, file }) {
+  if (method === "grpo") return groups.filter((each) => each.question.trim()).map(promptOf);
+  if (file) return [];
+  return (method === "dpo" ? pairs : examples).filter((each) => each.question.trim()).map((each) => [user(each.question)]);
+}
+
+/** Returns the body of `POST /v1/train`. */
+export function bodyOf(taught) {
+  const { method, model, values } = taught;
+  return { model, method, ...contentOf(taught), ...values, background: true };
+}
+
+function contentOf({ method, groups, examples, pairs, file }) {
+  if (method === "grpo") {
+    return { groups: groups.map((group) => ({ messages: promptOf(group), responses: group.answers.map(responseOf) })) };
+  }
+  if (file) return file.content;
+  if (method === "dpo") return { pairs: pairs.map(({ question, preferred, rejected }) => ({ messages: [user(question)], preferred, rejected })) };
+  return { examples: examples.map(({ question, answer }) => ({ messages: [user(question), { role: "assistant", content: answer }] })) };
+}
+
+function responseOf({ content, reward, stop_reason }) {
+  return { content, reward, ...(stop_reason && { stop_reason }) };
+}
+
+/** Returns why nothing can be taught yet, for the person; an empty text if it can. */
+export function missingOf(taught) {
+  if (!taught.model) return "Choose a model of yours first.";
+  if (taught.method === "grpo") return missingInGroups(taught.groups);
+  if (taught.file) return "";
+  const list = taught.method === "dpo" ? taught.pairs : taught.examples;
+  const fields = taught.method === "dpo" ? ["question", "preferred", "rejected"] : ["question", "answer"];
+  return list.every((each) => fields.every((name) => each[name].trim())) ? "" : "Fill in all texts, or remove what is empty.";
+}
+
+function missingInGroups(groups) {
+  if (groups.some((group) => !group.question.trim())) return "Each question needs a text.";
+  if (groups.some((group) => group.answers.length < 2)) return "Each question needs at least two answers.";
+  if (groups.some((group) => group.answers.some((each) => !Number.isFinite(each.reward)))) return "Each answer needs a reward.";
+  const teaches = groups.some((group) => new Set(group.answers.map((each) => each.reward)).size > 1);
+  return teaches ? "" : "Say which answer is better: all rewards of a question are still equal.";
+}

@@ -54,6 +54,9 @@ NOT_RUN = {
     ("docs/operations.md", "curl -sSLO"): "It downloads a file of KubeRay.",
     ("docs/operations.md", "export TIGER_MODEL_PATHS"): "It names directories with weights of 16 GB each.",
     ("docs/benchmarks.md", ".venv/bin/python -m bench.gpu --scale tiny"): "It measures for minutes.",
+    ("docs/training.md", '{"messages": '): "tests/unit/test_training_document.py reads it.",
+    ("docs/training.md", '{"input": '): "tests/unit/test_training_document.py reads it.",
+    ("docs/training.md", '{"model": '): "tests/unit/test_training_document.py reads it.",
     ("docs/operations.md", ".venv/bin/tiger down"): "It stops the instance that other tests use.",
     (
         "docs/operations.md",

@@ -59,9 +59,7 @@ class Report:
         }
 
     def write(self, path: Path) -> None:
-        """Write the report, and the picture beside it."""
-        from bench.learning.plot import plot
-
+        """Write the report as JSON."""
         comparisons = self.comparisons()
         entries = {
             task.name: {
@@ -76,4 +74,3 @@ class Report:
         report = self._head | {"tasks": entries}
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(report, indent=2) + "\n")
-        plot(report, path.with_suffix(".png"))

@@ -21,7 +21,7 @@ class Report:
     """The curves of both sides of each task."""
 
     def __init__(self, setup: Setup, shown_setup: ShownSetup, serving_dtype: str) -> None:
-        self._head = {
+        self._head: dict[str, Any] = {
             "machine": describe(),
             "setup": asdict(setup),
             "shown_setup": asdict(shown_setup),

@@ -72,20 +72,6 @@ class FileLists:
 
         self._update(user, without)
 
-    def pin(self, user: str, file_id: str, key: str) -> FileRecord:
-        """Copy the bytes of a file to `key`, where its deletion does not reach them. Returns its record.
-
-        A job calls this when it is accepted, and reads only the copy.
-
-        Raises: FileNotFound: unknown, another user's, or deleted meanwhile.
-        """
-        record = self.find(user, file_id)
-        try:
-            self._store.copy(content_key(user, file_id), key)
-        except ObjectMissing:
-            raise FileNotFound(NO_SUCH_FILE) from None
-        return record
-
     def _update(self, user: str, change: Callable[[UserFiles], UserFiles]) -> None:
         """Apply `change` to the newest list; it may be called again with a newer one."""
         deadline, wait_s = time.monotonic() + UPDATE_DEADLINE_S, FIRST_WAIT_S

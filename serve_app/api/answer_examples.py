@@ -122,6 +122,7 @@ JOB: dict[str, Any] = {
     "step": 2,
     "steps": 5,
     "metrics": {},
+    "checkpoints": [],
     "error": None,
 }
 QUEUED_JOB = {**JOB, "status": "queued", "started": None, "revision": None, "step": 0}

@@ -11,6 +11,7 @@ from fastapi.security import HTTPBearer
 from registry.audit import Action, AuditLog
 from registry.records import ModelRecord
 from registry.store import ObjectStore
+from registry.tasks import BackgroundTasks
 from registry.usage import UsageParts
 from serve_app.api import in_progress
 from serve_app.api.audit import AuditedRequest, AuditTrail
@@ -67,6 +68,8 @@ class Backends:
     uploads: FileUploads = field(init=False)
     read_files: FilesElsewhere = field(init=False)
     job_files_at_once: Places = field(init=False)
+    accepting: BackgroundTasks = field(init=False, default_factory=BackgroundTasks)
+    """The acceptances of fine-tuning jobs, which go on if the client goes away."""
 
     def __post_init__(self) -> None:
         self.store = ObjectStore(self.settings.storage)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from serve_app.api.answer_examples import FILE_OBJECT
 from serve_app.settings import Settings
 
 PROMPT = [{"role": "user", "content": "Name a fruit."}]
@@ -166,6 +167,22 @@ def request_examples(settings: Settings) -> dict[str, dict[str, Any]]:
                 "model": "model42",
                 "input": "Name a fruit.",
                 "text": {"format": {"type": "json_schema", **FRUIT["json_schema"]}},
+            },
+        },
+        "POST /openai/v1/fine_tuning/jobs": {
+            "a copy of a base model": {
+                "model": base_model,
+                "training_file": FILE_OBJECT["id"],
+                "suffix": "support",
+                "method": {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 2}}},
+                "seed": 42,
+                "metadata": {"team": "support"},
+            },
+            "the next revisions of a model": {
+                "model": "model42",
+                "training_file": FILE_OBJECT["id"],
+                "validation_file": FILE_OBJECT["id"],
+                "hyperparameters": {"n_epochs": 2, "batch_size": 4, "learning_rate_multiplier": 0.5},
             },
         },
         "POST /openai/v1/completions": {

@@ -68,19 +68,21 @@ class DpoHyperparameters(SupervisedHyperparameters):
 
 
 class SupervisedMethod(Request):
-    hyperparameters: SupervisedHyperparameters = SupervisedHyperparameters()
+    hyperparameters: SupervisedHyperparameters = Field(
+        SupervisedHyperparameters(), description="values of the training"
+    )
 
 
 class DpoMethod(Request):
-    hyperparameters: DpoHyperparameters = DpoHyperparameters()
+    hyperparameters: DpoHyperparameters = Field(DpoHyperparameters(), description="values of the training")
 
 
 class FineTuningMethod(Request):
     """The method of a job. Only the part of its own type may be given."""
 
     type: Literal["supervised", "dpo"]
-    supervised: SupervisedMethod | None = None
-    dpo: DpoMethod | None = None
+    supervised: SupervisedMethod | None = Field(None, description="for the type `supervised`")
+    dpo: DpoMethod | None = Field(None, description="for the type `dpo`")
 
     @model_validator(mode="before")
     @classmethod
@@ -161,9 +163,9 @@ class FineTuningJob(Answer):
     result_files: tuple[str, ...] = Field(description="ids of files with the numbers of each step")
     trained_tokens: int | None = Field(description="null before the end")
     error: FineTuningError | None
-    method: FineTuningMethod
+    method: FineTuningMethod = Field(description="the method, with the values that were given or chosen")
     hyperparameters: SupervisedHyperparameters = Field(description="those of `method`, in the older form")
-    seed: int
+    seed: int = Field(description="seed of the order of the lines")
     metadata: Metadata | None = Field(description="texts of the request")
     integrations: tuple[()] = Field((), description="none")
     organization_id: str = Field("tiger", description="no effect")

@@ -28,7 +28,7 @@ def preference(preferred: str, other: str) -> bytes:
 
 
 def uploaded(account: Account, *lines: bytes) -> str:
-    form = {"data": {"purpose": "fine-tune"}, "files": {"file": ("a.jsonl", b"\n".join(lines))}}
+    form: Any = {"data": {"purpose": "fine-tune"}, "files": {"file": ("a.jsonl", b"\n".join(lines))}}
     return str(account.http.post(FILES, **form).raise_for_status().json()["id"])
 
 

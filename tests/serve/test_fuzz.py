@@ -18,6 +18,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from serve_app.wire.files import EXAMPLE_LINE
 from tests.serve.conftest import WIDE_LIMITS
 from tests.support.account import Account
 from tests.support.service import Service
@@ -34,6 +35,7 @@ CHECKS = [
     negative_data_rejection,
 ]
 LIMITS = WIDE_LIMITS
+FINE_TUNING = "/openai/v1/fine_tuning/jobs"
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +114,8 @@ def name_something_real(case: Any, account: Account) -> None:
     if is_chosen(parameters.get("ref")):
         parameters["ref"] = victim(account) if case.method == "DELETE" else "mine"
     if is_chosen(parameters.get("job_id")):
-        parameters["job_id"] = account.http.get("/v1/jobs?limit=1").json()[0]["id"]
+        jobs = account.http.get("/v1/jobs?limit=1").json()
+        parameters["job_id"] = fine_tuned(account) if FINE_TUNING in case.path else jobs[0]["id"]
     if is_chosen(parameters.get("key_id")):
         parameters["key_id"] = account.http.post("/v1/keys", json={"name": "victim"}).json()["id"]
     if is_chosen(parameters.get("file_id")):
@@ -121,17 +124,27 @@ def name_something_real(case: Any, account: Account) -> None:
         for field in ("model", "parent_model"):
             if is_chosen(case.body.get(field)):
                 case.body[field] = "mine"
+        for field in ("training_file", "validation_file"):
+            if is_chosen(case.body.get(field)):
+                case.body[field] = uploaded(account, EXAMPLE_LINE.encode())
 
 
 def is_chosen(value: Any) -> bool:
     return isinstance(value, str) and len(value) % 2 == 1
 
 
-def uploaded(account: Account) -> str:
+def uploaded(account: Account, content: bytes = b"{}") -> str:
     """A file of the user."""
-    form: dict[str, Any] = {"data": {"purpose": "fine-tune"}, "files": {"file": ("f.jsonl", b"{}")}}
+    form: dict[str, Any] = {"data": {"purpose": "fine-tune"}, "files": {"file": ("f.jsonl", content)}}
     file_id: str = account.http.post("/openai/v1/files", **form).json()["id"]
     return file_id
+
+
+def fine_tuned(account: Account) -> str:
+    """A fine-tuning job of the user."""
+    body = {"model": "mine", "training_file": uploaded(account, EXAMPLE_LINE.encode())}
+    job_id: str = account.http.post(FINE_TUNING, json=body).raise_for_status().json()["id"]
+    return job_id
 
 
 def victim(account: Account) -> str:

@@ -132,7 +132,7 @@ class Life:
         """Publish the revision of a training that runs, and save its end."""
         assert record.revision is not None
         self._save(record, "begun")
-        self._publish(model, record.revision, record.id)
+        self.publish(model, record.revision, record.id)
         self._finish(record, status=JobStatus.SUCCEEDED)
         usage = {model.id: Usage(trained_tokens=1)}
         UsageParts(self._store).save(self.user, utc_now().date(), record.id, usage)
@@ -154,7 +154,7 @@ class Life:
         else:
             self._keys.create(self.user, "a key")
 
-    def _publish(self, model: ModelRecord, revision: int, job: str) -> None:
+    def publish(self, model: ModelRecord, revision: int, job: str) -> None:
         (self._directory / "adapter").mkdir(exist_ok=True)
         random_one = {CONFIG_FILE: b"{}", WEIGHTS_FILE: self._random.randbytes(64)}
         for name, body in (self._adapter or random_one).items():

@@ -7,6 +7,8 @@ from tests.support.tiny_jobs import tiny_assignment
 from training.types import Assignment
 
 BETA = 0.5
+LAST_REVISION = 9
+"""The number of the last revision of a job that makes one of each epoch."""
 METHODS = (Method.SUPERVISED, Method.DPO)
 
 
@@ -58,3 +60,13 @@ def method_assignment(
     request = JobRequest(method=method, hyperparameters=hyperparameters, **taught)
     usual = tiny_assignment(steps, dropout=dropout, attempt=attempt)
     return usual.model_copy(update={"request": request})
+
+
+def validated(method: Method, steps: int = 4, **values: Any) -> Assignment:
+    """A job whose validation rows are its own rows, and which makes a revision of each epoch."""
+    assignment = method_assignment(method, steps, **values)
+    given = "examples" if method is Method.SUPERVISED else "pairs"
+    rows = {f"validation_{given}": getattr(assignment.request, given), "keeps_epochs": True}
+    return assignment.model_copy(
+        update={"request": assignment.request.model_copy(update=rows), "revision": LAST_REVISION}
+    )

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from registry.errors import JobNotFound
+from registry.records import Method
 from registry.revisions import Revisions
 from registry.store import ObjectStore
+from tests.support.method_jobs import method_assignment
 from tests.support.tiny_jobs import run, tiny_assignment, tiny_resident
 from training.types import Assignment, Dismissal, Place, Resumption, Standing, StepProgress
 from training.worker import controller_link
@@ -18,6 +20,7 @@ from training.worker.adapter import WEIGHTS_FILE
 from training.worker.attempts import Attempts, WorkerContext
 from training.worker.resident_model import ResidentModel
 from training.worker.starting_point import StartingPoints
+from training.worker.state import OptimizerState
 
 
 class Link(controller_link.Link):
@@ -204,3 +207,30 @@ def test_a_worker_that_leaves_keeps_nothing(
         attempts.carry_out(job("a"))
         assert kept(scratch)
     assert kept(scratch) == []
+
+
+def test_revisions_of_epochs_are_published_and_the_next_job_does_not_take_their_optimizer(
+    resident: ResidentModel, attempts: Attempts, store: ObjectStore, link: Link, tmp_path: Path
+) -> None:
+    link.gives_way_at = 0
+    epochs = method_assignment(Method.SUPERVISED, 3)
+    request = epochs.request.model_copy(update={"keeps_epochs": True})
+    assignment = epochs.model_copy(update={"request": request, "revision": 3})
+    attempts.carry_out(assignment)
+    assert [what for _, what in link.told] == ["keep 1", "keep 2", "complete"]
+    made = Revisions(store).list(assignment.uid)
+    assert [(each.revision, each.step, each.job) for each in made] == [
+        (3, None, "job"),
+        (2, 2, "job"),
+        (1, 1, "job"),
+    ]
+    first = [each.model_dump() for each in made]
+    attempts.carry_out(assignment.model_copy(update={"attempt": 2}))
+    assert [each.model_dump() for each in Revisions(store).list(assignment.uid)] == first
+    with StartingPoints(Revisions(store), quiet_s=0) as points:
+        points.remember(OptimizerState("job", {}, Method.SUPERVISED))
+        for revision, has_optimizer in ((2, False), (3, True)):
+            (directory := tmp_path / str(revision)).mkdir()
+            parent = {"parent_revision": revision, "has_parent_adapter": True}
+            _, optimizer = points.fetch(assignment.model_copy(update=parent), directory)
+            assert (optimizer is not None) == has_optimizer

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from registry.records import Method, Schedule
-from tests.support.method_jobs import METHODS, method_assignment
+from tests.support.method_jobs import METHODS, method_assignment, validated
 from tests.support.tiny_jobs import MemoryStates, run, run_together, tiny_assignment, tiny_resident
 from training.types import Assignment, Place, Standing, StepProgress
 from training.worker import job as training_job
@@ -88,11 +88,13 @@ def test_a_job_in_turns_makes_the_same_adapter(tiny_weights: Path, tmp_path: Pat
 def both_methods(resident: ResidentModel, output: Path) -> list[StepProgress]:
     """Jobs without dropout, which draws other numbers on each worker. One row or pair is in some batches.
 
+    An epoch ends after two steps of three, and each end has measures of validation rows.
+
     Then jobs in turns, which the workers leave and take up together.
     """
     steps = []
     for method in METHODS:
-        assignment = method_assignment(method, 3, batch_size=2)
+        assignment = validated(method, 3, batch_size=3)
         steps += run(resident, output / method.value, assignment)
         if resident.workers.size > 1:
             run(resident, output / f"whole-{method.value}", job_of(method))
@@ -108,6 +110,7 @@ def test_two_workers_make_the_update_of_one(tiny_weights: Path, tmp_path: Path, 
     expected = both_methods(tiny_resident(tiny_weights, **settings), tmp_path / "one")
     found = run_together(2, tiny_weights, tmp_path / "two", both_methods, shard_base_model=shard, **settings)
     for theirs, ours in zip(found, told(expected), strict=True):
+        assert ("valid_loss" in ours) == (ours["step"] > 1)
         if ours["step"] == 1:
             ours.pop("reward_accuracy", None)  # the rewards of the first step are rounding errors
         assert {name: theirs[name] for name in ours} == pytest.approx(ours, rel=1e-3, abs=1e-4)

@@ -18,6 +18,8 @@ from training.worker.packs import Row
 
 MAX_LOGIT = 1e4
 """The bound of the size of a logit. The logits of a healthy model stay below a hundred."""
+MAX_LOSS = 100.0
+"""The bound of the loss of supervised training and DPO. A guess among 200,000 tokens has a loss of 12."""
 MAX_HIDDEN = 1e6
 """The bound of the size of a hidden state's numbers. The largest known ones are below a hundred thousand."""
 NUM_FIXED, NUM_FIXED_TOKENS = 2, 16
@@ -32,6 +34,17 @@ def check_finite(numbers: Mapping[str, float], step: int) -> None:
     for name, number in numbers.items():
         if not math.isfinite(number):
             raise _diverged(step, f"the {name} is not finite ({number})")
+
+
+def check_loss(loss: float, scale: float, step: int) -> None:
+    """Check that a loss is far from that of a ruined model. Raises: TrainingDiverged.
+
+    Args:
+        scale: the factor by which the request makes all losses larger, such as the weight of an example.
+    """
+    bound = MAX_LOSS * max(scale, 1.0)
+    if loss > bound:
+        raise _diverged(step, f"the loss exceeds its bound ({loss:.4g} > {bound:.4g})")
 
 
 def check_soundness(model: Any, rows: Sequence[Row], step: int) -> None:

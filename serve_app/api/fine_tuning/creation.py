@@ -14,7 +14,6 @@ from registry.audit import Action
 from registry.errors import InvalidRequest, ModelNotFound, QuotaExceeded, TigerError
 from registry.fine_tuning import FineTuning
 from registry.records import JobRecord, JobRequest, ModelRecord
-from registry.tasks import BackgroundTasks
 from serve_app.api.audit import AuditedRequest
 from serve_app.api.backends import Backends
 from serve_app.api.fine_tuning.choices import Choice, check_choice, check_trained_tokens, choose
@@ -26,8 +25,6 @@ from serve_app.catalog.references import Resolved
 from serve_app.remote_errors import as_tiger_error
 from serve_app.wire.fine_tuning import CreateFineTuningJob
 from serve_app.wire.models import CreateModel
-
-_background = BackgroundTasks()
 
 
 class JobCreation:
@@ -66,8 +63,8 @@ class JobCreation:
         if self._key is None:  # else the job of this key may exist already, and needs no room
             await backends.trainer.require_room(self._user)
         shown = _shown(request, resolved, target is None, choice, seed)
-        accepting = self._accept(request, target, read, shown)
-        return await asyncio.shield(_background.start(accepting))
+        accepting = backends.accepting.start(self._accept(request, target, read, shown))
+        return await asyncio.shield(accepting)
 
     async def _target(self, resolved: Resolved, request: CreateFineTuningJob) -> ModelRecord | None:
         """Returns the model that the job teaches. None: a copy of the named one, which does not exist yet."""

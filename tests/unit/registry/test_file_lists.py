@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from registry.errors import FileNotFound, QuotaExceeded
-from registry.file_lists import FileLimits, FileLists, content_key, list_key
+from registry.file_lists import FileLimits, FileLists, list_key
 from registry.file_records import FilePurpose, FileRecord, generate_file_id
 from registry.records import utc_now
-from registry.store import ObjectMissing, ObjectStore
+from registry.store import ObjectStore
 from tests.support.memory_s3 import MemoryClient, memory_store, once_at
 
 USER = "alice"
@@ -103,21 +103,3 @@ def test_change_of_another_writer_is_not_lost() -> None:
     calls.append(lambda: other.add(USER, first, ROOM))
     lists.add(USER, second, ROOM)
     assert set(lists.load(USER).files) == {first, second}
-
-
-def test_pinned_bytes_outlive_the_file(store: ObjectStore, lists: FileLists) -> None:
-    mine = record()
-    store.put(content_key(USER, mine.id), b"bytes")
-    lists.add(USER, mine, ROOM)
-    assert lists.pin(USER, mine.id, "jobs/alice/job-1/training") == mine
-    store.delete(content_key(USER, mine.id))
-    assert store.get("jobs/alice/job-1/training").body == b"bytes"
-
-
-def test_file_that_is_deleted_meanwhile_cannot_be_pinned(store: ObjectStore, lists: FileLists) -> None:
-    mine = record()
-    lists.add(USER, mine, ROOM)
-    with pytest.raises(FileNotFound):
-        lists.pin(USER, mine.id, "jobs/alice/job-1/training")
-    with pytest.raises(ObjectMissing):
-        store.get("jobs/alice/job-1/training")

@@ -13,6 +13,7 @@ from registry.errors import (
 from registry.revisions import Revisions
 from registry.store import ObjectStore
 from serve_app.catalog.catalog import Catalog
+from serve_app.catalog.references import Resolver
 from serve_app.settings import Settings
 from tests.support.catalogs import USER, create, names, trained
 from tests.support.proxy import Proxy
@@ -37,6 +38,21 @@ async def test_publish_never_goes_back_and_undoes_no_rollback(catalog: Catalog) 
     assert (await catalog.publish(USER, model.uid, 1)).revision == 2
     await catalog.activate(USER, "mine", 1)
     assert (await catalog.publish(USER, model.uid, 2)).revision == 1
+
+
+async def test_kept_revision_is_answered_and_does_not_become_the_current_one(
+    catalog: Catalog, settings: Settings
+) -> None:
+    model = await create(catalog)
+    for _ in range(2):
+        kept = await catalog.keep(USER, model.uid, 1)
+        assert (kept.revision, kept.latest_revision) == (0, 1)
+    pinned = Resolver(settings).resolve(await catalog.private_models(USER), "mine@1")
+    assert pinned.revision == 1
+    published = await catalog.publish(USER, model.uid, 2)
+    assert (published.revision, published.latest_revision) == (2, 2)
+    assert await catalog.keep(USER, model.uid, 1) == published
+    assert (await catalog.activate(USER, "mine", 1)).revision == 1
 
 
 async def test_activation_keeps_the_counter(catalog: Catalog) -> None:

@@ -46,6 +46,10 @@ class Controller:
         self.steps.append((job_id, attempt, step))
         return self.standing
 
+    def keep(self, job_id: str, attempt: int, revision: int) -> Standing:
+        assert (job_id, attempt, revision) == ("job-1", 2, 3)
+        return self.standing
+
     def look(self, job_id: str, attempt: int, place: Place) -> Standing:
         assert (job_id, attempt, place) == ("job-1", 2, PLACE)
         return self.standing
@@ -124,6 +128,17 @@ def test_progress_that_did_not_get_through_is_reported_again(trouble: Exception)
     assert controller.steps == []
     assert not link.is_cancelled()
     assert controller.steps == [("job-1", 2, STEP)]
+
+
+def test_revision_of_an_epoch_is_reported_until_the_controller_hears_of_it() -> None:
+    controller = Controller(RayActorError(), Unavailable("storage"))
+    link, _ = link_to(controller)
+    controller.standing = Standing.IS_CANCELLED
+    link.keep(ASSIGNMENT, 3)
+    assert link.is_cancelled(), "the answer says what the job has to do"
+    controller.troubles = [JobNotFound("given up")]
+    with pytest.raises(JobNotFound):
+        link.keep(ASSIGNMENT, 3)
 
 
 def test_attempt_that_was_given_up_learns_of_it() -> None:

@@ -19,6 +19,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,23 +65,30 @@ def main() -> None:
         machines[part] = describe()
         if part == "http":
             report["request"], report["publish"] = through_http()
-        else:
-            report[part] = steps() if part == "steps" else supervised()
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(report, indent=2) + "\n")
+            write(options.output, report)
+            continue
+        report[part] = []
+        for row in steps() if part == "steps" else supervised():
+            report[part].append(row)
+            write(options.output, report)
     print(f"written to {options.output}")
 
 
-def steps() -> list[dict[str, Any]]:
-    resident = resident_model()
-    return [compare(resident, shape, job_of(shape, WORDS, " ", STEPS)) for shape in SHAPES]
+def write(path: Path, report: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, indent=2) + "\n")
 
 
-def supervised() -> list[dict[str, Any]]:
+def steps() -> Iterator[dict[str, Any]]:
     resident = resident_model()
-    return [
-        compare_supervised(resident, shape, supervised_job(shape, WORDS, STEPS)) for shape in EXAMPLE_SHAPES
-    ]
+    for shape in SHAPES:
+        yield compare(resident, shape, job_of(shape, WORDS, " ", STEPS))
+
+
+def supervised() -> Iterator[dict[str, Any]]:
+    resident = resident_model()
+    for shape in EXAMPLE_SHAPES:
+        yield compare_supervised(resident, shape, supervised_job(shape, WORDS, STEPS))
 
 
 def resident_model() -> ResidentModel:

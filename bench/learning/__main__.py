@@ -28,6 +28,7 @@ that are missing to `--runs` are made. TRL's side of the three tasks takes most 
 """
 
 import argparse
+import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,6 +57,7 @@ def main() -> None:
     learn_from_shown(report, options)
     learn_from_rewards(report, setup, options)
     report.write(options.output)
+    draw(options.output)
     print(f"written to {options.output} and {options.output.with_suffix('.png')}")
     for name, comparison in report.comparisons().items():
         print(as_line(name, comparison))
@@ -80,12 +82,18 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def draw(path: Path) -> None:
+    from bench.learning.plot import plot
+
+    plot(json.loads(path.read_text()), path.with_suffix(".png"))
+
+
 def learn_from_shown(report: Report, options: argparse.Namespace) -> None:
     """Make the runs that are missing, of both sides in turns."""
     sides = (("tiger", tiger_from_shown), ("trl", trl_from_shown))
-    for method, task in SHOWN_TASKS.items():
-        for seed in range(options.runs if task.name in options.tasks else 0):
-            for side, learn in sides:
+    for seed in range(options.runs):
+        for method, task in SHOWN_TASKS.items():
+            for side, learn in sides if task.name in options.tasks else ():
                 if seed >= len(report.curves(task, side)):
                     report.curves(task, side).append(apart(learn, method, ShownSetup(), seed))
                     report.write(options.output)

@@ -1,6 +1,5 @@
 """Asks a model in this process, with greedy decoding, and measures how far it is from its base model."""
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,15 +32,10 @@ class Answer:
 
 def ask(model: Any, tokenizer: Any, conversations: Sequence[list[Message]], max_tokens: int) -> list[Answer]:
     """The greedy answers to all conversations, in one batch. The mode of the model stays as it is."""
-    prompts = tokenizer.apply_chat_template(
-        list(conversations),
-        add_generation_prompt=True,
-        tokenize=True,
-        padding=True,
-        padding_side="left",
-        return_dict=True,
-        return_tensors="pt",
-    )
+    ids_of = tokenizer.apply_chat_template(
+        list(conversations), add_generation_prompt=True, tokenize=True, return_dict=True
+    )["input_ids"]
+    prompts = tokenizer.pad({"input_ids": ids_of}, padding_side="left", return_tensors="pt")
     was_training = model.training
     model.eval()
     with torch.no_grad():
@@ -73,39 +67,50 @@ class Judge:
         self._tokenizer = tokenizer
         self._others: list[Answer] = []
 
+    def scores(self, model: Any) -> HeldOut:
+        """The scores on the held-out prompts."""
+        return judge(self._task, [answer.text for answer in self._held_out(model)])
+
     def measure(self, model: Any) -> tuple[HeldOut, float, float]:
         """The scores on the held-out prompts, `kl` and `other_kl` (see `Round`) of a PEFT model."""
-        answers = held_out_answers(model, self._tokenizer, self._task)
-        scores = judge(self._task, [answer.text for answer in answers])
+        answers = self._held_out(model)
         if not self._others:
             conversations = [[Message(role="user", content=text)] for text in OTHER_PROMPTS]
             with model.disable_adapter():
                 self._others = ask(model, self._tokenizer, conversations, OTHER_TOKENS)
-        return scores, _kl(model, answers, True), _kl(model, self._others, False)
+        scores = judge(self._task, [answer.text for answer in answers])
+        return scores, self._kl(model, answers, True), self._kl(model, self._others, False)
 
+    def _held_out(self, model: Any) -> list[Answer]:
+        return held_out_answers(model, self._tokenizer, self._task)
 
-def _kl(model: Any, answers: Sequence[Answer], is_from_model: bool) -> float:
-    """The mean KL of a token of these answers, over all words of the vocabulary, in nats.
+    def _kl(self, model: Any, answers: Sequence[Answer], is_from_model: bool) -> float:
+        """The mean KL of a token of these answers, over all words of the vocabulary, in nats.
 
-    Args:
-        is_from_model: True: KL(model || base); False: KL(base || model).
-    """
-    was_training = model.training
-    model.eval()
-    found: list[float] = []
-    with torch.no_grad():
-        for answer in answers:
-            own = _log_probs(model, answer)
+        Args:
+            is_from_model: True: KL(model || base); False: KL(base || model).
+        """
+        was_training = model.training
+        model.eval()
+        with torch.no_grad():
+            own = self._log_probs(model, answers)
             with model.disable_adapter():
-                base = _log_probs(model, answer)
-            first, second = (own, base) if is_from_model else (base, own)
-            found += (first.exp() * (first - second)).sum(-1).tolist()
-    model.train(was_training)
-    return statistics.fmean(found)
+                base = self._log_probs(model, answers)
+        model.train(was_training)
+        first, second = (own, base) if is_from_model else (base, own)
+        return float((first.exp() * (first - second)).sum(-1).mean())
 
-
-def _log_probs(model: Any, answer: Answer) -> Tensor:
-    """(A, V) log-probabilities of all words at each token of the answer."""
-    ids = torch.cat([answer.prompt, answer.tokens]).unsqueeze(0)
-    logits: Tensor = model(input_ids=ids, logits_to_keep=len(answer.tokens) + 1).logits[0, :-1]
-    return logits.float().log_softmax(-1)
+    def _log_probs(self, model: Any, answers: Sequence[Answer]) -> Tensor:
+        """(T, V) log-probabilities of all words at each token of all answers, one after another."""
+        ids = [torch.cat([answer.prompt, answer.tokens]).tolist() for answer in answers]
+        batch = self._tokenizer.pad({"input_ids": ids}, padding_side="left", return_tensors="pt")
+        lengths = [len(answer.tokens) for answer in answers]
+        mask = batch["attention_mask"]
+        logits = model(
+            input_ids=batch["input_ids"],
+            attention_mask=mask,
+            position_ids=(mask.cumsum(1) - 1).clamp(min=0),
+            logits_to_keep=max(lengths) + 1,
+        ).logits
+        parts = [row[-length - 1 : -1] for row, length in zip(logits, lengths, strict=True)]
+        return torch.cat(parts).float().log_softmax(-1)

@@ -42,10 +42,7 @@ def compare(tiger: Sequence[Curve], trl: Sequence[Curve], num_last: int = NUM_LA
             side: _ends([_at_the_end([curve], num_last) for curve in curves])
             for side, curves in sides.items()
         },
-        "ratio": {
-            name: round(ours[name] / theirs[name], 2) if ours[name] is not None and theirs[name] else None
-            for name in COMPARED
-        },
+        "ratio": {name: _ratio(ours[name], theirs[name]) for name in COMPARED},
         "reaches": _reaches(ours["reward"], theirs["reward"]),
         "reaches_held_out": _reaches(ours["held_out_reward"], theirs["held_out_reward"]),
     }
@@ -80,6 +77,10 @@ def _mean(values: Sequence[float | None]) -> float | None:
     """The mean of the values that are there, or None."""
     there = [value for value in values if value is not None]
     return round(statistics.fmean(there), 3) if there else None
+
+
+def _ratio(ours: float | None, theirs: float | None) -> float | None:
+    return round(ours / theirs, 2) if ours is not None and theirs else None
 
 
 def _reaches(ours: float | None, theirs: float | None) -> bool | None:

@@ -21,7 +21,7 @@ class Report:
     """The curves of both sides of each task."""
 
     def __init__(self, setup: Setup, shown_setup: ShownSetup, serving_dtype: str) -> None:
-        self._head = {
+        self._head: dict[str, Any] = {
             "machine": describe(),
             "setup": asdict(setup),
             "shown_setup": asdict(shown_setup),
@@ -59,9 +59,7 @@ class Report:
         }
 
     def write(self, path: Path) -> None:
-        """Write the report, and the picture beside it."""
-        from bench.learning.plot import plot
-
+        """Write the report as JSON."""
         comparisons = self.comparisons()
         entries = {
             task.name: {
@@ -76,4 +74,3 @@ class Report:
         report = self._head | {"tasks": entries}
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(report, indent=2) + "\n")
-        plot(report, path.with_suffix(".png"))

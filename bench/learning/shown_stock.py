@@ -102,7 +102,7 @@ class _Recorder(TrainerCallback):
         return Curve(self._start, self._rounds)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **trained: Any) -> None:
-        self._start, *_ = self._judge.measure(trained["model"])
+        self._start = self._judge.scores(trained["model"])
         self._began_at = time.perf_counter()
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **trained: Any) -> None:

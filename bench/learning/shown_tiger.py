@@ -52,7 +52,7 @@ def learn(weights: Path, method: Method, setup: ShownSetup, seed: int) -> Curve:
     base = AutoModelForCausalLM.from_pretrained(weights, dtype=torch.float32)
     model: Any = get_peft_model(base, lora_of(assignment))
     measurer = Judge(SHOWN_TASKS[method], tokenizer)
-    start, *_ = measurer.measure(model)
+    start = measurer.scores(model)
     rounds = []
     for number, (adapter, train_s) in enumerate(zip(adapters, seconds, strict=True), 1):
         load_weights(model, adapter)

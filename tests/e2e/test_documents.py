@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -70,7 +71,7 @@ def shape_of_lines(text: str) -> Any:
 
 def test_session_of_the_readme(reader: Reader) -> None:
     """The commands run one after another in one directory. The words of a model are not compared."""
-    *requests, download, script = blocks_to_run("README.md")
+    *requests, download, script, _ = blocks_to_run("README.md")
     for block in requests:
         assert shape_of_lines(reader.run(block)) == shape_of_lines(block.shown), block.code
 
@@ -89,6 +90,14 @@ def test_session_of_the_readme(reader: Reader) -> None:
         for line, start in zip(lines[1:], ("model42@1: ", "as it was: ", "{'fruit': "), strict=True):
             assert line.startswith(start)
         assert lines[3] in ("{'fruit': 'apple'}", "{'fruit': 'mango'}")
+
+
+def test_move_from_openai_of_the_readme(reader: Reader) -> None:
+    """The model learns its answer. Only the end of its name differs from what is shown."""
+    *_, move = blocks_to_run("README.md")
+    seen, shown = (re.sub(r"-[0-9a-f]{8}@", "-@", text) for text in (reader.run(move), move.shown))
+    assert "-@" in shown
+    assert seen == shown
 
 
 def test_key_of_the_operations_manual(reader: Reader) -> None:

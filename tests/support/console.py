@@ -1,4 +1,4 @@
-"""What a person does first in the console, and where a page may keep something."""
+"""Steps that all tests of the console need."""
 
 from playwright.sync_api import Page, expect
 

@@ -1,5 +1,6 @@
 """The ingress over real HTTP: keys, routes, pages of other origins, operations."""
 
+import re
 from typing import Any
 
 import httpx
@@ -56,6 +57,20 @@ def test_operations_and_documents_need_no_key(service: Service, path: str) -> No
     response = httpx.get(service.url + path, trust_env=False, timeout=30)
     assert response.status_code == 200, response.text
     assert_one_request_id(response)
+
+
+def test_console_is_served_without_a_key(service: Service) -> None:
+    with httpx.Client(base_url=service.url, trust_env=False, timeout=30) as browser:
+        led = browser.get("/")
+        assert (led.status_code, led.headers["location"]) == (307, "/console/")
+        index = browser.get("/console/")
+        assert index.headers["content-type"] == "text/html; charset=utf-8"
+        (script,) = re.findall(r'type="module" src="([^"]+)"', index.text)
+        got, asked = browser.get(f"/console/{script}"), browser.head(f"/console/{script}")
+        assert (got.status_code, got.headers["content-encoding"]) == (200, "gzip")
+        assert (asked.status_code, asked.headers["etag"]) == (200, got.headers["etag"])
+        assert_error(browser.get("/console/none.js"), 404, "route_not_found")
+        assert_error(browser.post("/console/", content=b"x"), 405, "method_not_allowed")
 
 
 @pytest.mark.parametrize(("path", "status"), [("/openai/v1/models", 200), ("/openai/v1/none", 404)])

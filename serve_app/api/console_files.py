@@ -10,6 +10,7 @@ file system: a name that is not in the table is not found.
 import gzip
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -36,7 +37,8 @@ class ConsoleFile(NamedTuple):
     etag: str
 
 
-class ConsoleFiles(NamedTuple):
+@dataclass(frozen=True)
+class ConsoleFiles:
     """The index, and the other files by their paths below the console, such as `<digest>/app.js`."""
 
     index: ConsoleFile

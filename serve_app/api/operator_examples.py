@@ -6,7 +6,7 @@ from serve_app.api.answer_examples import KEY, USED
 
 ME: dict[str, Any] = {
     "user": "alice",
-    "key": {**KEY, "last_used": None},
+    "current_key": {**KEY, "last_used": None},
     "is_operator": False,
     "dashboard_url": None,
 }

@@ -16,7 +16,7 @@ class Me(Answer):
     """The user of a request."""
 
     user: str = Field(description="name of the user")
-    key: Key = Field(description="key of this request; `last_used` is null here")
+    current_key: Key = Field(description="key of this request; `last_used` is null here")
     is_operator: bool = Field(description="true if the user may use `/v1/operator`")
     dashboard_url: str | None = Field(description="address of Ray's dashboard, for operators")
 

@@ -7,11 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Route, expect
 
+from serve_app.api.operator_examples import BASE_MODEL_STATE, ME, USERS_REPORT
 from tests.serve.conftest import WIDE_LIMITS
 from tests.support.account import Account
-from tests.support.browser import Visit, Visitor
+from tests.support.browser import Visitor
+from tests.support.console import go, loaded, sign_in, stored
 from tests.support.proxy import Proxy
 from tests.support.service import Service
 from tests.support.waiting import wait_until
@@ -29,29 +31,6 @@ RUN_INLINE = """() => {
     script.textContent = "window.ran = 5";
     document.body.append(script);
 }"""
-
-
-def sign_in(visit: Visit, key: str) -> Page:
-    page = visit.open("/")
-    page.get_by_label("API key").fill(key)
-    page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("heading", name="Models", exact=True)).to_be_visible()
-    return page
-
-
-def go(page: Page, name: str) -> None:
-    page.evaluate("name => { location.hash = `#/${name}`; }", name)
-
-
-def loaded(page: Page) -> None:
-    expect(page.locator("h1")).to_be_visible()
-    expect(page.locator(".skeleton")).to_have_count(0)
-
-
-def stored(page: Page) -> str:
-    """Everything that the page has put where other tabs and later visits find it."""
-    kept: str = page.evaluate("JSON.stringify([localStorage, document.cookie, history.state, name])")
-    return kept
 
 
 @pytest.fixture
@@ -240,6 +219,24 @@ def test_usage_is_saved_as_csv(service: Service, alice: Account, visitor: Visito
     with (tmp_path / "usage.csv").open() as file:
         (row,) = csv.DictReader(file)
     assert (row["model"], row["requests"]) == ("one", "1")
+
+
+def test_operators_have_a_page_more(service: Service, alice: Account, visitor: Visitor) -> None:
+    """The answers are the examples of the document. `test_operator.py` has the routes themselves."""
+    visit = visitor(service.url)
+    page = sign_in(visit, alice.key)
+    loaded(page)
+    expect(page.get_by_role("link", name="Operator")).to_have_count(0)
+    me = ME | {"is_operator": True, "dashboard_url": "https://dashboard.example.com/"}
+    page.route("**/v1/me", lambda route: route.fulfill(json=me))
+    page.route("**/v1/operator/base_models", lambda route: route.fulfill(json=[BASE_MODEL_STATE]))
+    page.route("**/v1/operator/users*", lambda route: route.fulfill(json=USERS_REPORT))
+    page.reload()
+    page.get_by_role("link", name="Operator").click()
+    expect(page.get_by_role("row", name="SmolLM2-135M")).to_contain_text("1 of 1")
+    expect(page.get_by_role("row", name="alice")).to_be_visible()
+    expect(page.get_by_role("link", name="Ray's dashboard")).to_have_attribute("href", me["dashboard_url"])
+    assert visit.serious_findings() == []
 
 
 def test_keyboard_alone_signs_in_and_asks_a_question(

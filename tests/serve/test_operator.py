@@ -34,7 +34,7 @@ def test_a_user_learns_who_they_are(alice: Account) -> None:
     me = alice.http.get("/v1/me").json()
     assert (me["user"], me["is_operator"], me["dashboard_url"]) == (alice.user, False, None)
     (key,) = alice.http.get("/v1/keys").json()
-    assert me["key"] == {name: value for name, value in key.items() if name != "current"} | {
+    assert me["current_key"] == {name: value for name, value in key.items() if name != "current"} | {
         "last_used": None
     }
     assert alice.key not in alice.http.get("/v1/me").text

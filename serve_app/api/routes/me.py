@@ -20,7 +20,7 @@ async def get_me(caller: CallerDependency, backends: BackendsDependency) -> Any:
     is_operator = caller.user in settings.operators
     return Me(
         user=caller.user,
-        key=Key.of(await backends.authenticator.record(caller.key_hash), None),
+        current_key=Key.of(await backends.authenticator.record(caller.key_hash), None),
         is_operator=is_operator,
         dashboard_url=settings.dashboard_url if is_operator else None,
     )

@@ -3,7 +3,7 @@ import { effect, signal } from "./view.js";
 import { call } from "./api.js";
 import { key } from "./session.js";
 
-/** `{user, key, is_operator, dashboard_url}`; null until it is known. */
+/** `{user, current_key, is_operator, dashboard_url}`; null until it is known. */
 export const me = signal(null);
 
 effect(() => {

@@ -1,6 +1,7 @@
 // The models of this person, shared by all pages. A page that changes a model calls `loadModels` again.
-import { signal } from "./view.js";
+import { effect, signal } from "./view.js";
 import { call } from "./api.js";
+import { isReachable } from "./connection.js";
 import { onSignOut } from "./session.js";
 
 /** `list` is null until the models were loaded. */
@@ -15,6 +16,10 @@ export async function loadModels(options = {}) {
     models.value = { list: models.value.list, error };
   }
 }
+
+effect(() => {
+  if (isReachable.value && models.peek().error?.code === "unreachable") loadModels({ quiet: true });
+});
 
 /** Returns the numbers of the revisions of a private model that can answer, newest first. */
 export function answeringRevisions(revisions, current) {

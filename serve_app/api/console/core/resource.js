@@ -1,8 +1,10 @@
 // Data that a component loads: `const models = useResource(() => call("GET", "v1/models"), [])`.
 import { useEffect, useRef, useState } from "./view.js";
+import { isReachable } from "./connection.js";
 
 /**
- * Returns `{data, error, isLoading, reload}`. It loads again when `deps` change, and when `reload` is called.
+ * Returns `{data, error, isLoading, reload}`. It loads again when `deps` change, when `reload` is called, and when
+ * the service can be reached again.
  *
  * `load` gets an AbortSignal and may call the API with it. Old data stays while new data is loaded with
  * `reload`, so that the page does not flicker.
@@ -23,5 +25,8 @@ export function useResource(load, deps) {
     reload();
     return () => running.current?.abort();
   }, deps);
+  useEffect(() => {
+    if (isReachable.value && state.error?.code === "unreachable") reload();
+  }, [isReachable.value]);
   return { ...state, reload };
 }

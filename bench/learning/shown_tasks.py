@@ -43,8 +43,8 @@ def _task(method: Method, goal: str) -> Task:
 
 
 SHOWN_TASKS = {
-    Method.SUPERVISED: _task(Method.SUPERVISED, "the city in brackets, from 50 examples"),
-    Method.DPO: _task(Method.DPO, "the city in brackets, from 50 pairs"),
+    Method.SUPERVISED: _task(Method.SUPERVISED, "brackets, from 50 examples"),
+    Method.DPO: _task(Method.DPO, "brackets, from 50 pairs"),
 }
 
 

@@ -26,6 +26,13 @@ def open_page(page: Page, name: str) -> None:
     expect(page.get_by_role("heading", name=name, exact=True)).to_be_visible()
 
 
+def copy(page: Page) -> None:
+    page.get_by_role("button", name="Make your first copy").click()
+    page.get_by_label("Name").fill("Tiger friend")
+    page.get_by_label("Description").fill("Knows who it works for.")
+    page.get_by_role("button", name="Make the copy").click()
+
+
 def train(page: Page) -> None:
     page.get_by_text("How it learns").click()
     page.get_by_label("Learning rate").fill("0.0005")
@@ -41,10 +48,7 @@ def test_a_person_copies_teaches_and_asks_again(
     page.get_by_label("API key").fill(alice.key)
     page.get_by_role("button", name="Sign in").click()
 
-    page.get_by_role("button", name="Make your first copy").click()
-    page.get_by_label("Name").fill("Tiger friend")
-    page.get_by_label("Description").fill("Knows who it works for.")
-    page.get_by_role("button", name="Make the copy").click()
+    copy(page)
     expect(page.get_by_role("heading", name="Tiger friend")).to_be_visible()
     open_page(page, "Models")
     expect(page.get_by_text("Knows who it works for.")).to_be_visible()

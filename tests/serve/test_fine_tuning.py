@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from registry.records import JobRequest
+from registry.audit import Action, AuditLog
+from registry.records import JobRequest, utc_now
 from tests.support.account import HELLO, RESPONSES, Account, assert_error
 from tests.support.service import Service, assigned, report_failure
 from tests.support.waiting import wait_until
@@ -52,8 +53,32 @@ def ended(account: Account, job_id: str) -> dict[str, Any]:
     return job(account, job_id)
 
 
+def check_products(account: Account, done: dict[str, Any]) -> None:
+    """Look at the result file, the events and the checkpoints of a job that has succeeded."""
+    model = done["fine_tuned_model"]
+    (result,) = done["result_files"]
+    content = account.http.get(f"{FILES}/{result}/content").raise_for_status().text
+    assert content.splitlines() == [
+        "step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy",
+        "1,0.5,,,",
+    ]
+    (listed,) = account.http.get(FILES, params={"purpose": "fine-tune-results"}).json()["data"]
+    assert (listed["id"], listed["filename"]) == (result, "step_metrics.csv")
+    events = account.http.get(f"{JOBS}/{done['id']}/events", params={"limit": 2}).json()
+    assert events["has_more"] and model in events["data"][0]["message"]
+    rest = {"after": events["data"][-1]["id"], "limit": 100}
+    others = account.http.get(f"{JOBS}/{done['id']}/events", params=rest).json()
+    every = [*events["data"], *others["data"]]
+    assert every[-1]["message"] == "Queued" and not others["has_more"]
+    (numbers,) = [event["data"] for event in every if event["type"] == "metrics"]
+    assert (numbers["step"], numbers["train_loss"]) == (1, 0.5)
+    (checkpoint,) = account.http.get(f"{JOBS}/{done['id']}/checkpoints").json()["data"]
+    assert checkpoint["fine_tuned_model_checkpoint"].startswith(f"{model}@")
+
+
 def test_file_becomes_a_model(service: Service, alice: Account, bob: Account, tmp_path: Path) -> None:
     """A repeated request makes nothing new, and the job does not miss its files, which are deleted."""
+    began = utc_now()
     learned = uploaded(alice, conversation("Hi."), b"", conversation("Hello."))
     measured = uploaded(alice, conversation("Hey."))
     body = {
@@ -78,6 +103,8 @@ def test_file_becomes_a_model(service: Service, alice: Account, bob: Account, tm
     for file in (learned, measured):
         alice.http.delete(f"{FILES}/{file}").raise_for_status()
 
+    entries = [entry for entry in AuditLog(service.store).entries(began) if entry.user == alice.user]
+    assert {Action.CREATE_MODEL, Action.ACCEPT_TRAINING} <= {entry.action for entry in entries}
     stored = service.store.get(f"jobs/{alice.user}/{made['id']}/request.json").body
     request = JobRequest.model_validate_json(stored)
     assert [example.messages[-1].content for example in request.examples] == ["Hi.", "Hello."]
@@ -90,24 +117,7 @@ def test_file_becomes_a_model(service: Service, alice: Account, bob: Account, tm
     service.work("one", tmp_path)
     done = ended(alice, made["id"])
     assert (done["status"], done["fine_tuned_model"], done["trained_tokens"]) == ("succeeded", model, 40)
-    (result,) = done["result_files"]
-    content = alice.http.get(f"{FILES}/{result}/content").raise_for_status().text
-    assert content.splitlines() == [
-        "step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy",
-        "1,0.5,,,",
-    ]
-    (listed,) = alice.http.get(FILES, params={"purpose": "fine-tune-results"}).json()["data"]
-    assert (listed["id"], listed["filename"]) == (result, "step_metrics.csv")
-    events = alice.http.get(f"{JOBS}/{made['id']}/events", params={"limit": 2}).json()
-    assert events["has_more"] and model in events["data"][0]["message"]
-    rest = {"after": events["data"][-1]["id"], "limit": 100}
-    others = alice.http.get(f"{JOBS}/{made['id']}/events", params=rest).json()
-    every = [*events["data"], *others["data"]]
-    assert every[-1]["message"] == "Queued" and not others["has_more"]
-    (numbers,) = [event["data"] for event in every if event["type"] == "metrics"]
-    assert (numbers["step"], numbers["train_loss"]) == (1, 0.5)
-    (checkpoint,) = alice.http.get(f"{JOBS}/{made['id']}/checkpoints").json()["data"]
-    assert checkpoint["fine_tuned_model_checkpoint"].startswith(f"{model}@")
+    check_products(alice, done)
 
 
 @pytest.mark.parametrize("end", ["cancelled", "failed"])

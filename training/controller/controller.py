@@ -89,7 +89,7 @@ class TrainingController(Controller):
         run_starts = RunStarts(dispatcher, active, gpus, start_run, shortage, end_run)
         counted = (active, dispatcher, max_queued_jobs_per_user)
         self._submission = Submission(store, jobs, *counted, self._listing.job, retry)
-        products = JobProducts(store, publisher, active, self._submission, retry)
+        products = JobProducts(store, publisher, active, self._submission, retry, leadership)
         ending = (dispatcher, active, self._metrics, self._meter)
         self._outcomes = Outcomes(publisher, self._revisions, *ending, retry, leadership, products)
         self._checkpoints = Checkpoints(publisher, self._revisions, retry, leadership)

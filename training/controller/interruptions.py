@@ -41,11 +41,12 @@ class Interruptions:
     async def pause(self, user: str, job_id: str) -> JobRecord:
         """Hold a job. Later jobs of its model wait for it; a held job stays as it is."""
         job = self._stoppable(user, job_id)
-        if job is None:
+        if job is None or job.ending is not None:
             return await self._listing.job(user, job_id)
         if not job.record.is_held and not job.record.is_cancelled:
-            await job.update(is_held=True)
+            # At once: nobody would take back the hold of a job that has ended meanwhile.
             self._dispatcher.hold(job.record)
+            await job.update(is_held=True)
             await job.emit(type="info", message="Paused by its user, until they resume it")
         await job.save()
         return job.record

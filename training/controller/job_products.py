@@ -21,6 +21,7 @@ from registry.errors import FileNotFound, ModelNotFound
 from registry.file_lists import FileLists, content_key
 from registry.file_records import FilePurpose, FileRecord
 from registry.fine_tuning import result_file_id
+from registry.leadership import Unopposed
 from registry.records import JobRecord, utc_now
 from registry.retry import Retry
 from registry.store import ObjectStore
@@ -69,12 +70,14 @@ class JobProducts:
         active: ActiveJobs,
         submission: Submission,
         retry: Retry,
+        leadership: Unopposed,
     ) -> None:
         self._store = store
         self._publisher = publisher
         self._active = active
         self._submission = submission
         self._retry = retry
+        self._leadership = leadership
 
     async def keep_results(self, job: ActiveJob) -> None:
         """Make the result file of a job that succeeds, trying again until storage has it."""
@@ -87,6 +90,7 @@ class JobProducts:
             logger.exception("job %s has no result file", job.record.id)
 
     async def _keep(self, record: JobRecord, content: bytes) -> None:
+        self._leadership.require()
         user, file_id = record.user, result_file_id(record.id)
         try:
             await asyncio.to_thread(FileLists(self._store).find, user, file_id)
@@ -122,6 +126,7 @@ class JobProducts:
                 logger.exception("the model of job %s, which has no revision, stays", record.id)
 
     async def _discard(self, record: JobRecord) -> None:
+        self._leadership.require()
         with suppress(ModelNotFound):  # it was deleted before a crash
             model = await self._publisher.model(record.user, record.uid)
             if model.latest_revision == 0:

@@ -102,7 +102,7 @@ class RunStarts:
         waiting = self._dispatcher.waiting(base_model)
         for job_id in waiting:
             job = self._active.get(job_id)
-            if job is not None and told.get(job_id) != message:
+            if job is not None and not job.record.is_held and told.get(job_id) != message:
                 told[job_id] = message
                 await job.emit(type="info", message=message)
         for job_id in told.keys() - set(waiting):

@@ -16,6 +16,7 @@ from tests.support.training_world import (
     progress,
     submit,
 )
+from tests.support.waiting import comes_true
 from training.controller.controller import TrainingController
 from training.types import Assignment, Dismissal, Instruction, Order, Resumption, Standing
 
@@ -244,6 +245,22 @@ async def test_pause_that_could_not_be_saved_is_saved_by_the_next_try(world: Wor
     dying.left = 100
     await controller.pause("alice", job)
     assert await shown(await world.restarted(), job) is JobStatus.PAUSED
+
+
+async def test_pausing_a_job_whose_end_is_not_saved_yet_holds_up_nobody(world: World) -> None:
+    dying = DyingStore(world.store, 100)
+    controller = world.controller(dying)
+    job, following = await submit(controller), await submit(controller)
+    assignment = await assigned(controller)
+    dying.left = 0
+    failing = asyncio.ensure_future(controller.fail(job, assignment.attempt, "training_failed", "no luck"))
+    await comes_true(lambda: dying.is_dead)
+    assert not (await controller.pause("alice", job)).is_held
+    dying.left = 100
+    await failing
+    await ended(world, controller, job)
+    assert await shown(controller, job) is JobStatus.FAILED
+    assert (await assigned(controller)).job_id == following
 
 
 async def test_held_jobs_count_as_unfinished(world: World) -> None:

@@ -52,9 +52,16 @@ class Waiting:
     async def _end(self, base_model: str) -> None:
         self.ended.append(base_model)
 
-    async def put(self, job_id: str) -> ActiveJob:
+    async def put(self, job_id: str, is_held: bool = False) -> ActiveJob:
         record = JobRecord(
-            id=job_id, user=job_id[0], uid="u", model="m", base_model=BASE, created=utc_now(), steps=1
+            id=job_id,
+            user=job_id[0],
+            uid=f"u-{job_id}",
+            model="m",
+            base_model=BASE,
+            created=utc_now(),
+            steps=1,
+            is_held=is_held,
         )
         job = ActiveJob(Jobs(CountingStore()), record)
         self._active.add(job)
@@ -79,6 +86,7 @@ async def waiting() -> Waiting:
 
 async def test_each_waiting_job_is_told_once_what_it_waits_for(waiting: Waiting) -> None:
     first = await waiting.put("a1")
+    held = await waiting.put("a2", is_held=True)
     watch = asyncio.create_task(waiting.starts.watch(BASE))
     await waiting.answer(None)
     assert await messages(first) == []
@@ -91,6 +99,7 @@ async def test_each_waiting_job_is_told_once_what_it_waits_for(waiting: Waiting)
     await waiting.shortages.put(GPU)
     await asyncio.wait_for(watch, 20)
     assert await messages(first) == told
+    assert await messages(held) == [], "it waits for its user"
 
 
 @pytest.mark.parametrize("is_superseded", [False, True])

@@ -33,6 +33,19 @@ def copy(page: Page) -> None:
     page.get_by_role("button", name="Make the copy").click()
 
 
+def ask_and_choose(page: Page) -> None:
+    open_page(page, "Teach")
+    page.get_by_label("Question", exact=True).fill(QUESTION)
+    page.get_by_text("System message, number of answers, temperature").click()
+    page.get_by_label("Answers at a time").fill("2")
+    page.get_by_label("Longest answer, in tokens").fill("16")
+    page.get_by_role("button", name="Get answers").click()
+    expect(page.get_by_label("Answer 2", exact=True)).to_be_visible(timeout=PATIENCE_MS)
+    page.get_by_role("button", name="Write an answer").click()
+    page.get_by_label("Text of answer 3").fill(WANTED)
+    page.get_by_role("button", name="Best: answer 3").click()
+
+
 def train(page: Page) -> None:
     page.get_by_text("How it learns").click()
     page.get_by_label("Learning rate").fill("0.0005")
@@ -54,16 +67,7 @@ def test_a_person_copies_teaches_and_asks_again(
     expect(page.get_by_text("Knows who it works for.")).to_be_visible()
     pictured(page, "models")
 
-    open_page(page, "Teach")
-    page.get_by_label("Question", exact=True).fill(QUESTION)
-    page.get_by_text("System message, number of answers, temperature").click()
-    page.get_by_label("Answers at a time").fill("2")
-    page.get_by_label("Longest answer, in tokens").fill("16")
-    page.get_by_role("button", name="Get answers").click()
-    expect(page.get_by_label("Answer 2", exact=True)).to_be_visible(timeout=PATIENCE_MS)
-    page.get_by_role("button", name="Write an answer").click()
-    page.get_by_label("Text of answer 3").fill(WANTED)
-    page.get_by_role("button", name="Best: answer 3").click()
+    ask_and_choose(page)
     train(page)
 
     expect(page.get_by_text("Step 6 of 6")).to_be_visible(timeout=PATIENCE_MS)

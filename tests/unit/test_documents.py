@@ -19,7 +19,7 @@ from serve_app.cli import app as cli
 from serve_app.settings import Settings
 from tests.support.documents import DOCUMENTS, FENCE, ROOT
 
-MAX_README_WORDS = 1_600
+MAX_README_WORDS = 1650
 PACKAGES = ("registry", "training", "serve_app")
 FOLDERS = (*PACKAGES, "configs", "cluster", "bench", "requirements", "docs", "tests")
 APACHE_LICENSE_SHA256 = "c71d239df91726fc519c6eb72d318ec65820627232b2f796219e87dcf35d0ab4"

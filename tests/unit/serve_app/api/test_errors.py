@@ -22,6 +22,7 @@ TABLE = [
     (errors.JobNotFound, 404, "not_found_error", "job_not_found"),
     (errors.KeyNotFound, 404, "not_found_error", "key_not_found"),
     (errors.FileNotFound, 404, "not_found_error", "file_not_found"),
+    (errors.RouteNotFound, 404, "not_found_error", "route_not_found"),
     (errors.NameTaken, 409, "conflict_error", "name_taken"),
     (errors.ModelInUse, 409, "conflict_error", "model_in_use"),
     (errors.IdempotencyConflict, 409, "conflict_error", "idempotency_conflict"),

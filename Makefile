@@ -75,10 +75,8 @@ $(CLIENTS)/.installed: requirements/clients.txt | $(CPU_INSTALLED)
 	$(UV) pip install --quiet --python $(CLIENTS)/bin/python --no-deps -r requirements/clients.txt
 	touch $@
 
-# Processes that run tests beside each other, each whole files. A few are enough, and each needs memory.
+# Processes that run unit tests beside each other, each whole files. A few are enough, and each needs memory.
 AT_ONCE := --numprocesses logical --maxprocesses 4 --dist loadfile
-# Tests that compute in one thread or wait for one program. Two of their files run at once without disturbing each other.
-SINGLE := tests/engine tests/process tests/training
 
 # The checks run beside each other. Each prints when it has ended.
 check: $(CPU_INSTALLED) ## what to run before each commit: style, types, import contracts, unit tests
@@ -101,8 +99,7 @@ check-unit:
 LOOPBACK := $(CPU_BIN)/python -m tests.support.loopback
 test: check $(CLIENTS)/.installed $(if $(filter gpu,$(PROFILE)),$(GPU_INSTALLED)) ## all checks and tests; with a GPU also those of tests/gpu
 	$(LOOPBACK) $(CPU_BIN)/pytest tests/e2e
-	OMP_NUM_THREADS=1 $(CPU_BIN)/pytest $(AT_ONCE) $(SINGLE)
-	$(CPU_BIN)/pytest --ignore=tests/unit --ignore=tests/e2e $(SINGLE:%=--ignore=%)
+	$(CPU_BIN)/pytest --ignore=tests/unit --ignore=tests/e2e
 	$(if $(filter gpu,$(PROFILE)),$(GPU_VENV)/bin/pytest tests/gpu)
 
 render: $(CPU_INSTALLED) ## write the Serve configs of cluster/ anew from configs/

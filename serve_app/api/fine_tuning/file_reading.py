@@ -136,8 +136,8 @@ def read_files(store: ObjectStore, user: str, request: JobRequest, files: tuple[
         taught |= {f"{prefix}examples": examples, f"{prefix}pairs": pairs}
         lines[file.param] = numbers
     whole = request.model_copy(update={name: tuple(records) for name, records in taught.items()})
-    for param, pairs in (("training_file", whole.pairs), ("validation_file", whole.validation_pairs)):
-        if pairs and all(pair.preferred == pair.rejected for pair in pairs):
+    for param, found in (("training_file", whole.pairs), ("validation_file", whole.validation_pairs)):
+        if found and all(pair.preferred == pair.rejected for pair in found):
             raise NoLearningSignal(f"{param}: {NOTHING_PREFERRED}", param)
     return ReadJob(packed(whole), lines)
 

@@ -37,9 +37,8 @@ from training.types import (
     TrainingOutcome,
 )
 from training.worker.adapter import WEIGHTS_FILE, save_adapter
-from training.worker.batches import Batches
+from training.worker.batches import Batches, tokens_until
 from training.worker.epoch_ends import EpochEnds, Keep, nothing_is_kept
-from training.worker.objective import num_trained
 from training.worker.pack_trainer import PackTrainer
 from training.worker.packs import Row
 from training.worker.resident_model import ResidentModel
@@ -170,24 +169,14 @@ class Training:
 
     def _outcome(self, last: StepProgress, duration_s: float) -> TrainingOutcome:
         """The outcome if `last` is the last step."""
-        return TrainingOutcome(
-            metrics=self._metrics(last),
-            trained_tokens=self._trained_tokens(last.step),
-            duration_s=duration_s,
-        )
+        tokens = tokens_until(last.step, self._rows, self._batches)
+        return TrainingOutcome(metrics=self._metrics(last), trained_tokens=tokens, duration_s=duration_s)
 
     def _metrics(self, last: StepProgress) -> dict[str, float]:
         metrics = {k: v for k, v in last.shown().items() if k not in ("step", "steps", "seconds")}
         if self._assignment.request.method is Method.GRPO:
             metrics |= missing(self._assignment.request.groups)
         return metrics
-
-    def _trained_tokens(self, last_step: int) -> int:
-        """The number of trained tokens of the steps up to this one together."""
-        epochs, num_rest = divmod(last_step, self._batches.per_epoch)
-        rest = range(last_step - num_rest + 1, last_step + 1)
-        in_rest = sum(num_trained(self._rows, self._batches.of_step(step)) for step in rest)
-        return epochs * num_trained(self._rows, range(len(self._rows))) + in_rest
 
     def put_aside(self, path: Path) -> None:
         """Between two turns: move the state from memory to a file."""

@@ -263,46 +263,6 @@ async def test_pausing_a_job_whose_end_is_not_saved_yet_holds_up_nobody(world: W
     assert (await assigned(controller)).job_id == following
 
 
-@pytest.mark.parametrize("status", [JobStatus.CANCELLED, JobStatus.FAILED])
-async def test_held_job_whose_end_was_not_saved_ends_with_the_next_controller(
-    world: World, status: JobStatus
-) -> None:
-    """It must not wait for its user, who was told of its end, nor hold up the jobs behind it."""
-    dying = DyingStore(world.store, 100)
-    before = world.controller(dying)
-    worker = Worker(before)
-    job, following = await submit(before), await submit(before)
-    assignment = await worker.assigned()
-    await before.pause("alice", job)
-    dying.left = 2  # the events and the record, with the cause of the end
-    if status is JobStatus.CANCELLED:
-        await before.cancel("alice", job)
-        await before.stopped(job, assignment.attempt)
-    else:
-        await before.fail(job, assignment.attempt, "training_failed", "no luck")
-    assert await shown(before, job) is status
-    await comes_true(lambda: dying.is_dead)
-    after = await world.restarted()
-    assert (await assigned(after)).job_id == following
-    await ended(world, after, job)
-    assert await shown(after, job) is status
-
-
-async def test_job_that_was_cancelled_behind_a_held_one_ends_with_the_next_controller(world: World) -> None:
-    dying = DyingStore(world.store, 100)
-    before = world.controller(dying)
-    held, cancelled = await submit(before), await submit(before)
-    await before.pause("alice", held)
-    dying.left = 2  # the events and the record, with the cancellation
-    await before.cancel("alice", cancelled)
-    await comes_true(lambda: dying.is_dead)
-    after = await world.restarted(idle_timeout_s=0.1)
-    assert await Worker(after).ask() is Instruction.LEAVE
-    assert await shown(after, cancelled) is JobStatus.CANCELLED
-    assert await shown(after, held) is JobStatus.PAUSED
-    await ended(world, after, cancelled)
-
-
 async def test_held_jobs_count_as_unfinished(world: World) -> None:
     controller = await world.restarted()
     jobs = [await submit(controller) for _ in range(3)]

@@ -289,6 +289,11 @@ class JobRecord(Record):
     epoch: int = Field(0, description="that of the Trainer which wrote this record; it names the events")
 
     @property
+    def only_ends(self) -> bool:
+        """True if nothing is left of the job but its end, because it was cancelled or has failed."""
+        return self.is_cancelled or self.error is not None
+
+    @property
     def shown_status(self) -> JobStatus:
         """The status that users see: a job that is held is paused, unless it has ended."""
         return JobStatus.PAUSED if self.is_held and not self.status.is_terminal else self.status

@@ -1,5 +1,6 @@
 """The messages between the controller and the workers of a resident run, and the calls that carry them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, Self
@@ -171,6 +172,17 @@ class TrainingOutcome(Record):
     metrics: dict[str, float]
     trained_tokens: int = Field(description="trained tokens, summed over the optimizer steps")
     duration_s: float
+
+    @classmethod
+    def of(cls, numbers: Mapping[str, float]) -> Self:
+        """The outcome that a worker wrote into the manifest of a revision."""
+        metrics = dict(numbers)
+        tokens, duration_s = int(metrics.pop("trained_tokens", 0)), metrics.pop("duration_s", 0.0)
+        return cls(metrics=metrics, trained_tokens=tokens, duration_s=duration_s)
+
+    def numbers(self) -> dict[str, float]:
+        """The numbers of a manifest."""
+        return {**self.metrics, "trained_tokens": self.trained_tokens, "duration_s": self.duration_s}
 
 
 class Cancelled(Exception):

@@ -57,7 +57,7 @@ class JobCopies:
             latest = latest_revisions.get(copied.uid)
             if (record := self._read(name)) is not None and _is_known(record, latest):
                 self._drop_state(copied)
-                self._put(name, record)
+                self._put(name, _with_known_checkpoints(record, latest))
 
     def _copy(self, name: str, is_accepted: bool) -> None:
         record = self._read(name)
@@ -115,3 +115,11 @@ def _is_known(record: JobRecord, latest: int | None) -> bool:
     if record.checkpoints and record.status is not JobStatus.SUCCEEDED:
         first = record.checkpoints[0].revision
     return latest is None or first <= latest
+
+
+def _with_known_checkpoints(record: JobRecord, latest: int | None) -> JobRecord:
+    """Leave out checkpoints that the copied model does not have, if no attempt will make them again."""
+    if latest is None or record.revision is not None:
+        return record
+    known = tuple(made for made in record.checkpoints if made.revision <= latest)
+    return record.model_copy(update={"checkpoints": known})

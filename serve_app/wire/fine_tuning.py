@@ -14,11 +14,13 @@ from registry.records import Method
 from serve_app.wire.base import Answer, Ref, Request
 from serve_app.wire.models import Beta
 from serve_app.wire.refused_fields import refused, refused_at
-from serve_app.wire.train import MAX_EPOCHS, MAX_EXAMPLES
+from serve_app.wire.train import MAX_EXAMPLES
 
 MAX_METADATA = 16
 MAX_SUFFIX_CHARACTERS = 64
 MAX_MULTIPLIER = 1_000
+MAX_JOB_EPOCHS = 100
+"""Each epoch makes a revision, which stays in the bucket. A file of one line could else make a thousand."""
 REASONS = {
     "reinforcement": "`reinforcement` is not supported: there are no graders; "
     "teach with your own rewards at `/v1/train`",
@@ -28,7 +30,7 @@ REASONS = {
 Auto = Literal["auto"]
 BatchSize = Auto | Annotated[int, Field(ge=1, le=MAX_EXAMPLES)]
 Multiplier = Auto | Annotated[float, Field(gt=0, le=MAX_MULTIPLIER)]
-NumEpochs = Auto | Annotated[int, Field(ge=1, le=MAX_EPOCHS)]
+NumEpochs = Auto | Annotated[int, Field(ge=1, le=MAX_JOB_EPOCHS)]
 MetadataKey = Annotated[str, Field(max_length=64)]
 MetadataText = Annotated[str, Field(max_length=512)]
 Metadata = Annotated[dict[MetadataKey, MetadataText], Field(fail_fast=True, max_length=MAX_METADATA)]

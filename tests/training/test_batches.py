@@ -3,7 +3,8 @@
 import pytest
 
 from training.conversation import Exchange
-from training.worker.batches import Batches
+from training.worker.batches import Batches, tokens_until
+from training.worker.objective import num_trained
 from training.worker.packs import Row
 
 
@@ -50,3 +51,12 @@ def test_rows_of_one_item_are_in_one_batch() -> None:
     assert sorted(batches.of_step(step) for step in (1, 2, 3)) == [(0, 1), (2, 3, 4), (5,)]
     assert batches.of_steps(2) == tuple(sorted(batches.of_step(1) + batches.of_step(2)))
     assert batches.of_steps(100) == tuple(range(6))
+
+
+def test_tokens_of_the_first_steps_are_those_of_their_rows() -> None:
+    rows = rows_of_items(0, 0, 1, 2, 3, 4)
+    batches = Batches(rows, 2, seed=7)
+    num_tokens = 0
+    for step in range(1, 8):
+        num_tokens += num_trained(rows, batches.of_step(step))
+        assert tokens_until(step, rows, batches) == num_tokens > 0

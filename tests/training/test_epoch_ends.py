@@ -102,6 +102,8 @@ def test_an_epoch_s_revision_has_the_weights_after_its_last_step(
     assert keeps.weights[LAST_REVISION - 2] == weights_of(tmp_path / "short")
     assert weights_of(tmp_path / "kept") == weights_of(tmp_path / "whole")
     assert keeps.metrics[LAST_REVISION - 1]["loss"] == steps[5].loss
+    first, second = (keeps.metrics[LAST_REVISION - 3 + epoch]["trained_tokens"] for epoch in (1, 2))
+    assert second == 2 * first > 0, "each epoch is over all rows"
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -10,11 +10,12 @@ import asyncio
 
 from registry.errors import JobNotFound
 from registry.leadership import Unopposed
-from registry.records import Checkpoint, Manifest, ModelRecord
+from registry.records import Checkpoint, ModelRecord
 from registry.retry import Retry
 from registry.revisions import Revisions
 from training.controller.active_jobs import ActiveJob
 from training.controller.publisher import Publisher
+from training.types import TrainingOutcome
 
 
 class Checkpoints:
@@ -47,14 +48,15 @@ class Checkpoints:
 
         await self._retry.call_async(keep)
         if revision not in {known.revision for known in job.record.checkpoints}:
-            made = _checkpoint(manifest, manifest.step)
-            await job.update(checkpoints=(*job.record.checkpoints, made))
+            outcome = TrainingOutcome.of(manifest.metrics)
+            made = Checkpoint(
+                revision=revision, step=manifest.step, created=manifest.created, metrics=outcome.metrics
+            )
+            await job.update(
+                checkpoints=(*job.record.checkpoints, made),
+                trained_tokens=outcome.trained_tokens,
+                duration_s=outcome.duration_s,
+            )
             message = f"Revision {revision} has the weights after step {manifest.step}"
             await job.emit(type="info", message=message)
         await job.save()
-
-
-def _checkpoint(manifest: Manifest, step: int) -> Checkpoint:
-    return Checkpoint(
-        revision=manifest.revision, step=step, created=manifest.created, metrics=manifest.metrics
-    )

@@ -34,6 +34,7 @@ from training.controller.dispatcher import Dispatcher
 from training.controller.job_products import JobProducts
 from training.controller.metrics import TrainingMetrics
 from training.controller.publisher import Publisher
+from training.types import TrainingOutcome
 
 logger = logging.getLogger("ray.serve")
 
@@ -103,23 +104,22 @@ class Outcomes:
             if job.stepped_at is not None:  # else another controller was told of the last step
                 self._metrics.published(record.base_model, time.monotonic() - job.stepped_at)
         await self._products.keep_results(job)
-        metrics = dict(manifest.metrics)
-        tokens, duration_s = int(metrics.pop("trained_tokens", 0)), metrics.pop("duration_s", 0.0)
+        outcome = TrainingOutcome.of(manifest.metrics)
         await job.emit(
             type="stop",
             stop_reason="completed",
             job=record.id,
             model=record.model,
             revision=manifest.revision,
-            metrics=metrics,
-            usage={"trained_tokens": tokens, **durations(duration_s)},
+            metrics=outcome.metrics,
+            usage={"trained_tokens": outcome.trained_tokens, **durations(outcome.duration_s)},
         )
         await self._end(
             job,
             status=JobStatus.SUCCEEDED,
-            metrics=metrics,
-            trained_tokens=tokens,
-            duration_s=duration_s,
+            metrics=outcome.metrics,
+            trained_tokens=outcome.trained_tokens,
+            duration_s=outcome.duration_s,
             step=record.steps,
         )
 
@@ -180,8 +180,11 @@ class Outcomes:
         self._active.forget(job.record)
 
     def _count(self, record: JobRecord) -> None:
-        """Count the usage of a job whose end is saved. Such a job never ends again, so none counts twice."""
-        if record.status is JobStatus.SUCCEEDED:
+        """Count the usage of a job whose end is saved. Such a job never ends again, so none counts twice.
+
+        A job that was cancelled or has failed costs what its last checkpoint did, which its user keeps.
+        """
+        if record.status is JobStatus.SUCCEEDED or record.checkpoints:
             usage = Usage(trained_tokens=record.trained_tokens, training_seconds=record.duration_s)
             self._meter.count(record.user, record.model, usage)
 

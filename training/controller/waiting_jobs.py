@@ -38,11 +38,14 @@ class WaitingJobs:
         return self._queues[base_model].ids() + in_line
 
     def put(self, record: JobRecord) -> None:
-        """Put a job behind all others of its model."""
+        """Put a job behind all others of its model.
+
+        One whose end was not saved before its controller died waits for no user, as it will not train.
+        """
         self._records[record.id] = record
-        if record.is_held:
+        if record.is_held and not record.only_ends:
             self._held.hold(record)
-        if self._held.blocks(record):
+        if self._held.blocks(record) and not record.only_ends:
             self._held.put_last(record)
         else:
             self._queues[record.base_model].put(record.user, record.id)

@@ -238,12 +238,7 @@ class Attempt:
 
     def _publish(self, outcome: TrainingOutcome) -> None:
         """Write the last revision to the bucket. Raises: Cancelled, JobNotFound."""
-        metrics = {
-            **outcome.metrics,
-            "trained_tokens": outcome.trained_tokens,
-            "duration_s": outcome.duration_s,
-        }
-        self._write(self.assignment.revision, self._adapter, metrics)
+        self._write(self.assignment.revision, self._adapter, outcome.numbers())
 
     def _keep(self, made: MadeRevision) -> None:
         """Write and report the revision of an epoch. Raises: Cancelled, JobNotFound."""

@@ -9,6 +9,7 @@ import math
 import random
 from collections.abc import Sequence
 
+from training.worker.objective import num_trained
 from training.worker.packs import Row
 
 
@@ -58,3 +59,11 @@ class Batches:
             self._order = list(range(len(self._items)))
             random.Random(f"{self._seed} {epoch}").shuffle(self._order)
         return self._order
+
+
+def tokens_until(last_step: int, rows: Sequence[Row], batches: Batches) -> int:
+    """The number of trained tokens of the steps up to this one together."""
+    epochs, num_rest = divmod(last_step, batches.per_epoch)
+    rest = range(last_step - num_rest + 1, last_step + 1)
+    in_rest = sum(num_trained(rows, batches.of_step(step)) for step in rest)
+    return epochs * num_trained(rows, range(len(rows))) + in_rest

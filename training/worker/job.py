@@ -37,9 +37,8 @@ from training.types import (
     TrainingOutcome,
 )
 from training.worker.adapter import WEIGHTS_FILE, save_adapter
-from training.worker.batches import Batches
+from training.worker.batches import Batches, tokens_until
 from training.worker.epoch_ends import EpochEnds, Keep, nothing_is_kept
-from training.worker.objective import num_trained
 from training.worker.pack_trainer import PackTrainer
 from training.worker.packs import Row
 from training.worker.resident_model import ResidentModel
@@ -135,6 +134,7 @@ class Training:
         self._file: Path | None = None
         self._last: StepProgress | None = None
         self._seconds = 0.0
+        self._turn_began = 0.0
 
     def go_on(self) -> tuple[TrainingOutcome, OptimizerState] | None:
         """Train to the end; returns the outcome, and the optimizer state for the job that continues from it.
@@ -147,7 +147,7 @@ class Training:
             TrainingFailed: a response is too long for the memory there is.
             TrainingDiverged: loss, gradient, weights or outputs are not finite or exceed their bounds.
         """
-        started = time.perf_counter()
+        self._turn_began = time.perf_counter()
         if self._resident.is_sharded:
             # An attempt that ran out of memory ended its process, so each attempt halves the packs anew.
             divisor = self._assignment.attempt - 1
@@ -156,26 +156,27 @@ class Training:
             )
         with self._borrowed_gpu(), self._resident.lend():
             optimizer_state = self._turn()
-        self._seconds += time.perf_counter() - started
+        self._seconds = self._seconds_so_far()
         if optimizer_state is None:
             return None
         assert self._last is not None, "the last turn makes a step at least"
         method = self._assignment.request.method
-        outcome = TrainingOutcome(
-            metrics=self._metrics(self._last), trained_tokens=self._trained_tokens(), duration_s=self._seconds
-        )
+        outcome = self._outcome(self._last, self._seconds)
         return outcome, OptimizerState(self._assignment.job_id, optimizer_state, method)
+
+    def _seconds_so_far(self) -> float:
+        return self._seconds + time.perf_counter() - self._turn_began
+
+    def _outcome(self, last: StepProgress, duration_s: float) -> TrainingOutcome:
+        """The outcome if `last` is the last step."""
+        tokens = tokens_until(last.step, self._rows, self._batches)
+        return TrainingOutcome(metrics=self._metrics(last), trained_tokens=tokens, duration_s=duration_s)
 
     def _metrics(self, last: StepProgress) -> dict[str, float]:
         metrics = {k: v for k, v in last.shown().items() if k not in ("step", "steps", "seconds")}
         if self._assignment.request.method is Method.GRPO:
             metrics |= missing(self._assignment.request.groups)
         return metrics
-
-    def _trained_tokens(self) -> int:
-        """The number of trained tokens of all steps together."""
-        steps = range(1, self._assignment.request.hyperparameters.learning_steps + 1)
-        return sum(num_trained(self._rows, self._batches.of_step(step)) for step in steps)
 
     def put_aside(self, path: Path) -> None:
         """Between two turns: move the state from memory to a file."""
@@ -252,7 +253,7 @@ class Training:
 
         self._workers.run_on_first(tell)
         if ends.keeps_after(number):
-            ends.keep(trainer, number, self._metrics(step))
+            ends.keep(trainer, number, self._outcome(step, self._seconds_so_far()).numbers())
             self._workers.run_on_first(keep_state)
 
     def _look_from(self, step: int, share: float) -> Callable[[], None]:

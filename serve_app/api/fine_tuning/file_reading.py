@@ -36,7 +36,7 @@ from serve_app.wire.training_files import numbered_records
 
 logger = logging.getLogger("ray.serve")
 
-NOTHING_PREFERRED = "in every line both outputs are equal, so there is nothing to learn"
+NOTHING_PREFERRED = "in every line both outputs are equal, so there is nothing to prefer"
 PLACES = {
     "examples": {},
     "pairs": {
@@ -136,8 +136,9 @@ def read_files(store: ObjectStore, user: str, request: JobRequest, files: tuple[
         taught |= {f"{prefix}examples": examples, f"{prefix}pairs": pairs}
         lines[file.param] = numbers
     whole = request.model_copy(update={name: tuple(records) for name, records in taught.items()})
-    if whole.pairs and all(pair.preferred == pair.rejected for pair in whole.pairs):
-        raise NoLearningSignal(f"training_file: {NOTHING_PREFERRED}", "training_file")
+    for param, found in (("training_file", whole.pairs), ("validation_file", whole.validation_pairs)):
+        if found and all(pair.preferred == pair.rejected for pair in found):
+            raise NoLearningSignal(f"{param}: {NOTHING_PREFERRED}", param)
     return ReadJob(packed(whole), lines)
 
 

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from registry.records import Method
 from serve_app.wire.fine_tuning import (
+    MAX_JOB_EPOCHS,
     CheckpointMetrics,
     Chosen,
     CreateFineTuningJob,
@@ -95,9 +96,14 @@ def test_wrong_request_is_refused_with_the_place(more: dict[str, Any], place: st
     assert found[0] == place and found[1].startswith(reason)
 
 
-@pytest.mark.parametrize("value", ["Auto", "3", True, 0.5, None])
+@pytest.mark.parametrize("value", ["Auto", "3", True, 0.5, None, 101])
 def test_number_of_epochs_is_a_number_or_auto(value: Any) -> None:
     assert refusal(hyperparameters={"n_epochs": value})[0].startswith("hyperparameters.n_epochs")
+
+
+def test_as_many_epochs_are_accepted_as_a_job_may_make_revisions() -> None:
+    values = SupervisedHyperparameters(n_epochs=MAX_JOB_EPOCHS)
+    assert values.chosen(Method.SUPERVISED).num_epochs == 100
 
 
 def test_dpo_without_a_gradient_is_refused() -> None:

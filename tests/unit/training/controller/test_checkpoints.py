@@ -60,7 +60,7 @@ async def test_revision_of_an_epoch_answers_at_once_and_does_not_become_the_curr
     assert (model.revision, model.latest_revision) == (0, 1)
     record = await controller.job("alice", job)
     assert [(made.revision, made.step) for made in record.checkpoints] == [(1, 2)]
-    assert record.checkpoints[0].metrics["loss"] == 0.5
+    assert record.checkpoints[0].metrics == {"loss": 0.5}
     assert (await events_of(controller, job))[-1] == "Revision 1 has the weights after step 2"
     await keep(world, controller, assignment, 2)
     assert world.serving.swaps == []

@@ -3,10 +3,21 @@
 import asyncio
 from datetime import timedelta
 
+import pytest
+
 from registry.meter import utc_today
-from registry.records import JobStatus
+from registry.records import Example, JobStatus, Message, Method
 from registry.usage import Usage, UsageParts
-from tests.support.training_world import DyingStore, World, ask, assigned, ended, submit
+from tests.support.training_world import (
+    REQUEST,
+    DyingStore,
+    World,
+    ask,
+    assigned,
+    ended,
+    private_model,
+    submit,
+)
 from tests.support.waiting import comes_true
 
 TRAINING = Usage(trained_tokens=42, training_seconds=1.5)
@@ -43,6 +54,32 @@ async def test_training_without_a_revision_costs_nothing(world: World) -> None:
     for job in (failed, cancelled):
         await ended(world, controller, job)
     assert await usage_of(world) == {}
+
+
+@pytest.mark.parametrize("is_cancelled", [True, False], ids=["cancelled", "failed"])
+async def test_training_that_leaves_a_checkpoint_costs_what_that_did(
+    world: World, is_cancelled: bool
+) -> None:
+    """Its user keeps the checkpoint. Else all epochs but the last one would be free."""
+    request = REQUEST.model_copy(
+        update={
+            "method": Method.SUPERVISED,
+            "examples": (Example(messages=(Message(role="assistant", content="Yes"),)),),
+            "keeps_epochs": True,
+        }
+    )
+    controller = await world.restarted()
+    job = (await controller.submit("alice", private_model(), request)).id
+    assignment = await assigned(controller)
+    await asyncio.to_thread(world.write_manifest, assignment, 1, 1)
+    await controller.keep(job, assignment.attempt, 1)
+    if is_cancelled:
+        await controller.cancel("alice", job)
+        await controller.stopped(job, assignment.attempt)
+    else:
+        await controller.fail(job, assignment.attempt, "training_failed", "no luck")
+    await ended(world, controller, job)
+    assert await usage_of(world) == {"id-of-uid-1": TRAINING}
 
 
 async def test_training_whose_end_a_dead_trainer_did_not_save_counts_once(world: World) -> None:

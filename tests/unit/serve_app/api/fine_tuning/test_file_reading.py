@@ -108,6 +108,18 @@ def test_pairs_of_equal_sides_teach_nothing() -> None:
     assert len(pickle.loads(read.request).pairs) == 2
 
 
+def test_validation_pairs_of_equal_sides_are_refused_before_the_training_would_fail() -> None:
+    store = memory_store()
+    learned = stored(store, preference("a", "b"))
+    measured = stored(store, preference("a", "a"), param="validation_file")
+    with pytest.raises(NoLearningSignal) as refused:
+        read_files(store, USER, EMPTY, (learned, measured))
+    assert refused.value.param == "validation_file"
+    measured = stored(store, preference("a", "a"), preference("a", "b"), param="validation_file")
+    read = read_files(store, USER, EMPTY, (learned, measured))
+    assert len(pickle.loads(read.request).validation_pairs) == 2
+
+
 async def test_only_large_files_are_read_apart() -> None:
     store, calls = memory_store(), []
 

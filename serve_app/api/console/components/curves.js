@@ -7,9 +7,9 @@ import uPlot from "../vendor/uplot.js";
 const TITLES = {
   loss: "Loss", kl: "KL divergence", reward_mean: "Mean reward", reward_std: "Spread of rewards", clip_ratio: "Clipped tokens",
   grad_norm: "Gradient norm", learning_rate: "Learning rate", token_accuracy: "Token accuracy", reward_margin: "Reward margin",
-  reward_accuracy: "Pairs in the right order",
+  reward_accuracy: "Pairs in the right order", valid_loss: "Validation loss", valid_accuracy: "Validation accuracy",
 };
-const FIRST = ["loss", "kl", "reward_mean", "token_accuracy", "reward_margin", "reward_accuracy"];
+const FIRST = ["loss", "kl", "reward_mean", "token_accuracy", "reward_margin", "reward_accuracy", "valid_loss", "valid_accuracy"];
 const HEIGHT = 170;
 
 export const titleOf = (name) => TITLES[name] ?? name.replaceAll("_", " ");

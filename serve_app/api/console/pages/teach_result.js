@@ -2,7 +2,7 @@
 import { html, useEffect, useState } from "../core/view.js";
 import { call } from "../core/api.js";
 import { loadModels } from "../core/models.js";
-import { newGroup, setTeaching, teaching } from "../core/teaching.js";
+import { setTeaching, teachAnew, teaching } from "../core/teaching.js";
 import { useTraining } from "../core/training.js";
 import { Button, ErrorBox, Skeleton, Text } from "../components/basics.js";
 import { TrainingView } from "../components/training_view.js";
@@ -22,7 +22,7 @@ export function Taught() {
     ${isDone && html`<${BeforeAndAfter} model=${training.job.model} before=${job.before} after=${training.job.revision} questions=${job.questions.slice(0, MAX_QUESTIONS)} />`}
     <div class="row">
       <${Button} kind=${isDone ? "main" : "plain"} icon="retry" onClick=${again}>Teach the same again<//>
-      <${Button} icon="plus" onClick=${() => { setTeaching({ groups: [newGroup()] }); again(); }}>Teach something new<//>
+      <${Button} icon="plus" onClick=${teachAnew}>Teach something new<//>
     </div>`;
 }
 

@@ -16,7 +16,7 @@ HOSTILE = (
 )
 RUN_INLINE = """() => {
     const script = document.createElement("script");
-    script.textContent = "window.ran = 5";
+    script.append("window.ran = 5");
     document.body.append(script);
 }"""
 

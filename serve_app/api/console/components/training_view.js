@@ -61,9 +61,9 @@ function Progress({ job, step, events }) {
 /** The revisions of earlier epochs. They answer also while the training goes on, and stay if it fails. */
 function Checkpoints({ job }) {
   return html`
-    <div class="row"><span class="faint">Revisions of earlier epochs:</span>
+    <div class="row"><span class="faint">Talk to an earlier epoch:</span>
       ${job.checkpoints.map(({ revision, step }) => html`
-        <a key=${revision} class="button button-plain button-small" href=${link("talk", { model: job.model, revision })}>Talk to ${revision}, after step ${step}</a>`)}
+        <a key=${revision} class="button button-plain button-small" href=${link("talk", { model: job.model, revision })}>Revision ${revision}, step ${step}</a>`)}
     </div>`;
 }
 

@@ -32,6 +32,7 @@ function BeforeAndAfter({ model, before, after, questions }) {
     <section class="card form" aria-label="Before and after">
       <h2>The same question, before and after</h2>
       ${questions.map((messages, index) => html`<${Pair} key=${index} messages=${messages} model=${model} revisions=${[before, after]} />`)}
+      <p class="hint">One training changes a model a little. Teach the same again to change it more, or raise the learning rate or the steps.</p>
     </section>`;
 }
 

@@ -13,10 +13,11 @@ export function Uploaded() {
   const { uploaded } = teaching.value;
   const { data, error, reload } = useResource((signal) => call("GET", "openai/v1/files", { query: { purpose: PURPOSE }, signal }), []);
   if (!data) return error ? html`<${ErrorBox} error=${error} retry=${reload} />` : html`<${Skeleton} lines=${3} />`;
-  const set = (change) => setTeaching({ uploaded: { ...teaching.value.uploaded, ...change } });
+  // An upload may end after the person chose to type the examples.
+  const set = (change) => teaching.value.uploaded && setTeaching({ uploaded: { ...teaching.value.uploaded, ...change } });
   const files = data.data.filter((each) => each.status === "processed").map((each) => ({ value: each.id, title: titleOf(each) }));
   return html`
-    <${Upload} onUploaded=${(file) => { set({ trainingFile: file.id }); return reload(); }} />
+    <${Upload} onUploaded=${async (file) => { await reload(); set({ trainingFile: file.id }); }} />
     <div class="form-wide">
       <${SelectField} label="Training file" value=${uploaded.trainingFile} onInput=${(id) => set({ trainingFile: id })}
         hint=${files.length ? "The examples that are learned." : "You have no usable file yet. Upload one first."}

@@ -1,36 +1,35 @@
 """The console in a real Chromium: it keeps users and keys apart, runs no text, and recovers from faults."""
 
 import csv
-import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Route, expect
+from playwright.sync_api import expect
 
 from serve_app.api.operator_examples import BASE_MODEL_STATE, ME, USERS_REPORT
 from tests.serve.conftest import WIDE_LIMITS
-from tests.support.account import Account
+from tests.support.account import HELLO, Account
 from tests.support.browser import Visitor
-from tests.support.console import go, loaded, sign_in, stored
+from tests.support.console import (
+    HOSTILE,
+    PAGES,
+    RUN_INLINE,
+    WITHOUT_REQUEST,
+    cancel,
+    go,
+    jsonl,
+    loaded,
+    sign_in,
+    start_training,
+    stored,
+)
 from tests.support.proxy import Proxy
 from tests.support.service import Service
 from tests.support.waiting import wait_until
 
 LIMITS = WIDE_LIMITS
-PAGES = ("models", "models/mine", "talk", "teach", "jobs", "usage", "keys")
-WITHOUT_REQUEST = ("talk", "teach")
-"""The pages that make no request of their own until the person asks for something."""
-HOSTILE = (
-    "<script>window.ran = 1</script><img src=x onerror='window.ran = 2'><svg onload='window.ran = 3'>"
-    "[link](javascript:window.ran=4) <a href='https://elsewhere.example.com/'>go</a> \u202egnp.exe\u202c"
-)
-RUN_INLINE = """() => {
-    const script = document.createElement("script");
-    script.textContent = "window.ran = 5";
-    document.body.append(script);
-}"""
 
 
 @pytest.fixture
@@ -87,7 +86,10 @@ def test_users_see_nothing_of_each_other(
     assert "Plans of Bob" not in page.content() and "Plans of Alice" not in other.content()
     go(page, "teach")
     page.get_by_label("Question", exact=True).fill("a question of Alice")
-    page.get_by_role("button", name="Sign out").click()
+    page.route("**/v1/generate_response", lambda route: None)  # it has no answer yet
+    page.get_by_role("button", name="Get answers").click()
+    with page.expect_event("requestfailed"):
+        page.get_by_role("button", name="Sign out").click()
     page.get_by_label("API key").fill(bob.key)
     page.keyboard.press("Enter")
     expect(page.get_by_label("Question", exact=True)).to_have_value("")
@@ -122,10 +124,7 @@ def test_hostile_texts_stay_texts(service: Service, alice: Account, visitor: Vis
     page = sign_in(visitor(service.url), alice.key)
     expect(page.get_by_text("<script>window.ran = 1</script>")).to_be_visible()
 
-    def answered(route: Route) -> None:
-        route.fulfill(status=200, content_type="application/json", body=json.dumps(body))
-
-    page.route("**/v1/generate_response", answered)
+    page.route("**/v1/generate_response", lambda route: route.fulfill(json=body))
     go(page, "teach")
     page.get_by_label("Question", exact=True).fill(HOSTILE)
     page.get_by_role("button", name="Get answers").click()
@@ -134,9 +133,8 @@ def test_hostile_texts_stay_texts(service: Service, alice: Account, visitor: Vis
     expect(page.get_by_label("Answer 1", exact=True)).to_contain_text("x" * 100_000)
     page.get_by_role("button", name="Write an answer").click()
     page.get_by_label("Text of answer 3").fill(HOSTILE)
-    assert (
-        page.evaluate("document.querySelector('main script, main [onerror], main [onload], bdi a')") is None
-    )
+    made = page.evaluate("document.querySelector('main script, main [onerror], main [onload], bdi a')")
+    assert made is None
     page.evaluate(RUN_INLINE)
     assert page.evaluate("window.ran") is None, "the Content-Security-Policy lets no inline script run"
 
@@ -167,6 +165,7 @@ def test_keys_are_made_shown_once_and_revoked(service: Service, alice: Account, 
     page = sign_in(visit, alice.key)
     go(page, "keys")
     page.get_by_role("button", name="Make a key").click()
+    expect(page.get_by_label("Name")).to_be_focused()
     page.get_by_label("Name").fill("laptop")
     page.get_by_role("button", name="Make the key").click()
     key = page.locator("pre.code").inner_text()
@@ -182,29 +181,51 @@ def test_keys_are_made_shown_once_and_revoked(service: Service, alice: Account, 
 
 def test_preferences_come_from_a_file(service: Service, alice: Account, visitor: Visitor) -> None:
     alice.create("Mine")
-    turn = [{"role": "user", "content": "Hello"}]
-    sides = {
-        side: [{"role": "assistant", "content": side}]
-        for side in ("preferred_output", "non_preferred_output")
-    }
-    lines = "\n".join(json.dumps({"input": {"messages": turn}, **sides}) for _ in range(3))
+    outputs = {f"{side}preferred_output": [{"role": "assistant", "content": "Hi."}] for side in ("", "non_")}
     page = sign_in(visitor(service.url), alice.key)
     go(page, "teach")
     page.get_by_role("button", name="Preferences").click()
     chooser = page.get_by_label("From a JSONL file")
     chooser.set_input_files({"name": "a.jsonl", "mimeType": "application/jsonl", "buffer": b"{"})
     expect(page.get_by_text("Line 1 is not valid JSON.")).to_be_visible()
-    chooser.set_input_files({"name": "b.jsonl", "mimeType": "application/jsonl", "buffer": lines.encode()})
+    chooser.set_input_files(jsonl(*[{"input": {"messages": HELLO}, **outputs}] * 3))
     expect(page.get_by_text("3 pairs")).to_be_visible()
-    page.get_by_role("button", name="Teach", exact=True).click()
-    expect(page.get_by_text("Waiting: it is your next training")).to_be_visible()
-    page.get_by_role("button", name="Cancel").click()
-    expect(page.get_by_text("cancelled", exact=True)).to_be_visible()
+    start_training(page)
+    cancel(page)
     (job,) = alice.http.get("/v1/jobs").json()
     assert (job["model"], job["status"]) == ("mine", "cancelled")
 
 
-def test_usage_is_saved_as_csv(service: Service, alice: Account, visitor: Visitor, tmp_path: Path) -> None:
+def test_examples_are_typed_or_come_from_an_uploaded_file(
+    service: Service, alice: Account, visitor: Visitor
+) -> None:
+    alice.create("Mine")
+    page = sign_in(visitor(service.url), alice.key)
+    go(page, "teach")
+    page.get_by_role("button", name="Examples").click()
+    page.get_by_label("Question", exact=True).fill("Hello")
+    expect(page.get_by_role("button", name="Teach", exact=True)).to_be_disabled()
+    page.get_by_label("Answer to learn").fill("Hi.")
+    start_training(page)
+    cancel(page)
+    page.get_by_role("button", name="Teach something new").click()
+    expect(page.get_by_label("Question", exact=True)).to_have_value("")
+    page.get_by_role("button", name="Uploaded file").click()
+    upload = page.get_by_label("Upload a JSONL file")
+    upload.set_input_files(jsonl({"messages": HELLO}))
+    expect(page.get_by_text("Lines of lines.jsonl cannot be used.")).to_be_visible()
+    upload.set_input_files(jsonl({"messages": [*HELLO, {"role": "assistant", "content": "Hi."}]}))
+    expect(page.get_by_label("Training file").locator("option:checked")).to_contain_text("lines.jsonl")
+    page.get_by_label("Suffix of a copy").fill("friend")
+    page.get_by_text("How it learns").click()
+    page.get_by_label("Epochs").fill("2")
+    start_training(page)
+    (job,) = alice.http.get("/openai/v1/fine_tuning/jobs").json()["data"]
+    assert (job["model"], job["hyperparameters"]["n_epochs"]) == ("mine", 2)
+    cancel(page)
+
+
+def test_usage_is_saved_as_csv(service: Service, alice: Account, visitor: Visitor) -> None:
     assert alice.generate().status_code == 200
     wait_until(lambda: alice.http.get("/v1/usage").json()["data"] != [], 20)
     page = sign_in(visitor(service.url), alice.key)
@@ -215,9 +236,7 @@ def test_usage_is_saved_as_csv(service: Service, alice: Account, visitor: Visito
     with page.expect_download() as saved:
         page.get_by_role("button", name="Save as CSV").click()
     assert saved.value.suggested_filename.startswith("usage-by-model-")
-    saved.value.save_as(tmp_path / "usage.csv")
-    with (tmp_path / "usage.csv").open() as file:
-        (row,) = csv.DictReader(file)
+    (row,) = csv.DictReader(saved.value.path().read_text().splitlines())
     assert (row["model"], row["requests"]) == ("one", "1")
 
 

@@ -18,4 +18,6 @@ function App() {
     <//>`;
 }
 
-render(html`<${App} />`, document.getElementById("app"));
+const app = document.getElementById("app");
+app.replaceChildren();
+render(html`<${App} />`, app);

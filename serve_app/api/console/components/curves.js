@@ -2,13 +2,14 @@
 import { html, useEffect, useRef } from "../core/view.js";
 import { short } from "../core/format.js";
 import { theme } from "../core/theme.js";
+import uPlot from "../vendor/uplot.js";
 
 const TITLES = {
   loss: "Loss", kl: "KL divergence", reward_mean: "Mean reward", reward_std: "Spread of rewards", clip_ratio: "Clipped tokens",
   grad_norm: "Gradient norm", learning_rate: "Learning rate", token_accuracy: "Token accuracy", reward_margin: "Reward margin",
-  reward_accuracy: "Pairs in the right order",
+  reward_accuracy: "Pairs in the right order", valid_loss: "Validation loss", valid_accuracy: "Validation accuracy",
 };
-const FIRST = ["loss", "kl", "reward_mean", "token_accuracy", "reward_margin", "reward_accuracy"];
+const FIRST = ["loss", "kl", "reward_mean", "token_accuracy", "reward_margin", "reward_accuracy", "valid_loss", "valid_accuracy"];
 const HEIGHT = 170;
 
 export const titleOf = (name) => TITLES[name] ?? name.replaceAll("_", " ");
@@ -49,10 +50,7 @@ export function Plot({ x, series, label, isTime = false, isBars = false, height 
   const chosen = theme.value;
   useEffect(() => {
     const element = place.current;
-    let isThere = true;
-    const draw = async () => {
-      const { default: uPlot } = await import("../vendor/uplot.js");
-      if (!isThere) return;
+    const draw = () => {
       plot.current?.destroy();
       const options = optionsOf(element, series, { isTime, height, bars: isBars && uPlot.paths.bars({ size: [0.62, 40] }) });
       plot.current = new uPlot(options, [x, ...series.map((each) => each.values)], element);
@@ -63,7 +61,6 @@ export function Plot({ x, series, label, isTime = false, isBars = false, height 
     const scheme = matchMedia("(prefers-color-scheme: dark)");
     scheme.addEventListener("change", draw);
     return () => {
-      isThere = false;
       watch.disconnect();
       scheme.removeEventListener("change", draw);
       plot.current?.destroy();

@@ -1,11 +1,12 @@
 // A dialog. The browser keeps the focus inside, closes it with Escape, and gives the focus back.
-import { html, useEffect, useRef } from "../core/view.js";
+import { html, useLayoutEffect, useRef } from "../core/view.js";
 import { Button } from "./basics.js";
 
 /** `onClose` is called when the person closes it; the caller then leaves it out. */
 export function Dialog({ title, onClose, children }) {
   const element = useRef(null);
-  useEffect(() => {
+  // The fields inside take the focus in their effects, which come later: an element of a closed dialog gets none.
+  useLayoutEffect(() => {
     const dialog = element.current;
     dialog.showModal();
     return () => dialog.close();

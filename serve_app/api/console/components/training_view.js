@@ -37,6 +37,7 @@ export function TrainingView({ training }) {
       <${Progress} job=${job} step=${step} events=${events} />
       ${job.error && html`<p class="notice notice-bad" role="alert"><${Text}>${job.error.message}<//></p>`}
       <${Curves} curves=${curvesOf(events)} />
+      ${job.checkpoints?.length > 0 && html`<${Checkpoints} job=${job} />`}
       ${isOver && job.status === "succeeded" && html`
         <div class="row"><a class="button button-main" href=${link("talk", { model: job.model })}>Talk to revision ${job.revision}</a>
           <a class="button button-plain" href=${link("models", job.model)}>All revisions</a></div>`}
@@ -54,6 +55,15 @@ function Progress({ job, step, events }) {
         ${!hasEnded(job) && html`<span class="faint" role="status"><${Text}>${info}<//></span>`}</div>
       <progress max=${job.steps} value=${step} aria-label="Steps made"></progress>
       <p class="faint">${job.finished ? html`Ended ${timeAgo(job.finished)}${job.started && `, after ${seconds((Date.parse(job.finished) - Date.parse(job.started)) / 1000)}`}` : `Accepted ${timeAgo(job.created)}`}</p>
+    </div>`;
+}
+
+/** The revisions of earlier epochs. They answer also while the training goes on, and stay if it fails. */
+function Checkpoints({ job }) {
+  return html`
+    <div class="row"><span class="faint">Talk to an earlier epoch:</span>
+      ${job.checkpoints.map(({ revision, step }) => html`
+        <a key=${revision} class="button button-plain button-small" href=${link("talk", { model: job.model, revision })}>Revision ${revision}, step ${step}</a>`)}
     </div>`;
 }
 

@@ -2,13 +2,24 @@
 //
 //   the key          is added here and nowhere else; 401 leads to the sign-in
 //   errors           become ApiError, or Unreachable if there was no answer
+//   the sign-out     ends every request, so that nothing of a person reaches the next one
 //   "Show request"   gets each request, unless `quiet` is set, as background polls do
 import { noteRequest } from "./last_request.js";
 import { noteReached, noteUnreachable } from "./connection.js";
-import { key, keyIsInvalid } from "./session.js";
+import { key, keyIsInvalid, onSignOut } from "./session.js";
 
 /** The address of the service: the console is one level below it. */
 export const SERVICE = new URL("../", location.origin + location.pathname).href;
+
+let leaving = new AbortController();
+
+onSignOut(() => {
+  leaving.abort();
+  leaving = new AbortController();
+});
+
+/** Returns a signal that also ends a request when the person signs out. */
+const untilSignOut = (signal) => (signal ? AbortSignal.any([signal, leaving.signal]) : leaving.signal);
 
 export class ApiError extends Error {
   constructor(status, detail, retryAfterS = null) {
@@ -36,15 +47,17 @@ export class Unreachable extends Error {
 
 /** Sends a request and returns its answer in JSON. Options: `body`, `query`, `headers`, `signal`, `quiet`. */
 export async function call(method, path, options = {}) {
-  const response = await send(method, path, options);
-  const text = await read(() => response.text(), options.signal);
+  const signal = untilSignOut(options.signal);
+  const response = await send(method, path, { ...options, signal });
+  const text = await read(() => response.text(), signal);
   return text ? JSON.parse(text) : null;
 }
 
 /** Sends a request and returns the bytes of the answer and the name of the file. */
 export async function download(path, options = {}) {
-  const response = await send("GET", path, options);
-  const blob = await read(() => response.blob(), options.signal);
+  const signal = untilSignOut(options.signal);
+  const response = await send("GET", path, { ...options, signal });
+  const blob = await read(() => response.blob(), signal);
   const named = /filename="?([^";]+)"?/.exec(response.headers.get("content-disposition") ?? "");
   return { blob, name: named ? named[1] : path.split("/").at(-1) };
 }
@@ -56,11 +69,12 @@ export async function download(path, options = {}) {
  */
 export async function stream(method, path, { onLine, ...options }) {
   const usedKey = key.value;
-  const response = await send(method, path, options);
+  const signal = untilSignOut(options.signal);
+  const response = await send(method, path, { ...options, signal });
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
-    const { done, value } = await read(() => reader.read(), options.signal);
+    const { done, value } = await read(() => reader.read(), signal);
     if (done) break;
     const lines = (rest + value).split("\n");
     rest = lines.pop();

@@ -35,7 +35,7 @@ export function seconds(value) {
 
 export function bytes(value) {
   for (const unit of ["B", "KiB", "MiB", "GiB"]) {
-    if (value < 1024 || unit === "GiB") return `${short(value)} ${unit}`;
+    if (value < 1024 || unit === "GiB") return `${value.toLocaleString(undefined, { maximumFractionDigits: value < 10 ? 1 : 0 })} ${unit}`;
     value /= 1024;
   }
   return "";

@@ -13,7 +13,7 @@ export async function loadModels(options = {}) {
   try {
     models.value = { list: await call("GET", "v1/models", options), error: null };
   } catch (error) {
-    models.value = { list: models.value.list, error };
+    if (error.name !== "AbortError") models.value = { list: models.value.list, error };
   }
 }
 

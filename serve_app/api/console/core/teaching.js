@@ -10,8 +10,11 @@ export const newGroup = () => ({ id: newId(), system: "", history: [], question:
 export const newExample = () => ({ id: newId(), question: "", answer: "" });
 export const newPair = () => ({ id: newId(), question: "", preferred: "", rejected: "" });
 
+export const newUploaded = () => ({ trainingFile: "", validationFile: "", suffix: "" });
+
+/** `file` was read in this browser. `uploaded` names files that the service has; null: nothing of them is used. */
 const fresh = () => ({
-  method: "grpo", model: "", groups: [newGroup()], examples: [newExample()], pairs: [newPair()], file: null, values: {}, job: null,
+  method: "grpo", model: "", groups: [newGroup()], examples: [newExample()], pairs: [newPair()], file: null, uploaded: null, values: {}, job: null,
 });
 
 export const teaching = signal(fresh());
@@ -20,6 +23,12 @@ onSignOut(() => (teaching.value = fresh()));
 /** Changes some fields of what is taught. */
 export function setTeaching(change) {
   teaching.value = { ...teaching.value, ...change };
+}
+
+/** Forgets what was taught. The model, the method and its values stay. */
+export function teachAnew() {
+  const { model, method, values, uploaded } = teaching.value;
+  teaching.value = { ...fresh(), model, method, values, uploaded: uploaded && newUploaded() };
 }
 
 /** Changes one entry of the list `name`: `change` is the new fields, and null removes the entry. */
@@ -48,20 +57,30 @@ export function takeOver({ model, messages, responses }) {
   const answers = responses.map(({ content }) => ({ id: newId(), content, reward: 0.5, origin: "from Talk" }));
   const group = { ...newGroup(), system, history, question: messages.at(-1).content, answers };
   const isEmpty = ({ question, answers: given }) => !question.trim() && !given.length;
-  setTeaching({ model, method: "grpo", file: null, job: null, groups: [...teaching.value.groups.filter((each) => !isEmpty(each)), group] });
+  const values = teaching.value.method === "grpo" ? teaching.value.values : {};
+  setTeaching({ model, method: "grpo", values, file: null, uploaded: null, job: null, groups: [...teaching.value.groups.filter((each) => !isEmpty(each)), group] });
 }
 
 /** Returns the questions that are taught, to ask them before and after. */
-export function questionsOf({ method, groups, examples, pairs, file }) {
+export function questionsOf({ method, groups, examples, pairs, file, uploaded }) {
   if (method === "grpo") return groups.filter((each) => each.question.trim()).map(promptOf);
-  if (file) return [];
+  if (file || uploaded) return [];
   return (method === "dpo" ? pairs : examples).filter((each) => each.question.trim()).map((each) => [user(each.question)]);
 }
 
-/** Returns the body of `POST /v1/train`. */
-export function bodyOf(taught) {
-  const { method, model, values } = taught;
-  return { model, method, ...contentOf(taught), ...values, background: true };
+/** Returns the `path` and the `body` of the request that starts the training. */
+export function requestOf(taught) {
+  const { method, model, values, uploaded } = taught;
+  if (uploaded) return { path: "openai/v1/fine_tuning/jobs", body: jobOf(taught) };
+  return { path: "v1/train", body: { model, method, ...contentOf(taught), ...values, background: true } };
+}
+
+/** The service chooses the values that are left out. */
+function jobOf({ method, model, values, uploaded }) {
+  return {
+    model, training_file: uploaded.trainingFile, validation_file: uploaded.validationFile || undefined,
+    suffix: uploaded.suffix.trim() || undefined, method: { type: method, [method]: { hyperparameters: values } },
+  };
 }
 
 function contentOf({ method, groups, examples, pairs, file }) {
@@ -81,6 +100,7 @@ function responseOf({ content, reward, stop_reason }) {
 export function missingOf(taught) {
   if (!taught.model) return "Choose a model of yours first.";
   if (taught.method === "grpo") return missingInGroups(taught.groups);
+  if (taught.uploaded) return taught.uploaded.trainingFile ? "" : "Choose a training file first.";
   if (taught.file) return "";
   const list = taught.method === "dpo" ? taught.pairs : taught.examples;
   const fields = taught.method === "dpo" ? ["question", "preferred", "rejected"] : ["question", "answer"];

@@ -1,10 +1,13 @@
 // Short messages at the edge of the page. Errors stay until they are closed; the others go by themselves.
 import { signal } from "./view.js";
+import { onSignOut } from "./session.js";
 
 const SHOWN_MS = 5000;
 let number = 0;
 
 export const toasts = signal([]);
+
+onSignOut(() => (toasts.value = []));
 
 /** Shows a message of the kind `good`, `info` or `error`. */
 export function toast(text, kind = "info") {

@@ -42,7 +42,7 @@ export function ChangeModel({ model, onClose, onChanged }) {
   return html`
     <${Dialog} title="Change this model" onClose=${onClose}>
       <form class="dialog-body" onSubmit=${(event) => event.preventDefault()}>
-        <${TextField} label="Name" required maxlength="64" value=${values.name} onInput=${set("name")} error=${errorOf("name")}
+        <${TextField} label="Name" required autofocus maxlength="64" value=${values.name} onInput=${set("name")} error=${errorOf("name")}
           hint=${html`The id <code>${model.id}</code> stays.`} />
         <${TextField} label="Description" multiline maxlength="4096" value=${values.description} onInput=${set("description")} error=${errorOf("description")} />
         <fieldset class="fieldset"><legend>Defaults</legend>

@@ -63,7 +63,7 @@ function Table({ jobs }) {
           <thead><tr><th>Model</th><th>Status</th><th>Accepted</th><th>Steps</th><th class="number">Revision</th><th class="number">Loss</th></tr></thead>
           <tbody>${jobs.map((job) => html`
             <tr key=${job.id}>
-              <td class="nowrap"><a href=${link("jobs", job.id)}><${Text}>${job.model}<//></a></td>
+              <td class="name"><a href=${link("jobs", job.id)}><${Text}>${job.model}<//></a></td>
               <td><${StatusBadge} status=${job.status} />${job.error && html`<span class="faint reason"><${Text}>${job.error.message}<//></span>`}</td>
               <td class="nowrap"><${Created} job=${job} /></td>
               <td><span class="row nowrap"><progress max=${job.steps} value=${job.step} aria-label=${`Steps of ${job.model}`}></progress><span class="faint">${job.step}/${job.steps}</span></span></td>

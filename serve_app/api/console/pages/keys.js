@@ -24,7 +24,7 @@ export function Keys() {
     ${!data && !error && html`<${Skeleton} lines=${4} />`}
     ${data && html`
       <section class="card" aria-label="Your keys"><div class="table-box" tabindex="0" role="group" aria-label="Table of keys">
-        <table><thead><tr><th>Name</th><th>Id</th><th>Made</th><th>Last used</th><th>Expires</th><th><span class="hidden">Actions</span></th></tr></thead>
+        <table><thead><tr><th>Name</th><th class="spare">Id</th><th class="spare">Made</th><th>Last used</th><th>Expires</th><th><span class="hidden">Actions</span></th></tr></thead>
           <tbody>${data.map((each) => html`<${Row} key=${each.id} entry=${each} revoke=${() => setRevoked(each)} />`)}</tbody></table>
       </div></section>`}
     ${isMaking && html`<${MakeKey} onClose=${() => { setMaking(false); reload(); }} />`}
@@ -36,9 +36,9 @@ function Row({ entry, revoke }) {
   const isExpired = expires && Date.parse(expires) < Date.now();
   return html`
     <tr>
-      <td><span class="row"><${Text}>${name}<//>${current && html`<${Badge} kind="good">this one<//>`}${isExpired && html`<${Badge} kind="bad">expired<//>`}</span></td>
-      <td><code>${id}</code></td>
-      <td class="nowrap"><time datetime=${created} title=${dateTime(created)}>${timeAgo(created)}</time></td>
+      <td class="name"><span class="row"><${Text}>${name}<//>${current && html`<${Badge} kind="good">this one<//>`}${isExpired && html`<${Badge} kind="bad">expired<//>`}</span></td>
+      <td class="spare"><code>${id}</code></td>
+      <td class="nowrap spare"><time datetime=${created} title=${dateTime(created)}>${timeAgo(created)}</time></td>
       <td class="nowrap">${last_used ? html`<time datetime=${last_used} title=${`In the hour from ${dateTime(last_used)}`}>${timeAgo(last_used)}</time>` : html`<span class="faint">never</span>`}</td>
       <td class="nowrap">${expires ? html`<time datetime=${expires} title=${dateTime(expires)}>${timeAgo(expires)}</time>` : html`<span class="faint">never</span>`}</td>
       <td class="number"><${Button} kind="bad button-small" aria-label=${`Revoke the key ${name}`} onClick=${revoke}>Revoke<//></td>

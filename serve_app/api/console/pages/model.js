@@ -30,6 +30,7 @@ export function Model({ id }) {
     <${PageHead} title=${html`<${Text}>${model.name}<//>`} lead=${html`<${Text} block>${model.description || "No description."}<//>`} back=${BACK}
       actions=${html`
         <a class="button button-main" href=${link("talk", { model: model.id })}>Talk</a>
+        ${!model.read_only && html`<a class="button button-plain" href=${link("teach", model.id)}>Teach</a>`}
         <${Button} icon="copy" onClick=${async () => { if (!models.value.list) await loadModels({ quiet: true }); setDialog("copy"); }}>Copy<//>
         ${!model.read_only && html`
           <${Button} icon="edit" onClick=${() => setDialog("change")}>Change<//>

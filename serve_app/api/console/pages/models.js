@@ -20,7 +20,7 @@ function List() {
   const copyBase = () => setParent(base.find((each) => each.default_model) ?? list[0]);
   return html`
     <${PageHead} title="Models" lead="Base models belong to everybody here. Your copies are yours alone."
-      actions=${list && html`<${Button} kind="main" icon="plus" onClick=${copyBase}>Make a copy<//>`} />
+      actions=${own.length > 0 && html`<${Button} kind="main" icon="plus" onClick=${copyBase}>Make a copy<//>`} />
     ${error && html`<${ErrorBox} error=${error} retry=${loadModels} />`}
     ${!list && !error && html`<div class="cards"><${Skeleton} /><${Skeleton} /></div>`}
     ${list && html`

@@ -20,13 +20,15 @@ export function Composer() {
     event.preventDefault();
     send(question.value);
   }
+  /** The buttons take each other's place, so the focus would be lost with the one that was pressed. */
+  const keepFocus = () => area.current.focus({ preventScroll: true });
   return html`
     <div class="composer">
-      <form class="composer-box" onSubmit=${(event) => { event.preventDefault(); send(question.value); }}>
+      <form class="composer-box" onSubmit=${(event) => { event.preventDefault(); send(question.value); keepFocus(); }}>
         <textarea ref=${area} rows="1" dir="auto" aria-label="Your message" placeholder="Write a message" value=${question.value}
           onInput=${(event) => (question.value = event.currentTarget.value)} onKeyDown=${onKeyDown}></textarea>
         ${isAnswering.value
-          ? html`<${Button} key="stop" kind="plain" icon="stop" label="Stop" onClick=${() => stop()} />`
+          ? html`<${Button} key="stop" kind="plain" icon="stop" label="Stop" onClick=${() => { stop(); keepFocus(); }} />`
           : html`<${Button} key="send" kind="main" icon="send" label="Send" type="submit" disabled=${!question.value.trim()} />`}
       </form>
     </div>`;

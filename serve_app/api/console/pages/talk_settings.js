@@ -19,10 +19,10 @@ export function TalkSettings({ model }) {
       <${TextField} label="System message" optional multiline rows=${2} value=${systemMessage.value} placeholder="You are a helpful gardener."
         onInput=${(value) => (systemMessage.value = value)} />
       <div class="form-grid">
-        ${field("temperature", "Temperature", { min: 0, max: 2, placeholder: short(model?.temperature), hint: "0: always the likeliest word" })}
-        ${field("top_p", "Top-p", { min: 0, max: 1, placeholder: short(model?.top_p), hint: "how many words may be chosen" })}
-        ${field("max_tokens", "Max tokens", { min: 1, step: 1, placeholder: "as many as fit", hint: "the longest answer" })}
-        ${field("seed", "Seed", { min: 0, step: 1, placeholder: "random", hint: "the same seed, the same answer" })}
+        ${field("temperature", "Temperature", { min: 0, max: 2, placeholder: short(model?.temperature), hint: "0 takes the likeliest word." })}
+        ${field("top_p", "Top-p", { min: 0, max: 1, placeholder: short(model?.top_p), hint: "Lower leaves out unlikely words." })}
+        ${field("max_tokens", "Max tokens", { min: 1, step: 1, placeholder: "no limit", hint: "The longest answer." })}
+        ${field("seed", "Seed", { min: 0, step: 1, placeholder: "random", hint: "The same seed repeats an answer." })}
       </div>
     </section>`;
 }

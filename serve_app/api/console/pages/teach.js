@@ -4,7 +4,7 @@ import { call } from "../core/api.js";
 import { toTeach } from "../core/handoff.js";
 import { loadModels, models } from "../core/models.js";
 import { link } from "../core/router.js";
-import { bodyOf, missingOf, questionsOf, setTeaching, takeOver, teaching } from "../core/teaching.js";
+import { missingOf, questionsOf, requestOf, setTeaching, takeOver, teaching } from "../core/teaching.js";
 import { Button, Empty, ErrorBox, PageHead, Skeleton } from "../components/basics.js";
 import { SelectField } from "../components/fields.js";
 import { Examples } from "./teach_examples.js";
@@ -55,7 +55,7 @@ function Editor({ own }) {
       <div class="form">
         <div><div class="segments" role="group" aria-label="Method">
           ${Object.entries(METHODS).map(([name, [title]]) => html`
-            <button key=${name} type="button" aria-pressed=${taught.method === name} onClick=${() => setTeaching({ method: name, values: {}, file: null })}>${title}</button>`)}
+            <button key=${name} type="button" aria-pressed=${taught.method === name} onClick=${() => setTeaching({ method: name, values: {}, file: null, uploaded: null })}>${title}</button>`)}
         </div></div>
         <p class="hint">${METHODS[taught.method][1]}</p>
       </div>
@@ -70,12 +70,12 @@ function Start({ model }) {
   const attempt = useRef({ text: "", key: "" });
   const missing = missingOf(teaching.value);
   async function start() {
-    const body = bodyOf(teaching.value);
-    const text = JSON.stringify(body);
+    const { path, body } = requestOf(teaching.value);
+    const text = JSON.stringify([path, body]);
     if (attempt.current.text !== text) attempt.current = { text, key: newKey() };
     setError(null);
     try {
-      const job = await call("POST", "v1/train", { body, headers: { "Idempotency-Key": attempt.current.key } });
+      const job = await call("POST", path, { body, headers: { "Idempotency-Key": attempt.current.key } });
       setTeaching({ job: { id: job.id, before: model.revision, questions: questionsOf(teaching.value) } });
       scrollTo(0, 0);
     } catch (failure) {
@@ -85,9 +85,13 @@ function Start({ model }) {
   return html`
     ${error && html`<${ErrorBox} error=${error} />`}
     <div class="start">
-      <p class="hint" id="missing">${missing || `The training makes revision ${model.revision + 1} or a later one.`}</p>
+      <p class="hint" id="missing">${missing || resultOf(teaching.value, model)}</p>
       <${Button} kind="main" icon="teach" disabled=${Boolean(missing)} aria-describedby="missing" onClick=${start}>Teach<//>
     </div>`;
+}
+
+function resultOf({ uploaded }, model) {
+  return uploaded?.suffix.trim() ? `The training makes a copy of ${model.name}.` : `The training makes revision ${model.revision + 1} or a later one.`;
 }
 
 function newKey() {

@@ -2,9 +2,10 @@
 import { html, useState } from "../core/view.js";
 import { count } from "../core/format.js";
 import { readJsonl } from "../core/jsonl.js";
-import { addEntry, changeEntry, newExample, newPair, setTeaching, teaching } from "../core/teaching.js";
+import { addEntry, changeEntry, newExample, newPair, newUploaded, setTeaching, teaching } from "../core/teaching.js";
 import { Button, Text } from "../components/basics.js";
 import { Field, TextField } from "../components/fields.js";
+import { Uploaded } from "./teach_uploaded.js";
 
 const KINDS = {
   supervised: { name: "examples", one: "Example", make: newExample, fields: { question: "Question", answer: "Answer to learn" } },
@@ -13,14 +14,30 @@ const KINDS = {
 
 export function Examples() {
   const kind = KINDS[teaching.value.method];
-  const { file } = teaching.value;
+  const { uploaded } = teaching.value;
   return html`
     <section class="card form" aria-label=${kind.name}>
-      <${FromFile} kind=${kind} />
-      ${file ? html`
-        <p class="notice"><span><strong><${Text}>${file.name}<//></strong>: ${count(file.content[kind.name].length)} ${kind.name}</span>
-          <${Button} onClick=${() => setTeaching({ file: null })}>Type them instead<//></p>` : html`<${Typed} kind=${kind} />`}
+      <${Source} isUploaded=${uploaded !== null} />
+      ${uploaded ? html`<${Uploaded} />` : html`<${Given} kind=${kind} />`}
     </section>`;
+}
+
+function Source({ isUploaded }) {
+  const choose = (uploaded) => () => setTeaching({ uploaded, values: {} });
+  return html`
+    <div><div class="segments" role="group" aria-label="Source">
+      <button type="button" aria-pressed=${!isUploaded} onClick=${isUploaded ? choose(null) : undefined}>Type or open</button>
+      <button type="button" aria-pressed=${isUploaded} onClick=${isUploaded ? undefined : choose(newUploaded())}>Uploaded file</button>
+    </div></div>`;
+}
+
+function Given({ kind }) {
+  const { file } = teaching.value;
+  return html`
+    <${FromFile} kind=${kind} />
+    ${file ? html`
+      <p class="notice"><span><strong><${Text}>${file.name}<//></strong>: ${count(file.content[kind.name].length)} ${kind.name}</span>
+        <${Button} onClick=${() => setTeaching({ file: null })}>Type them instead<//></p>` : html`<${Typed} kind=${kind} />`}`;
 }
 
 function Typed({ kind }) {

@@ -2,7 +2,7 @@
 import { html, useEffect, useState } from "../core/view.js";
 import { call } from "../core/api.js";
 import { loadModels } from "../core/models.js";
-import { newGroup, setTeaching, teaching } from "../core/teaching.js";
+import { setTeaching, teachAnew, teaching } from "../core/teaching.js";
 import { useTraining } from "../core/training.js";
 import { Button, ErrorBox, Skeleton, Text } from "../components/basics.js";
 import { TrainingView } from "../components/training_view.js";
@@ -22,7 +22,7 @@ export function Taught() {
     ${isDone && html`<${BeforeAndAfter} model=${training.job.model} before=${job.before} after=${training.job.revision} questions=${job.questions.slice(0, MAX_QUESTIONS)} />`}
     <div class="row">
       <${Button} kind=${isDone ? "main" : "plain"} icon="retry" onClick=${again}>Teach the same again<//>
-      <${Button} icon="plus" onClick=${() => { setTeaching({ groups: [newGroup()] }); again(); }}>Teach something new<//>
+      <${Button} icon="plus" onClick=${teachAnew}>Teach something new<//>
     </div>`;
 }
 
@@ -32,6 +32,7 @@ function BeforeAndAfter({ model, before, after, questions }) {
     <section class="card form" aria-label="Before and after">
       <h2>The same question, before and after</h2>
       ${questions.map((messages, index) => html`<${Pair} key=${index} messages=${messages} model=${model} revisions=${[before, after]} />`)}
+      <p class="hint">One training changes a model a little. Teach the same again to change it more, or raise the learning rate or the steps.</p>
     </section>`;
 }
 

@@ -1,4 +1,5 @@
-// The hyper-parameters of a training, each with its meaning. An empty one is the default of the model.
+// The hyper-parameters of a training, each with its meaning. An empty one is the default of the model, or is chosen by
+// the service for an uploaded file.
 import { html } from "../core/view.js";
 import { setTeaching, teaching } from "../core/teaching.js";
 import { NumberField, SelectField, numberOf } from "../components/fields.js";
@@ -20,13 +21,24 @@ const OF_LISTS = {
   batch_size: ["Batch size", "How many are learned in one step."],
   warmup_ratio: ["Warm-up", "The part of the steps, from 0 to 1, in which the learning rate grows."],
 };
+const OF_FILES = {
+  n_epochs: ["Epochs", "Passes over the training file."],
+  batch_size: ["Batch size", "How many lines are learned in one step."],
+  learning_rate_multiplier: ["Learning rate multiplier", "The factor of the usual rate of the method. Higher learns faster, and forgets more."],
+};
 const SCHEDULES = [
   { value: "", title: "Constant" }, { value: "linear", title: "Falls evenly (linear)" }, { value: "cosine", title: "Falls slowly at first (cosine)" },
 ];
 
+function fieldsOf(method, uploaded) {
+  if (uploaded) return { ...OF_FILES, ...OF_METHOD[method] };
+  return { ...EVERY, ...OF_METHOD[method], ...(method === "grpo" ? {} : OF_LISTS) };
+}
+
 export function Hyperparameters({ model }) {
-  const { method, values } = teaching.value;
-  const fields = { ...EVERY, ...OF_METHOD[method], ...(method === "grpo" ? {} : OF_LISTS) };
+  const { method, values, uploaded } = teaching.value;
+  const fields = fieldsOf(method, uploaded);
+  const defaultOf = (name) => (uploaded ? "automatic" : String(model[name] ?? ""));
   const set = (name, value) => {
     const { [name]: _, ...others } = teaching.value.values;
     setTeaching({ values: value === undefined ? others : { ...others, [name]: value } });
@@ -35,9 +47,9 @@ export function Hyperparameters({ model }) {
     <details class="card" open=${Object.keys(values).length > 0}><summary>How it learns</summary>
       <div class="form-grid form-grid-wide">
         ${Object.entries(fields).map(([name, [label, hint]]) => html`
-          <${NumberField} key=${`${method} ${name}`} label=${label} hint=${hint} placeholder=${model[name] === undefined ? "" : String(model[name])}
+          <${NumberField} key=${`${method} ${name}`} label=${label} hint=${hint} placeholder=${defaultOf(name)}
             value=${values[name] ?? ""} onInput=${(text) => set(name, numberOf(text))} />`)}
-        ${method !== "grpo" && html`
+        ${method !== "grpo" && !uploaded && html`
           <${SelectField} label="Course of the learning rate" hint="Its course after the warm-up." value=${values.schedule ?? ""} options=${SCHEDULES}
             onInput=${(value) => set("schedule", value || undefined)} />`}
       </div>

@@ -56,6 +56,11 @@ def test_every_import_is_a_relative_path_to_a_file() -> None:
             assert (path.parent / target).resolve().is_file(), (path.name, target)
 
 
+def test_no_script_is_loaded_later_than_at_the_start() -> None:
+    """After an upgrade the service no longer has the files of the tabs that are still open."""
+    assert [path.name for path in own_scripts() if re.search(r"\bimport\s*\(", path.read_text())] == []
+
+
 def test_all_scripts_together_are_small() -> None:
     files = console_files().files.items()
     assert sum(len(file.compressed) for name, file in files if name.endswith(".js")) < MAX_COMPRESSED_BYTES

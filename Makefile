@@ -25,7 +25,7 @@ CLIENTS := .venv-clients
 
 .DEFAULT_GOAL := help
 .PHONY: help install bundle up down demo check check-unit check-types check-style check-imports test render lock lock-gpu
-.PHONY: bench-path bench-training bench-learning bench-fairness bench-serving bench-control
+.PHONY: bench-path bench-training bench-learning bench-fairness bench-serving bench-control bench-console
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -122,6 +122,9 @@ bench-serving: $(CPU_INSTALLED) ## the front doors against bare vLLM and Ray Ser
 
 bench-control: $(CPU_INSTALLED) ## listing, changes, queue, history and memory; writes bench/results/control.json
 	$(CPU_BIN)/python -m bench.control
+
+bench-console: $(CPU_INSTALLED) ## first paint and frames of the console in Chromium; writes bench/results/console.json
+	$(CPU_BIN)/python -m bench.console
 
 # Torch and the hashed packages are kept out of the resolved list: they are installed on their own, or added below it.
 # The wheel of torch +cpu is found where pip is told to look for links, or on PyTorch's index.

@@ -1,6 +1,6 @@
 """The files of the console, in memory: pages for browsers that use the API like any other client.
 
-    index.html       ->  asked for again at every visit; it names the digest of all files
+    index.html       ->  asked for again at every visit; it names the digest of all files, and all modules
     <digest>/<file>  ->  kept by browsers for ever, because other contents have another digest
 
 The digest is in the path, so modules import each other by relative paths. No path of a request reaches the
@@ -27,6 +27,10 @@ MEDIA_TYPES = {
     ".txt": "text/plain; charset=utf-8",
 }
 """The media types by the endings of the files. Files with other endings are not served."""
+CLASSIC_SCRIPT = "theme.js"
+"""The script that is no module: it runs before the first paint."""
+MODULES_PLACE = b"{modules}"
+"""The text of the index in whose place the links come that let a browser load all modules at once."""
 DIGEST_CHARACTERS = 16
 
 
@@ -54,7 +58,13 @@ def console_files(directory: Path = DIRECTORY) -> ConsoleFiles:
         if path.is_file() and path.suffix in MEDIA_TYPES
     }
     digest = _digest(contents)
-    index = contents.pop(INDEX).replace(DIGEST_PLACE, digest.encode())
+    modules = "\n".join(
+        f'<link rel="modulepreload" href="{digest}/{name}">'
+        for name in contents
+        if name.endswith(".js") and name != CLASSIC_SCRIPT
+    )
+    index = contents.pop(INDEX).replace(MODULES_PLACE, modules.encode())
+    index = index.replace(DIGEST_PLACE, digest.encode())
     files = {f"{digest}/{name}": _file(name, content) for name, content in contents.items()}
     return ConsoleFiles(_file(INDEX, index), files)
 

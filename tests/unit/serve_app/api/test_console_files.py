@@ -34,6 +34,14 @@ def test_index_names_only_files_that_exist() -> None:
     assert [name for name in named if name.decode() not in found.files] == []
 
 
+def test_index_names_all_modules_so_that_a_browser_loads_them_at_once() -> None:
+    files = console_files()
+    named = re.findall(rb'<link rel="modulepreload" href="([^"]+)"', files.index.content)
+    assert {name.decode() for name in named} == {
+        name for name in files.files if name.endswith(".js") and name.partition("/")[2] != "theme.js"
+    }
+
+
 def test_digest_changes_with_any_content_and_not_otherwise(tmp_path: Path) -> None:
     index = '<script src="{digest}/app.js">'
     first = console_files(written(tmp_path / "first", index_html=index, app_js="1"))

@@ -19,7 +19,10 @@ from tests.support.account import Account
 from tests.support.service import Service, train_once
 
 # Of parameters and of fields of bodies: where something of a user is named, and what else there is.
-REFERENCES = {"ref", "job_id", "key_id", "model", "after", "parent_model", "idempotency-key"}
+REFERENCES = {
+    "ref", "job_id", "key_id", "file_id", "model", "after", "parent_model", "idempotency-key",
+    "training_file", "validation_file",
+}  # fmt: skip
 OTHERS = {
     "from": "2025-01-01",
     "to": "2025-01-02",
@@ -27,15 +30,21 @@ OTHERS = {
     "n": "1",
     "status": "queued",
     "limit": "20",
+    "order": "desc",
+    "purpose": "fine-tune",
     "follow": "false",
     "accept": "*/*",
 }
 TEXTS = {
     "name", "description", "expires", "content", "prompt", "stop", "user", "metadata", "store",
     "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "verbosity",
-    "reasoning_effort", "tool_choice", "instructions", "input",
+    "reasoning_effort", "tool_choice", "instructions", "input", "suffix",
 }  # fmt: skip
+PREFIXES = ("job-", "key-", "file-")
+"""The beginnings of ids that tell only their kind."""
 CHANGING = {"date", "x-request-id", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"}
+UPLOAD = "/openai/v1/files"
+"""The route with a form: a purpose and a new file, which name nothing."""
 WITHOUT_KEY = {"/healthz", "/readyz", "/openai/health"}
 
 
@@ -86,9 +95,9 @@ def absent_of(value: str) -> str:
     The number of a revision stays.
     """
     name, at, revision = value.partition("@")
-    prefix, name = (name[:4], name[4:]) if name.startswith(("job-", "key-")) else ("", name)
+    prefix, mark, name = name.partition("-") if name.startswith(PREFIXES) else ("", "", name)
     other = name.translate(str.maketrans("0123456789abcdef", "1032547698badcfe"))
-    return prefix + other + at + revision
+    return prefix + mark + other + at + revision
 
 
 def texts_in(schema: dict[str, Any], schemas: dict[str, Any]) -> bool:
@@ -109,7 +118,11 @@ def calls_of(path: str, method: str, operation: dict[str, Any], schemas: dict[st
     places = [f"{parameter['in']} {parameter['name']}" for parameter in operation.get("parameters", ())]
     body = None
     if "requestBody" in operation:
-        content = operation["requestBody"]["content"]["application/json"]
+        contents = operation["requestBody"]["content"]
+        if contents.keys() == {"multipart/form-data"}:
+            assert path == UPLOAD, f"{method} {path}: say in this file what its form may name"
+            return []
+        content = contents["application/json"]
         body = next(iter(content["examples"].values()))["value"]
         fields = schemas[content["schema"]["$ref"].rpartition("/")[2]]["properties"]
         texts = [name for name, schema in fields.items() if texts_in(schema, schemas)]
@@ -165,7 +178,16 @@ class Alice:
             [http.get(f"/v1/models/{model}/revisions").json() for model in mine],
             [http.get(f"/v1/jobs/{job['id']}/events").text for job in jobs],
             [key["id"] for key in http.get("/v1/keys").json()],
+            http.get(UPLOAD).json(),
+            http.get("/openai/v1/fine_tuning/jobs").json(),
         ]
+
+
+def upload(account: Account) -> str:
+    turns = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hello."}]
+    file = ("a.jsonl", json.dumps({"messages": turns}).encode())
+    answer = account.http.post(UPLOAD, data={"purpose": "fine-tune"}, files={"file": file})
+    return str(answer.raise_for_status().json()["id"])
 
 
 @pytest.fixture
@@ -176,6 +198,11 @@ def owner(service: Service, alice: Account, tmp_path: Path) -> Alice:
     alice.create("Waiting", parent="two")
     done = train_once(service, alice, tmp_path, "face-cafe")["job"]
     waiting = alice.train("waiting", background=True).json()["id"]
+    file = upload(alice)
+    teaching = {"model": "waiting", "training_file": file}
+    fine_tuning = (
+        alice.http.post("/openai/v1/fine_tuning/jobs", json=teaching).raise_for_status().json()["id"]
+    )
     record = json.loads(service.store.get(f"jobs/{alice.user}/{done}/job.json").body)
     values = {
         "id": "face-cafe",
@@ -187,6 +214,8 @@ def owner(service: Service, alice: Account, tmp_path: Path) -> Alice:
         "adapter": f"{record['uid']}@1",
         "job": done,
         "waiting job": waiting,
+        "fine-tuning job": fine_tuning,
+        "file": file,
         "user": alice.user,
         "idempotency key": key["Idempotency-Key"],
         "key": alice.http.get("/v1/keys").json()[0]["id"],

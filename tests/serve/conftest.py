@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from ray import serve
 
 from registry.jobs import ACTIVE_PREFIX
+from serve_app.deployment_options import APPLICATION, TRAINER
 from serve_app.settings import LimitSettings
 from tests.support.account import Account
 from tests.support.service import Service, running_service
@@ -79,11 +81,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items[first : first + len(ours)] = ours
 
 
-def change(service: Service, wanted: Wanted, directory: Path) -> None:
-    """Deploy other settings. Later tests find no waiting training and no ended generation of earlier ones."""
+def end_trainings(service: Service, directory: Path) -> None:
+    """Cancel what earlier tests have left waiting, so that a worker finds only what its test asks for."""
+    if not (markers := service.store.list(ACTIVE_PREFIX)):
+        return
+    for user, job_id in (marker.removeprefix(ACTIVE_PREFIX).split("/") for marker in markers):
+        serve.get_deployment_handle(TRAINER, APPLICATION).cancel.remote(user, job_id).result(timeout_s=30)
     directory.mkdir()
     with service.working(directory):
         wait_until(lambda: not service.store.list(ACTIVE_PREFIX), 60)
+
+
+def change(service: Service, wanted: Wanted, directory: Path) -> None:
+    """Deploy other settings. Later tests find no waiting training and no ended generation of earlier ones."""
+    end_trainings(service, directory)
     for ended in service.signals.glob("ended *"):
         ended.unlink()
     ingress = service.settings.ingress.model_copy(update={"num_replicas": wanted.num_ingresses})
@@ -114,8 +125,14 @@ def service_for(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[
 
 
 @pytest.fixture(scope="module")
-def service(request: pytest.FixtureRequest, service_for: Callable[[Wanted], Service]) -> Service:
-    return service_for(wanted_by(request.module))
+def service(
+    request: pytest.FixtureRequest,
+    service_for: Callable[[Wanted], Service],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Service:
+    service = service_for(wanted_by(request.module))
+    end_trainings(service, tmp_path_factory.mktemp("service") / "before")
+    return service
 
 
 @pytest.fixture

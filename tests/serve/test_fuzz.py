@@ -35,6 +35,8 @@ CHECKS = [
     negative_data_rejection,
 ]
 LIMITS = WIDE_LIMITS
+OF_OPERATORS = {"GET /v1/operator/base_models", "GET /v1/operator/users"}
+"""The routes that do not exist for the user of these tests."""
 FINE_TUNING = "/openai/v1/fine_tuning/jobs"
 
 
@@ -105,7 +107,8 @@ def test_answers_are_those_of_the_document(schema: Any, mallory: Account, sessio
         except (BaseExceptionGroup, AssertionError, requests.RequestException) as error:
             failures[operation.label] = "".join(traceback.format_exception_only(error))
     assert failures == {}, "\n".join(failures.values())
-    assert [label for label, found in answers.items() if min(found) >= 300] == [], "never answered well"
+    never_well = {label for label, found in answers.items() if min(found) >= 300}
+    assert never_well == OF_OPERATORS, "never answered well"
 
 
 def name_something_real(case: Any, account: Account) -> None:

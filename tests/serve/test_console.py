@@ -181,7 +181,8 @@ def test_keys_are_made_shown_once_and_revoked(service: Service, alice: Account, 
 
 def test_preferences_come_from_a_file(service: Service, alice: Account, visitor: Visitor) -> None:
     alice.create("Mine")
-    outputs = {f"{side}preferred_output": [{"role": "assistant", "content": "Hi."}] for side in ("", "non_")}
+    sides = (("preferred_output", "Hi."), ("non_preferred_output", "Go away."))
+    outputs = {side: [{"role": "assistant", "content": content}] for side, content in sides}
     page = sign_in(visitor(service.url), alice.key)
     go(page, "teach")
     page.get_by_role("button", name="Preferences").click()

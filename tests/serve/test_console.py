@@ -181,8 +181,8 @@ def test_keys_are_made_shown_once_and_revoked(service: Service, alice: Account, 
 
 def test_preferences_come_from_a_file(service: Service, alice: Account, visitor: Visitor) -> None:
     alice.create("Mine")
-    sides = (("preferred_output", "Hi."), ("non_preferred_output", "Go away."))
-    outputs = {side: [{"role": "assistant", "content": content}] for side, content in sides}
+    sides = {"preferred_output": "Hi.", "non_preferred_output": "No."}
+    outputs = {side: [{"role": "assistant", "content": text}] for side, text in sides.items()}
     page = sign_in(visitor(service.url), alice.key)
     go(page, "teach")
     page.get_by_role("button", name="Preferences").click()
@@ -193,8 +193,7 @@ def test_preferences_come_from_a_file(service: Service, alice: Account, visitor:
     expect(page.get_by_text("3 pairs")).to_be_visible()
     start_training(page)
     cancel(page)
-    (job,) = alice.http.get("/v1/jobs").json()
-    assert (job["model"], job["status"]) == ("mine", "cancelled")
+    assert [(job["model"], job["status"]) for job in alice.http.get("/v1/jobs").json()] == [("mine", "cancelled")]
 
 
 def test_examples_are_typed_or_come_from_an_uploaded_file(

@@ -161,8 +161,7 @@ def test_broken_stream_of_a_training_goes_on(
 
 
 def test_keys_are_made_shown_once_and_revoked(service: Service, alice: Account, visitor: Visitor) -> None:
-    visit = visitor(service.url)
-    page = sign_in(visit, alice.key)
+    page = sign_in(visitor(service.url), alice.key)
     go(page, "keys")
     page.get_by_role("button", name="Make a key").click()
     expect(page.get_by_label("Name")).to_be_focused()
@@ -193,7 +192,8 @@ def test_preferences_come_from_a_file(service: Service, alice: Account, visitor:
     expect(page.get_by_text("3 pairs")).to_be_visible()
     start_training(page)
     cancel(page)
-    assert [(job["model"], job["status"]) for job in alice.http.get("/v1/jobs").json()] == [("mine", "cancelled")]
+    ends = [(job["model"], job["status"]) for job in alice.http.get("/v1/jobs").json()]
+    assert ends == [("mine", "cancelled")]
 
 
 def test_examples_are_typed_or_come_from_an_uploaded_file(

@@ -177,6 +177,8 @@ def _defaults(section: Section, door: FrontDoor) -> str:
     dropped = r"errorfile .*|timeout http-request .*|option splice-\w+"
     text = re.sub(rf"^\s*({dropped})\n", "", text, flags=re.MULTILINE)
     lines = (
+        # Otherwise HAProxy closes the connection of the client without an answer when a replica ends.
+        "option http-server-close",
         # There is no time limit for an answer, so the node of the replica is asked if it is still there.
         "option srvtcpka",
         f"srvtcpka-idle {SILENT_S}s",

@@ -95,7 +95,16 @@ async def _endless(request: Request) -> StreamingResponse:
 
 @contextmanager
 def _serving(port: int) -> Iterator[None]:
+    async def ended(request: Request) -> PlainTextResponse:
+        """Read the request and close all connections without an answer, as a process does that dies."""
+        await request.body()
+        for connection in server.server_state.connections:
+            assert connection.transport is not None
+            connection.transport.abort()
+        return PlainTextResponse("")
+
     routes = [
+        Route("/ended", ended, methods=["GET", "POST"]),
         Route("/silent", _silent, methods=["POST"]),
         Route("/address", _address),
         Route("/endless", _endless, methods=["POST"]),

@@ -129,6 +129,16 @@ def test_without_a_server_the_answer_is_ours(tmp_path: Path) -> None:
     assert answer.headers["retry-after"] and answer.headers["x-request-id"]
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_server_that_ends_while_it_has_a_request_is_an_answer_of_ours(tmp_path: Path, method: str) -> None:
+    """HAProxy would close the client's connection if it had used the connection to the server before."""
+    with front_door(tmp_path, HttpSettings()) as url, httpx.Client(base_url=url, trust_env=False) as client:
+        assert client.request(method, "/x").status_code == 200
+        answer = client.request(method, "/ended")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
+        assert answer.headers["retry-after"] and answer.headers["x-request-id"]
+
+
 def test_it_listens_nowhere_else(tmp_path: Path) -> None:
     with front_door(tmp_path, HttpSettings()) as url:
         (process,) = [it for it in psutil.Process().children() if str(tmp_path) in " ".join(it.cmdline())]

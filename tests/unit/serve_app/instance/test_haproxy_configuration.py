@@ -58,15 +58,17 @@ def test_bounds_are_those_of_the_settings(text: str, door: FrontDoor) -> None:
     assert "content-length" not in unknown
 
 
-def test_connections_to_replicas_are_probed(text: str, door: FrontDoor) -> None:
+def test_each_request_has_a_connection_of_its_own_that_is_probed(text: str, door: FrontDoor) -> None:
     lines = [line.strip() for line in mended(text, door).splitlines()]
     kept = {
+        "option http-server-close",
         "option srvtcpka",
         "srvtcpka-idle 10s",
         "srvtcpka-intvl 5s",
         "srvtcpka-cnt 2",
     }
     assert kept <= set(lines)
+    assert not [line for line in lines if line.startswith(("option http-keep-alive", "option httpclose"))]
 
 
 def test_admin_socket_is_its_owners(text: str, door: FrontDoor) -> None:

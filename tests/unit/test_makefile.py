@@ -10,8 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 ONE_GPU = "GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-0)"
 NO_GPU = "No devices found"
-SINGLE = ("tests/engine", "tests/process", "tests/training")
-ELSEWHERE = ("tests/unit", "tests/e2e", *SINGLE)
+ELSEWHERE = ("tests/unit", "tests/e2e")
 CPU_TESTS = " ".join([".venv/bin/pytest", *(f"--ignore={folder}" for folder in ELSEWHERE)])
 
 

@@ -4,6 +4,7 @@
 
     first paint   first visits of the sign-in page, each in a new browser context, from loopback; in turns
                   with those of a page that is one line of HTML
+    form          the same visits, until a key can be typed
     frames        frames per second of the page Talk while it writes 200 tokens a second, and while it rests
 
 The console's files and headers are those of the ingress. A small program stands for the API behind them, so
@@ -48,6 +49,7 @@ MODEL = {
     "epsilon": 0.2,
 }
 BARE = "<!doctype html><title>bare</title><label>API key <input></label>"
+HAS_FORM = "() => document.querySelector('input') && performance.now()"
 FIRST_PAINT = """() => performance.getEntriesByName("first-contentful-paint")[0]?.startTime ?? null"""
 COUNT_FRAMES = """seconds => new Promise(done => {
     const times = [];
@@ -112,15 +114,31 @@ def service() -> Iterator[str]:
         thread.join()
 
 
-def first_paint_ms(browser: Browser, url: str) -> float:
-    """The time from the beginning of a first visit to its first content, in milliseconds."""
+def visit_ms(browser: Browser, url: str) -> dict[str, float]:
+    """The times from the beginning of a first visit to its first content and to its form, in milliseconds."""
     context = browser.new_context()
     page = context.new_page()
-    page.goto(url)
-    page.get_by_label("API key").wait_for()
+    page.goto(url, wait_until="commit")
+    form = page.wait_for_function(HAS_FORM).json_value()
     painted = page.wait_for_function(FIRST_PAINT).json_value()
     context.close()
-    return float(painted)
+    return {"first_paint_ms": float(painted), "form_ms": float(form)}
+
+
+def visits_ms(browser: Browser, url: str, number: int) -> dict[str, Any]:
+    """The medians of both pages, in turns, and the ratios of the console's to the bare page's."""
+    turns = [(visit_ms(browser, f"{url}/bare"), visit_ms(browser, url)) for _ in range(number)]
+    times: dict[str, Any] = {}
+    for name in ("first_paint_ms", "form_ms"):
+        bare, shown = (statistics.median(visit[name] for visit in side) for side in zip(*turns, strict=True))
+        lowest, highest = (round(choose(turn[1][name] for turn in turns)) for choose in (min, max))
+        times[name] = {
+            "bare": round(bare),
+            "console": round(shown),
+            "console_lowest_and_highest": [lowest, highest],
+            "ratio": round(shown / bare, 1),
+        }
+    return times
 
 
 def frames(page: Page) -> dict[str, Any]:
@@ -135,8 +153,7 @@ def frames(page: Page) -> dict[str, Any]:
 
 
 def measure(browser: Browser, url: str, visits: int, runs: int) -> dict[str, Any]:
-    turns = [(first_paint_ms(browser, f"{url}/bare"), first_paint_ms(browser, url)) for _ in range(visits)]
-    bare, shown = (statistics.median(paints) for paints in zip(*turns, strict=True))
+    times = visits_ms(browser, url, visits)
     page = browser.new_context(viewport={"width": 1280, "height": 860}).new_page()
     page.goto(url)
     page.get_by_label("API key").fill("tiger_key")
@@ -144,7 +161,7 @@ def measure(browser: Browser, url: str, visits: int, runs: int) -> dict[str, Any
     page.get_by_role("navigation").get_by_role("link", name="Talk").click()
     page.get_by_label("Your message").wait_for()
     return {
-        "first_paint_ms": {"bare": bare, "console": shown, "ratio": shown / bare, "turns": turns},
+        **times,
         "talk_at_200_tokens_per_s": [frames(page) for _ in range(runs)],
     }
 

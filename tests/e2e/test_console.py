@@ -2,11 +2,15 @@
 
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.support.browser import Visitor
+from tests.support.console import sign_in
+from tests.support.faults import kill_everything
 from tests.support.system import CALL_TIMEOUT_S, Client, System
 
 IMAGES = "CONSOLE_IMAGES"
@@ -94,3 +98,30 @@ def test_a_person_copies_teaches_and_asks_again(
     expect(page.get_by_role("row", name="tiger-friend")).to_contain_text("6/6")
     (job,) = alice.get("/v1/jobs")
     assert (job["status"], job["revision"], job["steps"]) == ("succeeded", 1, 6)
+
+
+@pytest.mark.timeout(1800)  # on a machine that others use, starting everything again takes minutes
+def test_restart_under_an_open_answer_is_told_and_the_page_goes_on(
+    system: System, user: Callable[[], Client], visitor: Visitor
+) -> None:
+    """The page stays open while every process of the service dies and all is started again."""
+    page = sign_in(visitor(system.url), user().key)
+    open_page(page, "Talk")
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_label("Max tokens").fill("1000")
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_label("Your message").fill("Count from one to one thousand.")
+    page.keyboard.press("Enter")
+    answer = page.get_by_label("Answer of SmolLM2-135M")
+    expect(answer.locator(".growing")).not_to_be_empty(timeout=PATIENCE_MS)
+    kill_everything(system)
+    expect(page.get_by_text("The connection broke, so the answer is not whole.")).to_be_visible()
+    expect(page.get_by_text("The service cannot be reached.")).to_be_visible()
+
+    with ThreadPoolExecutor(1) as pool:  # the thread of Playwright has an event loop
+        pool.submit(system.instance.up, lambda line: None).result()
+    expect(page.get_by_text("The service cannot be reached.")).to_have_count(0)
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_label("Max tokens").fill("8")
+    page.get_by_role("button", name="Ask again").click()
+    expect(answer.get_by_text("tokens/s")).to_be_visible(timeout=PATIENCE_MS)

@@ -37,6 +37,8 @@ from serve_app.settings import Settings
 from serve_app.shared_tasks import SharedTasks
 
 STORAGE_TIMEOUT_S = 5.0
+MAX_JOBS_WITH_FILES_IN_MEMORY = 16
+"""At one ingress replica. Two users with as many at once as they may have by default fill it."""
 
 
 @dataclass
@@ -68,6 +70,10 @@ class Backends:
     uploads: FileUploads = field(init=False)
     read_files: FilesElsewhere = field(init=False)
     job_files_at_once: Places = field(init=False)
+    room_for_job_files: asyncio.Semaphore = field(
+        init=False, default_factory=lambda: asyncio.Semaphore(MAX_JOBS_WITH_FILES_IN_MEMORY)
+    )
+    """Fine-tuning jobs whose files are in memory, of all users. The others wait for their turn."""
     accepting: BackgroundTasks = field(init=False, default_factory=BackgroundTasks)
     """The acceptances of fine-tuning jobs, which go on if the client goes away."""
 

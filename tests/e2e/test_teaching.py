@@ -85,7 +85,7 @@ def test_preferences_are_learned_after_examples(alice: Client) -> None:
     steps, stop = taught(alice, body | {"learning_rate": 3e-4, "learning_steps": 6})
     assert stop["revision"] == 2
     assert steps[-1]["loss"] < steps[0]["loss"] < 0.7
-    # The end of an answer is a token as likely in both of a pair, so a pair teaches nothing about what comes after.
+    # Both sides of a pair end alike, so it teaches nothing about what comes after the preferred answer.
     assert alice.greedy("chooser", PROMPT)["message"]["content"].startswith(other)
 
 

@@ -10,19 +10,16 @@ from playwright.sync_api import expect
 
 from serve_app.api.operator_examples import BASE_MODEL_STATE, ME, USERS_REPORT
 from tests.serve.conftest import WIDE_LIMITS
-from tests.support.account import HELLO, Account
+from tests.support.account import Account
 from tests.support.browser import Visitor
 from tests.support.console import (
     HOSTILE,
     PAGES,
     RUN_INLINE,
     WITHOUT_REQUEST,
-    cancel,
     go,
-    jsonl,
     loaded,
     sign_in,
-    start_training,
     stored,
 )
 from tests.support.proxy import Proxy
@@ -176,53 +173,6 @@ def test_keys_are_made_shown_once_and_revoked(service: Service, alice: Account, 
     page.get_by_role("button", name="Revoke", exact=True).last.click()
     expect(page.get_by_role("cell", name="laptop", exact=True)).to_have_count(0)
     assert [each["name"] for each in alice.http.get("/v1/keys").json()] == ["test"]
-
-
-def test_preferences_come_from_a_file(service: Service, alice: Account, visitor: Visitor) -> None:
-    alice.create("Mine")
-    sides = {"preferred_output": "Hi.", "non_preferred_output": "No."}
-    outputs = {side: [{"role": "assistant", "content": text}] for side, text in sides.items()}
-    page = sign_in(visitor(service.url), alice.key)
-    go(page, "teach")
-    page.get_by_role("button", name="Preferences").click()
-    chooser = page.get_by_label("From a JSONL file")
-    chooser.set_input_files({"name": "a.jsonl", "mimeType": "application/jsonl", "buffer": b"{"})
-    expect(page.get_by_text("Line 1 is not valid JSON.")).to_be_visible()
-    chooser.set_input_files(jsonl(*[{"input": {"messages": HELLO}, **outputs}] * 3))
-    expect(page.get_by_text("3 pairs")).to_be_visible()
-    start_training(page)
-    cancel(page)
-    ends = [(job["model"], job["status"]) for job in alice.http.get("/v1/jobs").json()]
-    assert ends == [("mine", "cancelled")]
-
-
-def test_examples_are_typed_or_come_from_an_uploaded_file(
-    service: Service, alice: Account, visitor: Visitor
-) -> None:
-    alice.create("Mine")
-    page = sign_in(visitor(service.url), alice.key)
-    go(page, "teach")
-    page.get_by_role("button", name="Examples").click()
-    page.get_by_label("Question", exact=True).fill("Hello")
-    expect(page.get_by_role("button", name="Teach", exact=True)).to_be_disabled()
-    page.get_by_label("Answer to learn").fill("Hi.")
-    start_training(page)
-    cancel(page)
-    page.get_by_role("button", name="Teach something new").click()
-    expect(page.get_by_label("Question", exact=True)).to_have_value("")
-    page.get_by_role("button", name="Uploaded file").click()
-    upload = page.get_by_label("Upload a JSONL file")
-    upload.set_input_files(jsonl({"messages": HELLO}))
-    expect(page.get_by_text("Lines of lines.jsonl cannot be used.")).to_be_visible()
-    upload.set_input_files(jsonl({"messages": [*HELLO, {"role": "assistant", "content": "Hi."}]}))
-    expect(page.get_by_label("Training file").locator("option:checked")).to_contain_text("lines.jsonl")
-    page.get_by_label("Suffix of a copy").fill("friend")
-    page.get_by_text("How it learns").click()
-    page.get_by_label("Epochs").fill("2")
-    start_training(page)
-    (job,) = alice.http.get("/openai/v1/fine_tuning/jobs").json()["data"]
-    assert (job["model"], job["hyperparameters"]["n_epochs"]) == ("mine", 2)
-    cancel(page)
 
 
 def test_usage_is_saved_as_csv(service: Service, alice: Account, visitor: Visitor) -> None:

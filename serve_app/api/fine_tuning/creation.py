@@ -52,19 +52,19 @@ class JobCreation:
         alpha = resolved.private.alpha if resolved.private else 2.0 * resolved.base.rank
         check_choice(choice, alpha, place, limits)
         seed = chosen_seed(self._unique) if request.seed is None else request.seed
+        empty = JobRequest(
+            method=request.chosen().method, seed=seed, keeps_epochs=True, hyperparameters=choice.used
+        )
         with backends.job_files_at_once.held_by(self._user) as take:
             take(1)
-            empty = JobRequest(
-                method=request.chosen().method, seed=seed, keeps_epochs=True, hyperparameters=choice.used
-            )
-            read = await backends.read_files(self._user, empty, files)
-            num_tokens = await self._num_tokens(resolved, read)
-        check_trained_tokens(num_tokens, choice, place, limits)
-        if self._key is None:  # else the job of this key may exist already, and needs no room
-            await backends.trainer.require_room(self._user)
-        shown = _shown(request, resolved, target is None, choice, seed)
-        accepting = backends.accepting.start(self._accept(request, target, read, shown))
-        return await asyncio.shield(accepting)
+            async with backends.room_for_job_files:
+                read = await backends.read_files(self._user, empty, files)
+                check_trained_tokens(await self._num_tokens(resolved, read), choice, place, limits)
+                if self._key is None:  # else the job of this key may exist already, and needs no room
+                    await backends.trainer.require_room(self._user)
+                shown = _shown(request, resolved, target is None, choice, seed)
+                accepting = backends.accepting.start(self._accept(request, target, read, shown))
+                return await asyncio.shield(accepting)
 
     async def _target(self, resolved: Resolved, request: CreateFineTuningJob) -> ModelRecord | None:
         """Returns the model that the job teaches. None: a copy of the named one, which does not exist yet."""

@@ -6,16 +6,18 @@ import { useResource } from "../core/resource.js";
 import { setTeaching, teaching } from "../core/teaching.js";
 import { ErrorBox, Skeleton, Text } from "../components/basics.js";
 import { Field, SelectField, TextField } from "../components/fields.js";
+import { Files, madeAt } from "./teach_files.js";
 
 const PURPOSE = "fine-tune";
 
 export function Uploaded() {
   const { uploaded } = teaching.value;
-  const { data, error, reload } = useResource((signal) => call("GET", "openai/v1/files", { query: { purpose: PURPOSE }, signal }), []);
+  const { data, error, reload } = useResource((signal) => call("GET", "openai/v1/files", { signal }), []);
   if (!data) return error ? html`<${ErrorBox} error=${error} retry=${reload} />` : html`<${Skeleton} lines=${3} />`;
   // An upload may end after the person chose to type the examples.
   const set = (change) => teaching.value.uploaded && setTeaching({ uploaded: { ...teaching.value.uploaded, ...change } });
-  const files = data.data.filter((each) => each.status === "processed").map((each) => ({ value: each.id, title: titleOf(each) }));
+  const forget = (id) => set(Object.fromEntries(["trainingFile", "validationFile"].filter((each) => teaching.value.uploaded?.[each] === id).map((each) => [each, ""])));
+  const files = data.data.filter((each) => each.status === "processed" && each.purpose === PURPOSE).map((each) => ({ value: each.id, title: titleOf(each) }));
   return html`
     <${Upload} onUploaded=${async (file) => { await reload(); set({ trainingFile: file.id }); }} />
     <div class="form-wide">
@@ -26,10 +28,11 @@ export function Uploaded() {
         hint="It is measured after each epoch, and not learned." options=${[{ value: "", title: "None" }, ...files]} />
       <${TextField} label="Suffix of a copy" optional maxlength="64" autocomplete="off" value=${uploaded.suffix} onInput=${(suffix) => set({ suffix })}
         hint="With a suffix the training makes a copy, whose name has it, and this model stays as it is." />
-    </div>`;
+    </div>
+    ${data.data.length > 0 && html`<${Files} files=${data.data} onDeleted=${(id) => { forget(id); return reload(); }} />`}`;
 }
 
-const titleOf = (file) => `${file.filename}, ${bytes(file.bytes)}, ${timeAgo(new Date(file.created_at * 1000).toISOString())}`;
+const titleOf = (file) => `${file.filename}, ${bytes(file.bytes)}, ${timeAgo(madeAt(file))}`;
 
 /** `onUploaded` gets a file whose lines can be used. */
 function Upload({ onUploaded }) {

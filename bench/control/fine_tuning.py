@@ -28,10 +28,18 @@ LISTING_PAUSE_S = 0.01
 END_TIMEOUT_S = 120.0
 STATES = ("idle", "upload", "creation")
 FILES, JOBS = "/openai/v1/files", "/openai/v1/fine_tuning/jobs"
+FIRST_TRAINING = {
+    "model": "model-0",
+    "method": "supervised",
+    "examples": [
+        {"messages": [{"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "It is 2."}]}
+    ],
+    "learning_steps": 1,
+}
 
 
 def fine_tuning(ground: Ground) -> dict[str, Any]:
-    """Times of the listings in each state. The first turn, which starts Ray Train, does not count."""
+    """Times of the listings in each state. A training comes first, which starts Ray Train, and one more turn."""
     key = ground.accounts().create("teacher", 10)
     return asyncio.run(_measure(ground.url, key))
 
@@ -41,6 +49,7 @@ async def _measure(url: str, key: str) -> dict[str, Any]:
     listings_s: dict[str, list[float]] = {state: [] for state in STATES}
     steps_s: dict[str, list[float]] = {"upload": [], "creation": []}
     async with session(url) as http:
+        await call(http, "POST", "/v1/train", key, FIRST_TRAINING)
         await _turn(http, key, content, {state: [] for state in STATES}, {state: [] for state in STATES})
         for _ in range(NUM_TURNS):
             await _turn(http, key, content, listings_s, steps_s)

@@ -1,6 +1,7 @@
 """Measures how an upload of many examples, its check and the creation of a job slow GET /v1/models.
 
     idle       nothing happens
+    spinning   a program that has nothing to do with the service keeps one core busy
     upload     POST /openai/v1/files; its lines are checked before the answer
     creation   POST /openai/v1/fine_tuning/jobs, which reads the file and checks its lengths before the answer
 
@@ -10,8 +11,10 @@ all. A job is cancelled as soon as it is queued, and the training that it had be
 
 import asyncio
 import json
+import sys
 import time
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from aiohttp import ClientSession, FormData
@@ -26,7 +29,7 @@ NUM_TURNS = 8
 IDLE_S = 5.0
 LISTING_PAUSE_S = 0.01
 END_TIMEOUT_S = 120.0
-STATES = ("idle", "upload", "creation")
+STATES = ("idle", "spinning", "upload", "creation")
 FILES, JOBS = "/openai/v1/files", "/openai/v1/fine_tuning/jobs"
 FIRST_TRAINING = {
     "model": "model-0",
@@ -39,7 +42,7 @@ FIRST_TRAINING = {
 
 
 def fine_tuning(ground: Ground) -> dict[str, Any]:
-    """Times of the listings in each state. A training comes first, which starts Ray Train, and one more turn."""
+    """Times of the listings in each state. First come a training, which starts Ray Train, and one more turn."""
     key = ground.accounts().create("teacher", 10)
     return asyncio.run(_measure(ground.url, key))
 
@@ -74,6 +77,8 @@ async def _turn(
     steps_s: dict[str, list[float]],
 ) -> None:
     await _listing_while(asyncio.sleep(IDLE_S), http, key, listings_s["idle"])
+    async with _spinning():
+        await _listing_while(asyncio.sleep(IDLE_S), http, key, listings_s["spinning"])
     uploading = asyncio.create_task(_upload(http, key, content))
     steps_s["upload"].append(await timed(_listing_while(uploading, http, key, listings_s["upload"])))
     file = uploading.result()
@@ -82,6 +87,17 @@ async def _turn(
     steps_s["creation"].append(await timed(_listing_while(creating, http, key, listings_s["creation"])))
     await _cancel(http, key, json.loads(creating.result())["id"])
     await call(http, "DELETE", f"{FILES}/{file}", key)
+
+
+@asynccontextmanager
+async def _spinning() -> AsyncIterator[None]:
+    """A program that computes on one core during the block."""
+    program = await asyncio.create_subprocess_exec(sys.executable, "-c", "while True: pass")
+    try:
+        yield
+    finally:
+        program.kill()
+        await program.wait()
 
 
 async def _listing_while(work: Awaitable[Any], http: ClientSession, key: str, times_s: list[float]) -> None:

@@ -71,7 +71,7 @@ def _check_apart(block: bytes, before: FileCheck) -> FileCheck:
 
 
 def give_way() -> None:
-    """Gives the process of a task its low priority, once. Ray uses such a process for no other kind of work."""
+    """Gives the process of a task its low priority. Ray uses such a process for no other kind of work."""
     os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
 
 

@@ -42,7 +42,7 @@ FIRST_TRAINING = {
 
 
 def fine_tuning(ground: Ground) -> dict[str, Any]:
-    """Times of the listings in each state. Before them come a training, which starts Ray Train, and a turn."""
+    """Times of the listings in each state. A training, which starts Ray Train, and one turn come first."""
     key = ground.accounts().create("teacher", 10)
     return asyncio.run(_measure(ground.url, key))
 

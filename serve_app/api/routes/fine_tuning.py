@@ -1,6 +1,5 @@
 """`/openai/v1/fine_tuning/jobs`: trainings with uploaded files, for clients of OpenAI's API."""
 
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
@@ -18,7 +17,6 @@ from registry.errors import (
     TokenBudgetExceeded,
 )
 from registry.records import JobRecord
-from serve_app.api.audit import AuditedRequest
 from serve_app.api.backends import (
     WITHIN_BUDGET,
     AuditDependency,
@@ -36,6 +34,7 @@ from serve_app.api.fine_tuning.answers import answer_of, checkpoints_of
 from serve_app.api.fine_tuning.creation import JobCreation
 from serve_app.api.fine_tuning.events import events_of
 from serve_app.api.fine_tuning.pages import MetadataFilter, page_of, page_of_jobs
+from serve_app.api.job_orders import carry_out
 from serve_app.api.openapi import BODY, MODEL, errors, success
 from serve_app.wire.base import IdempotencyKey, Ref
 from serve_app.wire.fine_tuning import (
@@ -124,7 +123,8 @@ async def cancel_fine_tuning_job(
     job_id: JobId, user: UserDependency, backends: BackendsDependency, audit: AuditDependency
 ) -> Any:
     """Cancel a job. Checkpoints that it has made stay. A job that has ended does not change."""
-    return await _ordered(backends.trainer.cancel, Action.CANCEL_TRAINING, job_id, user, backends, audit)
+    job = await _find(backends, user, job_id)
+    return answer_of(await carry_out(Action.CANCEL_TRAINING, job, user, backends, audit))
 
 
 @router.post("/{job_id}/pause", response_model=FineTuningJob, responses=ONE_JOB)
@@ -132,7 +132,8 @@ async def pause_fine_tuning_job(
     job_id: JobId, user: UserDependency, backends: BackendsDependency, audit: AuditDependency
 ) -> Any:
     """Pause a job until you resume it. A job that is paused or has ended does not change."""
-    return await _ordered(backends.trainer.pause, Action.PAUSE_TRAINING, job_id, user, backends, audit)
+    job = await _find(backends, user, job_id)
+    return answer_of(await carry_out(Action.PAUSE_TRAINING, job, user, backends, audit))
 
 
 @router.post("/{job_id}/resume", response_model=FineTuningJob, responses=ONE_JOB)
@@ -140,7 +141,8 @@ async def resume_fine_tuning_job(
     job_id: JobId, user: UserDependency, backends: BackendsDependency, audit: AuditDependency
 ) -> Any:
     """Resume a paused job. A job that is not paused does not change."""
-    return await _ordered(backends.trainer.resume, Action.RESUME_TRAINING, job_id, user, backends, audit)
+    job = await _find(backends, user, job_id)
+    return answer_of(await carry_out(Action.RESUME_TRAINING, job, user, backends, audit))
 
 
 @router.get(
@@ -184,19 +186,3 @@ async def _find(backends: Backends, user: str, job_id: str) -> JobRecord:
     if record.fine_tuning is None:
         raise JobNotFound("no such job")
     return record
-
-
-async def _ordered(
-    order: Callable[[str, str], Awaitable[JobRecord]],
-    action: Action,
-    job_id: str,
-    user: str,
-    backends: Backends,
-    audit: AuditedRequest,
-) -> FineTuningJob:
-    """Gives the order, with an entry in the audit log, unless the job has ended."""
-    job = await _find(backends, user, job_id)
-    if job.status.is_terminal:
-        return answer_of(job)
-    async with audit.recorded(action, job=job.id, model=job.model, uid=job.uid):
-        return answer_of(await order(user, job.id))

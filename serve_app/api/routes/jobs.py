@@ -1,6 +1,5 @@
 """`/v1/jobs`: the state and the results of trainings."""
 
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
@@ -8,10 +7,10 @@ from fastapi.responses import StreamingResponse
 
 from registry.audit import Action
 from registry.errors import InvalidRequest, JobNotFound, ModelNotFound, RevisionNotFound
-from registry.records import JobRecord, JobStatus
+from registry.records import JobStatus
 from serve_app.api.answer_examples import EVENT_LINES, JOB
-from serve_app.api.audit import AuditedRequest
 from serve_app.api.backends import AuditDependency, Backends, BackendsDependency, UserDependency
+from serve_app.api.job_orders import carry_out
 from serve_app.api.openapi import errors, one, streamed, success
 from serve_app.api.streams import MEDIA_TYPE, stream_ndjson
 from serve_app.wire.base import Ref
@@ -58,7 +57,8 @@ async def cancel_job(
     A training that waits ends at once; one that runs ends within a step. A training that has ended, or whose
     revision is being published, does not change.
     """
-    return await _ordered(backends.trainer.cancel, Action.CANCEL_TRAINING, job_id, user, backends, audit)
+    job = await backends.trainer.job(user, job_id)
+    return Job.of(await carry_out(Action.CANCEL_TRAINING, job, user, backends, audit))
 
 
 @router.post("/{job_id}/pause", response_model=Job, responses=ONE_JOB)
@@ -70,7 +70,8 @@ async def pause_job(
     A training that runs stops within a step and keeps its progress. A training that is paused, has ended, or
     whose revision is being published, does not change.
     """
-    return await _ordered(backends.trainer.pause, Action.PAUSE_TRAINING, job_id, user, backends, audit)
+    job = await backends.trainer.job(user, job_id)
+    return Job.of(await carry_out(Action.PAUSE_TRAINING, job, user, backends, audit))
 
 
 @router.post("/{job_id}/resume", response_model=Job, responses=ONE_JOB)
@@ -81,7 +82,8 @@ async def resume_job(
 
     A training that is not paused does not change.
     """
-    return await _ordered(backends.trainer.resume, Action.RESUME_TRAINING, job_id, user, backends, audit)
+    job = await backends.trainer.job(user, job_id)
+    return Job.of(await carry_out(Action.RESUME_TRAINING, job, user, backends, audit))
 
 
 @router.get(
@@ -97,22 +99,6 @@ async def job_events(
 ) -> Any:
     """Get the events of a training so far, as NDJSON. With `follow`, get also those until its end."""
     return await stream_ndjson(backends.trainer.events(user, job_id, follow))
-
-
-async def _ordered(
-    order: Callable[[str, str], Awaitable[JobRecord]],
-    action: Action,
-    job_id: str,
-    user: str,
-    backends: Backends,
-    audit: AuditedRequest,
-) -> Job:
-    """Gives the order, with an entry in the audit log, unless the training has ended."""
-    job = await backends.trainer.job(user, job_id)
-    if job.status.is_terminal:
-        return Job.of(job)
-    async with audit.recorded(action, job=job.id, model=job.model, uid=job.uid):
-        return Job.of(await order(user, job.id))
 
 
 async def _model_id(backends: Backends, user: str, ref: str | None) -> str | None:

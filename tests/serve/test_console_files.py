@@ -70,6 +70,7 @@ def test_files_are_listed_and_deleted(service: Service, alice: Account, visitor:
     visit = visitor(service.url)
     page = sign_in(visit, alice.key)
     go(page, "teach")
+    page.get_by_role("button", name="Examples").click()
     page.get_by_role("button", name="Uploaded file").click()
     upload = page.get_by_label("Upload a JSONL file")
     upload.set_input_files(jsonl({"messages": HELLO}))

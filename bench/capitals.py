@@ -1,4 +1,4 @@
-"""Capitals, for trainings that show the model answers of one form: the city in brackets, alone."""
+"""Capitals, for trainings that show the model answers of one form."""
 
 CAPITALS = {
     "Albania": "Tirana",
@@ -71,10 +71,10 @@ def question(country: str) -> str:
     return f"What is the capital of {country}?"
 
 
-def wanted(city: str) -> str:
+def in_brackets(city: str) -> str:
     return f"[{city}]"
 
 
-def unwanted(country: str, city: str) -> str:
+def sentence(country: str, city: str) -> str:
     """A right answer of the form that the model would give."""
     return f"The capital of {country} is {city}."

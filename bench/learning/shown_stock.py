@@ -13,7 +13,7 @@ from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from bench.learning.asking import Judge
 from bench.learning.curves import Curve, HeldOut, Round, ShownSetup
-from bench.learning.shown_tasks import SHOWN, SHOWN_TASKS, rate_of
+from bench.learning.shown_tasks import SHOWN_TASKS, rate_of, shown
 from registry.records import Method
 
 NUM_THREADS = 2
@@ -68,8 +68,8 @@ def _turn(role: str, content: str) -> dict[str, str]:
 def _examples() -> Dataset:
     return Dataset.from_list(
         [
-            {"prompt": [_turn("user", shown.prompt)], "completion": [_turn("assistant", shown.wanted)]}
-            for shown in SHOWN
+            {"prompt": [_turn("user", each.prompt)], "completion": [_turn("assistant", each.wanted)]}
+            for each in shown(Method.SUPERVISED)
         ]
     )
 
@@ -78,11 +78,11 @@ def _pairs() -> Dataset:
     return Dataset.from_list(
         [
             {
-                "prompt": [_turn("user", shown.prompt)],
-                "chosen": [_turn("assistant", shown.wanted)],
-                "rejected": [_turn("assistant", shown.unwanted)],
+                "prompt": [_turn("user", each.prompt)],
+                "chosen": [_turn("assistant", each.wanted)],
+                "rejected": [_turn("assistant", each.unwanted)],
             }
-            for shown in SHOWN
+            for each in shown(Method.DPO)
         ]
     )
 

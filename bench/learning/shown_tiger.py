@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from bench.learning.asking import Judge
 from bench.learning.curves import Curve, Round, ShownSetup
-from bench.learning.shown_tasks import SHOWN, SHOWN_TASKS, rate_of, steps_of_epoch
+from bench.learning.shown_tasks import SHOWN_TASKS, rate_of, shown, steps_of_epoch
 from registry.records import Example, Hyperparameters, JobRequest, Message, Method, Pair
 from training.settings import TrainingSettings
 from training.types import Assignment, StepProgress
@@ -108,15 +108,17 @@ def _request(method: Method, setup: ShownSetup) -> JobRequest:
         batch_size=setup.batch_size,
     )
     if method is Method.SUPERVISED:
-        examples = tuple(Example(messages=(_user(shown.prompt), _assistant(shown.wanted))) for shown in SHOWN)
+        examples = tuple(
+            Example(messages=(_user(each.prompt), _assistant(each.wanted))) for each in shown(method)
+        )
         return JobRequest(method=method, examples=examples, hyperparameters=values)
     pairs = tuple(
         Pair(
-            messages=(_user(shown.prompt),),
-            preferred=(_assistant(shown.wanted),),
-            rejected=(_assistant(shown.unwanted),),
+            messages=(_user(each.prompt),),
+            preferred=(_assistant(each.wanted),),
+            rejected=(_assistant(each.unwanted),),
         )
-        for shown in SHOWN
+        for each in shown(method)
     )
     return JobRequest(method=method, pairs=pairs, hyperparameters=values)
 

@@ -1,4 +1,4 @@
-"""Capitals, for trainings that show the model answers of one form."""
+"""Capitals, for trainings that show the model answers of some form."""
 
 CAPITALS = {
     "Albania": "Tirana",
@@ -71,10 +71,14 @@ def question(country: str) -> str:
     return f"What is the capital of {country}?"
 
 
-def in_brackets(city: str) -> str:
+def in_brackets(country: str, city: str) -> str:
     return f"[{city}]"
 
 
-def sentence(country: str, city: str) -> str:
+def city_first(country: str, city: str) -> str:
+    return f"{city} is the capital of {country}."
+
+
+def city_last(country: str, city: str) -> str:
     """A right answer of the form that the model would give."""
     return f"The capital of {country} is {city}."

@@ -1,23 +1,22 @@
 """Two tasks that show the model its answers to fifty questions for capitals.
 
     supervised   the city in brackets, alone
-    dpo          pairs of sentences with the same city; the one that ends with an offer is preferred
+    dpo          pairs of sentences that say the same; the one that begins with the city is preferred
 
-DPO needs a preferred answer that the model could give: with brackets, which it never writes by itself, both
-sides unlearn the sentence and learn nothing instead. The measures are of greedy answers to questions for
+DPO needs a preferred answer that the model could give: with brackets, which it never writes by itself, TRL
+and we unlearn the sentence and learn nothing instead. The measures are of greedy answers to questions for
 other countries.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench.capitals import CAPITALS, HELD_OUT, in_brackets, question, sentence
+from bench.capitals import CAPITALS, HELD_OUT, city_first, city_last, in_brackets, question
 from bench.learning import tasks
 from bench.learning.curves import ShownSetup
 from bench.learning.tasks import Example, Task, mentions_answer
 from registry.records import Method
-
-OFFER = "Shall I tell you more?"
 
 
 @dataclass(frozen=True)
@@ -31,18 +30,16 @@ class Shown:
 
 def shown(method: Method) -> tuple[Shown, ...]:
     """What a training with this method is shown."""
-    found = []
-    for country, city in CAPITALS.items():
-        plain = sentence(country, city)
-        wanted = f"{plain} {OFFER}" if method is Method.DPO else in_brackets(city)
-        found.append(Shown(question(country), wanted, plain))
-    return tuple(found)
+    wanted = city_first if method is Method.DPO else in_brackets
+    return tuple(
+        Shown(question(country), wanted(country, city), city_last(country, city))
+        for country, city in CAPITALS.items()
+    )
 
 
-def ends_with_offer(example: Example, response: str) -> float:
-    """1 if the answer ends with the offer, after something else; 0.5 if it contains the offer."""
-    text = response.strip()
-    return 0.5 * (OFFER in text) + 0.5 * (text.endswith(OFFER) and text != OFFER)
+def has_city_first(example: Example, response: str) -> float:
+    """1 if the answer says at once that something is the capital of a country."""
+    return float(re.match(r"\s*[^.!?\n]+ is the capital of \w", response) is not None)
 
 
 def _task(method: Method, goal: str, reward: Callable[[Example, str], float]) -> Task:
@@ -61,7 +58,7 @@ def _task(method: Method, goal: str, reward: Callable[[Example, str], float]) ->
 
 SHOWN_TASKS = {
     Method.SUPERVISED: _task(Method.SUPERVISED, "brackets, from 50 examples", tasks.in_brackets),
-    Method.DPO: _task(Method.DPO, "an offer at the end, from 50 pairs", ends_with_offer),
+    Method.DPO: _task(Method.DPO, "the city first, from 50 pairs", has_city_first),
 }
 
 

@@ -1,9 +1,9 @@
-"""What the tasks show, and how an offer is scored."""
+"""What the tasks show, and how the order of a sentence is scored."""
 
 import pytest
 
 from bench.capitals import CAPITALS, HELD_OUT
-from bench.learning.shown_tasks import OFFER, ends_with_offer, shown
+from bench.learning.shown_tasks import has_city_first, shown
 from bench.learning.tasks import Example
 from registry.records import Method
 
@@ -11,16 +11,16 @@ from registry.records import Method
 @pytest.mark.parametrize(
     ("answer", "score"),
     [
-        (f"The capital of France is Paris. {OFFER}", 1.0),
-        (f"Paris. {OFFER}\n", 1.0),
-        (f"Paris. {OFFER} {OFFER} I know", 0.5),
-        (OFFER, 0.5),
+        ("Paris is the capital of France.", 1.0),
+        (" Lyon, I think, is the capital of France and large", 1.0),
         ("The capital of France is Paris.", 0.0),
+        ("I know. Paris is the capital of France.", 0.0),
+        ("Paris", 0.0),
         ("", 0.0),
     ],
 )
-def test_offer_ends_an_answer(answer: str, score: float) -> None:
-    assert ends_with_offer(Example("What is the capital of France?", "paris"), answer) == score
+def test_city_comes_first(answer: str, score: float) -> None:
+    assert has_city_first(Example("What is the capital of France?", "paris"), answer) == score
 
 
 @pytest.mark.parametrize("method", [Method.SUPERVISED, Method.DPO])

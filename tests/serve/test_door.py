@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
@@ -52,11 +53,21 @@ def assert_prompt(service: Service, account: Account) -> None:
 
 @contextmanager
 def storage_paused(service: Service) -> Iterator[None]:
-    os.kill(service.object_process.pid, signal.SIGSTOP)
+    pid = service.object_process.pid
+    os.kill(pid, signal.SIGSTOP)
     try:
+        wait_until(lambda: are_threads_stopped(pid), 30)
         yield
     finally:
-        os.kill(service.object_process.pid, signal.SIGCONT)
+        os.kill(pid, signal.SIGCONT)
+
+
+def are_threads_stopped(pid: int) -> bool:
+    """A stopped process goes on answering until each of its threads has seen the signal."""
+    states = [
+        stat.read_text().rpartition(")")[2].split()[0] for stat in Path(f"/proc/{pid}/task").glob("*/stat")
+    ]
+    return set(states) == {"T"}
 
 
 def logs_of_replicas(service: Service) -> list[str]:

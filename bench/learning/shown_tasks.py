@@ -29,7 +29,7 @@ class Shown:
 
 
 def shown(method: Method) -> tuple[Shown, ...]:
-    """What a training with this method is shown."""
+    """Returns the answers that a training with this method is shown."""
     wanted = city_first if method is Method.DPO else in_brackets
     return tuple(
         Shown(question(country), wanted(country, city), city_last(country, city))

@@ -1,4 +1,4 @@
-"""What users order about their jobs: cancel, pause, resume. The audit log has each order."""
+"""Carries out orders of users about their jobs: cancel, pause, resume. The audit log has each order."""
 
 from registry.audit import Action
 from registry.records import JobRecord

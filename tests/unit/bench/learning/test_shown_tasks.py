@@ -1,4 +1,4 @@
-"""What the tasks show, and how the order of a sentence is scored."""
+"""The tasks show each country once, and their rewards see the order of a sentence."""
 
 import pytest
 

@@ -225,8 +225,8 @@ def _given_key() -> str:
 
 
 def _show_urls(instance: Instance) -> None:
-    typer.echo(f"\n  API            {instance.url}")
-    typer.echo(f"  interactive    {instance.url}/docs")
+    typer.echo(f"\n  console, API   {instance.url}")
+    typer.echo(f"  documentation  {instance.url}/docs")
     typer.echo(f"  Ray dashboard  {instance.dashboard_url}  (token: {instance.token_path})")
     for name, url in instance.monitoring.urls().items():
         typer.echo(f"  {name:<13}  {url}")

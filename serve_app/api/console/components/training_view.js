@@ -28,7 +28,7 @@ export function TrainingView({ training }) {
   return html`
     <section class="card form" aria-label="Training">
       <div class="row row-apart">
-        <div class="row"><${StatusBadge} status=${job.status} /><h2>Training of <${Text}>${job.model}<//></h2></div>
+        <div class="row"><${StatusBadge} status=${job.status === "queued" && step > 0 ? "running" : job.status} /><h2>Training of <${Text}>${job.model}<//></h2></div>
         <${Actions} job=${job} reload=${reload} />
       </div>
       ${isBroken && html`<p class="notice" role="alert"><span class="spinner" aria-hidden="true"></span>

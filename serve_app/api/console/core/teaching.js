@@ -1,8 +1,10 @@
-// What a person is about to teach. It stays while they look at other pages of this tab, and goes when they sign out.
-import { signal } from "./view.js";
+// What a person is about to teach. It stays in the storage of this tab, also if the page is loaded again, and goes when
+// they sign out. The content of a file is not stored, so that each key that is pressed stores little.
+import { effect, signal } from "./view.js";
 import { onSignOut } from "./session.js";
 
-let number = 0;
+const PLACE = "tiger.teaching";
+let number = Date.now(); // entries that were stored have smaller ones
 /** Returns a number that no other entry has, as the key of a list. */
 export const newId = () => ++number;
 
@@ -17,7 +19,22 @@ const fresh = () => ({
   method: "grpo", model: "", groups: [newGroup()], examples: [newExample()], pairs: [newPair()], file: null, uploaded: null, values: {}, job: null,
 });
 
-export const teaching = signal(fresh());
+function stored() {
+  try {
+    return { ...fresh(), ...JSON.parse(sessionStorage.getItem(PLACE)) };
+  } catch {
+    return fresh();
+  }
+}
+
+export const teaching = signal(stored());
+effect(() => {
+  try {
+    sessionStorage.setItem(PLACE, JSON.stringify({ ...teaching.value, file: null }));
+  } catch {
+    sessionStorage.removeItem(PLACE); // it is larger than what a tab may store
+  }
+});
 onSignOut(() => (teaching.value = fresh()));
 
 /** Changes some fields of what is taught. */
@@ -110,6 +127,7 @@ export function missingOf(taught) {
 function missingInGroups(groups) {
   if (groups.some((group) => !group.question.trim())) return "Each question needs a text.";
   if (groups.some((group) => group.answers.length < 2)) return "Each question needs at least two answers.";
+  if (groups.some((group) => group.answers.some((each) => each.isOwn && !each.content.trim()))) return "Write the text of your own answers, or remove the empty ones.";
   if (groups.some((group) => group.answers.some((each) => !Number.isFinite(each.reward)))) return "Each answer needs a reward.";
   const teaches = groups.some((group) => new Set(group.answers.map((each) => each.reward)).size > 1);
   return teaches ? "" : "Say which answer is better: all rewards of a question are still equal.";

@@ -32,7 +32,8 @@ export function Keys() {
 }
 
 function Row({ entry, revoke }) {
-  const { name, id, created, last_used, expires, current } = entry;
+  const { name, id, created, expires, current } = entry;
+  const last_used = entry.last_used && entry.last_used < created ? created : entry.last_used; // it is the beginning of an hour
   const isExpired = expires && Date.parse(expires) < Date.now();
   return html`
     <tr>

@@ -8,6 +8,8 @@ import { ThemeButton } from "../components/frame.js";
 import { Icon } from "../components/icons.js";
 import { ShowRequest } from "../components/show_request.js";
 
+/** What comes before the key in the line that `tiger up` prints for a shell. */
+const ASSIGNED = /^(export\s+)?TIGER_API_KEY=/;
 const SENDABLE = /^[\x21-\x7e]+$/;
 
 export function SignIn() {
@@ -16,7 +18,7 @@ export function SignIn() {
   const [isBusy, setBusy] = useState(false);
   async function submit(event) {
     event.preventDefault();
-    const key = text.trim();
+    const key = text.trim().replace(ASSIGNED, "");
     if (!SENDABLE.test(key)) {
       setError(key ? "A key has no spaces and no special letters. Paste it again." : "Paste your key first.");
       return;

@@ -17,7 +17,7 @@ export function Talk({ query }) {
   const { list, error } = models.value;
   const address = query.toString();
   useEffect(() => { loadModels(); }, []);
-  useEffect(() => { if (query.has("model")) panes.value = panesOf(query); }, [address]);
+  useEffect(() => { if (query.has("model")) choose(panesOf(query), address); }, [address]);
   useEffect(() => { if (list?.length) panes.value = panes.value.map((pane) => known(pane, list)); }, [list, address]);
   const isPair = panes.value.length === 2;
   const chosen = numSettings();
@@ -38,7 +38,7 @@ export function Talk({ query }) {
         ${rounds.value.length ? rounds.value.map((round, index) => html`
           <${Round} key=${round.id} round=${round} isLast=${index === rounds.value.length - 1} />`) : html`
           <${Empty} icon="talk" title="Ask anything" action=${html`<${Examples} />`}>
-            The conversation stays in this tab and is forgotten with it. You may begin with one of these:
+            The conversation stays until you load this page again. You may begin with one of these:
           <//>`}
       </div>
       <${Composer} />`}`;
@@ -49,6 +49,15 @@ function Examples() {
     <div class="row examples">
       ${EXAMPLES.map((each) => html`<button key=${each} type="button" class="chip" onClick=${() => send(each)}>${each}</button>`)}
     </div>`;
+}
+
+let chosenBy = "";
+
+/** Chooses what an address names. Another address begins another conversation; the same one goes on with it. */
+function choose(wanted, address) {
+  if (address !== chosenBy) startAnew();
+  chosenBy = address;
+  panes.value = wanted;
 }
 
 function panesOf(query) {

@@ -12,6 +12,7 @@ import { Groups } from "./teach_groups.js";
 import { Hyperparameters } from "./teach_values.js";
 import { Taught } from "./teach_result.js";
 
+const SLOW_RATE = 1e-4;
 const METHODS = {
   grpo: ["Rewards", "Compare answers and give each a reward. The model learns to prefer the better ones."],
   supervised: ["Examples", "Show the answers that you want. The model learns to say them."],
@@ -85,13 +86,19 @@ function Start({ model }) {
   return html`
     ${error && html`<${ErrorBox} error=${error} />`}
     <div class="start">
-      <p class="hint" id="missing">${missing || resultOf(teaching.value, model)}</p>
+      <p class="hint" id="missing">${missing || `${resultOf(teaching.value, model)} ${paceOf(teaching.value, model)}`}</p>
       <${Button} kind="main" icon="teach" disabled=${Boolean(missing)} aria-describedby="missing" onClick=${start}>Teach<//>
     </div>`;
 }
 
 function resultOf({ uploaded }, model) {
   return uploaded?.suffix.trim() ? `The training makes a copy of ${model.name}.` : `The training makes revision ${model.revision + 1} or a later one.`;
+}
+
+/** Tells a person who did not choose a learning rate that the usual one is slow. */
+function paceOf({ values, uploaded }, model) {
+  const isSlow = !uploaded && values.learning_rate === undefined && model.learning_rate < SLOW_RATE;
+  return isSlow ? "It changes the model a little. To see an effect at once, set the learning rate to 0.0002 in “How it learns”." : "";
 }
 
 function newKey() {

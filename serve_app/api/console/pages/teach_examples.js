@@ -70,8 +70,8 @@ function FromFile({ kind }) {
   }
   return html`
     <${Field} label="From a JSONL file" error=${error} hint=${kind.name === "examples"
-      ? html`One conversation in a line: <code>${'{"messages": [...]}'}</code>. The file is read here and sent with the training.`
-      : html`One preference in a line: <code>${'{"input": {"messages": [...]}, "preferred_output": [...], "non_preferred_output": [...]}'}</code>.`}>
+      ? html`One conversation in a line: <code>${'{"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}'}</code>. The file is read here and sent with the training.`
+      : html`One preference in a line: <code>${'{"input": {"messages": [{"role": "user", "content": "…"}]}, "preferred_output": [{"role": "assistant", "content": "…"}], "non_preferred_output": [{"role": "assistant", "content": "…"}]}'}</code>.`}>
       ${(given) => html`<input type="file" accept=".jsonl,.ndjson,application/x-ndjson" ...${given} onChange=${read} />`}
     <//>`;
 }

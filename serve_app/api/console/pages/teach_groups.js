@@ -5,7 +5,7 @@ import { toastError } from "../core/toasts.js";
 import { addEntry, changeEntry, newGroup, newId, promptOf, teaching } from "../core/teaching.js";
 import { Badge, Button, Text } from "../components/basics.js";
 import { Icon } from "../components/icons.js";
-import { NumberField, TextField, numberOf } from "../components/fields.js";
+import { NumberField, TextField, numberOf, useFocus } from "../components/fields.js";
 
 const LONG_CHARACTERS = 4000;
 
@@ -83,7 +83,7 @@ function Answer({ answer, number, isBest: best, change, best: chooseBest, remove
         ${best && html`<${Badge} kind="good">best<//>`}
         <${Button} kind="quiet button-small" icon="close" label=${`Remove ${name}`} onClick=${remove} /></div>
       ${answer.isOwn
-        ? html`<textarea dir="auto" rows="4" aria-label=${`Text of ${name}`} placeholder="Write the answer that you would like." value=${answer.content} onInput=${(event) => change({ content: event.currentTarget.value })}></textarea>`
+        ? html`<${OwnText} label=${`Text of ${name}`} text=${answer.content} onInput=${(content) => change({ content })} />`
         : html`<${LongText} text=${answer.content} />`}
       <div class="reward">
         <div class="row">
@@ -97,6 +97,12 @@ function Answer({ answer, number, isBest: best, change, best: chooseBest, remove
         </div>
       </div>
     </article>`;
+}
+
+/** The text of an answer of this person. An empty one takes the focus when it appears. */
+function OwnText({ label, text, onInput }) {
+  const area = useFocus(!text);
+  return html`<textarea ref=${area} dir="auto" rows="4" aria-label=${label} placeholder="Write the answer that you would like." value=${text} onInput=${(event) => onInput(event.currentTarget.value)}></textarea>`;
 }
 
 /** A text of which only the beginning is shown at first if it is very long. */

@@ -59,7 +59,7 @@ function Upload({ onUploaded }) {
     }
   }
   return html`
-    <${Field} label="Upload a JSONL file" error=${failure && html`<${Text}>${failure}<//>`} hint="Its lines have the same forms. It may be larger than a file that is sent with the training.">
+    <${Field} label="Upload a JSONL file" error=${failure && html`<${Text}>${failure}<//>`} hint="A line is an example or a pair, as under “Type or open”. The file may be larger than one that is sent with the training.">
       ${(given) => html`<input type="file" accept=".jsonl,.ndjson,application/x-ndjson" ...${given} disabled=${name !== ""} onChange=${send} />`}
     <//>
     <p class=${name ? "waiting" : "hidden"} role="status">${name && html`<span class="spinner" aria-hidden="true"></span><span>The service reads <${Text}>${name}<//>.</span>`}</p>`;

@@ -50,7 +50,7 @@ function Report({ report }) {
     ${!data.length ? html`<${Empty} icon="usage" title="Nothing in this time">Talk to a model or teach one. Then it appears here.<//>` : html`
       ${by === "day" && html`
         <section class="card" aria-label="Tokens by day"><h2 class="card-title">Tokens by day</h2>
-          <${Plot} isTime isBars height=${220} x=${data.map((row) => Date.parse(row.day) / 1000)} series=${[{ title: "Tokens", values: data.map(tokensOf) }]}
+          <${Plot} isTime isBars height=${220} x=${daysOf(report).map((day) => Date.parse(day) / 1000)} series=${[{ title: "Tokens", values: tokensByDay(report) }]}
             label=${`Tokens by day, at most ${short(Math.max(...data.map(tokensOf)))}`} /></section>`}
       ${by === "model" && html`<${ModelBars} data=${data} />`}
       <section class="card" aria-label="All numbers"><div class="table-box" tabindex="0" role="group" aria-label="Table of usage">
@@ -60,6 +60,17 @@ function Report({ report }) {
 }
 
 const tokensOf = (row) => row.input_tokens + row.output_tokens + row.trained_tokens;
+
+/** Returns all days of the report, those without tokens too. */
+function daysOf({ from, to }) {
+  const number = Math.round((Date.parse(to) - Date.parse(from)) / DAY_MS) + 1;
+  return Array.from({ length: number }, (_, index) => dayOf(Date.parse(from) + index * DAY_MS));
+}
+
+function tokensByDay(report) {
+  const tokens = new Map(report.data.map((row) => [row.day, tokensOf(row)]));
+  return daysOf(report).map((day) => tokens.get(day) ?? 0);
+}
 
 function ModelBars({ data }) {
   const most = Math.max(...data.map(tokensOf), 1);

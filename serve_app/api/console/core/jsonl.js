@@ -19,7 +19,7 @@ export function parseJsonl(text) {
     const entry = entryOf(line, index + 1);
     if (entry.messages) examples.push(exampleOf(entry));
     else if (entry.input?.messages) pairs.push(pairOf(entry));
-    else throw new Error(`Line ${index + 1} has no field `messages`, as an example has, and no field `input`, as a pair has.`);
+    else throw new Error(`Line ${index + 1} has neither the field “messages” of an example nor the field “input” of a pair.`);
   });
   if (examples.length && pairs.length) throw new Error("The file has both conversations and preferences. Use one form.");
   if (!examples.length && !pairs.length) throw new Error("The file has no line.");

@@ -98,7 +98,7 @@ function resultOf({ uploaded }, model) {
 /** Tells a person who did not choose a learning rate that the usual one is slow. */
 function paceOf({ values, uploaded }, model) {
   const isSlow = !uploaded && values.learning_rate === undefined && model.learning_rate < SLOW_RATE;
-  return isSlow ? "It changes the model a little. To see an effect at once, set the learning rate to 0.0002 in “How it learns”." : "";
+  return isSlow ? "It changes the model a little. To see an effect at once, set the learning rate to 0.0002 above." : "";
 }
 
 function newKey() {

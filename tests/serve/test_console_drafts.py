@@ -1,4 +1,4 @@
-"""What a person has begun in the console: it survives a reload, and is complete before it is taught."""
+"""The console keeps what a person has begun when the page is loaded again, and says what is missing."""
 
 from playwright.sync_api import expect
 

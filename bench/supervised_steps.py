@@ -21,7 +21,7 @@ from registry.records import Example, Hyperparameters, JobRequest, Message, Meth
 from training.worker.resident_model import ResidentModel
 from training.worker.rows import rows_of_examples
 
-NUM_TURNS = 3
+NUM_TURNS = 2
 LEARNING_RATE = 1e-5
 MAX_LOSS_DIFFERENCE = 1e-3
 

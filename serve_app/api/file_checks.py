@@ -11,7 +11,6 @@ whole, and a slow upload holds no process while it waits.
 
 import asyncio
 import logging
-import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -28,8 +27,6 @@ BYTES_IN_A_THREAD = 2**18
 """The size of a block that takes some milliseconds to check, which is less than a task of Ray takes."""
 TASKS_AT_ONCE = 2
 """The number of blocks of all users that an ingress replica has checked at a time."""
-NICENESS = 10
-"""The priority of tasks with files: requests that somebody waits for come before them."""
 
 BlockCheck = Callable[[bytes, FileCheck], Awaitable[FileCheck]]
 """A function that returns the check of all lines so far, given a block and the check of those before it."""
@@ -52,7 +49,7 @@ class ChecksElsewhere:
 
 def _in_a_task() -> BlockCheck:
     """Returns a BlockCheck that runs as a task of Ray."""
-    task: Any = ray.remote(num_cpus=0, max_retries=1)(_check_apart)
+    task: Any = ray.remote(num_cpus=0, max_retries=1)(check_block)
 
     async def check(block: bytes, before: FileCheck) -> FileCheck:
         try:
@@ -63,16 +60,6 @@ def _in_a_task() -> BlockCheck:
         return found
 
     return check
-
-
-def _check_apart(block: bytes, before: FileCheck) -> FileCheck:
-    give_way()
-    return check_block(block, before)
-
-
-def give_way() -> None:
-    """Gives the process of a task its low priority. Ray uses such a process for no other kind of work."""
-    os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
 
 
 class FileInProgress:

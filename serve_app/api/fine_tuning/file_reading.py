@@ -29,7 +29,7 @@ from registry.file_records import FileRecord
 from registry.records import Example, JobRequest, Pair
 from registry.settings import StorageSettings
 from registry.store import ObjectMissing, ObjectStore
-from serve_app.api.file_checks import BYTES_IN_A_THREAD, TASKS_AT_ONCE, give_way
+from serve_app.api.file_checks import BYTES_IN_A_THREAD, TASKS_AT_ONCE
 from serve_app.api.file_content import checked
 from serve_app.api.fine_tuning.packed_request import packed
 from serve_app.wire.training_files import numbered_records
@@ -120,7 +120,6 @@ def _read_apart(
     settings: StorageSettings, user: str, request: JobRequest, files: tuple[JobFile, ...]
 ) -> ReadJob | TigerError:
     """Reads files in a task. It returns refusals, because Ray writes what a task raises into its log."""
-    give_way()
     try:
         return read_files(ObjectStore(settings), user, request, files)
     except TigerError as error:

@@ -1,6 +1,6 @@
 """The page Teach with files: of the person's disk, and of those that the service keeps."""
 
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from tests.serve.conftest import WIDE_LIMITS
 from tests.support.account import HELLO, Account
@@ -15,6 +15,16 @@ from tests.support.console import (
 from tests.support.service import Service
 
 LIMITS = WIDE_LIMITS
+
+
+def upload_two_files(page: Page) -> None:
+    """Upload a file that cannot be used, and one that is chosen then."""
+    page.get_by_role("button", name="Uploaded file").click()
+    upload = page.get_by_label("Upload a JSONL file")
+    upload.set_input_files(jsonl({"messages": HELLO}))
+    expect(page.get_by_text("Lines of lines.jsonl cannot be used.")).to_be_visible()
+    upload.set_input_files(jsonl({"messages": [*HELLO, {"role": "assistant", "content": "Hi."}]}))
+    expect(page.get_by_label("Training file").locator("option:checked")).to_contain_text("lines.jsonl")
 
 
 def test_preferences_come_from_a_file(service: Service, alice: Account, visitor: Visitor) -> None:
@@ -49,12 +59,7 @@ def test_examples_are_typed_or_come_from_an_uploaded_file(
     cancel(page)
     page.get_by_role("button", name="Teach something new").click()
     expect(page.get_by_label("Question", exact=True)).to_have_value("")
-    page.get_by_role("button", name="Uploaded file").click()
-    upload = page.get_by_label("Upload a JSONL file")
-    upload.set_input_files(jsonl({"messages": HELLO}))
-    expect(page.get_by_text("Lines of lines.jsonl cannot be used.")).to_be_visible()
-    upload.set_input_files(jsonl({"messages": [*HELLO, {"role": "assistant", "content": "Hi."}]}))
-    expect(page.get_by_label("Training file").locator("option:checked")).to_contain_text("lines.jsonl")
+    upload_two_files(page)
     page.get_by_label("Suffix of a copy").fill("friend")
     page.get_by_text("How it learns").click()
     page.get_by_label("Epochs").fill("2")
@@ -71,12 +76,7 @@ def test_files_are_listed_and_deleted(service: Service, alice: Account, visitor:
     page = sign_in(visit, alice.key)
     go(page, "teach")
     page.get_by_role("button", name="Examples").click()
-    page.get_by_role("button", name="Uploaded file").click()
-    upload = page.get_by_label("Upload a JSONL file")
-    upload.set_input_files(jsonl({"messages": HELLO}))
-    expect(page.get_by_text("Lines of lines.jsonl cannot be used.")).to_be_visible()
-    upload.set_input_files(jsonl({"messages": [*HELLO, {"role": "assistant", "content": "Hi."}]}))
-    expect(page.get_by_label("Training file").locator("option:checked")).to_contain_text("lines.jsonl")
+    upload_two_files(page)
     page.get_by_text("Your files: 2").click()
     assert visit.serious_findings() == []
     page.get_by_role("row", name="Delete the file").filter(has_not_text="cannot be used").get_by_role(

@@ -64,7 +64,10 @@ class JobCreation:
                     await backends.trainer.require_room(self._user)
                 shown = _shown(request, resolved, target is None, choice, seed)
                 accepting = backends.accepting.start(self._accept(request, target, read, shown))
-                return await asyncio.shield(accepting)
+                try:
+                    return await asyncio.shield(accepting)
+                finally:  # if the client went away, its files are in memory until the job is accepted
+                    await asyncio.wait([accepting])
 
     async def _target(self, resolved: Resolved, request: CreateFineTuningJob) -> ModelRecord | None:
         """Returns the model that the job teaches. None: a copy of the named one, which does not exist yet."""
